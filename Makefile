@@ -1,0 +1,42 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+MLFLOW_URI ?= sqlite:///mlruns/mlflow.db
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(INSTALLED) ## Create .venv and install everything into it
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[synthetic,dev]'
+	touch $@
+
+.PHONY: demo
+demo: setup ## Measure the paper's per-unit table with real INT8 engines (synthetic speech, a few minutes)
+	$(BIN)/speakerquant experiment=per_unit
+
+.PHONY: test
+test: setup ## Run the tests
+	$(BIN)/pytest
+
+.PHONY: lint
+lint: setup ## Check style, formatting and types
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+.PHONY: ui
+ui: setup ## Open the MLflow UI on http://localhost:5000
+	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri $(MLFLOW_URI)
+
+.PHONY: clean
+clean: ## Remove the environment, outputs and tool caches (recorded runs and corpora stay)
+	rm -rf $(VENV) outputs build dist .pytest_cache .mypy_cache .ruff_cache
+	find src tests benchmarks -name __pycache__ -type d -exec rm -rf {} +

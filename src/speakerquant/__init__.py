@@ -1,0 +1,1 @@
+"""speakerquant: how small can a speaker-verification network get before it stops recognising speakers?"""

@@ -1,0 +1,93 @@
+"""Content-addressed store: what was computed once from the same inputs is never computed again."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from filelock import FileLock
+
+from speakerquant.errors import UserError
+
+_CHUNK = 1 << 20
+
+
+def digest(*parts: Any) -> str:
+    """Hexadecimal digest of JSON-representable values; equal values give equal digests on every machine."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def file_digest(path: Path) -> str:
+    """Hexadecimal digest of a file's bytes."""
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+    return hasher.hexdigest()[:32]
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """A path beside ``target`` to write a file or folder to; renamed to ``target`` when the block succeeds.
+
+    A failure or a kill leaves ``target`` as it was.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        workplace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise UserError(
+            f"cannot write {target}: {error.strerror}; make {target.parent} writable or choose another folder"
+        ) from None
+    try:
+        part = workplace / target.name
+        yield part
+        part.replace(target)
+    finally:
+        shutil.rmtree(workplace, ignore_errors=True)
+
+
+class Cache:
+    """A folder of entries, each named by its kind and the digest of everything it was computed from."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or Path(platformdirs.user_cache_dir("speakerquant"))
+
+    def get(self, kind: str, key: str, make: Callable[[Path], None], suffix: str = "") -> Path:
+        """Path of the entry, made by ``make(path)`` if it is not there yet.
+
+        Concurrent processes wait for the one that makes the entry; an entry appears whole or not at all.
+        """
+        target = self.root / kind / f"{key}{suffix}"
+        if target.exists():
+            return target
+        with self._lock(kind, key):
+            if not target.exists():
+                with atomic_path(target) as part:
+                    make(part)
+        return target
+
+    @contextmanager
+    def _lock(self, kind: str, key: str) -> Iterator[None]:
+        folder = self.root / kind
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / f".{key}.lock")
+            lock.acquire()
+        except OSError as error:
+            raise UserError(
+                f"cannot write the cache {folder}: {error.strerror}; set cache.root to a writable folder"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()

@@ -1,0 +1,139 @@
+"""Schema of every configuration group, registered with Hydra so that each key and type is checked."""
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from speakerquant.audio.features import FrontEnd
+from speakerquant.model.ecapa_tdnn import EcapaTdnnConfig
+from speakerquant.training.augmentation import AugmentationConfig
+from speakerquant.training.loop import TrainingConfig
+
+T = TypeVar("T")
+
+
+@dataclass
+class CacheConfig:
+    root: str | None = None
+
+
+@dataclass
+class TrackingConfig:
+    uri: str = MISSING
+    experiment: str = MISSING
+
+
+@dataclass
+class ModelConfig:
+    checkpoint: str | None = None
+    architecture: EcapaTdnnConfig | None = None
+    front_end: FrontEnd | None = None
+    seed: int = 0
+
+
+@dataclass
+class DataConfig:
+    """``root`` null means the synthetic corpus of ``seed``."""
+
+    root: str | None = None
+    trials: str | None = None
+    development_trials: str | None = None
+    calibration_root: str | None = None
+    speakers: str | None = None
+    seed: int = 0
+
+
+@dataclass
+class CalibrationConfig:
+    method: str = MISSING
+    percentile: float = MISSING
+    num_recordings: int = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class EngineConfig:
+    name: str = MISSING
+    weight_bits: str = MISSING
+    min_fidelity: float = MISSING
+    fidelity_recordings: int = MISSING
+
+
+@dataclass
+class RunConfig:
+    data: DataConfig = MISSING
+    model: ModelConfig = MISSING
+    calibration: CalibrationConfig = MISSING
+    mask: Any = MISSING  # unit to precision: the units are the network's, so the mask itself checks them
+    engine: EngineConfig = MISSING
+    tracking: TrackingConfig = MISSING
+    cache: CacheConfig = field(default_factory=CacheConfig)
+
+
+@dataclass
+class ReportConfig:
+    run: str | None = None
+    output: str = MISSING
+    tracking: TrackingConfig = MISSING
+
+
+@dataclass
+class TrainingDataConfig:
+    root: str | None = None
+    synthetic_share: float = MISSING
+
+
+@dataclass
+class ValidationConfig:
+    root: str | None = None
+    trials: str | None = None
+
+
+@dataclass
+class TrainConfig:
+    model: ModelConfig = MISSING
+    training_data: TrainingDataConfig = MISSING
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    training: TrainingConfig = MISSING
+    tracking: TrackingConfig = MISSING
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    batch_size: int = MISSING
+    crop_seconds: float = MISSING
+    corpus_seed: int = 0
+    accelerator: str = "auto"
+    devices: str = "auto"
+    precision: Any = "auto"
+    output: str = MISSING
+
+
+def register_schemas() -> None:
+    """Make the schemas known to Hydra; the files in ``conf/`` build on them."""
+    store = ConfigStore.instance()
+    store.store("run_schema", RunConfig)
+    store.store("report_schema", ReportConfig)
+    store.store("train_schema", TrainConfig)
+
+
+def typed(config: DictConfig, schema: type[T]) -> T:
+    """The composed configuration as an object of its schema."""
+    result = OmegaConf.to_object(config)
+    assert isinstance(result, schema)
+    return result
+
+
+def flat(config: DictConfig) -> dict[str, Any]:
+    """Every leaf by its dotted name, as MLflow's parameters want it."""
+    leaves: dict[str, Any] = {}
+    _collect(OmegaConf.to_container(config, resolve=True), "", leaves)
+    return leaves
+
+
+def _collect(node: Any, prefix: str, leaves: dict[str, Any]) -> None:
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            _collect(value, f"{prefix}.{key}" if prefix else str(key), leaves)
+    else:
+        leaves[prefix] = node

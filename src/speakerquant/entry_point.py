@@ -1,0 +1,58 @@
+"""What every command of the project shares: where its configuration is, and how it fails."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from speakerquant.errors import UserError
+
+_SHOW_TRACEBACK = "HYDRA_FULL_ERROR"
+_WANTS_TRACEBACK = os.environ.get(_SHOW_TRACEBACK) == "1"
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
+
+
+def config_folder() -> str:
+    """Absolute path of ``conf/``: inside an installed package, beside ``src/`` in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return str(installed if installed.is_dir() else package.parents[1] / "conf")
+
+
+def run_command(command: Callable[[], object]) -> None:
+    """Run a Hydra application; a user's mistake ends in one line on standard error and exit code 2.
+
+    With ``HYDRA_FULL_ERROR=1`` the traceback is shown instead.
+    """
+    os.environ[_SHOW_TRACEBACK] = "1"  # or Hydra itself prints the error and exits before it reaches us
+    try:
+        command()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if _WANTS_TRACEBACK:
+            raise
+        fail(error)
+    except OSError as error:
+        if _WANTS_TRACEBACK or error.errno not in _UNWRITABLE:
+            raise
+        fail(f"cannot write {error.filename}: {error.strerror}; choose another output folder")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def wants_traceback() -> bool:
+    """Whether the user asked for tracebacks with ``HYDRA_FULL_ERROR=1``."""
+    return _WANTS_TRACEBACK
+
+
+def fail(error: Exception | str) -> NoReturn:
+    """Print the error as one line and exit with code 2."""
+    lines = (line.strip() for line in str(error).splitlines())
+    text = " ".join(line for line in lines if line and not line.startswith(("full_key:", "object_type=")))
+    print(f"error: {text}", file=sys.stderr)
+    sys.exit(2)
