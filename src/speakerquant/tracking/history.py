@@ -1,0 +1,65 @@
+"""Reads finished runs back from MLflow."""
+
+from dataclasses import dataclass
+
+from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from speakerquant.errors import UserError
+from speakerquant.tracking.client import Tracking
+from speakerquant.tracking.runs import FAILURE_TAG
+
+_MASK = "mask."
+_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class MaskRun:
+    """One mask's run: its figures (see :class:`speakerquant.evaluation.result.Result`), or why it failed."""
+
+    run_id: str
+    mask: dict[str, str]
+    metrics: dict[str, float]
+    failure: str | None
+
+
+def mask_runs(tracking: Tracking, parent_id: str) -> list[MaskRun]:
+    """The runs of a multirun, in the order in which they started."""
+    runs: list[Run] = []
+    token: str | None = None
+    while token != "":
+        page = tracking.client.search_runs(
+            [tracking.experiment_id],
+            filter_string=f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'",
+            order_by=["attributes.start_time ASC"],
+            max_results=_PAGE,
+            page_token=token,
+        )
+        runs.extend(page)
+        token = page.token or ""
+    return [_mask_run(run) for run in runs]
+
+
+def latest_multirun(tracking: Tracking) -> str:
+    """Run id of the multirun that started last.
+
+    Raises:
+        UserError: the experiment has none.
+    """
+    for run in tracking.client.search_runs([tracking.experiment_id], order_by=["attributes.start_time DESC"]):
+        parent: str | None = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+        if parent:
+            return parent
+    raise UserError(
+        "no multirun in this MLflow experiment; run one, such as: speakerquant experiment=per_unit"
+    )
+
+
+def _mask_run(run: Run) -> MaskRun:
+    mask = {
+        name.removeprefix(_MASK): value for name, value in run.data.params.items() if name.startswith(_MASK)
+    }
+    failure = None
+    if run.info.status != "FINISHED":
+        failure = run.data.tags.get(FAILURE_TAG, run.info.status.lower())
+    return MaskRun(run.info.run_id, mask, dict(run.data.metrics), failure)

@@ -1,0 +1,63 @@
+"""MLflow runs that always end: FINISHED, or FAILED with the reason."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.entities import Metric, Param
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+from speakerquant.tracking.client import Tracking
+
+FAILURE_TAG = "failure"
+_VALUE_LIMIT = 5000  # characters, below every store's own
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """One MLflow run to log to."""
+
+    tracking: Tracking
+    run_id: str
+
+    @classmethod
+    def start(cls, tracking: Tracking, name: str, parent_id: str | None = None) -> "TrackedRun":
+        """Open a run, under a parent if there is one."""
+        tags = {MLFLOW_RUN_NAME: name} | ({MLFLOW_PARENT_RUN_ID: parent_id} if parent_id else {})
+        run = tracking.client.create_run(tracking.experiment_id, tags=tags)
+        return cls(tracking, run.info.run_id)
+
+    def finish(self) -> None:
+        """Close the run as FINISHED."""
+        self.tracking.client.set_terminated(self.run_id, "FINISHED")
+
+    def fail(self, reason: str) -> None:
+        """Close the run as FAILED, with the reason as a tag."""
+        self.tracking.client.set_tag(self.run_id, FAILURE_TAG, reason[:_VALUE_LIMIT])
+        self.tracking.client.set_terminated(self.run_id, "FAILED")
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        entries = [Param(key, str(value)[:_VALUE_LIMIT]) for key, value in params.items()]
+        self.tracking.client.log_batch(self.run_id, params=entries)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        now = int(time.time() * 1000)
+        entries = [Metric(key, value, now, step) for key, value in metrics.items()]
+        self.tracking.client.log_batch(self.run_id, metrics=entries)
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        self.tracking.client.log_artifact(self.run_id, str(path), folder)
+
+
+@contextmanager
+def tracked_run(tracking: Tracking, name: str, parent_id: str | None = None) -> Iterator[TrackedRun]:
+    """A run for the length of the block; any exception closes it as FAILED and goes on."""
+    run = TrackedRun.start(tracking, name, parent_id)
+    try:
+        yield run
+    except BaseException as error:
+        run.fail(str(error) or type(error).__name__)
+        raise
+    run.finish()

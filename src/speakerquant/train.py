@@ -1,0 +1,136 @@
+"""``speakerquant-train``: pre-trains a speaker network."""
+
+import logging
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+
+import hydra
+import torch
+from lightning_fabric import Fabric
+from omegaconf import DictConfig
+
+from speakerquant.audio.features import FrontEnd, extract_features
+from speakerquant.cache import Cache
+from speakerquant.config import TrainConfig, flat, register_schemas, typed
+from speakerquant.corpus.synthetic import DEVELOPMENT, TRAIN, TRIALS_FILE, synthesize_split
+from speakerquant.corpus.trials import read_trials
+from speakerquant.entry_point import config_folder, run_command
+from speakerquant.errors import UserError
+from speakerquant.evaluation.embeddings import embed_with_network
+from speakerquant.evaluation.metrics import eer
+from speakerquant.evaluation.scoring import cosine_scores
+from speakerquant.model.checkpoints import SpeakerModel, random_model, save_checkpoint
+from speakerquant.model.ecapa_tdnn import EcapaTdnn
+from speakerquant.tracking.client import connect
+from speakerquant.tracking.runs import tracked_run
+from speakerquant.training.augmentation import Augmentation
+from speakerquant.training.data import SpeechSource, TrainingBatches
+from speakerquant.training.loop import Trainer, Validate, choose_precision
+
+log = logging.getLogger(__name__)
+
+
+def train(config: TrainConfig, params: Mapping[str, object]) -> None:
+    """Train, validate, and write the checkpoint to ``config.output``.
+
+    The trainer's state lies beside it (``.state``); a run that finds one takes it up.
+
+    Raises:
+        UserError: see the modules that it calls.
+    """
+    output = Path(config.output)
+    state = output.with_suffix(".state")
+    cache = Cache(Path(config.cache.root) if config.cache.root else None)
+    tracking = connect(config.tracking.uri, config.tracking.experiment)
+    fabric = _fabric(config)
+    fabric.launch()
+    model = _untrained_model(config)
+    batches = TrainingBatches(
+        _sources(config, cache),
+        Augmentation(config.augmentation, model.front_end.sample_rate),
+        sample_rate=model.front_end.sample_rate,
+        batch_size=config.batch_size,
+        crop_seconds=config.crop_seconds,
+        seed=config.training.seed,
+    )
+    validate = _validation(config, cache, model.front_end)
+    trainer = Trainer(fabric, model.network, batches, model.front_end, config.training)
+    if state.exists():
+        trainer.load(state)
+        log.info("resuming from %s", state)
+    with tracked_run(tracking, f"train-{output.stem}") if fabric.is_global_zero else nullcontext() as run:
+        if run:
+            run.log_params(params)
+
+        def report(step: int, metrics: Mapping[str, float]) -> None:
+            log.info("step %d: %s", step, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+            if run:
+                run.log_metrics(metrics, step)
+
+        trainer.fit(state, report, validate)
+        if run:
+            save_checkpoint(output, model.network, model.front_end)
+            run.log_artifact(output)
+
+
+def _fabric(config: TrainConfig) -> Fabric:
+    on_gpu = config.accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
+    device_type = "cuda" if on_gpu else "cpu"
+    return Fabric(
+        accelerator=device_type,
+        devices=config.devices if on_gpu else 1,
+        precision=choose_precision(device_type) if config.precision == "auto" else config.precision,
+    )
+
+
+def _untrained_model(config: TrainConfig) -> SpeakerModel:
+    if config.model.architecture is None or config.model.front_end is None:
+        raise UserError("model: training needs an architecture; choose one, such as model=ecapa_c512")
+    return random_model(config.model.architecture, config.model.front_end, config.model.seed)
+
+
+def _sources(config: TrainConfig, cache: Cache) -> list[SpeechSource]:
+    share, root = config.training_data.synthetic_share, config.training_data.root
+    if not 0.0 <= share <= 1.0:
+        raise UserError(f"training_data.synthetic_share={share}: must lie between 0 and 1")
+    if share < 1.0 and root is None:
+        raise UserError("training_data.root: no folder of recordings; set it, or synthetic_share to 1")
+    sources = []
+    if share > 0.0:
+        sources.append(SpeechSource(synthesize_split(TRAIN, config.corpus_seed, cache), share))
+    if share < 1.0 and root is not None:
+        sources.append(SpeechSource(Path(root), 1.0 - share))
+    return sources
+
+
+def _validation(config: TrainConfig, cache: Cache, front_end: FrontEnd) -> Validate:
+    if config.validation.root is None:
+        root = synthesize_split(DEVELOPMENT, config.corpus_seed, cache)
+        trials = read_trials(root / TRIALS_FILE)
+    elif config.validation.trials is None:
+        raise UserError("validation.trials: no trial list for validation.root; set it")
+    else:
+        root, trials = Path(config.validation.root), read_trials(Path(config.validation.trials))
+    features = extract_features([root / name for name in trials.recordings], front_end, cache).features
+
+    def validate(network: EcapaTdnn) -> Mapping[str, float]:
+        scores = cosine_scores(embed_with_network(network, features), trials.left, trials.right)
+        return {"validation_eer": eer(scores, trials.labels)}
+
+    return validate
+
+
+@hydra.main(config_path=config_folder(), config_name="train", version_base="1.3")
+def _application(config: DictConfig) -> None:
+    train(typed(config, TrainConfig), flat(config))
+
+
+def main() -> None:
+    """Entry point of ``speakerquant-train``."""
+    register_schemas()
+    run_command(_application)
+
+
+if __name__ == "__main__":
+    main()

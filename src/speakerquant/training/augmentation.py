@@ -1,0 +1,77 @@
+"""Training augmentation: every crop gets another room, channel and background."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+
+from speakerquant.audio.augmentation import (
+    mix_at_snr,
+    normalize_peak,
+    pass_channel,
+    random_channel,
+    random_noise,
+    random_room,
+    reverberate,
+)
+from speakerquant.audio.waveform import Waveform, read_waveform
+from speakerquant.corpus.recordings import find_recordings
+
+
+@dataclass
+class AugmentationConfig:
+    """Probability of each disturbance; noise level in dB below the speech.
+
+    Noise and rooms are synthetic unless folders of recordings (such as MUSAN and RIRS_NOISES) are given.
+    """
+
+    room_probability: float = 0.4
+    channel_probability: float = 0.5
+    noise_probability: float = 0.6
+    min_snr_db: float = 3.0
+    max_snr_db: float = 25.0
+    noise_root: Path | None = None
+    room_root: Path | None = None
+
+
+class Augmentation:
+    """Disturbs waveforms ``[samples]`` at ``sample_rate`` Hz with draws from the caller's generator."""
+
+    def __init__(self, config: AugmentationConfig, sample_rate: int) -> None:
+        self._config = config
+        self._sample_rate = sample_rate
+        self._noises = _paths(config.noise_root)
+        self._rooms = _paths(config.room_root)
+
+    def __call__(self, waveform: Waveform, rng: Generator) -> Waveform:
+        config = self._config
+        if rng.random() < config.room_probability:
+            waveform = reverberate(waveform, self._room(rng))
+        if rng.random() < config.channel_probability:
+            waveform = pass_channel(waveform, random_channel(rng, self._sample_rate))
+        if rng.random() < config.noise_probability:
+            snr_db = rng.uniform(config.min_snr_db, config.max_snr_db)
+            waveform = mix_at_snr(waveform, self._noise(rng, len(waveform)), snr_db)
+        return normalize_peak(waveform)
+
+    def _room(self, rng: Generator) -> Waveform:
+        if not self._rooms:
+            return random_room(rng, self._sample_rate)
+        room = read_waveform(self._rooms[int(rng.integers(len(self._rooms)))], self._sample_rate)
+        direct = int(np.abs(room).argmax())
+        from_direct: Waveform = room[direct:] / room[direct]
+        return from_direct
+
+    def _noise(self, rng: Generator, length: int) -> Waveform:
+        if not self._noises:
+            return random_noise(rng, length)
+        noise = read_waveform(self._noises[int(rng.integers(len(self._noises)))], self._sample_rate)
+        noise = np.tile(noise, -(-length // len(noise)))
+        start = int(rng.integers(len(noise) - length + 1))
+        return noise[start : start + length]
+
+
+def _paths(root: Path | None) -> Sequence[Path]:
+    return [root / name for name in find_recordings(root)] if root else []

@@ -1,0 +1,107 @@
+"""Training batches, each a function of the seed and its number alone: resuming is starting at a number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+from numpy.random import Generator
+from torch.utils.data import Dataset
+
+from speakerquant.audio.augmentation import change_speed
+from speakerquant.audio.waveform import Waveform, read_waveform
+from speakerquant.corpus.recordings import find_recordings, speaker_from_path
+from speakerquant.training.augmentation import Augmentation
+
+SPEEDS = (100, 90, 110)
+"""Percent of the original speed; each makes another speaker of every speaker."""
+
+Batch = tuple[Waveform, npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class SpeechSource:
+    """A folder of recordings by speaker, and how large a share of every batch it gives."""
+
+    root: Path
+    share: float
+
+
+class TrainingBatches(Dataset[Batch]):
+    """Batch number to (waveforms ``[B, samples]``, labels ``[B]``).
+
+    Speakers are drawn evenly within each source, whatever the number of their recordings.
+
+    Raises:
+        UserError: a source has no recordings.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[SpeechSource],
+        augmentation: Augmentation,
+        *,
+        sample_rate: int,
+        batch_size: int,
+        crop_seconds: float,
+        seed: int,
+    ) -> None:
+        self._speakers = [_recordings_by_speaker(source.root) for source in sources]
+        self._first_label = np.cumsum([0, *map(len, self._speakers)]) * len(SPEEDS)
+        self._counts = _split(batch_size, [source.share for source in sources])
+        self._augmentation = augmentation
+        self._sample_rate = sample_rate
+        self._crop = int(crop_seconds * sample_rate)
+        self._seed = seed
+
+    @property
+    def num_classes(self) -> int:
+        """Speakers of all sources, times the speeds."""
+        return int(self._first_label[-1])
+
+    def __getitem__(self, number: int) -> Batch:
+        rng = np.random.default_rng([self._seed, number])
+        crops: list[Waveform] = []
+        labels: list[int] = []
+        for source, count in enumerate(self._counts):
+            for _ in range(count):
+                speaker = int(rng.integers(len(self._speakers[source])))
+                speed = int(rng.integers(len(SPEEDS)))
+                recordings = self._speakers[source][speaker]
+                crop = self._read_crop(recordings[rng.integers(len(recordings))], SPEEDS[speed], rng)
+                crops.append(self._augmentation(crop, rng))
+                labels.append(int(self._first_label[source]) + speaker * len(SPEEDS) + speed)
+        return np.stack(crops), np.array(labels, dtype=np.int64)
+
+    def _read_crop(self, path: Path, speed: int, rng: Generator) -> Waveform:
+        needed = -(-self._crop * speed // 100)
+        waveform = change_speed(_random_part(path, needed, self._sample_rate, rng), speed)
+        return waveform[: self._crop]
+
+
+def _random_part(path: Path, length: int, sample_rate: int, rng: Generator) -> Waveform:
+    """``length`` samples from a random place; a shorter recording is repeated."""
+    info = soundfile.info(path)
+    if info.samplerate == sample_rate and info.channels == 1 and info.frames > length:
+        start = int(rng.integers(info.frames - length + 1))
+        part: Waveform = soundfile.read(path, frames=length, start=start, dtype="float32")[0]
+        return part
+    waveform = read_waveform(path, sample_rate)
+    waveform = np.tile(waveform, -(-length // len(waveform)))
+    start = int(rng.integers(len(waveform) - length + 1))
+    return waveform[start : start + length]
+
+
+def _recordings_by_speaker(root: Path) -> list[list[Path]]:
+    speakers: dict[str, list[Path]] = {}
+    for name in find_recordings(root):
+        speakers.setdefault(speaker_from_path(name), []).append(root / name)
+    return list(speakers.values())
+
+
+def _split(total: int, shares: Sequence[float]) -> list[int]:
+    """``total`` in whole parts in proportion to ``shares``."""
+    bounds = np.round(np.cumsum([0.0, *shares]) / sum(shares) * total).astype(int)
+    return [int(count) for count in np.diff(bounds)]
