@@ -72,22 +72,29 @@ class Cache:
             return target
         with self._lock(kind, key):
             if not target.exists():
+                _remove_leftovers(target)
                 with atomic_path(target) as part:
                     make(part)
         return target
 
     @contextmanager
     def _lock(self, kind: str, key: str) -> Iterator[None]:
-        folder = self.root / kind
+        folder = self.root / "locks"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / f".{key}.lock")
+            lock = FileLock(folder / f"{kind}-{key}")
             lock.acquire()
         except OSError as error:
             raise UserError(
-                f"cannot write the cache {folder}: {error.strerror}; set cache.root to a writable folder"
+                f"cannot write the cache {self.root}: {error.strerror}; set cache.root to a writable folder"
             ) from None
         try:
             yield
         finally:
             lock.release()
+
+
+def _remove_leftovers(target: Path) -> None:
+    """What a killed maker of this entry left behind; the caller holds its lock."""
+    for leftover in target.parent.glob(f".{target.name}.*"):
+        shutil.rmtree(leftover)

@@ -55,8 +55,8 @@ def _unreadable(path: Path, error: Exception) -> UserError:
         return UserError(f"{path}: no such recording; check the root folder and the list that names it")
     if path.is_file() and path.stat().st_size == 0:
         return _unusable(path, "empty recording")
-    reason = (str(error).strip().splitlines() or ["truncated or damaged"])[0].rstrip(".")
-    return _unusable(path, f"cannot read the recording ({reason})")
+    reason = str(error).strip().splitlines()[0].rstrip(".")
+    return _unusable(path, f"cannot read the recording, truncated or damaged ({reason})")
 
 
 def _unusable(path: Path, problem: str) -> UserError:

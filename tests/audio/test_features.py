@@ -1,0 +1,76 @@
+"""The log-mel front end and its cache."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speakerquant.audio.features import FrontEnd, LogMel, extract_features
+from speakerquant.cache import Cache
+from speakerquant.errors import UserError
+
+FRONT_END = FrontEnd()
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> list[Path]:
+    rng = np.random.default_rng(0)
+    paths = []
+    for index, seconds in enumerate([0.5, 2.0, 0.04, 1.234]):
+        path = tmp_path / f"{index}.wav"
+        soundfile.write(path, 0.1 * rng.standard_normal(int(seconds * 16000)), 16000)
+        paths.append(path)
+    return paths
+
+
+def test_features_do_not_depend_on_the_batch(recordings: list[Path], tmp_path: Path) -> None:
+    batch = extract_features(recordings, FRONT_END, Cache(tmp_path / "a")).features
+    log_mel = LogMel(FRONT_END)
+    for path, features in zip(recordings, batch, strict=True):
+        waveform = torch.from_numpy(soundfile.read(path, dtype="float32")[0])
+        alone = log_mel(waveform[None])[0].numpy()
+        assert features.shape == (80, log_mel.num_frames(len(waveform)))
+        np.testing.assert_allclose(features, alone, atol=1e-4)
+        np.testing.assert_allclose(features.mean(axis=1), 0.0, atol=1e-4)
+
+
+def test_second_extraction_reads_the_cache_and_not_the_names(recordings: list[Path], tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    first = extract_features(recordings, FRONT_END, cache)
+    stamp = next((tmp_path / "cache" / "features").glob("*/frames.npy")).stat().st_mtime_ns
+    moved = [path.rename(path.with_name(f"renamed-{path.name}")) for path in recordings]
+    second = extract_features(moved, FRONT_END, cache)
+    assert second.digest == first.digest
+    assert next((tmp_path / "cache" / "features").glob("*/frames.npy")).stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize("change", ["recording", "front end", "order"])
+def test_what_determines_features_determines_the_digest(
+    recordings: list[Path], tmp_path: Path, change: str
+) -> None:
+    cache = Cache(tmp_path / "cache")
+    before = extract_features(recordings, FRONT_END, cache).digest
+    front_end = FRONT_END
+    if change == "recording":
+        soundfile.write(recordings[0], np.full(8000, 0.25), 16000)
+    elif change == "front end":
+        front_end = FrontEnd(n_mels=40)
+    else:
+        recordings = recordings[::-1]
+    assert extract_features(recordings, front_end, cache).digest != before
+
+
+def test_recording_shorter_than_one_frame_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "short.wav"
+    soundfile.write(path, np.full(FRONT_END.n_fft - 1, 0.1), 16000)
+    with pytest.raises(UserError, match=rf"{path}.*shorter than one frame"):
+        extract_features([path], FRONT_END, Cache(tmp_path / "cache"))
+
+
+def test_failed_extraction_leaves_nothing_in_the_cache(recordings: list[Path], tmp_path: Path) -> None:
+    recordings[-1].write_bytes(recordings[-1].read_bytes()[:500])
+    with pytest.raises(UserError, match="truncated"):
+        extract_features(recordings, FRONT_END, Cache(tmp_path / "cache"))
+    assert list((tmp_path / "cache" / "features").iterdir()) == []

@@ -1,0 +1,86 @@
+"""Trial lists in VoxCeleb's form, and the speakers behind recordings."""
+
+from pathlib import Path
+
+import pytest
+
+from speakerquant.corpus.recordings import find_recordings, speaker_from_mapping, speaker_from_path
+from speakerquant.corpus.trials import read_trials, write_trials
+from speakerquant.errors import UserError
+
+
+def test_trials_survive_writing_and_reading(tmp_path: Path) -> None:
+    pairs = [(True, "a/1.wav", "a/2.wav"), (False, "a/1.wav", "b/1.wav"), (False, "b/1.wav", "a/2.wav")]
+    write_trials(tmp_path / "trials.txt", pairs)
+    trials = read_trials(tmp_path / "trials.txt")
+    names = trials.recordings
+    read = [(bool(t), names[i], names[j]) for t, i, j in zip(trials.labels, trials.left, trials.right, strict=True)]
+    assert read == pairs
+    assert names == ("a/1.wav", "a/2.wav", "b/1.wav")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 a b\n0 a\n", ":2: 2 fields"),
+        ("1 a b\n0 a c d\n", ":2: 4 fields"),
+        ("1 a b\n\n", ":2: 0 fields"),
+        ("1 a b\n2 a c\n", ":2: label '2'"),
+        ("target a b\n", ":1: label 'target'"),
+        ("1 a b\n1 a c\n", "no non-target trial"),
+        ("0 a b\n", "no target trial"),
+        ("", "no target trial"),
+    ],
+)
+def test_faulty_list_is_refused_with_file_and_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "trials.txt"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_trials(path)
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_missing_or_binary_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for name in ("missing", "binary"):
+        with pytest.raises(UserError, match=name):
+            read_trials(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("recording", "speaker"),
+    [
+        ("id10270/5r0dWxy17C8/00001.wav", "id10270"),
+        ("103-1240-0000.flac", "103"),
+        ("anna_1.wav", "anna"),
+        ("anna.wav", "anna"),
+        ("anna-maria/1-2.wav", "anna-maria"),
+    ],
+)
+def test_speaker_comes_from_the_path(recording: str, speaker: str) -> None:
+    assert speaker_from_path(recording) == speaker
+
+
+def test_speaker_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "speakers.txt"
+    path.write_text("x/1.wav anna\ny/1.wav anna\n")
+    speaker_of = speaker_from_mapping(path)
+    assert speaker_of("x/1.wav") == speaker_of("y/1.wav") == "anna"
+    with pytest.raises(UserError, match=r"z\.wav"):
+        speaker_of("z.wav")
+    path.write_text("x/1.wav\n")
+    with pytest.raises(UserError, match=":1: 1 fields"):
+        speaker_from_mapping(path)
+
+
+def test_finding_recordings(tmp_path: Path) -> None:
+    for name in ("b/2.wav", "a/1.FLAC", "a/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_recordings(tmp_path) == ["a/1.FLAC", "b/2.wav"]
+    with pytest.raises(UserError, match="no such folder"):
+        find_recordings(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no wav or flac"):
+        find_recordings(tmp_path / "empty")
