@@ -1,0 +1,111 @@
+"""Checkpoints: what is written is what is read, and nothing else is."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from speakerquant.audio.features import FrontEnd
+from speakerquant.errors import UserError
+from speakerquant.model.checkpoints import (
+    load_checkpoint,
+    random_model,
+    save_checkpoint,
+    shipped_checkpoint,
+)
+from speakerquant.model.ecapa_tdnn import EcapaTdnnConfig
+
+SMALL = EcapaTdnnConfig(channels=64)
+FRONT_END = FrontEnd(n_mels=80, f_max=7000.0)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, random_model(SMALL, FRONT_END, seed=1).network, FRONT_END)
+    return path
+
+
+def test_loaded_network_is_the_saved_one(checkpoint: Path) -> None:
+    loaded = load_checkpoint(checkpoint, SMALL)
+    original = random_model(SMALL, FRONT_END, seed=1).network
+    features = torch.randn(1, 80, 100)
+    assert loaded.front_end == FRONT_END
+    assert loaded.network.config == SMALL
+    assert not loaded.network.training
+    cosine = torch.cosine_similarity(loaded.network(features), original(features))
+    assert cosine.item() > 0.9999  # stored in FP16
+
+
+def test_digest_follows_the_weights(checkpoint: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(other, random_model(SMALL, FRONT_END, seed=2).network, FRONT_END)
+    assert load_checkpoint(checkpoint).digest != load_checkpoint(other).digest
+    assert random_model(SMALL, FRONT_END, 1).digest != random_model(SMALL, FRONT_END, 2).digest
+
+
+def test_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+
+    class Bomb:
+        def __reduce__(self):
+            return Path.touch, (trap,)
+
+    path = tmp_path / "model.pt"
+    path.write_bytes(pickle.dumps({"weights": Bomb()}))
+    with pytest.raises(UserError, match="not a safetensors checkpoint"):
+        load_checkpoint(path)
+    assert not trap.exists()
+
+
+def _rewritten(checkpoint: Path, change) -> Path:
+    from safetensors import safe_open
+
+    weights = load_file(checkpoint)
+    with safe_open(checkpoint, framework="pt") as file:
+        metadata = dict(file.metadata())
+    change(weights, metadata)
+    save_file(weights, checkpoint, metadata=metadata)
+    return checkpoint
+
+
+def test_another_width_is_named(checkpoint: Path) -> None:
+    with pytest.raises(UserError, match=r"checkpoint has channels 64, the model config 1024"):
+        load_checkpoint(checkpoint, EcapaTdnnConfig())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda w, m: w.pop("input_conv.weight"), "lacks input_conv.weight"),
+        (lambda w, m: w.pop("input_norm.running_mean"), "lacks input_norm.running_mean"),
+        (lambda w, m: w.update(extra=torch.zeros(1)), "unknown extra"),
+        (lambda w, m: w.update({"input_conv.bias": torch.zeros(3)}), "input_conv.bias"),
+        (lambda w, m: m.clear(), "no architecture"),
+        (lambda w, m: m.update(architecture='{"channels": 64, "colour": 1}'), "no architecture"),
+    ],
+)
+def test_incomplete_checkpoint_is_refused(checkpoint: Path, change, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_checkpoint(_rewritten(checkpoint, change))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_missing_or_foreign_file_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    (tmp_path / "letter.txt").write_text("dear reader")
+    for path in (checkpoint, tmp_path / "letter.txt"):
+        with pytest.raises(UserError, match="not a safetensors checkpoint"):
+            load_checkpoint(path)
+    with pytest.raises(UserError, match="no such checkpoint"):
+        load_checkpoint(tmp_path / "missing")
+
+
+def test_shipped_checkpoint_fits_the_package() -> None:
+    model = load_checkpoint(shipped_checkpoint())
+    assert shipped_checkpoint().stat().st_size <= 16e6
+    assert (shipped_checkpoint().parent / "MODEL_CARD.md").is_file()
+    assert model.network(torch.randn(1, model.front_end.n_mels, 100)).isfinite().all()

@@ -1,0 +1,166 @@
+"""Training on real files: batches follow their number, a resumed run equals an unbroken one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from lightning_fabric import Fabric
+
+from speakerquant.audio.features import FrontEnd
+from speakerquant.errors import UserError
+from speakerquant.model.checkpoints import random_model
+from speakerquant.model.ecapa_tdnn import EcapaTdnnConfig
+from speakerquant.training.augmentation import Augmentation, AugmentationConfig
+from speakerquant.training.data import SPEEDS, SpeechSource, TrainingBatches
+from speakerquant.training.loop import Trainer, TrainingConfig
+
+SMALL = EcapaTdnnConfig(channels=32, aggregation_channels=64, attention_channels=16, se_channels=16)
+FRONT_END = FrontEnd()
+CONFIG = TrainingConfig(
+    num_steps=6,
+    learning_rate=1e-3,
+    weight_decay=0.02,
+    warmup_steps=2,
+    margin=0.2,
+    margin_start_step=1,
+    margin_full_step=4,
+    scale=30.0,
+    frequency_mask=5,
+    time_mask=5,
+    gradient_clip=5.0,
+    report_every=1,
+    validate_every=3,
+    seed=0,
+)
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for speaker in range(4):
+        folder = tmp_path / "speech" / f"id{speaker}" / "video"
+        folder.mkdir(parents=True)
+        for name, seconds in (("1.wav", 3.0), ("2.flac", 0.3)):
+            pitch = np.sin(2 * np.pi * 100 * (1 + speaker) * np.arange(int(16000 * seconds)) / 16000)
+            soundfile.write(folder / name, 0.3 * pitch + 0.01 * rng.standard_normal(len(pitch)), 16000)
+    return tmp_path / "speech"
+
+
+def batches_of(speech: Path, batch_size: int = 8, **augmentation) -> TrainingBatches:
+    return TrainingBatches(
+        [SpeechSource(speech, 0.75), SpeechSource(speech, 0.25)],
+        Augmentation(AugmentationConfig(**augmentation), 16000),
+        sample_rate=16000,
+        batch_size=batch_size,
+        crop_seconds=1.0,
+        seed=0,
+    )
+
+
+def test_a_batch_is_a_function_of_its_number(speech: Path) -> None:
+    first, second = batches_of(speech), batches_of(speech)
+    _ = first[3]
+    for number in (0, 7):
+        for ours, theirs in zip(first[number], second[number], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert not np.array_equal(first[0][0], first[1][0])
+
+
+def test_sources_keep_their_share_and_their_own_labels(speech: Path) -> None:
+    batches = batches_of(speech)
+    assert batches.num_classes == 2 * 4 * len(SPEEDS)
+    for number in range(5):
+        waveforms, labels = batches[number]
+        assert waveforms.shape == (8, 16000)
+        assert np.isfinite(waveforms).all()
+        assert (labels < 12).sum() == 6
+
+
+def test_noise_and_rooms_come_from_folders_when_given(speech: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise").mkdir()
+    soundfile.write(tmp_path / "noise" / "hum.wav", 0.5 * np.ones(1000), 16000)
+    (tmp_path / "rooms").mkdir()
+    soundfile.write(tmp_path / "rooms" / "late.wav", np.eye(1, 500, 20)[0] * 0.5, 16000)
+    augmentation = Augmentation(
+        AugmentationConfig(
+            room_probability=1.0,
+            channel_probability=0.0,
+            noise_probability=1.0,
+            min_snr_db=0.0,
+            max_snr_db=0.0,
+            noise_root=tmp_path / "noise",
+            room_root=tmp_path / "rooms",
+        ),
+        16000,
+    )
+    speech_wave = np.sin(np.arange(4000) * 0.1).astype(np.float32)
+    disturbed = augmentation(speech_wave, np.random.default_rng(0))
+    # A room of one late impulse changes nothing once its direct sound is in place; the hum lifts the mean.
+    expected = speech_wave + np.sqrt(np.mean(speech_wave**2))
+    np.testing.assert_allclose(disturbed, 0.9 * expected / np.abs(expected).max(), atol=1e-3)
+
+
+def train(
+    speech: Path, state: Path, steps: int, config: TrainingConfig = CONFIG
+) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """Train, resuming from ``state`` if it is there, until interrupted after ``steps``."""
+    network = random_model(SMALL, FRONT_END, seed=0).network
+    torch.manual_seed(1)
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    trainer = Trainer(fabric, network, batches_of(speech), FRONT_END, config)
+    if state.exists():
+        trainer.load(state)
+    losses: list[float] = []
+
+    class Interrupted(Exception):
+        pass
+
+    def report(step: int, metrics) -> None:
+        losses.extend([metrics["loss"]] if "loss" in metrics else [])
+        if step > steps:
+            raise Interrupted
+
+    try:
+        trainer.fit(state, report, lambda _: {"validation_eer": 50.0})
+    except Interrupted:
+        pass
+    return network.state_dict(), losses
+
+
+def test_resumed_training_equals_unbroken_training(speech: Path, tmp_path: Path) -> None:
+    unbroken, losses = train(speech, tmp_path / "unbroken.state", steps=6)
+    train(speech, tmp_path / "broken.state", steps=4)
+    resumed, later_losses = train(speech, tmp_path / "broken.state", steps=6)
+    assert later_losses == losses[3:]
+    for name, weight in unbroken.items():
+        assert torch.equal(weight, resumed[name]), name
+
+
+def test_training_learns(speech: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, num_steps=40, margin=0.0, learning_rate=3e-3, validate_every=40)
+    _, losses = train(speech, tmp_path / "state", steps=40, config=config)
+    assert len(losses) == 40
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+def test_foreign_or_pickled_state_is_refused(speech: Path, tmp_path: Path) -> None:
+    fabric = Fabric(accelerator="cpu", devices=1)
+    network = random_model(SMALL, FRONT_END, seed=0).network
+    trainer = Trainer(fabric, network, batches_of(speech), FRONT_END, CONFIG)
+    foreign = tmp_path / "foreign.state"
+    torch.save({"step": 1}, foreign)
+    trap = tmp_path / "trap"
+
+    class Bomb:
+        def __reduce__(self):
+            return Path.touch, (trap,)
+
+    pickled = tmp_path / "pickled.state"
+    torch.save({"step": Bomb()}, pickled)
+    for path in (foreign, pickled):
+        with pytest.raises(UserError, match="cannot resume"):
+            trainer.load(path)
+    assert not trap.exists()
