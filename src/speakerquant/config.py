@@ -113,6 +113,8 @@ def register_schemas() -> None:
     """Make the schemas known to Hydra; the files in ``conf/`` build on them."""
     store = ConfigStore.instance()
     store.store("run_schema", RunConfig)
+    # Which units there are is the network's affair: unknown ones reach the mask, which lists the valid ones.
+    store.store("any_unit", OmegaConf.create({}, flags={"struct": False}), group="base/mask", package="mask")
     store.store("report_schema", ReportConfig)
     store.store("train_schema", TrainConfig)
 

@@ -14,6 +14,15 @@ from speakerquant.errors import UserError
 
 _SHOW_TRACEBACK = "HYDRA_FULL_ERROR"
 _WANTS_TRACEBACK = os.environ.get(_SHOW_TRACEBACK) == "1"
+# Where a key is, in the libraries' own terms; and advice that the schemas make void.
+_NOT_FOR_USERS = (
+    "full_key:",
+    "object_type=",
+    "reference_type=",
+    "Config search path:",
+    "provider=",
+    "To append to",
+)
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
 
 
@@ -52,7 +61,10 @@ def wants_traceback() -> bool:
 
 def fail(error: Exception | str) -> NoReturn:
     """Print the error as one line and exit with code 2."""
-    lines = (line.strip() for line in str(error).splitlines())
-    text = " ".join(line for line in lines if line and not line.startswith(("full_key:", "object_type=")))
+    parts = [str(error)]
+    if isinstance(error, HydraException) and error.__cause__ is not None:
+        parts.append(str(error.__cause__))  # Hydra says which override, its cause says why
+    lines = [line.strip() for part in parts for line in part.splitlines()]
+    text = " ".join(line for line in lines if line and not line.startswith(_NOT_FOR_USERS))
     print(f"error: {text}", file=sys.stderr)
     sys.exit(2)

@@ -14,7 +14,10 @@ def test_trials_survive_writing_and_reading(tmp_path: Path) -> None:
     write_trials(tmp_path / "trials.txt", pairs)
     trials = read_trials(tmp_path / "trials.txt")
     names = trials.recordings
-    read = [(bool(t), names[i], names[j]) for t, i, j in zip(trials.labels, trials.left, trials.right, strict=True)]
+    read = [
+        (bool(t), names[i], names[j])
+        for t, i, j in zip(trials.labels, trials.left, trials.right, strict=True)
+    ]
     assert read == pairs
     assert names == ("a/1.wav", "a/2.wav", "b/1.wav")
 

@@ -26,7 +26,9 @@ def network() -> EcapaTdnn:
 
 def test_parameters_at_c1024_are_the_papers_megabytes() -> None:
     network = EcapaTdnn(EcapaTdnnConfig())
-    assert sum(parameter.numel() * 4 for parameter in network.parameters()) / 1e6 == pytest.approx(61.9, abs=0.2)
+    assert sum(parameter.numel() * 4 for parameter in network.parameters()) / 1e6 == pytest.approx(
+        61.9, abs=0.2
+    )
 
 
 @pytest.mark.parametrize("frames", [1, 7, 300])
@@ -49,7 +51,9 @@ def test_each_block_is_fed_with_the_sum_of_what_came_before(network: EcapaTdnn) 
     hooks = []
     for name in ("input_norm", "se_res2block1", "se_res2block2", "se_res2block3"):
 
-        def remember(_: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor, name: str = name) -> None:
+        def remember(
+            _: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor, name: str = name
+        ) -> None:
             seen[name], outputs[name] = inputs[0], output
 
         hooks.append(network.get_submodule(name).register_forward_hook(remember))

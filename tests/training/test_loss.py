@@ -29,8 +29,6 @@ def test_margin_never_rewards_the_opposite_direction() -> None:
     head.margin = 0.5
     head.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     angles = torch.linspace(0.0, math.pi, 50)
-    losses = torch.stack(
-        [head(torch.tensor([[a.cos(), -a.sin()]]), torch.tensor([0])) for a in angles]
-    )
+    losses = torch.stack([head(torch.tensor([[a.cos(), -a.sin()]]), torch.tensor([0])) for a in angles])
     opposite = angles > math.pi / 2
     assert (losses[opposite].diff() > -1e-4).all()

@@ -1,5 +1,6 @@
 """Training on real files: batches follow their number, a resumed run equals an unbroken one."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,18 +116,13 @@ def train(
         trainer.load(state)
     losses: list[float] = []
 
-    class Interrupted(Exception):
-        pass
-
     def report(step: int, metrics) -> None:
         losses.extend([metrics["loss"]] if "loss" in metrics else [])
         if step > steps:
-            raise Interrupted
+            raise KeyboardInterrupt
 
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         trainer.fit(state, report, lambda _: {"validation_eer": 50.0})
-    except Interrupted:
-        pass
     return network.state_dict(), losses
 
 

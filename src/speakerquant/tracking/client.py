@@ -13,6 +13,7 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def connect(uri: str, experiment: str) -> Tracking:
         if existing is not None:
             return Tracking(client, existing.experiment_id)
         return Tracking(client, client.create_experiment(experiment, artifact_location=artifacts))
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = str(error).splitlines()[0][:200]
         raise UserError(
             f"tracking.uri={uri}: the MLflow store does not answer ({reason}); start it or check the address"

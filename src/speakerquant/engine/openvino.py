@@ -1,0 +1,67 @@
+"""OpenVINO: the engine for machines without an NVIDIA GPU."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+from speakerquant.engine.base import Engine, EngineBuilder, FloatArray
+from speakerquant.engine.openvino_graph import adapt
+
+_CONFIG = {
+    # FP32 means FP32: without this, processors with bf16 would use it.
+    "INFERENCE_PRECISION_HINT": "f32",
+    # One request per recording: many small requests in flight rather than all cores on one.
+    "PERFORMANCE_HINT": "THROUGHPUT",
+    # A compiled form is kept per input length and layer; unbounded, every new length takes 2 MB for good.
+    "CPU_RUNTIME_CACHE_CAPACITY": 128,
+}
+_PROBE_CHANNELS = 64
+
+
+class OpenVinoEngine(Engine):
+    """Runs a blob that OpenVINO's CPU plugin exported."""
+
+    def __init__(self, serialized: bytes) -> None:
+        super().__init__(serialized)
+        self._compiled = ov.Core().import_model(serialized, "CPU", _CONFIG)
+
+    @property
+    def parallel_requests(self) -> int:
+        return int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+
+    def embed(self, features: FloatArray) -> FloatArray:
+        request = self._compiled.create_infer_request()
+        return np.array(request.infer([features])[0])
+
+
+class OpenVinoBuilder(EngineBuilder):
+    """Compiles for the CPU of this machine."""
+
+    name = "openvino"
+
+    def exact_weight_bits(self) -> int:
+        """Runs the largest sums of an INT8 convolution: without VNNI, two products overflow 16 bits."""
+        features = ops.parameter([1, _PROBE_CHANNELS, 8], np.float32)
+        quantized = ops.fake_quantize(features, *np.float32([-128, 127, -128, 127]), 256)
+        largest = ops.constant(np.full((_PROBE_CHANNELS, _PROBE_CHANNELS, 1), 127, np.int8))
+        weight = ops.multiply(ops.convert(largest, np.float32), np.float32(1 / 127))
+        convolution = ops.convolution(quantized, weight, [1], [0], [0], [1])
+        compiled = ov.Core().compile_model(ov.Model([convolution], [features]), "CPU", _CONFIG)
+        sums = compiled(np.full((1, _PROBE_CHANNELS, 8), 127, np.float32))[0]
+        return 8 if np.allclose(sums, _PROBE_CHANNELS * 127) else 7
+
+    def build(self, onnx_path: Path) -> Engine:
+        core = ov.Core()
+        model = core.read_model(onnx_path)
+        adapt(model)
+        blob = core.compile_model(model, "CPU", _CONFIG).export_model()
+        return self.deserialize(blob.getvalue())
+
+    def deserialize(self, serialized: bytes) -> Engine:
+        try:
+            return OpenVinoEngine(serialized)
+        except RuntimeError:
+            raise ValueError("not an OpenVINO blob") from None

@@ -1,0 +1,95 @@
+"""Error measures of a list of scored trials.
+
+A trial is accepted when its score is at or above the threshold, so trials of equal score always switch
+together. The operating points are all that a threshold can reach: one per distinct score, and the one
+that rejects everything. At each, FAR is the share of non-target trials accepted and FRR (the miss rate)
+the share of target trials rejected.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from speakerquant.errors import UserError
+
+Rates = npt.NDArray[np.float64]
+
+
+def eer(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Equal error rate in percent: where FAR and FRR cross, linearly interpolated.
+
+    With rising threshold FAR falls and FRR rises. Between the last operating point with FAR above FRR and
+    the one after it both are taken as linear; the EER is their common value.
+
+    Args:
+        scores: ``[num_trials]``, higher for the same speaker.
+        labels: ``[num_trials]``, 1 or true for target trials (the same speaker), 0 or false for the others.
+
+    Raises:
+        UserError: lengths differ, a score is NaN, a label is neither 0 nor 1, or a kind of trial is missing.
+    """
+    far, frr = error_rates(scores, labels)
+    # FRR - FAR rises strictly: every threshold rejects at least one trial more than the one before
+    return float(100 * np.interp(0, frr - far, far))
+
+
+def min_dcf(
+    scores: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    p_target: float = 0.01,
+    c_miss: float = 1.0,
+    c_fa: float = 1.0,
+) -> float:
+    """Normalised minimum detection cost (NIST speaker recognition evaluations).
+
+    The smallest ``c_miss * p_target * FRR + c_fa * (1 - p_target) * FAR`` over all operating points, divided
+    by the cost of the better of accepting all and rejecting all: from 0 to 1.
+
+    Raises:
+        UserError: as :func:`eer`.
+    """
+    far, frr = error_rates(scores, labels)
+    miss, false_alarm = c_miss * p_target, c_fa * (1 - p_target)
+    return float((miss * frr + false_alarm * far).min() / min(miss, false_alarm))
+
+
+def error_rates(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Rates, Rates]:
+    """FAR and FRR of all operating points, thresholds rising from (1, 0) to (0, 1).
+
+    Raises:
+        UserError: as :func:`eer`.
+    """
+    scores, targets = _checked(scores, labels)
+    order = np.argsort(scores)
+    scores, targets = scores[order], targets[order]
+    del order
+    # how many trials each threshold rejects: all below one of the distinct scores, or all
+    rejected = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1], [True]]))
+    targets_below = np.concatenate([[0], np.cumsum(targets)])
+    num_targets = targets_below[-1]
+    misses = targets_below[rejected]
+    num_others = len(targets) - num_targets
+    return (num_others - (rejected - misses)) / num_others, misses / num_targets
+
+
+def _checked(
+    scores: npt.ArrayLike, labels: npt.ArrayLike
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.bool_]]:
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    if scores.shape != labels.shape or scores.ndim != 1:
+        raise UserError(
+            f"metrics: {scores.size} scores for {labels.size} labels; give one label for each score"
+        )
+    if np.isnan(scores).any():
+        raise UserError(
+            f"metrics: the score of trial {np.isnan(scores).argmax()} is NaN; check its recordings"
+        )
+    targets = labels.astype(np.bool_)
+    if (targets != labels).any():
+        raise UserError(
+            "metrics: labels other than 0 and 1; write 1 for the same speaker, 0 for different ones"
+        )
+    if not targets.any():
+        raise UserError("metrics: no target trial (label 1); error rates need both kinds")
+    if targets.all():
+        raise UserError("metrics: no non-target trial (label 0); error rates need both kinds")
+    return scores, targets

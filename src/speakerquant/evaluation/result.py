@@ -1,0 +1,59 @@
+"""The outcome of one run, as ``result.json`` holds it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from speakerquant.cache import atomic_path
+
+RESULT_FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """Error rates in percent, sizes in bytes, times in seconds.
+
+    Attributes:
+        mask: Unit to precision.
+        eer: Equal error rate of the engine.
+        min_dcf: Normalised minimum detection cost of the engine.
+        baseline_eer: EER of the FP32 engine of the same model on the same list.
+        delta_eer: ``eer - baseline_eer``.
+        engine_size_bytes: Size of the serialized engine.
+        size_ratio: Over the FP32 engine's size.
+        num_trials: Trials scored.
+        num_recordings: Recordings embedded.
+        engine: Backend that built and ran the engine.
+        weight_bits: Bits of the INT8 layers' weights.
+        fidelity: Smallest cosine between the engine's and the fake-quantized network's embeddings.
+        seconds: Time by stage; what came from the cache took next to none.
+    """
+
+    mask: Mapping[str, str]
+    eer: float
+    min_dcf: float
+    baseline_eer: float
+    delta_eer: float
+    engine_size_bytes: int
+    size_ratio: float
+    num_trials: int
+    num_recordings: int
+    engine: str
+    weight_bits: int
+    fidelity: float
+    seconds: Mapping[str, float]
+
+    def metrics(self) -> dict[str, float]:
+        """Every number by name; stage times as ``seconds.<stage>``."""
+        fields: dict[str, Any] = asdict(self)
+        seconds = {f"seconds.{stage}": value for stage, value in fields.pop("seconds").items()}
+        return {name: value for name, value in fields.items() if isinstance(value, int | float)} | seconds
+
+    def save(self, folder: Path) -> Path:
+        """Write ``result.json`` into the folder."""
+        path = folder / RESULT_FILE
+        with atomic_path(path) as part:
+            part.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        return path

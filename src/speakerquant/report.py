@@ -1,0 +1,38 @@
+"""``speakerquant-report``: the table and the picture of a multirun, read back from MLflow."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from speakerquant.config import ReportConfig, register_schemas, typed
+from speakerquant.entry_point import config_folder, run_command
+from speakerquant.reporting.plot import plot_runs
+from speakerquant.reporting.table import print_table
+from speakerquant.tracking.client import connect
+from speakerquant.tracking.history import latest_multirun, mask_runs
+
+
+def report(config: ReportConfig) -> None:
+    """Print the table of ``config.run`` (or the latest multirun) and draw it into ``config.output``."""
+    tracking = connect(config.tracking.uri, config.tracking.experiment)
+    parent_id = config.run or latest_multirun(tracking)
+    runs = mask_runs(tracking, parent_id)
+    print_table(runs, title=f"MLflow run {parent_id}")
+    plot_runs(runs, Path(config.output))
+    print(f"drawn into {config.output}")
+
+
+@hydra.main(config_path=config_folder(), config_name="report", version_base="1.3")
+def _application(config: DictConfig) -> None:
+    report(typed(config, ReportConfig))
+
+
+def main() -> None:
+    """Entry point of ``speakerquant-report``."""
+    register_schemas()
+    run_command(_application)
+
+
+if __name__ == "__main__":
+    main()

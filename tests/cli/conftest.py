@@ -1,0 +1,104 @@
+"""The commands as a user types them, on a small network and a few real sentences."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from speakerquant import run
+from speakerquant.audio.features import FrontEnd
+from speakerquant.cache import Cache
+from speakerquant.corpus.synthetic import TRIALS_FILE, Split, synthesize_split
+from speakerquant.evaluation.result import RESULT_FILE
+from speakerquant.model.checkpoints import random_model, save_checkpoint
+from speakerquant.model.ecapa_tdnn import EcapaTdnnConfig
+from speakerquant.tracking.client import Tracking, connect
+from speakerquant.tracking.sweep import ParentRun
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A corpus, a checkpoint, a store and a cache that the tests of this folder share."""
+
+    corpus: Path
+    calibration: Path
+    checkpoint: Path
+    tracking_uri: str
+    cache: Path
+
+    def arguments(self) -> list[str]:
+        """What every command needs to run on this workspace."""
+        return [
+            "data=folder",
+            f"data.root={self.corpus}",
+            f"data.trials={self.corpus / TRIALS_FILE}",
+            f"data.calibration_root={self.calibration}",
+            f"model.checkpoint={self.checkpoint}",
+            f"tracking.uri={self.tracking_uri}",
+            f"cache.root={self.cache}",
+            "calibration.num_recordings=4",
+        ]
+
+    @property
+    def tracking(self) -> Tracking:
+        return connect(self.tracking_uri, "speakerquant")
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    pytest.importorskip("espeakng_loader", reason="the extra 'synthetic' is not installed")
+    folder = tmp_path_factory.mktemp("workspace")
+    cache = Cache(folder / "cache")
+    checkpoint = folder / "small.safetensors"
+    architecture = EcapaTdnnConfig(
+        channels=64, aggregation_channels=192, attention_channels=32, se_channels=16
+    )
+    save_checkpoint(checkpoint, random_model(architecture, FrontEnd(), seed=0).network, FrontEnd())
+    return Workspace(
+        corpus=synthesize_split(Split("test", 4, 2, 2), 0, cache),
+        calibration=synthesize_split(Split("calibration", 4, 1, 1), 0, cache),
+        checkpoint=checkpoint,
+        tracking_uri=f"sqlite:///{folder}/mlruns/mlflow.db",
+        cache=folder / "cache",
+    )
+
+
+Command = Callable[..., Finished]
+
+
+@pytest.fixture
+def speakerquant(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Command:
+    """``speakerquant`` with the given arguments, in this process and an empty folder."""
+
+    def command(*arguments: str) -> Finished:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["speakerquant", *arguments])
+        monkeypatch.setattr(ParentRun, "run", None)
+        code = 0
+        try:
+            run.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capfd.readouterr()
+        return Finished(code, captured.out, captured.err)
+
+    return command
+
+
+def results(folder: Path) -> list[dict]:
+    """Every ``result.json`` below the folder, in the order of the jobs."""
+    return [json.loads(path.read_text()) for path in sorted(folder.rglob(RESULT_FILE))]

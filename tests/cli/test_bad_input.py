@@ -1,0 +1,220 @@
+"""Every mistake ends in one line that says what, where and what to do; exit code 2."""
+
+import os
+import pickle
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from speakerquant.audio.features import FrontEnd
+from speakerquant.corpus.recordings import find_recordings
+from speakerquant.corpus.synthetic import TRIALS_FILE
+from speakerquant.model.checkpoints import random_model, save_checkpoint
+from speakerquant.model.ecapa_tdnn import EcapaTdnnConfig
+
+from .conftest import Command, Finished, Workspace, results
+
+
+def assert_one_line(finished: Finished, *said: str) -> None:
+    lines = [line for line in finished.err.splitlines() if line.startswith("error: ")]
+    assert finished.code == 2, finished
+    assert "Traceback" not in finished.err
+    assert len(lines) == 1
+    for text in said:
+        assert text in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["data.root=/nowhere"], ["/nowhere", "data.root"]),
+        (["data.trials=/nowhere.txt"], ["/nowhere.txt", "data.trials"]),
+        (["data.calibration_root=/nowhere"], ["/nowhere"]),
+        (["mask.se_res2block9=int8"], ["se_res2block9", "unknown unit", "input_conv", "embedding_linear"]),
+        (["mask.input_conv=int4"], ["mask.input_conv", "'int4'", "fp32, int8"]),
+        (["calibration.method=guess"], ["calibration.method", "'guess'", "max, percentile, entropy, mse"]),
+        (["calibration.num_recordings=0"], ["calibration.num_recordings=0", "empty"]),
+        (["calibration.percentile=101"], ["calibration.percentile", "101"]),
+        (["engine.weight_bits=6"], ["engine.weight_bits", "6"]),
+        (["engine.name=abacus"], ["engine.name", "abacus", "openvino"]),
+        (["model.checkpoint=/nowhere.safetensors"], ["/nowhere.safetensors", "model.checkpoint"]),
+        (["model=ecapa_c1024"], ["channels 64", "1024"]),
+        (["data.roof=/x"], ["data.roof"]),
+        (["mask=nonsense"], ["nonsense"]),
+        (["calibration.num_recordings=many"], ["many"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) and "=" in value[0] else "",
+)
+def test_wrong_setting(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, arguments: list[str], said: list[str]
+) -> None:
+    # A group choice must precede the checkpoint of the workspace, which then overrides the group's own.
+    finished = speakerquant(*workspace.arguments(), *arguments)
+    assert_one_line(finished, *said)
+    assert results(tmp_path) == []
+
+
+def _remove_recording(corpus: Path, first: Path) -> list[str]:
+    first.unlink()
+    return [str(first), "does not exist"]
+
+
+def _empty_recording(corpus: Path, first: Path) -> list[str]:
+    first.write_bytes(b"")
+    return [str(first), "empty"]
+
+
+def _cut_recording(corpus: Path, first: Path) -> list[str]:
+    first.write_bytes(first.read_bytes()[:1000])
+    return [str(first), "truncated"]
+
+
+def _nan_recording(corpus: Path, first: Path) -> list[str]:
+    soundfile.write(first, np.full(16000, np.nan, np.float32), 16000, subtype="FLOAT")
+    return [str(first), "NaN"]
+
+
+def _short_recording(corpus: Path, first: Path) -> list[str]:
+    soundfile.write(first, np.full(100, 0.1), 16000)
+    return [str(first), "shorter than one frame"]
+
+
+def _two_fields(corpus: Path, first: Path) -> list[str]:
+    return _append(corpus, "0 a.wav", "2 fields")
+
+
+def _four_fields(corpus: Path, first: Path) -> list[str]:
+    return _append(corpus, "0 a.wav b.wav c.wav", "4 fields")
+
+
+def _bad_label(corpus: Path, first: Path) -> list[str]:
+    return _append(corpus, "2 a.wav b.wav", "label '2'")
+
+
+def _append(corpus: Path, line: str, said: str) -> list[str]:
+    path = corpus / TRIALS_FILE
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, line]) + "\n")
+    return [f"{path}:{len(lines) + 1}", said]
+
+
+def _only(label: str, said: str) -> Callable[[Path, Path], list[str]]:
+    def spoil(corpus: Path, first: Path) -> list[str]:
+        path = corpus / TRIALS_FILE
+        path.write_text("".join(line for line in path.open() if line.startswith(label)))
+        return [str(path), said]
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(_remove_recording, id="missing recording"),
+        pytest.param(_empty_recording, id="empty recording"),
+        pytest.param(_cut_recording, id="truncated recording"),
+        pytest.param(_nan_recording, id="NaN recording"),
+        pytest.param(_short_recording, id="short recording"),
+        pytest.param(_two_fields, id="two fields"),
+        pytest.param(_four_fields, id="four fields"),
+        pytest.param(_bad_label, id="bad label"),
+        pytest.param(_only("1", "no non-target trial"), id="only targets"),
+        pytest.param(_only("0", "no target trial"), id="only non-targets"),
+    ],
+)
+def test_faulty_corpus(
+    workspace: Workspace,
+    speakerquant: Command,
+    tmp_path: Path,
+    spoil: Callable[[Path, Path], list[str]],
+) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(workspace.corpus, corpus)
+    said = spoil(corpus, corpus / find_recordings(corpus)[0])
+    finished = speakerquant(
+        *workspace.arguments(), f"data.root={corpus}", f"data.trials={corpus / TRIALS_FILE}"
+    )
+    assert_one_line(finished, *said)
+
+
+def test_calibration_speaker_that_is_also_a_test_speaker(workspace: Workspace, speakerquant: Command) -> None:
+    finished = speakerquant(*workspace.arguments(), f"data.calibration_root={workspace.corpus}")
+    assert_one_line(finished, "test0000", "other speakers")
+
+
+def test_empty_calibration_folder(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    finished = speakerquant(*workspace.arguments(), f"data.calibration_root={tmp_path / 'empty'}")
+    assert_one_line(finished, "empty", "no wav or flac")
+
+
+def test_checkpoint_of_another_width(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    path = tmp_path / "narrow.safetensors"
+    save_checkpoint(path, random_model(EcapaTdnnConfig(channels=32), FrontEnd(), 0).network, FrontEnd())
+    finished = speakerquant(*workspace.arguments(), "model=ecapa_c1024", f"model.checkpoint={path}")
+    assert_one_line(finished, str(path), "channels 32", "1024")
+
+
+def test_checkpoint_that_is_none(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    path = tmp_path / "letter.txt"
+    path.write_text("dear reader")
+    finished = speakerquant(*workspace.arguments(), f"model.checkpoint={path}")
+    assert_one_line(finished, str(path), "not a safetensors checkpoint")
+
+
+def test_pickle_checkpoint_runs_no_code(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+
+    class Bomb:
+        def __reduce__(self):
+            return Path.touch, (trap,)
+
+    path = tmp_path / "model.pt"
+    path.write_bytes(pickle.dumps(Bomb()))
+    finished = speakerquant(*workspace.arguments(), f"model.checkpoint={path}")
+    assert_one_line(finished, str(path), "not a safetensors checkpoint")
+    assert not trap.exists()
+
+
+def test_output_folder_that_cannot_be_written(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    # Permissions do not stop a superuser, who may well run the tests: a file in the way stops everyone.
+    (tmp_path / "file").touch()
+    finished = speakerquant(*workspace.arguments(), f"hydra.run.dir={tmp_path / 'file' / 'run'}")
+    assert_one_line(finished, str(tmp_path / "file"), "cannot write")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="a superuser may write everywhere")
+def test_read_only_output_folder(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "readonly"
+    folder.mkdir(mode=0o500)
+    finished = speakerquant(*workspace.arguments(), f"hydra.run.dir={folder / 'run'}")
+    assert_one_line(finished, str(folder), "cannot write")
+
+
+@pytest.mark.parametrize("mode", ["run", "multirun"])
+@pytest.mark.parametrize("server", ["refuses", "is silent"])
+def test_tracking_server_that_does_not_answer(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, server: str, mode: str
+) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    if server == "refuses":
+        listener.close()
+    start = time.monotonic()
+    finished = speakerquant(
+        *workspace.arguments(),
+        f"tracking.uri={address}",
+        *(["-m", "mask=none,all"] if mode == "multirun" else []),
+    )
+    assert time.monotonic() - start < 15  # the promise is a bound, not a speed
+    listener.close()
+    assert_one_line(finished, address, "does not answer")
+    assert results(tmp_path) == []

@@ -1,0 +1,186 @@
+"""One mask in, one result out; several masks, one parent run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from mlflow.entities import Run
+
+from speakerquant.config import register_schemas
+from speakerquant.corpus.synthetic import TRIALS_FILE
+from speakerquant.corpus.trials import read_trials
+from speakerquant.entry_point import config_folder
+from speakerquant.evaluation.metrics import eer
+from speakerquant.quantization.ranges import CalibrationTable
+
+from .conftest import Command, Workspace, results
+
+RESULT_KEYS = {
+    "mask",
+    "eer",
+    "min_dcf",
+    "baseline_eer",
+    "delta_eer",
+    "engine_size_bytes",
+    "size_ratio",
+    "num_trials",
+    "num_recordings",
+    "engine",
+    "weight_bits",
+    "fidelity",
+    "seconds",
+}
+
+
+def runs_of(workspace: Workspace) -> list[Run]:
+    return list(workspace.tracking.client.search_runs([workspace.tracking.experiment_id]))
+
+
+def test_a_run_leaves_its_result_its_files_and_its_record(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    finished = speakerquant(*workspace.arguments(), "mask=none", "mask.embedding_linear=int8")
+    assert finished.code == 0, finished.err
+    [result] = results(tmp_path)
+    assert set(result) == RESULT_KEYS
+    assert [unit for unit, precision in result["mask"].items() if precision == "int8"] == ["embedding_linear"]
+    assert result["num_trials"] == len(read_trials(workspace.corpus / TRIALS_FILE))
+    assert result["num_recordings"] == 16
+    assert result["delta_eer"] == pytest.approx(result["eer"] - result["baseline_eer"])
+    assert 0.5 < result["size_ratio"] < 1.0
+    assert result["fidelity"] >= 0.999
+
+    [folder] = [path.parent for path in tmp_path.rglob("result.json")]
+    assert (folder / "engine.openvino").stat().st_size == result["engine_size_bytes"]
+    labels = read_trials(workspace.corpus / TRIALS_FILE).labels
+    assert eer(np.load(folder / "scores.npy"), labels) == pytest.approx(result["eer"], abs=1e-3)
+    assert len(CalibrationTable.load(folder / "calibration.safetensors").input_ranges) == 38
+
+    record = runs_of(workspace)[0]
+    assert record.info.status == "FINISHED"
+    assert record.data.params["mask.embedding_linear"] == "int8"
+    assert record.data.params["calibration.method"] == "percentile"
+    assert {"digest.checkpoint", "digest.trials"} <= set(record.data.params)
+    for name in ("eer", "delta_eer", "engine_size_bytes", "fidelity"):
+        assert record.data.metrics[name] == pytest.approx(result[name])
+    assert record.data.metrics["seconds.embedding"] == pytest.approx(result["seconds"]["embedding"])
+    artifacts = {item.path for item in workspace.tracking.client.list_artifacts(record.info.run_id)}
+    assert {"engine.openvino", "model.onnx", "calibration.safetensors", "scores.npy", ".hydra"} <= artifacts
+
+
+def test_the_same_command_again_measures_the_same_and_computes_no_feature_or_range_anew(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    def cached() -> dict[Path, int]:
+        kinds = ("features", "ranges", "baselines")
+        return {p: p.stat().st_mtime_ns for kind in kinds for p in (workspace.cache / kind).rglob("*")}
+
+    speakerquant(*workspace.arguments(), "mask=all")
+    before = cached()
+    speakerquant(*workspace.arguments(), "mask=all")
+    speakerquant(*workspace.arguments(), "mask=paper")
+    assert cached() == before
+    first, second, _ = sorted(results(tmp_path), key=lambda result: result["mask"]["se_res2block2"] == "fp32")
+    assert first["eer"] == second["eer"]
+    assert first["min_dcf"] == second["min_dcf"]
+
+
+def test_the_baseline_is_the_fp32_mask(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    speakerquant(*workspace.arguments(), "mask=none")
+    [result] = results(tmp_path)
+    assert result["delta_eer"] == 0.0
+    assert result["size_ratio"] == 1.0
+
+
+def test_a_multirun_is_one_parent_with_its_masks_as_children(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    finished = speakerquant(*workspace.arguments(), "-m", "mask=none,all")
+    assert finished.code == 0, finished.err
+    assert len(results(tmp_path)) == 2
+    runs = runs_of(workspace)
+    [parent] = [run for run in runs if "mlflow.parentRunId" not in run.data.tags and not run.data.params][:1]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 3
+    assert {"63.571"} <= set(finished.out.split())  # the paper's FP32 size beside ours
+    assert list(tmp_path.rglob("size_vs_eer.png"))
+
+
+def test_a_failed_job_fails_the_parent_and_stays_in_the_table(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    finished = speakerquant(*workspace.arguments(), "-m", "mask=none", "mask.input_conv=int7,int8")
+    assert finished.code == 2
+    assert len(results(tmp_path)) == 1
+    assert "failed" in finished.out
+    assert "unknown precision 'int7'" in finished.out
+    runs = runs_of(workspace)
+    parent = next(run for run in runs if "mlflow.parentRunId" not in run.data.tags and not run.data.params)
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert parent.info.status == "FAILED"
+    assert sorted(run.info.status for run in children) == ["FAILED", "FINISHED"]
+    assert all(run.info.status != "RUNNING" for run in runs)
+
+
+def test_an_engine_that_does_not_compute_its_mask_is_no_result(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    finished = speakerquant(*workspace.arguments(), "mask=all", "engine.min_fidelity=1.1")
+    assert finished.code == 2
+    assert "min_fidelity" in finished.err
+    assert "input_conv=int8" in finished.err
+    assert results(tmp_path) == []
+    record = runs_of(workspace)[0]
+    assert record.info.status == "FAILED"
+    assert "min_fidelity" in record.data.tags["failure"]
+
+
+def composed(*overrides: str):
+    register_schemas()
+    with initialize_config_dir(config_folder(), version_base="1.3"):
+        return compose("run", list(overrides), return_hydra_config=True)
+
+
+def test_a_group_choice_and_a_unit_combine() -> None:
+    mask = composed("mask=paper", "mask.se_res2block2=int8").mask
+    assert mask.se_res2block2 == "int8"
+    assert mask.se_res2block3 == "fp32"
+    assert mask.input_conv == "int8"
+
+
+@pytest.mark.parametrize(("experiment", "count"), [("per_unit", 8), ("paper", 2)])
+def test_experiments_sweep_the_papers_tables(experiment: str, count: int) -> None:
+    config = composed(f"experiment={experiment}")
+    assert config.hydra.mode.name == "MULTIRUN"
+    masks = config.hydra.sweeper.params.mask.split(",")
+    assert len(masks) == len(set(masks)) == count
+    assert masks[0] == "none"
+
+
+def test_defaults_are_the_shipped_model_on_synthetic_speech() -> None:
+    choices = composed().hydra.runtime.choices
+    assert (choices.data, choices.model, choices.mask, choices.engine) == (
+        "synthetic",
+        "shipped",
+        "paper",
+        "openvino",
+    )
+
+
+def test_help_names_the_groups(speakerquant: Command) -> None:
+    finished = speakerquant("--help")
+    assert finished.code == 0
+    for group in ("mask", "calibration", "engine", "experiment", "per_unit", "se_res2block1"):
+        assert group in finished.out
+
+
+def test_result_is_json_without_surprises(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    speakerquant(*workspace.arguments(), "mask=none")
+    text = next(tmp_path.rglob("result.json")).read_text()
+    assert "NaN" not in text
+    stages = {"features", "calibration", "export", "build", "embedding", "scoring"}
+    assert stages <= set(json.loads(text)["seconds"])

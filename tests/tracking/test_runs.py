@@ -1,0 +1,75 @@
+"""MLflow runs on a real SQLite store: they always end, and can be read back."""
+
+from pathlib import Path
+
+import pytest
+
+from speakerquant.errors import UserError
+from speakerquant.tracking.client import Tracking, connect
+from speakerquant.tracking.history import latest_multirun, mask_runs
+from speakerquant.tracking.runs import TrackedRun, tracked_run
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
+    return connect(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db", "experiment")
+
+
+def status(tracking: Tracking, run: TrackedRun) -> str:
+    return str(tracking.client.get_run(run.run_id).info.status)
+
+
+def test_a_finished_block_is_a_finished_run(tracking: Tracking, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("content")
+    with tracked_run(tracking, "name") as run:
+        run.log_params({"mask.a": "int8", "long": "x" * 10_000})
+        run.log_metrics({"eer": 1.5}, step=3)
+        run.log_artifact(tmp_path / "file.txt")
+    assert status(tracking, run) == "FINISHED"
+    record = tracking.client.get_run(run.run_id)
+    assert record.data.metrics == {"eer": 1.5}
+    assert record.data.params["mask.a"] == "int8"
+    assert [item.path for item in tracking.client.list_artifacts(run.run_id)] == ["file.txt"]
+
+
+@pytest.mark.parametrize(
+    "error", [UserError("the reason"), ValueError("the reason"), KeyboardInterrupt("the reason")]
+)
+def test_a_failing_block_is_a_failed_run_with_its_reason(tracking: Tracking, error: BaseException) -> None:
+    with pytest.raises(type(error)), tracked_run(tracking, "name") as run:
+        raise error
+    assert status(tracking, run) == "FAILED"
+    assert tracking.client.get_run(run.run_id).data.tags["failure"] == "the reason"
+
+
+def test_the_runs_of_a_multirun_come_back_in_order(tracking: Tracking) -> None:
+    parent = TrackedRun.start(tracking, "parent")
+    for index in range(3):
+        try:
+            with tracked_run(tracking, f"child{index}", parent.run_id) as run:
+                run.log_params({"mask.a": "int8", "other": index})
+                if index == 1:
+                    raise UserError("broken")
+                run.log_metrics({"eer": float(index)})
+        except UserError:
+            pass
+    runs = mask_runs(tracking, parent.run_id)
+    assert [run.failure for run in runs] == [None, "broken", None]
+    assert [run.metrics.get("eer") for run in runs] == [0.0, None, 2.0]
+    assert runs[0].mask == {"a": "int8"}
+    assert latest_multirun(tracking) == parent.run_id
+
+
+def test_an_empty_experiment_has_no_multirun(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no multirun"):
+        latest_multirun(connect(f"sqlite:///{tmp_path}/mlflow.db", "empty"))
+
+
+@pytest.mark.parametrize(
+    "uri", ["sqlite:///{tmp}/file/mlruns/mlflow.db", "sqlite:///{tmp}/file", "nonsense://store"]
+)
+def test_a_store_that_cannot_be_opened_is_said_in_one_line(tmp_path: Path, uri: str) -> None:
+    (tmp_path / "file").write_text("not a database, but long enough to look like one to nobody")
+    with pytest.raises(UserError, match=r"tracking\.uri") as caught:
+        connect(uri.format(tmp=tmp_path), "experiment")
+    assert "\n" not in str(caught.value)
