@@ -54,7 +54,7 @@ def test_a_killed_maker_leaves_no_entry(tmp_path: Path) -> None:
 def test_unwritable_cache_is_said_in_one_line(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
-    with pytest.raises(UserError, match="cache.root"):
+    with pytest.raises(UserError, match=r"cache\.root"):
         Cache(blocked).get("kind", "key", lambda path: path.touch())
 
 
