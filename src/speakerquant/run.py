@@ -4,6 +4,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 import hydra
@@ -26,7 +27,7 @@ from speakerquant.engine.registry import engine_builder
 from speakerquant.entry_point import config_folder, fail, run_command, wants_traceback
 from speakerquant.errors import UserError
 from speakerquant.evaluation.mask_evaluation import MaskEvaluator, StageTimes
-from speakerquant.evaluation.result import Result
+from speakerquant.evaluation.result import RESULT_FILE, Result
 from speakerquant.model.checkpoints import SpeakerModel, load_checkpoint, random_model, shipped_checkpoint
 from speakerquant.model.units import block_units
 from speakerquant.progress import track
@@ -41,6 +42,8 @@ from speakerquant.tracking.runs import TrackedRun, tracked_run
 from speakerquant.tracking.sweep import ParentRun, parent_run_id
 
 log = logging.getLogger(__name__)
+
+ARTIFACTS = (RESULT_FILE, "model.onnx", "calibration.safetensors", "scores.npy", ".hydra/config.yaml")
 
 
 def run(
@@ -63,9 +66,8 @@ def run(
         result = _evaluate(config, output, tracked)
         tracked.log_metrics(result.metrics())
         result.save(output)
-        for path in sorted(output.rglob("*")):
-            if path.is_file():
-                tracked.log_artifact(path, path.parent.relative_to(output).as_posix())
+        for name in (*ARTIFACTS, f"engine.{result.engine}"):
+            tracked.log_artifact(output / name)
     return MaskRun(tracked.run_id, dict(result.mask), result.metrics(), failure=None)
 
 
@@ -111,7 +113,8 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun) -> Result:
                 baseline = evaluator.evaluate(Mask(units, {}), Path(folder), StageTimes())
         path.write_text(json.dumps({"eer": baseline.eer, "size_bytes": baseline.size_bytes}))
 
-    key = digest(model.digest, test.digest, data.trials_digest, builder.identity)
+    backend = (builder.name, version(builder.name), builder.device)  # a backend is named after its package
+    key = digest(model.digest, test.digest, data.trials_digest, backend)
     baseline = json.loads(cache.get("baselines", key, measure_baseline, suffix=".json").read_text())
     return Result(
         mask=dict(mask),

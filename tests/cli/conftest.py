@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import absl.logging
 import pytest
 
 from speakerquant import run
@@ -17,6 +18,10 @@ from speakerquant.model.checkpoints import random_model, save_checkpoint
 from speakerquant.model.ecapa_tdnn import EcapaTdnnConfig
 from speakerquant.tracking.client import Tracking, connect
 from speakerquant.tracking.sweep import ParentRun
+
+# absl (under pytorch-quantization) keeps the stream that it found when imported, here pytest's own capture,
+# and closes it when Hydra sets up logging.
+absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ Command = Callable[..., Finished]
 
 @pytest.fixture
 def speakerquant(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Command:
     """``speakerquant`` with the given arguments, in this process and an empty folder."""
 
@@ -93,7 +98,7 @@ def speakerquant(
             run.main()
         except SystemExit as stop:
             code = int(stop.code or 0)
-        captured = capfd.readouterr()
+        captured = capsys.readouterr()
         return Finished(code, captured.out, captured.err)
 
     return command

@@ -209,11 +209,8 @@ def test_tracking_server_that_does_not_answer(
     if server == "refuses":
         listener.close()
     start = time.monotonic()
-    finished = speakerquant(
-        *workspace.arguments(),
-        f"tracking.uri={address}",
-        *(["-m", "mask=none,all"] if mode == "multirun" else []),
-    )
+    masks = ["-m", "mask=none,all"] if mode == "multirun" else ["mask=all"]
+    finished = speakerquant(*masks, *workspace.arguments(), f"tracking.uri={address}")
     assert time.monotonic() - start < 15  # the promise is a bound, not a speed
     listener.close()
     assert_one_line(finished, address, "does not answer")

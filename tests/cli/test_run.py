@@ -67,7 +67,13 @@ def test_a_run_leaves_its_result_its_files_and_its_record(
         assert record.data.metrics[name] == pytest.approx(result[name])
     assert record.data.metrics["seconds.embedding"] == pytest.approx(result["seconds"]["embedding"])
     artifacts = {item.path for item in workspace.tracking.client.list_artifacts(record.info.run_id)}
-    assert {"engine.openvino", "model.onnx", "calibration.safetensors", "scores.npy", ".hydra"} <= artifacts
+    assert {
+        "engine.openvino",
+        "model.onnx",
+        "calibration.safetensors",
+        "scores.npy",
+        "config.yaml",
+    } <= artifacts
 
 
 def test_the_same_command_again_measures_the_same_and_computes_no_feature_or_range_anew(
@@ -97,7 +103,7 @@ def test_the_baseline_is_the_fp32_mask(workspace: Workspace, speakerquant: Comma
 def test_a_multirun_is_one_parent_with_its_masks_as_children(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
-    finished = speakerquant(*workspace.arguments(), "-m", "mask=none,all")
+    finished = speakerquant("-m", *workspace.arguments(), "mask=none,all")
     assert finished.code == 0, finished.err
     assert len(results(tmp_path)) == 2
     runs = runs_of(workspace)
@@ -111,7 +117,7 @@ def test_a_multirun_is_one_parent_with_its_masks_as_children(
 def test_a_failed_job_fails_the_parent_and_stays_in_the_table(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
-    finished = speakerquant(*workspace.arguments(), "-m", "mask=none", "mask.input_conv=int7,int8")
+    finished = speakerquant("-m", *workspace.arguments(), "mask=none", "mask.input_conv=int7,int8")
     assert finished.code == 2
     assert len(results(tmp_path)) == 1
     assert "failed" in finished.out

@@ -47,8 +47,8 @@ class TrackedRun:
         entries = [Metric(key, value, now, step) for key, value in metrics.items()]
         self.tracking.client.log_batch(self.run_id, metrics=entries)
 
-    def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        self.tracking.client.log_artifact(self.run_id, str(path), folder)
+    def log_artifact(self, path: Path) -> None:
+        self.tracking.client.log_artifact(self.run_id, str(path))
 
 
 @contextmanager
