@@ -12,8 +12,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 
 def test_wheel_brings_configuration_and_runs_from_any_folder(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path / "dist")]
-    subprocess.run(build, cwd=PROJECT, check=True, capture_output=True)
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory"]
+    subprocess.run([*build, str(tmp_path / "dist")], cwd=PROJECT, check=True, capture_output=True)
     [wheel] = (tmp_path / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
@@ -21,7 +21,9 @@ def test_wheel_brings_configuration_and_runs_from_any_folder(tmp_path: Path) -> 
     elsewhere.mkdir()
     command = [sys.executable, "-m", "speakerquant.run", "--cfg", "job", "mask=all"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    printed = subprocess.run(command, cwd=elsewhere, env=environment, check=True, capture_output=True, text=True)
+    printed = subprocess.run(
+        command, cwd=elsewhere, env=environment, check=True, capture_output=True, text=True
+    )
     assert set(yaml.safe_load(printed.stdout)["mask"].values()) == {"int8"}
     site = tmp_path / "site" / "speakerquant"
     assert (site / "conf" / "run.yaml").is_file()
