@@ -37,10 +37,10 @@ class ModelConfig:
 class DataConfig:
     """``root`` null means the synthetic corpus of ``seed``."""
 
-    root: str | None = None
-    trials: str | None = None
+    root: str | None = MISSING
+    trials: str | None = MISSING
     development_trials: str | None = None
-    calibration_root: str | None = None
+    calibration_root: str | None = MISSING
     speakers: str | None = None
     seed: int = 0
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from speakerquant.errors import UserError
 
 _SHOW_TRACEBACK = "HYDRA_FULL_ERROR"
-_WANTS_TRACEBACK = os.environ.get(_SHOW_TRACEBACK) == "1"
+_WISH = "SPEAKERQUANT_FULL_ERROR"  # what the user set, remembered for child processes
+_WANTS_TRACEBACK = os.environ.setdefault(_WISH, os.environ.get(_SHOW_TRACEBACK, "0")) == "1"
 # Where a key is, in the libraries' own terms; and advice that the schemas make void.
 _NOT_FOR_USERS = (
     "full_key:",
@@ -39,6 +41,7 @@ def run_command(command: Callable[[], object]) -> None:
     With ``HYDRA_FULL_ERROR=1`` the traceback is shown instead.
     """
     os.environ[_SHOW_TRACEBACK] = "1"  # or Hydra itself prints the error and exits before it reaches us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that open MLflow runs are closed
     try:
         command()
     except (UserError, HydraException, OmegaConfBaseException) as error:
@@ -48,7 +51,7 @@ def run_command(command: Callable[[], object]) -> None:
     except OSError as error:
         if _WANTS_TRACEBACK or error.errno not in _UNWRITABLE:
             raise
-        fail(f"cannot write {error.filename}: {error.strerror}; choose another output folder")
+        fail(f"cannot write {error.filename or 'a file'}: {error.strerror}; choose another output folder")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+def track(items: Iterable[T], description: str, total: int, *, visible: bool = True) -> Iterator[T]:
     """Iterate over ``items`` behind a progress bar with the count and the remaining time."""
     console = Console(stderr=True)
     with Progress(
@@ -18,6 +18,6 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=not (visible and console.is_terminal),
     ) as progress:
         yield from progress.track(items, total=total, description=description)

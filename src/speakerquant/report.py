@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from speakerquant.config import ReportConfig, register_schemas, typed
 from speakerquant.entry_point import config_folder, run_command
+from speakerquant.errors import UserError
 from speakerquant.reporting.plot import plot_runs
 from speakerquant.reporting.table import print_table
 from speakerquant.tracking.client import connect
@@ -18,6 +19,10 @@ def report(config: ReportConfig) -> None:
     tracking = connect(config.tracking.uri, config.tracking.experiment)
     parent_id = config.run or latest_multirun(tracking)
     runs = mask_runs(tracking, parent_id)
+    if not runs:
+        raise UserError(
+            f"run={parent_id}: no such multirun in the MLflow experiment {config.tracking.experiment}"
+        )
     print_table(runs, title=f"MLflow run {parent_id}")
     plot_runs(runs, Path(config.output))
     print(f"drawn into {config.output}")

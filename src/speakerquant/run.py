@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from speakerquant.audio.features import CachedFeatures, extract_features
-from speakerquant.cache import Cache, digest
+from speakerquant.cache import Cache, atomic_path, digest
 from speakerquant.config import ModelConfig, RunConfig, flat, register_schemas, typed
 from speakerquant.corpus.evaluation_data import (
     EvaluationData,
@@ -27,21 +27,25 @@ from speakerquant.engine.registry import engine_builder
 from speakerquant.entry_point import config_folder, fail, run_command, wants_traceback
 from speakerquant.errors import UserError
 from speakerquant.evaluation.mask_evaluation import MaskEvaluator, StageTimes
-from speakerquant.evaluation.result import RESULT_FILE, Result
+from speakerquant.evaluation.result import RESULT_FILE, MaskRun, Result
 from speakerquant.model.checkpoints import SpeakerModel, load_checkpoint, random_model, shipped_checkpoint
 from speakerquant.model.units import block_units
 from speakerquant.progress import track
-from speakerquant.quantization.calibration import calibrate
+from speakerquant.quantization.calibration import calibrate, check_method
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.reporting.plot import plot_runs
 from speakerquant.reporting.table import mask_name, print_table
 from speakerquant.tracking.client import connect
-from speakerquant.tracking.history import MaskRun, mask_runs
+from speakerquant.tracking.history import fail_running, mask_runs
 from speakerquant.tracking.runs import TrackedRun, tracked_run
 from speakerquant.tracking.sweep import ParentRun, parent_run_id
 
 log = logging.getLogger(__name__)
+
+# Raise one when the code comes to measure other numbers from the same inputs.
+_RANGES_FORMAT = 1
+_BASELINE_FORMAT = 1
 
 ARTIFACTS = (RESULT_FILE, "model.onnx", "calibration.safetensors", "scores.npy", ".hydra/config.yaml")
 
@@ -79,6 +83,7 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun) -> Result:
     mask = Mask(units, config.mask)
     builder = engine_builder(config.engine.name)
     weight_bits = builder.weight_bits(config.engine.weight_bits)
+    check_method(config.calibration.method, config.calibration.percentile)
     data = _open_data(config, cache)
     with times.stage("features"):
         test = extract_features(data.recordings, model.front_end, cache)
@@ -104,7 +109,8 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun) -> Result:
         }
     )
     figures = evaluator.evaluate(mask, output, times)
-    np.save(output / "scores.npy", figures.scores.astype(np.float32))
+    with atomic_path(output / "scores.npy") as part:
+        np.save(part, figures.scores.astype(np.float32))
 
     def measure_baseline(path: Path) -> None:
         baseline = figures
@@ -114,7 +120,7 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun) -> Result:
         path.write_text(json.dumps({"eer": baseline.eer, "size_bytes": baseline.size_bytes}))
 
     backend = (builder.name, version(builder.name), builder.device)  # a backend is named after its package
-    key = digest(model.digest, test.digest, data.trials_digest, backend)
+    key = digest(_BASELINE_FORMAT, model.digest, test.digest, data.trials_digest, backend)
     baseline = json.loads(cache.get("baselines", key, measure_baseline, suffix=".json").read_text())
     return Result(
         mask=dict(mask),
@@ -150,6 +156,10 @@ def _load_model(config: ModelConfig) -> SpeakerModel:
 def _open_data(config: RunConfig, cache: Cache) -> EvaluationData:
     data, calibration = config.data, config.calibration
     if data.root is None:
+        if data.trials or data.calibration_root or data.speakers:
+            raise UserError(
+                "data.root is not set, so the rest of data has no meaning; set it, with data=folder"
+            )
         return open_synthetic_evaluation_data(
             data.seed, cache, num_calibration=calibration.num_recordings, calibration_seed=calibration.seed
         )
@@ -174,7 +184,7 @@ def _calibrated(
         recordings = track(calibration.features, "calibration", total=len(calibration.features))
         calibrate(model.network, map(torch.from_numpy, recordings), method, percentile).save(path)
 
-    key = digest(model.digest, calibration.digest, method, percentile)
+    key = digest(_RANGES_FORMAT, model.digest, calibration.digest, method, percentile)
     return CalibrationTable.load(cache.get("ranges", key, make, suffix=".safetensors"))
 
 
@@ -204,18 +214,19 @@ def _command() -> None:
 
 
 def _close_multirun(parent: TrackedRun, folder: Path, succeeded: bool) -> None:
-    """Show and log what the jobs measured; the parent fails if any of them did."""
+    """Close the parent, FAILED if any job did, then show and log what the jobs measured."""
+    fail_running(parent.tracking, parent.run_id)
     runs = mask_runs(parent.tracking, parent.run_id)
-    print_table(runs, title=str(folder))
-    if any(run.failure is None for run in runs):
-        picture = folder / "size_vs_eer.png"
-        plot_runs(runs, picture)
-        parent.log_artifact(picture)
     failed = sum(run.failure is not None for run in runs)
     if succeeded and not failed:
         parent.finish()
     else:
         parent.fail(f"{failed} of {len(runs)} runs failed" if failed else "the multirun was broken off")
+    print_table(runs, title=str(folder))
+    if failed < len(runs):
+        picture = folder / "size_vs_eer.png"
+        plot_runs(runs, picture)
+        parent.log_artifact(picture)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from speakerquant.config import TrainConfig, flat, register_schemas, typed
 from speakerquant.corpus.synthetic import DEVELOPMENT, TRAIN, TRIALS_FILE, synthesize_split
 from speakerquant.corpus.trials import read_trials
 from speakerquant.entry_point import config_folder, run_command
-from speakerquant.errors import UserError
+from speakerquant.errors import UserError, first_line
 from speakerquant.evaluation.embeddings import embed_with_network
 from speakerquant.evaluation.metrics import eer
 from speakerquant.evaluation.scoring import cosine_scores
@@ -40,6 +40,7 @@ def train(config: TrainConfig, params: Mapping[str, object]) -> None:
         UserError: see the modules that it calls.
     """
     output = Path(config.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
     state = output.with_suffix(".state")
     cache = Cache(Path(config.cache.root) if config.cache.root else None)
     tracking = connect(config.tracking.uri, config.tracking.experiment)
@@ -64,8 +65,10 @@ def train(config: TrainConfig, params: Mapping[str, object]) -> None:
             run.log_params(params)
 
         def report(step: int, metrics: Mapping[str, float]) -> None:
-            log.info("step %d: %s", step, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
             if run:
+                log.info(
+                    "step %d: %s", step, ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+                )
                 run.log_metrics(metrics, step)
 
         trainer.fit(state, report, validate)
@@ -75,13 +78,17 @@ def train(config: TrainConfig, params: Mapping[str, object]) -> None:
 
 
 def _fabric(config: TrainConfig) -> Fabric:
-    on_gpu = config.accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
-    device_type = "cuda" if on_gpu else "cpu"
-    return Fabric(
-        accelerator=device_type,
-        devices=config.devices if on_gpu else 1,
-        precision=choose_precision(device_type) if config.precision == "auto" else config.precision,
-    )
+    on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+    try:
+        return Fabric(
+            accelerator=config.accelerator,
+            devices=config.devices if on_gpu or config.devices != "auto" else 1,
+            precision=choose_precision("cuda" if on_gpu else "cpu")
+            if config.precision == "auto"
+            else config.precision,
+        )
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"accelerator, devices or precision: {first_line(error)}") from None
 
 
 def _untrained_model(config: TrainConfig) -> SpeakerModel:

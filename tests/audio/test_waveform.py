@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speakerquant.audio.waveform import read_waveform
+from speakerquant.audio.waveform import read_random_part, read_waveform
 from speakerquant.errors import UserError
 
 RATE = 16000
@@ -32,6 +32,39 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     left, right = tone(RATE), np.zeros(RATE)
     soundfile.write(path, np.stack([left, right], axis=1), RATE)
     assert np.abs(read_waveform(path, RATE) - left / 2).max() < 1e-3
+
+
+@pytest.mark.parametrize("promised", [0xFFFFFFFF, 0x7FFFF000], ids=["ffmpeg", "sox"])
+def test_wav_written_to_a_pipe_is_whole_although_its_header_promises_more(
+    tmp_path: Path, promised: int
+) -> None:
+    path = tmp_path / "streamed.wav"
+    soundfile.write(path, tone(RATE), RATE, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = promised.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert len(read_waveform(path, RATE)) == RATE
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac"])
+@pytest.mark.parametrize("seconds", [0.3, 3.0])
+def test_random_part_has_the_length_asked_for(tmp_path: Path, extension: str, seconds: float) -> None:
+    path = tmp_path / f"tone.{extension}"
+    soundfile.write(path, tone(RATE, seconds), RATE)
+    rng = np.random.default_rng(0)
+    parts = [read_random_part(path, RATE, RATE, rng) for _ in range(3)]
+    assert {len(part) for part in parts} == {RATE}
+    assert not np.array_equal(parts[0], parts[1])
+
+
+def test_random_part_of_a_damaged_recording_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long.flac"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 10 * RATE), RATE)
+    path.write_bytes(path.read_bytes()[:20_000])
+    with pytest.raises(UserError, match=str(path)):
+        for seed in range(20):
+            read_random_part(path, RATE, RATE, np.random.default_rng(seed))
 
 
 def _missing(path: Path) -> None:

@@ -36,6 +36,8 @@ def assert_one_line(finished: Finished, *said: str) -> None:
         (["data.root=/nowhere"], ["/nowhere", "data.root"]),
         (["data.trials=/nowhere.txt"], ["/nowhere.txt", "data.trials"]),
         (["data.calibration_root=/nowhere"], ["/nowhere"]),
+        (["data.root=null"], ["data.root", "data=folder"]),
+        (["engine.fidelity_recordings=0"], ["engine.fidelity_recordings"]),
         (["mask.se_res2block9=int8"], ["se_res2block9", "unknown unit", "input_conv", "embedding_linear"]),
         (["mask.input_conv=int4"], ["mask.input_conv", "'int4'", "fp32, int8"]),
         (["calibration.method=guess"], ["calibration.method", "'guess'", "max, percentile, entropy, mse"]),
@@ -141,6 +143,15 @@ def test_faulty_corpus(
         *workspace.arguments(), f"data.root={corpus}", f"data.trials={corpus / TRIALS_FILE}"
     )
     assert_one_line(finished, *said)
+
+
+@pytest.mark.parametrize("missing", ["data.root", "data.trials", "data.calibration_root"])
+def test_own_recordings_need_all_three_paths(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, missing: str
+) -> None:
+    arguments = [argument for argument in workspace.arguments() if not argument.startswith(f"{missing}=")]
+    assert_one_line(speakerquant(*arguments), missing)
+    assert results(tmp_path) == []
 
 
 def test_calibration_speaker_that_is_also_a_test_speaker(workspace: Workspace, speakerquant: Command) -> None:

@@ -33,6 +33,8 @@ def test_trials_survive_writing_and_reading(tmp_path: Path) -> None:
         ("1 a b\n1 a c\n", "no non-target trial"),
         ("0 a b\n", "no target trial"),
         ("", "no target trial"),
+        ("1 a b\n0 /etc/passwd a\n", "/etc/passwd lies outside"),
+        ("1 a b\n0 ../x.wav a\n", "../x.wav lies outside"),
     ],
 )
 def test_faulty_list_is_refused_with_file_and_line(tmp_path: Path, text: str, said: str) -> None:
@@ -59,6 +61,7 @@ def test_missing_or_binary_list_is_refused(tmp_path: Path) -> None:
         ("anna_1.wav", "anna"),
         ("anna.wav", "anna"),
         ("anna-maria/1-2.wav", "anna-maria"),
+        ("./id10270/1.wav", "id10270"),
     ],
 )
 def test_speaker_comes_from_the_path(recording: str, speaker: str) -> None:
@@ -81,7 +84,9 @@ def test_finding_recordings(tmp_path: Path) -> None:
     for name in ("b/2.wav", "a/1.FLAC", "a/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert find_recordings(tmp_path) == ["a/1.FLAC", "b/2.wav"]
+    (tmp_path / "c").symlink_to(tmp_path / "b")
+    (tmp_path / "folder.wav").mkdir()
+    assert find_recordings(tmp_path) == ["a/1.FLAC", "b/2.wav", "c/2.wav"]
     with pytest.raises(UserError, match="no such folder"):
         find_recordings(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from speakerquant.errors import UserError
 from speakerquant.model.ecapa_tdnn import AttentiveStatisticsPooling, EcapaTdnn, EcapaTdnnConfig
 from speakerquant.model.units import block_units, layer_units
 
@@ -72,6 +73,14 @@ def test_pooling_with_even_attention_is_mean_and_deviation() -> None:
     x = torch.randn(2, 8, 100)
     expected = torch.cat([x.mean(2), x.var(2, correction=0).sqrt()], dim=1)
     torch.testing.assert_close(pooling(x), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"), [({"channels": 100}, "channels=100"), ({"dilations": [2, 3]}, "dilations")]
+)
+def test_impossible_shapes_are_named(shape, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        EcapaTdnnConfig(**shape)
 
 
 def test_units_are_the_rows_of_the_papers_table(network: EcapaTdnn) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from speakerquant.errors import UserError
 from speakerquant.tracking.client import Tracking, connect
-from speakerquant.tracking.history import latest_multirun, mask_runs
+from speakerquant.tracking.history import fail_running, latest_multirun, mask_runs
 from speakerquant.tracking.runs import TrackedRun, tracked_run
 
 
@@ -58,6 +58,22 @@ def test_the_runs_of_a_multirun_come_back_in_order(tracking: Tracking) -> None:
     assert [run.metrics.get("eer") for run in runs] == [0.0, None, 2.0]
     assert runs[0].mask == {"a": "int8"}
     assert latest_multirun(tracking) == parent.run_id
+
+
+def test_a_run_whose_process_died_is_closed_with_its_multirun(tracking: Tracking) -> None:
+    parent = TrackedRun.start(tracking, "parent")
+    child = TrackedRun.start(tracking, "child", parent.run_id)
+    fail_running(tracking, parent.run_id)
+    assert status(tracking, child) == "FAILED"
+    assert status(tracking, parent) == "RUNNING"
+
+
+def test_a_deleted_experiment_is_said_in_one_line(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    tracking = connect(uri, "gone")
+    tracking.client.delete_experiment(tracking.experiment_id)
+    with pytest.raises(UserError, match=r"tracking\.experiment=gone"):
+        connect(uri, "gone")
 
 
 def test_an_empty_experiment_has_no_multirun(tmp_path: Path) -> None:

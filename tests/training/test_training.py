@@ -109,7 +109,6 @@ def train(
 ) -> tuple[dict[str, torch.Tensor], list[float]]:
     """Train, resuming from ``state`` if it is there, until interrupted after ``steps``."""
     network = random_model(SMALL, FRONT_END, seed=0).network
-    torch.manual_seed(1)
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
     trainer = Trainer(fabric, network, batches_of(speech), FRONT_END, config)
     if state.exists():
@@ -140,6 +139,27 @@ def test_training_learns(speech: Path, tmp_path: Path) -> None:
     _, losses = train(speech, tmp_path / "state", steps=40, config=config)
     assert len(losses) == 40
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+def test_a_damaged_recording_is_named(speech: Path, tmp_path: Path) -> None:
+    for path in speech.rglob("1.wav"):
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"1\.wav: truncated") as caught:
+        train(speech, tmp_path / "state", steps=6)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"num_steps": 0}, "num_steps"),
+        ({"validate_every": 0}, "validate_every"),
+        ({"margin_full_step": 1}, "margin_full_step"),
+    ],
+)
+def test_impossible_settings_are_named(change: dict[str, int], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        replace(CONFIG, **change)
 
 
 def test_foreign_or_pickled_state_is_refused(speech: Path, tmp_path: Path) -> None:

@@ -10,12 +10,9 @@ from numpy.random import Generator
 from speakerquant.audio.waveform import Waveform
 
 
-def random_room(rng: Generator, sample_rate: int, max_rt60: float = 0.7) -> Waveform:
-    """A synthetic room impulse response: direct sound, then exponentially decaying noise.
-
-    ``max_rt60``: longest time in seconds in which the reverberation falls by 60 dB.
-    """
-    rt60 = rng.uniform(0.1, max_rt60)
+def random_room(rng: Generator, sample_rate: int) -> Waveform:
+    """A synthetic room impulse response: direct sound, then noise that falls by 60 dB in 0.1 to 0.7 s."""
+    rt60 = rng.uniform(0.1, 0.7)
     length = int(rt60 * sample_rate)
     decay = 10.0 ** (-3.0 * np.arange(length) / length)
     tail = rng.standard_normal(length) * decay
@@ -80,7 +77,7 @@ def change_speed(waveform: Waveform, percent: int) -> Waveform:
     return changed
 
 
-def normalize_peak(waveform: Waveform, peak: float = 0.9) -> Waveform:
-    """Scaled so that its largest sample is ``peak``; silence stays silence."""
+def normalize_peak(waveform: Waveform) -> Waveform:
+    """Scaled so that its largest sample is 0.9; silence stays silence."""
     largest = float(np.abs(waveform).max(initial=0.0))
-    return waveform * np.float32(peak / largest) if largest > 0.0 else waveform
+    return waveform * np.float32(0.9 / largest) if largest > 0.0 else waveform

@@ -20,6 +20,7 @@ from speakerquant.progress import track
 FeatureArray = npt.NDArray[np.float32]
 
 _BATCH = 32
+_MAX_PADDED_SAMPLES = 10_000_000  # one long recording among short ones must not fill the memory
 _FORMAT = 1  # raise it when the same recordings and front end come to give other numbers
 
 
@@ -35,6 +36,16 @@ class FrontEnd:
     f_min: float = 20.0
     f_max: float = 7600.0
     preemphasis: float = 0.97
+
+    def __post_init__(self) -> None:
+        if not 0 < self.win_length <= self.n_fft:
+            raise UserError(
+                f"front_end.win_length={self.win_length}: must lie between 1 and n_fft={self.n_fft}"
+            )
+        if self.hop_length < 1 or self.n_mels < 1 or not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
+            raise UserError(
+                "front_end: hop_length and n_mels must be positive, 0 <= f_min < f_max <= sample_rate / 2"
+            )
 
 
 class LogMel(nn.Module):
@@ -149,8 +160,14 @@ def _stream(recordings: Sequence[Path], log_mel: LogMel, pool: ThreadPoolExecuto
     """Features one by one, read and transformed a batch at a time."""
     for start in range(0, len(recordings), _BATCH):
         paths = recordings[start : start + _BATCH]
-        waveforms = list(pool.map(lambda path: _read(path, log_mel.front_end), paths))
-        yield from _transform(waveforms, log_mel)
+        batch: list[Waveform] = []
+        for waveform in pool.map(lambda path: _read(path, log_mel.front_end), paths):
+            longest = max(map(len, [*batch, waveform]))
+            if batch and longest * (len(batch) + 1) > _MAX_PADDED_SAMPLES:
+                yield from _transform(batch, log_mel)
+                batch = []
+            batch.append(waveform)
+        yield from _transform(batch, log_mel)
 
 
 def _read(path: Path, front_end: FrontEnd) -> Waveform:

@@ -1,5 +1,6 @@
 """Reads recordings: any sample rate and channel count in, mono at one rate out."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,13 @@ import numpy.typing as npt
 import soundfile
 import torch
 import torchaudio.functional
+from numpy.random import Generator
 
-from speakerquant.errors import UserError
+from speakerquant.errors import UserError, first_line
 
 Waveform = npt.NDArray[np.float32]
+
+_STREAMED = 0x7FFF0000  # programs that write to a pipe promise this much or more, not knowing the length
 
 EXTENSIONS = frozenset({".wav", ".flac"})
 
@@ -23,8 +27,7 @@ def read_waveform(path: Path, sample_rate: int) -> Waveform:
     """
     try:
         with soundfile.SoundFile(path) as file:
-            # libsndfile repairs the header of a cut WAV file silently; only its log tells.
-            if "should be" in file.extra_info:
+            if _is_cut_wav(file.extra_info):
                 raise _unusable(path, "truncated recording")
             frames, rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
@@ -40,6 +43,27 @@ def read_waveform(path: Path, sample_rate: int) -> Waveform:
     return resample(mono, rate, sample_rate)
 
 
+def read_random_part(path: Path, length: int, sample_rate: int, rng: Generator) -> Waveform:
+    """``[length]`` samples from a random place of a recording; a shorter recording is repeated.
+
+    Raises:
+        UserError: as :func:`read_waveform`.
+    """
+    try:
+        info = soundfile.info(path)
+        if info.samplerate == sample_rate and info.channels == 1 and info.frames > length:
+            start = int(rng.integers(info.frames - length + 1))
+            part: Waveform = soundfile.read(path, frames=length, start=start, dtype="float32")[0]
+            if len(part) == length and np.isfinite(part).all():
+                return part
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise _unreadable(path, error) from None
+    waveform = read_waveform(path, sample_rate)
+    waveform = np.tile(waveform, -(-length // len(waveform)))
+    start = int(rng.integers(len(waveform) - length + 1))
+    return waveform[start : start + length]
+
+
 def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform:
     """Band-limited resampling of ``[samples]``."""
     if source_rate == target_rate:
@@ -50,13 +74,18 @@ def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform
     return resampled
 
 
+def _is_cut_wav(log: str) -> bool:
+    """Whether the header promises more samples than there are, which libsndfile only mentions in its log."""
+    match = re.search(r"^data : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
+    return match is not None and int(match[2]) < int(match[1]) < _STREAMED
+
+
 def _unreadable(path: Path, error: Exception) -> UserError:
     if not path.exists():
         return UserError(f"{path}: no such recording; check the root folder and the list that names it")
     if path.is_file() and path.stat().st_size == 0:
         return _unusable(path, "empty recording")
-    reason = str(error).strip().splitlines()[0].rstrip(".")
-    return _unusable(path, f"cannot read the recording, truncated or damaged ({reason})")
+    return _unusable(path, f"cannot read the recording, truncated or damaged ({first_line(error)})")
 
 
 def _unusable(path: Path, problem: str) -> UserError:

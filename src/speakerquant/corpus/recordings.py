@@ -1,8 +1,9 @@
 """Folders of recordings and the speakers in them."""
 
+import os
 import re
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from speakerquant.audio.waveform import EXTENSIONS
 from speakerquant.errors import UserError
@@ -11,30 +12,28 @@ SpeakerOf = Callable[[str], str]
 
 
 def find_recordings(root: Path) -> list[str]:
-    """Every wav and flac file below ``root`` as a path relative to it, sorted.
+    """Every wav and flac file below ``root`` (links followed) as a path relative to it, sorted.
 
     Raises:
         UserError: there is no such folder, or no recording in it.
     """
-    check_folder(root)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder of recordings; check the path")
     names = sorted(
-        path.relative_to(root).as_posix() for path in root.rglob("*") if path.suffix.lower() in EXTENSIONS
+        (Path(folder) / file).relative_to(root).as_posix()
+        for folder, _, files in os.walk(root, followlinks=True)
+        for file in files
+        if Path(file).suffix.lower() in EXTENSIONS
     )
     if not names:
         raise UserError(f"{root}: no wav or flac recording in this folder; name the folder that holds them")
     return names
 
 
-def check_folder(root: Path) -> None:
-    """Raises UserError unless ``root`` is a folder."""
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder of recordings; check the path")
-
-
 def speaker_from_path(recording: str) -> str:
     """First path component; for a file directly in the root, its name up to the first ``-`` or ``_``."""
-    first, _, rest = recording.partition("/")
-    return first if rest else re.split(r"[-_]|\.[^.]*$", first, maxsplit=1)[0]
+    parts = PurePosixPath(recording).parts
+    return parts[0] if len(parts) > 1 else re.split(r"[-_]|\.[^.]*$", parts[0], maxsplit=1)[0]
 
 
 def speaker_from_mapping(path: Path) -> SpeakerOf:
@@ -46,8 +45,8 @@ def speaker_from_mapping(path: Path) -> SpeakerOf:
     speakers: dict[str, str] = {}
     try:
         lines = path.read_text().splitlines()
-    except OSError:
-        raise UserError(f"{path}: no such speaker mapping; check data.speakers") from None
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{path}: cannot read the speaker mapping; check data.speakers") from None
     for number, line in enumerate(lines, 1):
         fields = line.split()
         if len(fields) != 2:

@@ -37,8 +37,8 @@ def read_trials(path: Path) -> Trials:
     """Read lines ``1 a.wav b.wav`` (same speaker) and ``0 a.wav b.wav`` (different speakers).
 
     Raises:
-        UserError: the file is missing, a line has not three fields or another label, or one of the two
-            kinds of trial is missing; names file and line.
+        UserError: the file is missing, a line has not three fields or another label, a recording lies
+            outside the root, or one of the two kinds of trial is missing; names file and line.
     """
     indices: dict[str, int] = {}
     labels, left, right = array("b"), array("i"), array("i")
@@ -59,6 +59,11 @@ def read_trials(path: Path) -> Trials:
                 right.append(indices.setdefault(fields[2], len(indices)))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the trial list ({error}); check data.trials") from None
+    for name in indices:
+        if name.startswith("/") or ".." in name.split("/"):
+            raise UserError(
+                f"{path}: recording {name} lies outside the root; write paths relative to data.root"
+            )
     same = np.array(labels, dtype=np.bool_)
     if not same.any():
         raise UserError(f"{path}: no target trial (label 1); EER needs both kinds")

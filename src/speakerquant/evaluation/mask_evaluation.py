@@ -63,6 +63,9 @@ class MaskEvaluator:
         trials: Pairs to score.
         fidelity_features: Recordings on which engine and simulation are compared.
         min_fidelity: Smallest cosine between their embeddings that counts as the same network.
+
+    Raises:
+        UserError: there are no recordings to compare on.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class MaskEvaluator:
         fidelity_features: Sequence[FeatureArray],
         min_fidelity: float,
     ) -> None:
+        if not fidelity_features:
+            raise UserError("engine.fidelity_recordings: the engine must be checked on at least 1 recording")
         self._network = network
         self._table = table
         self._builder = builder

@@ -51,9 +51,17 @@ class Result:
         seconds = {f"seconds.{stage}": value for stage, value in fields.pop("seconds").items()}
         return {name: value for name, value in fields.items() if isinstance(value, int | float)} | seconds
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: Path) -> None:
         """Write ``result.json`` into the folder."""
-        path = folder / RESULT_FILE
-        with atomic_path(path) as part:
+        with atomic_path(folder / RESULT_FILE) as part:
             part.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        return path
+
+
+@dataclass(frozen=True)
+class MaskRun:
+    """One recorded run: its figures (:meth:`Result.metrics`), or why it failed."""
+
+    run_id: str
+    mask: dict[str, str]
+    metrics: dict[str, float]
+    failure: str | None

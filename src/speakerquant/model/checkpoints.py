@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from speakerquant.audio.features import FrontEnd
 from speakerquant.cache import atomic_path, file_digest
@@ -59,6 +59,10 @@ def load_checkpoint(path: Path, architecture: EcapaTdnnConfig | None = None) -> 
     try:
         stored = EcapaTdnnConfig(**json.loads(metadata["architecture"]))
         front_end = FrontEnd(**json.loads(metadata["front_end"]))
+        if stored.n_mels != front_end.n_mels:
+            raise UserError(f"network of {stored.n_mels} mel bands, front end of {front_end.n_mels}")
+    except UserError as error:
+        raise UserError(f"{path}: {error}; the checkpoint is damaged") from None
     except (KeyError, TypeError, ValueError):
         raise UserError(
             f"{path}: no architecture in this file's metadata; use a checkpoint of speakerquant-train"
@@ -81,7 +85,15 @@ def load_checkpoint(path: Path, architecture: EcapaTdnnConfig | None = None) -> 
 
 
 def random_model(architecture: EcapaTdnnConfig, front_end: FrontEnd, seed: int) -> SpeakerModel:
-    """An untrained network, for measuring size and speed; the seed determines the weights."""
+    """An untrained network, for measuring size and speed; the seed determines the weights.
+
+    Raises:
+        UserError: network and front end have different numbers of mel bands.
+    """
+    if architecture.n_mels != front_end.n_mels:
+        raise UserError(
+            f"model: {architecture.n_mels} mel bands in architecture, {front_end.n_mels} in front_end"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = EcapaTdnn(architecture).eval()
@@ -100,7 +112,7 @@ def save_checkpoint(path: Path, network: EcapaTdnn, front_end: FrontEnd) -> None
         if tensor.is_floating_point()
     }
     with atomic_path(path) as part:
-        save_file(weights, part, metadata=metadata)
+        part.write_bytes(save(weights, metadata))
 
 
 def _difference(stored: EcapaTdnnConfig, wanted: EcapaTdnnConfig) -> str:

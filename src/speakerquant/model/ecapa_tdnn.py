@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from speakerquant.errors import UserError
+
 
 @dataclass
 class EcapaTdnnConfig:
@@ -25,6 +27,17 @@ class EcapaTdnnConfig:
     aggregation_channels: int = 1536
     attention_channels: int = 256
     embedding_dim: int = 192
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.channels % self.res2net_scale:
+            raise UserError(
+                f"model.architecture.channels={self.channels}: "
+                f"must be a multiple of res2net_scale={self.res2net_scale}"
+            )
+        if len(self.dilations) != 3:
+            raise UserError(
+                f"model.architecture.dilations={self.dilations}: give one for each of the three blocks"
+            )
 
 
 class Res2Conv(nn.Module):

@@ -41,10 +41,7 @@ def calibrate(
     Raises:
         UserError: unknown method, percentile out of bounds, no recordings, or values that are not finite.
     """
-    if method not in METHODS:
-        raise UserError(f"calibration.method: unknown method {method!r}; valid are {', '.join(METHODS)}")
-    if not 0 < percentile <= 100:
-        raise UserError(f"calibration.percentile: {percentile} is out of bounds; choose above 0, at most 100")
+    check_method(method, percentile)
     network = insert_quantizers(model)
     layers = quantized_layers(network)
     calibrators = {name: _watch_input(name, layer) for name, layer in layers.items()}
@@ -57,6 +54,14 @@ def calibrate(
         },
         {name: _usable(_weight_range(name, layer)) for name, layer in layers.items()},
     )
+
+
+def check_method(method: str, percentile: float) -> None:
+    """Raises UserError unless :func:`calibrate` can use these; for callers with much to do before it."""
+    if method not in METHODS:
+        raise UserError(f"calibration.method: unknown method {method!r}; valid are {', '.join(METHODS)}")
+    if not 0 < percentile <= 100:
+        raise UserError(f"calibration.percentile: {percentile} is out of bounds; choose above 0, at most 100")
 
 
 class InputCalibrator(HistogramCalibrator):

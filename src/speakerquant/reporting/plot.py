@@ -6,9 +6,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from speakerquant.cache import atomic_path
+from speakerquant.evaluation.result import MaskRun
 from speakerquant.paper import paper_result
 from speakerquant.reporting.table import mask_name
-from speakerquant.tracking.history import MaskRun
 
 
 def plot_runs(runs: Sequence[MaskRun], path: Path) -> None:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from speakerquant.evaluation.result import MaskRun
 from speakerquant.paper import paper_result
-from speakerquant.tracking.history import MaskRun
 
 _NOTHING = "-"
 
@@ -26,22 +27,21 @@ def mask_name(mask: Mapping[str, str]) -> str:
 
 def print_table(runs: Sequence[MaskRun], title: str) -> None:
     """Print one row per run to standard output, failed ones with their reason."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     table.add_column("INT8 units")
     for name in ("EER %", "ΔEER %", "size MB", "size ratio"):
         table.add_column(name, justify="right")
     for name in ("paper's EER %", "ΔEER %", "size MB", "size ratio"):
         table.add_column(name, justify="right", style="dim")
     for run in runs:
-        table.add_row(mask_name(run.mask), *_our_cells(run), *_paper_cells(run))
+        table.add_row(escape(mask_name(run.mask)), *_our_cells(run), *_paper_cells(run))
     # A terminal narrower than the table would fold its numbers; a pipe has no width at all.
     console = Console(width=max(Console().width, 130))
     console.print(table)
     for run in runs:
         if run.failure:
-            console.print(
-                f"[red]failed[/red] {mask_name(run.mask)}: {run.failure}", soft_wrap=True, highlight=False
-            )
+            reason = escape(f"{mask_name(run.mask)}: {run.failure}")
+            console.print(f"[red]failed[/red] {reason}", soft_wrap=True, highlight=False)
 
 
 def _our_cells(run: MaskRun) -> list[str]:

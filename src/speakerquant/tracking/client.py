@@ -1,19 +1,20 @@
 """The connection to MLflow."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from speakerquant.errors import UserError
-
-# The client's own defaults retry a dead server for minutes.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
-
+from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
+
+from speakerquant.errors import UserError, first_line
+
+# By themselves the client's retries hang for minutes on a dead server.
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
 @dataclass(frozen=True)
@@ -25,23 +26,42 @@ class Tracking:
 
 
 def connect(uri: str, experiment: str) -> Tracking:
-    """Open the store and the experiment, made on first use.
+    """Open the store and the experiment, made on first use; a silent server is given up within 15 s.
 
     Raises:
-        UserError: the server does not answer or the store cannot be opened.
+        UserError: the server does not answer, the store cannot be opened, or the experiment was deleted.
     """
     artifacts = _prepare_sqlite(uri)
     try:
-        client = MlflowClient(uri)
-        existing = client.get_experiment_by_name(experiment)
-        if existing is not None:
-            return Tracking(client, existing.experiment_id)
-        return Tracking(client, client.create_experiment(experiment, artifact_location=artifacts))
+        with _impatient():
+            client = MlflowClient(uri)
+            existing = client.get_experiment_by_name(experiment)
+            if existing is None:
+                experiment_id = client.create_experiment(experiment, artifact_location=artifacts)
+                return Tracking(client, experiment_id)
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = str(error).splitlines()[0][:200]
         raise UserError(
-            f"tracking.uri={uri}: the MLflow store does not answer ({reason}); start it or check the address"
+            f"tracking.uri={uri}: the MLflow store does not answer ({first_line(error)[:200]}); "
+            "start it or check the address"
         ) from None
+    if existing.lifecycle_stage == LifecycleStage.DELETED:
+        raise UserError(
+            f"tracking.experiment={experiment}: this experiment was deleted; restore it or use another name"
+        )
+    return Tracking(client, existing.experiment_id)
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Short limits for the first requests only: an upload may well take longer."""
+    before = {name: os.environ.get(name) for name in _IMPATIENT}
+    os.environ.update({name: value for name, value in _IMPATIENT.items() if before[name] is None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
 
 
 def _prepare_sqlite(uri: str) -> str | None:

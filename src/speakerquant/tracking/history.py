@@ -1,43 +1,27 @@
 """Reads finished runs back from MLflow."""
 
-from dataclasses import dataclass
-
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from speakerquant.errors import UserError
+from speakerquant.evaluation.result import MaskRun
 from speakerquant.tracking.client import Tracking
-from speakerquant.tracking.runs import FAILURE_TAG
+from speakerquant.tracking.runs import FAILURE_TAG, TrackedRun
 
 _MASK = "mask."
 _PAGE = 1000
 
 
-@dataclass(frozen=True)
-class MaskRun:
-    """One mask's run: its figures (see :class:`speakerquant.evaluation.result.Result`), or why it failed."""
-
-    run_id: str
-    mask: dict[str, str]
-    metrics: dict[str, float]
-    failure: str | None
-
-
 def mask_runs(tracking: Tracking, parent_id: str) -> list[MaskRun]:
-    """The runs of a multirun, in the order in which they started."""
-    runs: list[Run] = []
-    token: str | None = None
-    while token != "":
-        page = tracking.client.search_runs(
-            [tracking.experiment_id],
-            filter_string=f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'",
-            order_by=["attributes.start_time ASC"],
-            max_results=_PAGE,
-            page_token=token,
-        )
-        runs.extend(page)
-        token = page.token or ""
-    return [_mask_run(run) for run in runs]
+    """The runs of a multirun, in the order in which they started; none if there is no such multirun."""
+    return [_mask_run(run) for run in _children(tracking, parent_id)]
+
+
+def fail_running(tracking: Tracking, parent_id: str) -> None:
+    """Close the runs of a finished multirun that their processes died without closing."""
+    for run in _children(tracking, parent_id):
+        if run.info.status == "RUNNING":
+            TrackedRun(tracking, run.info.run_id).fail("its process ended without a word")
 
 
 def latest_multirun(tracking: Tracking) -> str:
@@ -63,3 +47,19 @@ def _mask_run(run: Run) -> MaskRun:
     if run.info.status != "FINISHED":
         failure = run.data.tags.get(FAILURE_TAG, run.info.status.lower())
     return MaskRun(run.info.run_id, mask, dict(run.data.metrics), failure)
+
+
+def _children(tracking: Tracking, parent_id: str) -> list[Run]:
+    runs: list[Run] = []
+    token: str | None = None
+    while token != "":
+        page = tracking.client.search_runs(
+            [tracking.experiment_id],
+            filter_string=f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'",
+            order_by=["attributes.start_time ASC"],
+            max_results=_PAGE,
+            page_token=token,
+        )
+        runs.extend(page)
+        token = page.token or ""
+    return runs

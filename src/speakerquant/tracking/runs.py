@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from speakerquant.tracking.client import Tracking
@@ -58,6 +59,7 @@ def tracked_run(tracking: Tracking, name: str, parent_id: str | None = None) -> 
     try:
         yield run
     except BaseException as error:
-        run.fail(str(error) or type(error).__name__)
+        with suppress(MlflowException):  # a store that died is not what the user must hear first
+            run.fail(str(error) or type(error).__name__)
         raise
     run.finish()

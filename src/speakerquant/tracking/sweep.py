@@ -6,6 +6,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
+from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig
 
 from speakerquant.entry_point import fail
@@ -28,13 +29,13 @@ class ParentRun(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         try:
             tracking = connect(config.tracking.uri, config.tracking.experiment)
-        except UserError as error:
+            folder = Path(config.hydra.sweep.dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            ParentRun.folder = folder
+            ParentRun.run = TrackedRun.start(tracking, name=folder.name)
+            (folder / _PARENT_FILE).write_text(ParentRun.run.run_id)
+        except (UserError, MlflowException, OSError) as error:
             fail(error)  # Hydra would log an exception of a callback and carry on
-        folder = Path(config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        ParentRun.folder = folder
-        ParentRun.run = TrackedRun.start(tracking, name=folder.name)
-        (folder / _PARENT_FILE).write_text(ParentRun.run.run_id)
 
 
 def parent_run_id() -> str | None:

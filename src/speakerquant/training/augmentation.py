@@ -16,7 +16,7 @@ from speakerquant.audio.augmentation import (
     random_room,
     reverberate,
 )
-from speakerquant.audio.waveform import Waveform, read_waveform
+from speakerquant.audio.waveform import Waveform, read_random_part, read_waveform
 from speakerquant.corpus.recordings import find_recordings
 
 
@@ -67,10 +67,8 @@ class Augmentation:
     def _noise(self, rng: Generator, length: int) -> Waveform:
         if not self._noises:
             return random_noise(rng, length)
-        noise = read_waveform(self._noises[int(rng.integers(len(self._noises)))], self._sample_rate)
-        noise = np.tile(noise, -(-length // len(noise)))
-        start = int(rng.integers(len(noise) - length + 1))
-        return noise[start : start + length]
+        path = self._noises[int(rng.integers(len(self._noises)))]
+        return read_random_part(path, length, self._sample_rate, rng)
 
 
 def _paths(root: Path | None) -> Sequence[Path]:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 from numpy.random import Generator
 from torch.utils.data import Dataset
 
 from speakerquant.audio.augmentation import change_speed
-from speakerquant.audio.waveform import Waveform, read_waveform
+from speakerquant.audio.waveform import Waveform, read_random_part
 from speakerquant.corpus.recordings import find_recordings, speaker_from_path
+from speakerquant.errors import UserError
 from speakerquant.training.augmentation import Augmentation
 
 SPEEDS = (100, 90, 110)
@@ -35,7 +35,7 @@ class TrainingBatches(Dataset[Batch]):
     Speakers are drawn evenly within each source, whatever the number of their recordings.
 
     Raises:
-        UserError: a source has no recordings.
+        UserError: a source has no recordings, or a batch would be empty.
     """
 
     def __init__(
@@ -48,6 +48,8 @@ class TrainingBatches(Dataset[Batch]):
         crop_seconds: float,
         seed: int,
     ) -> None:
+        if batch_size < 1 or crop_seconds * sample_rate < 1:
+            raise UserError("batch_size and crop_seconds must be above 0")
         self._speakers = [_recordings_by_speaker(source.root) for source in sources]
         self._first_label = np.cumsum([0, *map(len, self._speakers)]) * len(SPEEDS)
         self._counts = _split(batch_size, [source.share for source in sources])
@@ -77,21 +79,8 @@ class TrainingBatches(Dataset[Batch]):
 
     def _read_crop(self, path: Path, speed: int, rng: Generator) -> Waveform:
         needed = -(-self._crop * speed // 100)
-        waveform = change_speed(_random_part(path, needed, self._sample_rate, rng), speed)
+        waveform = change_speed(read_random_part(path, needed, self._sample_rate, rng), speed)
         return waveform[: self._crop]
-
-
-def _random_part(path: Path, length: int, sample_rate: int, rng: Generator) -> Waveform:
-    """``length`` samples from a random place; a shorter recording is repeated."""
-    info = soundfile.info(path)
-    if info.samplerate == sample_rate and info.channels == 1 and info.frames > length:
-        start = int(rng.integers(info.frames - length + 1))
-        part: Waveform = soundfile.read(path, frames=length, start=start, dtype="float32")[0]
-        return part
-    waveform = read_waveform(path, sample_rate)
-    waveform = np.tile(waveform, -(-length // len(waveform)))
-    start = int(rng.integers(len(waveform) - length + 1))
-    return waveform[start : start + length]
 
 
 def _recordings_by_speaker(root: Path) -> list[list[Path]]:

@@ -1,6 +1,7 @@
 """The training loop: Lightning Fabric, resumable at any step."""
 
 import math
+import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from speakerquant.audio.features import FrontEnd, LogMel
 from speakerquant.cache import atomic_path
-from speakerquant.errors import UserError
+from speakerquant.errors import UserError, first_line
 from speakerquant.model.ecapa_tdnn import EcapaTdnn
 from speakerquant.progress import track
 from speakerquant.training.data import TrainingBatches
@@ -44,6 +45,13 @@ class TrainingConfig:
     report_every: int
     validate_every: int
     seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "warmup_steps", "report_every", "validate_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name}={getattr(self, name)}: must be at least 1")
+        if self.margin_full_step <= self.margin_start_step:
+            raise UserError("training.margin_full_step: must lie after training.margin_start_step")
 
 
 def choose_precision(device_type: str) -> Precision:
@@ -87,6 +95,7 @@ class Trainer:
         self._batches = batches
         self._step = 0
         self._network = network
+        torch.manual_seed(config.seed)
         self._head = AamSoftmax(network.config.embedding_dim, batches.num_classes, config.scale)
         self._classifier = Classifier(network, self._head)
         optimizer = torch.optim.AdamW(
@@ -108,7 +117,12 @@ class Trainer:
         """
         config = self._config
         self._model.train()
-        for batch in track(self._remaining_batches(), "training steps", config.num_steps - self._step):
+        for batch in track(
+            self._remaining_batches(),
+            "training steps",
+            total=config.num_steps - self._step,
+            visible=self._fabric.is_global_zero,
+        ):
             loss = self._train_step(batch)
             if self._step % config.report_every == 0:
                 value = self._mean_over_processes(loss)
@@ -128,6 +142,7 @@ class Trainer:
             "classifier": self._classifier.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
+            "precision": self._fabric.strategy.precision.state_dict(),
         }
         if self._fabric.is_global_zero:
             with atomic_path(path) as part:
@@ -145,20 +160,27 @@ class Trainer:
             self._classifier.load_state_dict(state["classifier"])
             self._optimizer.load_state_dict(state["optimizer"])
             self._schedule.load_state_dict(state["schedule"])
+            self._fabric.strategy.precision.load_state_dict(state["precision"])
             self._step = int(state["step"])
         except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
-            reason = str(error).splitlines()[0]
             raise UserError(
-                f"{path}: cannot resume from this state ({reason}); use the model and data it was made with"
+                f"{path}: cannot resume from this state ({first_line(error)}); "
+                "use the model and data that it was made with"
             ) from None
 
     def _remaining_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of this process from the current step on, prepared ahead by a worker process."""
         ranks, rank = self._fabric.world_size, self._fabric.global_rank
         numbers = range(self._step * ranks + rank, self._config.num_steps * ranks, ranks)
-        loader = DataLoader(self._batches, batch_size=None, sampler=numbers, num_workers=1, prefetch_factor=4)
-        for waveforms, labels in loader:
-            yield self._fabric.to_device(waveforms), self._fabric.to_device(labels)
+        workers = _loader_workers(ranks)
+        loader = DataLoader(
+            self._batches, batch_size=None, sampler=numbers, num_workers=workers, prefetch_factor=4
+        )
+        try:
+            for waveforms, labels in loader:
+                yield self._fabric.to_device(waveforms), self._fabric.to_device(labels)
+        except UserError as error:  # of the worker process, which adds its traceback to the message
+            raise UserError(str(error).strip().splitlines()[-1].partition("UserError: ")[2]) from None
 
     def _train_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         config = self._config
@@ -192,3 +214,8 @@ class Trainer:
             return (step + 1) / config.warmup_steps
         progress = (step - config.warmup_steps) / max(config.num_steps - config.warmup_steps, 1)
         return 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def _loader_workers(processes: int) -> int:
+    """Worker processes that prepare batches: the cores that the training processes leave over."""
+    return max(1, (os.cpu_count() or 1) // processes - 1)

@@ -21,7 +21,11 @@ class AamSoftmax(nn.Module):
         nn.init.xavier_normal_(self.weight)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        cosine = F.linear(F.normalize(embeddings.float()), F.normalize(self.weight.float()))
+        with torch.autocast(embeddings.device.type, enabled=False):  # angles need FP32
+            return self._loss(embeddings.float(), labels)
+
+    def _loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        cosine = F.linear(F.normalize(embeddings), F.normalize(self.weight))
         target = cosine.gather(1, labels[:, None])
         sine = (1.0 - target.square()).clamp(min=0.0).sqrt()
         with_margin = target * math.cos(self.margin) - sine * math.sin(self.margin)
