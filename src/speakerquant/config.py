@@ -7,6 +7,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from speakerquant.audio.features import FrontEnd
+from speakerquant.errors import UserError
 from speakerquant.model.ecapa_tdnn import EcapaTdnnConfig
 from speakerquant.training.augmentation import AugmentationConfig
 from speakerquant.training.loop import TrainingConfig
@@ -120,7 +121,14 @@ def register_schemas() -> None:
 
 
 def typed(config: DictConfig, schema: type[T]) -> T:
-    """The composed configuration as an object of its schema."""
+    """The composed configuration as an object of its schema.
+
+    Raises:
+        UserError: a key that has no default was not given.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{missing[0]}: not set and without a default; set it on the command line")
     result = OmegaConf.to_object(config)
     assert isinstance(result, schema)
     return result
