@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -65,12 +65,23 @@ class EngineBuilder(ABC):
 
     name: str
 
-    def weight_bits(self, requested: Literal["auto", 7, 8] = "auto") -> int:
-        """Bits of INT8 weights to simulate and export with; ``auto`` asks what this machine computes exactly."""
-        return self.exact_weight_bits() if requested == "auto" else requested
+    @property
+    @abstractmethod
+    def device(self) -> str:
+        """What its engines run on, in words."""
+
+    def weight_bits(self, requested: str = "auto") -> int:
+        """Bits of INT8 weights to simulate with: 8, 7, or for ``auto`` what the device computes exactly.
+
+        Raises:
+            UserError: another value.
+        """
+        if requested not in ("auto", "8", "7"):
+            raise UserError(f"engine.weight_bits: {requested!r} is not possible; choose auto, 8 or 7")
+        return self.exact_weight_bits() if requested == "auto" else int(requested)
 
     def exact_weight_bits(self) -> int:
-        """The most bits that INT8 weights may have on this machine without saturating its arithmetic."""
+        """The most bits that INT8 weights may have without saturating the device's arithmetic."""
         return 8
 
     @abstractmethod
@@ -90,9 +101,7 @@ class EngineBuilder(ABC):
         try:
             return self.deserialize(serialized)
         except ValueError:
-            raise UserError(
-                f"{path}: not an engine that {self.name} runs on this machine; build it again"
-            ) from None
+            raise UserError(f"{path}: not an engine that {self.name} can run here; build it again") from None
 
     @abstractmethod
     def deserialize(self, serialized: bytes) -> Engine:

@@ -41,14 +41,23 @@ def _pointwise_convolutions_to_matrix_products(nodes: list[Node]) -> None:
     The bias stays behind the product: a product with anything fused to it takes a slower path.
     """
     for node in nodes:
-        weight = node.input_value(1).get_node() if _is(node, "Convolution") else None
-        if weight is None or not _is(weight, "Constant") or weight.shape[2] != 1:
+        if not _is_pointwise(node):
             continue
+        weight = node.input_value(1).get_node()
         matrix = np.ascontiguousarray(weight.data[:, :, 0])
         frames = ops.transpose(node.input_value(0), _TIME_LAST)
         product = ops.transpose(ops.matmul(frames, matrix, False, True), _TIME_LAST)
         for consumer in node.output(0).get_target_inputs():
             consumer.replace_source_output(product.output(0))
+
+
+def _is_pointwise(node: Node) -> bool:
+    """Whether a node is an FP32 Conv1d of kernel 1, stride 1, without padding or groups."""
+    if not _is(node, "Convolution") or not _is(node.input_value(1).get_node(), "Constant"):
+        return False
+    attributes = node.get_attributes()
+    padding = [*attributes["pads_begin"], *attributes["pads_end"]]
+    return list(node.input_value(1).shape[2:]) == [1] == list(attributes["strides"]) and padding == [0, 0]
 
 
 def _is(node: Node, operation: str) -> bool:

@@ -1,0 +1,143 @@
+"""How fast the engines run: ``python benchmarks/engine_latency.py [--channels 1024 ...]``.
+
+Every engine embeds the same recordings, each recording whole and in a request of its own, with as many
+requests in flight as there are processors and one thread for each. Runs are interleaved and repeated; the
+figures are medians. Weights are random: they do not change the speed.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from speakerquant.audio.features import FrontEnd
+from speakerquant.engine.base import Engine, FloatArray
+from speakerquant.engine.cpu import describe_cpu
+from speakerquant.engine.openvino import OpenVinoBuilder
+from speakerquant.model.checkpoints import random_model
+from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.model.units import block_units
+from speakerquant.quantization.calibration import calibrate
+from speakerquant.quantization.export import export_onnx
+from speakerquant.quantization.mask import Mask, Precision
+from speakerquant.quantization.simulate import simulate
+
+Runner = Callable[[Sequence[FloatArray]], object]
+
+PAPER_FP32_UNITS = ("se_res2block2", "se_res2block3")
+FRONT_END = FrontEnd()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--channels", type=int, nargs="+", default=[1024], help="widths of the network (C)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a recording")
+    parser.add_argument("--recordings", type=int, default=16, help="recordings in a run")
+    parser.add_argument("--repeats", type=int, default=9, help="runs of each engine")
+    arguments = parser.parse_args()
+    console = Console()
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(1)
+    console.print(f"{describe_cpu()}, {threads} threads")
+    for channels in arguments.channels:
+        network = random_model(EcapaTdnnConfig(channels=channels), FRONT_END, seed=0).network
+        recordings = _recordings(arguments.recordings, arguments.seconds)
+        with tempfile.TemporaryDirectory() as folder:
+            runners = _runners(network, recordings, threads, Path(folder))
+        seconds = _medians(runners, recordings, arguments.repeats)
+        title = f"C = {channels}, {arguments.recordings} recordings of {arguments.seconds:g} s"
+        console.print(_table(title, seconds, len(recordings)))
+
+
+def _recordings(count: int, seconds: float) -> list[FloatArray]:
+    generator = np.random.default_rng(0)
+    frames = int(seconds * FRONT_END.sample_rate / FRONT_END.hop_length)
+    return list(generator.standard_normal((count, FRONT_END.n_mels, frames), dtype=np.float32))
+
+
+def _runners(
+    network: EcapaTdnn, recordings: Sequence[FloatArray], threads: int, folder: Path
+) -> dict[str, Runner]:
+    units = block_units(network)
+    table = calibrate(network, [torch.from_numpy(x) for x in recordings[:2]], "max")
+    builder = OpenVinoBuilder()
+    bits = builder.weight_bits()
+    int8_units = {
+        "FP32": [],
+        "paper mask": [unit for unit in units if unit not in PAPER_FP32_UNITS],
+        "all INT8": [*units],
+    }
+    runners: dict[str, Runner] = {"PyTorch FP32": _pytorch(network, threads)}
+    for name, int8 in int8_units.items():
+        path = folder / f"{name}.onnx"
+        mask = Mask(units, dict.fromkeys(int8, Precision.INT8))
+        export_onnx(simulate(network, mask, table, bits), path, FRONT_END.n_mels)
+        if not int8:
+            runners["ONNX Runtime FP32"] = _onnx_runtime(path, threads)
+        runners[f"OpenVINO {name}"] = _engine(builder.build(path))
+    return runners
+
+
+def _engine(engine: Engine) -> Runner:
+    return lambda recordings: list(engine.embed_many(recordings))
+
+
+def _pytorch(network: EcapaTdnn, threads: int) -> Runner:
+    def embed(features: FloatArray) -> torch.Tensor:
+        with torch.inference_mode():
+            embedding: torch.Tensor = network(torch.from_numpy(features)[None])
+            return embedding
+
+    return _in_parallel(embed, threads)
+
+
+def _onnx_runtime(path: Path, threads: int) -> Runner:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return _in_parallel(lambda features: session.run(None, {"features": features[None]}), threads)
+
+
+def _in_parallel(embed: Callable[[FloatArray], object], threads: int) -> Runner:
+    pool = ThreadPoolExecutor(threads)
+    return lambda recordings: list(pool.map(embed, recordings))
+
+
+def _medians(runners: dict[str, Runner], recordings: Sequence[FloatArray], repeats: int) -> dict[str, float]:
+    """Seconds per run; one more run of each warms it up."""
+    times: dict[str, list[float]] = {name: [] for name in runners}
+    for _ in range(repeats + 1):
+        for name, run in runners.items():
+            start = time.perf_counter()
+            run(recordings)
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(measured[1:]) for name, measured in times.items()}
+
+
+def _table(title: str, seconds: dict[str, float], recordings: int) -> Table:
+    table = Table(title=title)
+    table.add_column("engine")
+    for column in ("ms per recording", "faster than OpenVINO FP32", "time of ONNX Runtime FP32"):
+        table.add_column(column, justify="right")
+    for name, measured in seconds.items():
+        table.add_row(
+            name,
+            f"{1000 * measured / recordings:.1f}",
+            f"{seconds['OpenVINO FP32'] / measured:.2f}x",
+            f"{measured / seconds['ONNX Runtime FP32']:.2f}x",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()

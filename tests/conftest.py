@@ -1,0 +1,79 @@
+"""Fixtures that several folders of tests share."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import nn
+
+from speakerquant.audio.features import extract_features
+from speakerquant.cache import Cache
+from speakerquant.corpus.recordings import find_recordings
+from speakerquant.model.checkpoints import load_checkpoint, shipped_checkpoint
+from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.quantization.calibration import calibrate
+from speakerquant.quantization.ranges import CalibrationTable
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network with its ranges, and other recordings ``[n_mels, T]`` than it was calibrated on."""
+
+    network: EcapaTdnn
+    table: CalibrationTable
+    recordings: list[npt.NDArray[np.float32]]
+
+
+@pytest.fixture(scope="session")
+def small() -> Subject:
+    """A small network of random weights whose normalisations have seen the features they get."""
+    network = _random_network(
+        EcapaTdnnConfig(
+            channels=64, se_channels=16, aggregation_channels=96, attention_channels=32, embedding_dim=48
+        )
+    )
+    table = calibrate(network, [torch.from_numpy(x) for x in _speechlike(8, seed=1)], "max")
+    return Subject(network, table, _speechlike(6, seed=2))
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """The shipped checkpoint on real recordings."""
+    if "SPEAKERQUANT_LIBRISPEECH" not in os.environ:
+        pytest.skip("SPEAKERQUANT_LIBRISPEECH does not name a folder of real speech")
+    root = Path(os.environ["SPEAKERQUANT_LIBRISPEECH"]) / "train-clean-100"
+    recordings = [root / name for name in find_recordings(root)][:22]
+    model = load_checkpoint(shipped_checkpoint())
+    cache = Cache(tmp_path_factory.mktemp("cache"))
+    features = list(extract_features(recordings, model.front_end, cache).features)
+    table = calibrate(model.network, [torch.from_numpy(x) for x in features[:16]])
+    return Subject(model.network, table, features[16:])
+
+
+def _random_network(config: EcapaTdnnConfig) -> EcapaTdnn:
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        network = EcapaTdnn(config)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.3)
+                module.momentum = None
+        network.train()
+        network(torch.from_numpy(np.stack([x[:, :100] for x in _speechlike(16, seed=0)])))
+    return network.eval()
+
+
+def _speechlike(count: int, seed: int) -> list[npt.NDArray[np.float32]]:
+    """Noise as smooth over time as log-mel features, with a spectrum for each recording."""
+    generator = np.random.default_rng(seed)
+    recordings = []
+    for index in range(count):
+        noise = generator.standard_normal((80, 104 + 23 * index))
+        smooth = np.lib.stride_tricks.sliding_window_view(noise, 5, axis=1).mean(axis=2) * 3
+        recordings.append((smooth + generator.standard_normal((80, 1))).astype(np.float32))
+    return recordings

@@ -1,0 +1,154 @@
+"""What every engine must do, whatever runs it."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Subject
+
+from speakerquant.engine.base import Engine, EngineBuilder
+from speakerquant.engine.registry import ENGINES, engine_builder
+from speakerquant.errors import UserError
+from speakerquant.evaluation.embeddings import embed_with_network
+from speakerquant.evaluation.fidelity import fidelity
+from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.model.units import block_units
+from speakerquant.quantization.export import export_onnx
+from speakerquant.quantization.mask import Mask, Precision
+from speakerquant.quantization.simulate import simulate
+
+UNITS = block_units(EcapaTdnn(EcapaTdnnConfig(channels=8)))
+MASKS = {
+    "none": [],
+    **{unit: [unit] for unit in UNITS},
+    "paper": [unit for unit in UNITS if unit not in ("se_res2block2", "se_res2block3")],
+    "all": [*UNITS],
+    **{f"random{seed}": random.Random(seed).sample([*UNITS], 2 + seed % 4) for seed in range(5)},
+}
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def builder(request: pytest.FixtureRequest) -> EngineBuilder:
+    return engine_builder(request.param)
+
+
+@pytest.fixture(scope="session")
+def engine(builder: EngineBuilder, small: Subject, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """The paper's mask on the small network."""
+    path = tmp_path_factory.mktemp("engine") / "model.onnx"
+    export_onnx(simulate(small.network, _mask("paper"), small.table), path, n_mels=80)
+    return builder.build(path)
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("subject", ["small", "shipped"])
+def test_computes_what_the_mask_says(
+    builder: EngineBuilder, subject: str, mask: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    network: Subject = request.getfixturevalue(subject)
+    simulated = simulate(network.network, _mask(mask), network.table, builder.weight_bits())
+    export_onnx(simulated, tmp_path / "model.onnx", n_mels=80)
+    built = builder.build(tmp_path / "model.onnx")
+    embeddings = np.stack(list(built.embed_many(network.recordings)))
+    reference = embed_with_network(simulated, network.recordings)
+    assert fidelity(embeddings, reference) >= (0.99999 if mask == "none" else 0.999)
+
+
+def test_any_batch_and_any_length(engine: Engine, small: Subject) -> None:
+    for frames in (104, 37, 250):
+        batch = np.stack([np.resize(x, (80, frames)) for x in small.recordings])
+        one_by_one = np.concatenate([engine.embed(x[np.newaxis]) for x in batch])
+        assert one_by_one.dtype == np.float32
+        assert one_by_one.shape == (len(batch), small.network.config.embedding_dim)
+        np.testing.assert_allclose(engine.embed(batch), one_by_one, atol=1e-3)
+
+
+def test_one_frame_is_enough(engine: Engine, small: Subject) -> None:
+    frame = small.recordings[0][:, :1]
+    reference = embed_with_network(simulate(small.network, _mask("paper"), small.table), [frame])
+    assert fidelity(engine.embed(frame[np.newaxis]), reference) >= 0.999
+
+
+def test_features_need_not_be_contiguous(engine: Engine, small: Subject) -> None:
+    batch = small.recordings[0][np.newaxis]
+    np.testing.assert_array_equal(engine.embed(np.asfortranarray(batch)), engine.embed(batch))
+
+
+def test_many_recordings_come_back_in_their_order(engine: Engine, small: Subject) -> None:
+    recordings = small.recordings * 10
+    random.Random(0).shuffle(recordings)
+    expected = [engine.embed(x[np.newaxis])[0] for x in recordings]
+    np.testing.assert_array_equal(list(engine.embed_many(iter(recordings))), expected)
+    np.testing.assert_array_equal(list(engine.embed_many(recordings[::-1])), expected[::-1])
+
+
+def test_no_recordings_no_embeddings(engine: Engine) -> None:
+    assert list(engine.embed_many([])) == []
+
+
+def test_many_recordings_are_not_read_far_ahead(engine: Engine, small: Subject) -> None:
+    taken = 0
+
+    def stream():
+        nonlocal taken
+        for _ in range(1000):
+            taken += 1
+            yield small.recordings[0]
+
+    embeddings = engine.embed_many(stream())
+    next(embeddings)
+    assert taken <= 3 * engine.parallel_requests + 1
+
+
+def test_threads_may_share_an_engine(engine: Engine, small: Subject) -> None:
+    batches = [x[np.newaxis] for x in small.recordings] * 8
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(engine.embed, batches))
+    for embeddings, batch in zip(together, batches, strict=True):
+        np.testing.assert_array_equal(embeddings, engine.embed(batch))
+
+
+def test_saved_engine_is_what_is_weighed_and_what_runs(
+    builder: EngineBuilder, engine: Engine, small: Subject, tmp_path: Path
+) -> None:
+    path = tmp_path / "folder" / "engine"
+    engine.save(path)
+    loaded = builder.load(path)
+    assert path.stat().st_size == engine.size_bytes == loaded.size_bytes
+    batch = small.recordings[0][np.newaxis]
+    np.testing.assert_array_equal(loaded.embed(batch), engine.embed(batch))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not an engine" * 1000, bytes(5000)])
+def test_refuses_what_is_not_an_engine(builder: EngineBuilder, content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "engine"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=str(path)) as caught:
+        builder.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_refuses_half_an_engine(builder: EngineBuilder, engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "engine"
+    engine.save(path)
+    path.write_bytes(path.read_bytes()[: engine.size_bytes // 2])
+    with pytest.raises(UserError, match="build it again"):
+        builder.load(path)
+
+
+@pytest.mark.parametrize(("requested", "bits"), [("8", 8), ("7", 7)])
+def test_weight_bits_as_requested(builder: EngineBuilder, requested: str, bits: int) -> None:
+    assert builder.weight_bits(requested) == bits
+
+
+@pytest.mark.parametrize("requested", ["6", "", "eight"])
+def test_refuses_other_weight_bits(builder: EngineBuilder, requested: str) -> None:
+    with pytest.raises(UserError, match=r"engine\.weight_bits.*auto, 8 or 7"):
+        builder.weight_bits(requested)
+
+
+def _mask(name: str) -> Mask:
+    return Mask(UNITS, dict.fromkeys(MASKS[name], Precision.INT8))

@@ -1,0 +1,142 @@
+"""What holds for the OpenVINO engine beyond the contract of all engines."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Subject
+
+from speakerquant.audio.features import FrontEnd
+from speakerquant.engine.cpu import describe_cpu
+from speakerquant.engine.openvino import OpenVinoBuilder
+from speakerquant.evaluation.embeddings import embed_with_network
+from speakerquant.model.checkpoints import random_model
+from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.model.units import block_units, quantizable_layers
+from speakerquant.quantization.export import export_onnx
+from speakerquant.quantization.mask import Mask, Precision
+from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.quantization.simulate import simulate
+
+TESTS = Path(__file__).parents[1]
+
+PAPER_MEGABYTES = {
+    "none": 63.571,
+    "input_conv": 60.413,
+    "se_res2block1": 53.501,
+    "se_res2block2": 53.389,
+    "se_res2block3": 53.381,
+    "aggregation_conv": 48.365,
+    "attentive_pooling": 56.594,
+    "embedding_linear": 60.100,
+    "input_conv se_res2block1 aggregation_conv attentive_pooling embedding_linear": 33.974,
+}
+
+lesser_cpus = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="only x86 processors can pose as lesser ones"
+)
+
+
+@pytest.fixture(scope="module")
+def large() -> EcapaTdnn:
+    return random_model(EcapaTdnnConfig(channels=1024), FrontEnd(), seed=0).network
+
+
+@pytest.mark.parametrize("int8_units", PAPER_MEGABYTES)
+def test_size_is_that_of_the_paper(large: EcapaTdnn, int8_units: str, tmp_path: Path) -> None:
+    layers = quantizable_layers(large)
+    table = CalibrationTable(
+        "max",
+        dict.fromkeys(layers, 4.0),
+        {name: layer.weight.detach().abs().flatten(1).amax(1).numpy() for name, layer in layers.items()},
+    )
+    units = int8_units.replace("none", "").split()
+    mask = Mask(block_units(large), dict.fromkeys(units, Precision.INT8))
+    path = tmp_path / "model.onnx"
+    export_onnx(simulate(large, mask, table), path, n_mels=80)
+    megabytes = OpenVinoBuilder().build(path).size_bytes / 1e6
+    assert megabytes == pytest.approx(PAPER_MEGABYTES[int8_units], rel=0.06)
+
+
+def test_fp32_is_fp32(small: Subject, tmp_path: Path) -> None:
+    export_onnx(small.network, tmp_path / "model.onnx", n_mels=80)
+    engine = OpenVinoBuilder().build(tmp_path / "model.onnx")
+    embeddings = np.stack(list(engine.embed_many(small.recordings)))
+    reference = embed_with_network(small.network, small.recordings)
+    assert np.linalg.norm(embeddings - reference) < 1e-5 * np.linalg.norm(reference)
+
+
+MEMORY_OVER_LENGTHS = """
+import sys
+from pathlib import Path
+import numpy as np
+from speakerquant.engine.openvino import OpenVinoBuilder
+
+def megabytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+engine = OpenVinoBuilder().build(Path(sys.argv[1]))
+lengths = np.random.default_rng(0).permutation(np.arange(20, 1020))
+recordings = (np.ones((80, length), np.float32) for length in lengths)
+for index, _ in enumerate(engine.embed_many(recordings)):
+    if index == 100:
+        before = megabytes()
+print(megabytes() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc")
+def test_memory_is_bounded_over_many_lengths(small: Subject, tmp_path: Path) -> None:
+    units = block_units(small.network)
+    mask = Mask(units, dict.fromkeys(units, Precision.INT8))
+    path = tmp_path / "model.onnx"
+    export_onnx(simulate(small.network, mask, small.table), path, n_mels=80)
+    grown = subprocess.run(
+        [sys.executable, "-c", MEMORY_OVER_LENGTHS, path], capture_output=True, text=True, check=True
+    )
+    assert float(grown.stdout) <= 300
+
+
+@lesser_cpus
+@pytest.mark.parametrize("instructions", ["AVX2", "AVX512_CORE_VNNI"])
+def test_computes_what_the_mask_says_on_lesser_cpus(instructions: str) -> None:
+    tests = [
+        *(
+            f"contract/test_engine.py::test_computes_what_the_mask_says[openvino-small-{mask}]"
+            for mask in ("paper", "all")
+        ),
+        "engine/test_openvino_graph.py",
+    ]
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        env={**os.environ, "ONEDNN_MAX_CPU_ISA": instructions},
+        cwd=TESTS,
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stdout
+
+
+@lesser_cpus
+@pytest.mark.parametrize(
+    ("instructions", "bits"),
+    [
+        ("AVX2", 7),
+        pytest.param(
+            "ALL",
+            8,
+            marks=pytest.mark.skipif("vnni" not in describe_cpu(), reason="this processor has no VNNI"),
+        ),
+    ],
+)
+def test_weight_bits_follow_the_processor(instructions: str, bits: int) -> None:
+    script = "from speakerquant.engine.openvino import OpenVinoBuilder as B; print(B().weight_bits('auto'))"
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions}
+    printed = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert int(printed.stdout) == bits

@@ -1,0 +1,94 @@
+"""Small networks that OpenVINO computes wrongly or slowly unless their graph is changed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from speakerquant.engine.openvino import OpenVinoBuilder
+from speakerquant.model.units import layer_units
+from speakerquant.quantization.calibration import calibrate
+from speakerquant.quantization.export import export_onnx
+from speakerquant.quantization.mask import Mask, Precision
+from speakerquant.quantization.simulate import simulate
+
+
+class Concatenation(nn.Module):
+    """A convolution of two branches, one of them half of the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(80, 128, 5, padding=2)
+        self.joined = nn.Conv1d(256, 64, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).relu()
+        joined: Tensor = self.joined(torch.cat([hidden, hidden * 0.5], dim=1))
+        return joined.flatten(1)
+
+
+class MeanOfNormalized(nn.Module):
+    """A convolution of the mean over time of normalised maps, as in squeeze-excitation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(80, 128, 1)
+        self.norm = nn.BatchNorm1d(128)
+        self.squeeze = nn.Conv1d(128, 64, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        squeezed: Tensor = self.squeeze(self.norm(self.first(x).relu()).mean(dim=2, keepdim=True))
+        return squeezed.flatten(1)
+
+
+class Convolutions(nn.Module):
+    """Convolutions of kernel 1 that are matrix products, and others that are not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv1d(80, 96, 1),
+            nn.ReLU(),
+            nn.Conv1d(96, 64, 1, bias=False),
+            nn.Conv1d(64, 64, 1, stride=2),
+            nn.Conv1d(64, 64, 1, padding=1),
+            nn.Conv1d(64, 64, 1, groups=4),
+            nn.Conv1d(64, 48, 3, dilation=2),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.layers(x)
+        return features.flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("network", "int8_layers", "tolerance"),
+    [
+        pytest.param(Concatenation(), ["joined"], 1e-2, id="int8 after a concatenation"),
+        pytest.param(Concatenation(), ["first", "joined"], 1e-2, id="int8 around a concatenation"),
+        pytest.param(MeanOfNormalized(), ["first"], 1e-2, id="fp32 mean in an int8 network"),
+        pytest.param(MeanOfNormalized(), ["first", "squeeze"], 1e-2, id="int8 around a mean"),
+        pytest.param(Convolutions(), [], 1e-5, id="fp32 convolutions of kernel 1"),
+    ],
+)
+def test_computes_what_the_graph_says(
+    network: nn.Module, int8_layers: list[str], tolerance: float, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            nn.init.normal_(module.running_mean)
+            nn.init.normal_(module.bias)
+    network.eval()
+    features = torch.randn(4, 80, 100)
+    builder = OpenVinoBuilder()
+    mask = Mask(layer_units(network), dict.fromkeys(int8_layers, Precision.INT8))
+    table = calibrate(network, [features], "max")
+    simulated = simulate(network, mask, table, builder.weight_bits())
+    export_onnx(simulated, tmp_path / "model.onnx", n_mels=80)
+    embeddings = builder.build(tmp_path / "model.onnx").embed(features.numpy())
+    with torch.inference_mode():
+        reference = simulated(features).numpy()
+    assert np.linalg.norm(embeddings - reference) <= tolerance * np.linalg.norm(reference)

@@ -1,0 +1,117 @@
+"""The exported file computes what the simulation computes, in any runtime that reads ONNX."""
+
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from conftest import Subject
+from onnx import numpy_helper
+from pytorch_quantization.nn import TensorQuantizer
+
+from speakerquant.evaluation.fidelity import fidelity
+from speakerquant.model.units import block_units
+from speakerquant.quantization.export import export_onnx
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.simulate import simulate
+
+INT8_UNITS = {
+    "none": [],
+    "one": ["se_res2block1"],
+    "linear": ["embedding_linear"],
+    "all": [
+        "input_conv",
+        "se_res2block1",
+        "se_res2block2",
+        "se_res2block3",
+        "aggregation_conv",
+        "attentive_pooling",
+        "embedding_linear",
+    ],
+}
+
+
+@pytest.fixture(scope="module", params=INT8_UNITS)
+def exported(
+    request: pytest.FixtureRequest, small: Subject, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Mask, torch.nn.Module, Path]:
+    mask = Mask(block_units(small.network), dict.fromkeys(INT8_UNITS[request.param], "int8"))
+    simulated = simulate(small.network, mask, small.table)
+    path = tmp_path_factory.mktemp("export") / "model.onnx"
+    export_onnx(simulated, path, n_mels=80)
+    return mask, simulated, path
+
+
+def test_onnx_runtime_computes_the_same(exported: tuple[Mask, torch.nn.Module, Path], small: Subject) -> None:
+    _, simulated, path = exported
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    for batch, frames in ((1, 1), (1, 104), (3, 57)):
+        features = np.stack([x[:, :frames] for x in small.recordings[:batch]])
+        (embeddings,) = session.run(["embeddings"], {"features": features})
+        with torch.inference_mode():
+            reference = simulated(torch.from_numpy(features)).numpy()
+        assert embeddings.shape == reference.shape
+        assert fidelity(embeddings, reference) >= 0.999
+
+
+def test_only_int8_layers_have_quantizers(exported: tuple[Mask, torch.nn.Module, Path]) -> None:
+    mask, _, path = exported
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    kinds = Counter(node.op_type for node in model.graph.node)
+    layers = len(mask.quantized_layers)
+    assert kinds["QuantizeLinear"] == layers  # of the inputs; weights are stored quantized
+    assert kinds["DequantizeLinear"] == 2 * layers
+
+
+def test_weights_of_int8_layers_are_stored_as_int8(
+    exported: tuple[Mask, torch.nn.Module, Path], small: Subject
+) -> None:
+    mask, _, path = exported
+    graph = onnx.load(path).graph
+    stored = [numpy_helper.to_array(tensor) for tensor in graph.initializer]
+    weights = sorted(x.size for x in stored if x.dtype == np.int8)
+    expected = [small.network.get_submodule(layer).weight.numel() for layer in mask.quantized_layers]
+    assert weights == sorted(expected)
+    everything = sum(x.numel() for x in small.network.state_dict().values() if x.is_floating_point())
+    assert sum(x.size for x in stored if x.dtype == np.float32) <= everything - sum(expected)
+
+
+def test_quantization_is_symmetric(exported: tuple[Mask, torch.nn.Module, Path]) -> None:
+    _, _, path = exported
+    graph = onnx.load(path).graph
+    constants = {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero_point = numpy_helper.to_array(constants[node.input[2]])
+            assert zero_point.dtype == np.int8
+            assert not zero_point.any()
+
+
+def test_input_and_output_are_named_and_dynamic(exported: tuple[Mask, torch.nn.Module, Path]) -> None:
+    _, _, path = exported
+    graph = onnx.load(path).graph
+    assert [value.name for value in (*graph.input, *graph.output)] == ["features", "embeddings"]
+    dimensions = graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dimensions] == ["batch", 80, "time"]
+
+
+def test_export_says_nothing_and_leaves_no_switch_behind(
+    small: Subject, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mask = Mask(block_units(small.network), {"input_conv": "int8"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        export_onnx(simulate(small.network, mask, small.table), tmp_path / "model.onnx", n_mels=80)
+    assert not TensorQuantizer.use_fb_fake_quant
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(RuntimeError):
+        export_onnx(small.network, tmp_path / "other.onnx", n_mels=40)
+    assert not TensorQuantizer.use_fb_fake_quant
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]

@@ -1,0 +1,96 @@
+"""The simulation quantizes what the mask says and nothing else."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from conftest import Subject
+from torch import nn
+
+from speakerquant.errors import UserError
+from speakerquant.model.units import block_units, quantizable_layers
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.quantizers import quantized_layers
+from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.quantization.simulate import simulate
+
+
+def test_no_int8_no_change(small: Subject) -> None:
+    features = torch.from_numpy(small.recordings[0])[None]
+    simulated = simulate(small.network, _mask(small, {}), small.table)
+    with torch.inference_mode():
+        torch.testing.assert_close(simulated(features), small.network(features), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("weight_bits", "largest"), [(8, 127), (7, 63)])
+def test_int8_layers_see_rounded_inputs_and_weights(small: Subject, weight_bits: int, largest: int) -> None:
+    mask = _mask(small, {"aggregation_conv": "int8"})
+    simulated = simulate(small.network, mask, small.table, weight_bits)
+    layer = simulated.aggregation_conv
+    scale = torch.from_numpy(small.table.weight_ranges["aggregation_conv"])[:, None, None] / largest
+    weight_steps = layer.weight_quantizer(layer.weight) / scale
+    assert weight_steps.abs().max().item() == pytest.approx(largest, abs=1e-3)
+    torch.testing.assert_close(weight_steps, (layer.weight / scale).round(), rtol=0, atol=1e-3)
+    input_scale = small.table.input_ranges["aggregation_conv"] / 127
+    inputs = torch.linspace(-1.5, 1.5, 999) * 127 * input_scale
+    input_steps = layer.input_quantizer(inputs) / input_scale
+    torch.testing.assert_close(
+        input_steps, (inputs / input_scale).round().clamp(-128, 127), rtol=0, atol=1e-3
+    )
+
+
+def test_layers_outside_the_mask_are_not_quantized(small: Subject) -> None:
+    mask = _mask(small, {"se_res2block2": "int8"})
+    simulated = simulate(small.network, mask, small.table)
+    features = torch.from_numpy(small.recordings[0])[None]
+    layers = list(quantizable_layers(small.network))
+    plain, changed = _outputs(small.network, layers, features), _outputs(simulated, layers, features)
+    for name in layers:
+        before_the_unit = name.startswith(("input_conv", "se_res2block1"))
+        assert torch.equal(plain[name], changed[name]) == before_the_unit, name
+    enabled = {
+        name for name, layer in quantized_layers(simulated).items() if not layer.input_quantizer._disabled
+    }
+    assert enabled == mask.quantized_layers
+
+
+def test_the_model_is_left_alone(small: Subject) -> None:
+    before = {name: value.clone() for name, value in small.network.state_dict().items()}
+    simulate(small.network, _mask(small, dict.fromkeys(block_units(small.network), "int8")), small.table)
+    assert all(torch.equal(value, before[name]) for name, value in small.network.state_dict().items())
+    assert type(small.network.input_conv) is nn.Conv1d
+
+
+@pytest.mark.parametrize("misfit", ["missing", "another width"])
+def test_refuses_the_table_of_another_model(small: Subject, misfit: str) -> None:
+    ranges = dict(small.table.weight_ranges)
+    inputs = dict(small.table.input_ranges)
+    if misfit == "missing":
+        del ranges["aggregation_conv"], inputs["aggregation_conv"]
+    else:
+        ranges["aggregation_conv"] = np.ones(7, np.float32)
+    table = CalibrationTable("max", inputs, ranges)
+    with pytest.raises(UserError, match="no ranges that fit aggregation_conv"):
+        simulate(small.network, _mask(small, {"aggregation_conv": "int8"}), table)
+    simulate(small.network, _mask(small, {"input_conv": "int8"}), table)
+
+
+def _mask(subject: Subject, precisions: Mapping[str, str]) -> Mask:
+    return Mask(block_units(subject.network), precisions)
+
+
+def _outputs(network: nn.Module, layers: list[str], features: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What each layer puts out."""
+    outputs: dict[str, torch.Tensor] = {}
+    handles = [
+        network.get_submodule(name).register_forward_hook(
+            lambda _, __, output, name=name: outputs.__setitem__(name, output)
+        )
+        for name in layers
+    ]
+    with torch.inference_mode():
+        network(features)
+    for handle in handles:
+        handle.remove()
+    return outputs
