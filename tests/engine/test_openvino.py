@@ -140,3 +140,21 @@ def test_weight_bits_follow_the_processor(instructions: str, bits: int) -> None:
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
     )
     assert int(printed.stdout) == bits
+
+
+def test_signals_are_survived_after_engines_came_and_went(small: Subject, tmp_path: Path) -> None:
+    """Ctrl-C must reach Python: on processors with AMX, OpenVINO's own signal stacks could crash it."""
+    path = tmp_path / "model.onnx"
+    export_onnx(small.network, path, n_mels=80)
+    script = (
+        "import gc, signal, sys, threading; from pathlib import Path\n"
+        "from speakerquant.engine.openvino import OpenVinoBuilder\n"
+        "def engines():\n"
+        "    kept = [OpenVinoBuilder().build(Path(sys.argv[1])) for _ in range(3)]\n"
+        "    while kept: del kept[0]; gc.collect()\n"
+        "engines(); other = threading.Thread(target=engines); other.start(); other.join()\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        "signal.raise_signal(signal.SIGTERM)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert ended.returncode == 143

@@ -1,5 +1,6 @@
 """OpenVINO: the engine for machines without an NVIDIA GPU."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,22 @@ _CONFIG = {
 _PROBE_CHANNELS = 64
 
 
+@cache
+def _core() -> ov.Core:
+    """The one core of this process, never destroyed.
+
+    With AMX every core registers a signal stack, and several destroyed out of order leave a freed one
+    behind: the next signal that Python handles, Ctrl-C too, would crash the process (OpenVINO 2026.4).
+    """
+    return ov.Core()
+
+
 class OpenVinoEngine(Engine):
     """Runs a blob that OpenVINO's CPU plugin exported."""
 
     def __init__(self, serialized: bytes) -> None:
         super().__init__(serialized)
-        self._compiled = ov.Core().import_model(serialized, "CPU", _CONFIG)
+        self._compiled = _core().import_model(serialized, "CPU", _CONFIG)
 
     @property
     def parallel_requests(self) -> int:
@@ -58,15 +69,14 @@ class OpenVinoBuilder(EngineBuilder):
         largest = ops.constant(np.full((_PROBE_CHANNELS, _PROBE_CHANNELS, 1), 127, np.int8))
         weight = ops.multiply(ops.convert(largest, np.float32), np.float32(1 / 127))
         convolution = ops.convolution(quantized, weight, [1], [0], [0], [1])
-        compiled = ov.Core().compile_model(ov.Model([convolution], [features]), "CPU", _CONFIG)
+        compiled = _core().compile_model(ov.Model([convolution], [features]), "CPU", _CONFIG)
         sums = compiled(np.full((1, _PROBE_CHANNELS, 8), 127, np.float32))[0]
         return 8 if np.allclose(sums, _PROBE_CHANNELS * 127) else 7
 
     def build(self, onnx_path: Path) -> Engine:
-        core = ov.Core()
-        model = core.read_model(onnx_path)
+        model = _core().read_model(onnx_path)
         adapt(model)
-        blob = core.compile_model(model, "CPU", _CONFIG).export_model()
+        blob = _core().compile_model(model, "CPU", _CONFIG).export_model()
         return self.deserialize(blob.getvalue())
 
     def deserialize(self, serialized: bytes) -> Engine:
