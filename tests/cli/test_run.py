@@ -1,6 +1,10 @@
 """One mask in, one result out; several masks, one parent run."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -190,3 +194,30 @@ def test_result_is_json_without_surprises(
     assert "NaN" not in text
     stages = {"features", "calibration", "export", "build", "embedding", "scoring"}
     assert stages <= set(json.loads(text)["seconds"])
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_is_closed_as_failed(
+    workspace: Workspace, tmp_path: Path, stop: signal.Signals, code: int
+) -> None:
+    before = {run.info.run_id for run in runs_of(workspace)}
+    command = [
+        sys.executable,
+        "-m",
+        "speakerquant.run",
+        *workspace.arguments(),
+        f"data.root={workspace.corpus}",
+    ]
+    # Ranges and features of its own, so that there is work left to be stopped in.
+    command += [f"cache.root={tmp_path / 'cache'}", "calibration=entropy"]
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    started: list[Run] = []
+    while not started:  # until the run has its parameters, so that it is at work
+        assert running.poll() is None
+        time.sleep(0.05)
+        started = [run for run in runs_of(workspace) if run.info.run_id not in before and run.data.params]
+    running.send_signal(stop)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == code, err
+    assert "Traceback" not in err
+    assert workspace.tracking.client.get_run(started[0].info.run_id).info.status == "FAILED"
