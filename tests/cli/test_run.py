@@ -200,24 +200,17 @@ def test_result_is_json_without_surprises(
 def test_a_stopped_run_is_closed_as_failed(
     workspace: Workspace, tmp_path: Path, stop: signal.Signals, code: int
 ) -> None:
-    before = {run.info.run_id for run in runs_of(workspace)}
-    command = [
-        sys.executable,
-        "-m",
-        "speakerquant.run",
-        *workspace.arguments(),
-        f"data.root={workspace.corpus}",
-    ]
+    command = [sys.executable, "-m", "speakerquant.run", *workspace.arguments()]
     # Ranges and features of its own, so that there is work left to be stopped in.
     command += [f"cache.root={tmp_path / 'cache'}", "calibration=entropy"]
     running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    started: list[Run] = []
-    while not started:  # until the run has its parameters, so that it is at work
+    while not (tmp_path / "cache").exists():  # made when the run is at work
         assert running.poll() is None
         time.sleep(0.05)
-        started = [run for run in runs_of(workspace) if run.info.run_id not in before and run.data.params]
     running.send_signal(stop)
     _, err = running.communicate(timeout=60)
     assert running.returncode == code, err
     assert "Traceback" not in err
-    assert workspace.tracking.client.get_run(started[0].info.run_id).info.status == "FAILED"
+    latest = runs_of(workspace)[0]
+    assert latest.data.params["cache.root"] == str(tmp_path / "cache")
+    assert latest.info.status == "FAILED"
