@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import openvino as ov
@@ -37,19 +38,26 @@ class OpenVinoEngine(Engine):
 
     def __init__(self, serialized: bytes) -> None:
         super().__init__(serialized)
-        self._compiled = _core().import_model(serialized, "CPU", _CONFIG)
+        compiled = _core().import_model(serialized, "CPU", _CONFIG)
+        self._parallel_requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        # Made once and lent: making and dropping requests while others run can deadlock.
+        self._requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
+        for _ in range(self._parallel_requests):
+            self._requests.put(compiled.create_infer_request())
 
     @property
     def parallel_requests(self) -> int:
-        return int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        return self._parallel_requests
 
     def embed(self, features: FloatArray) -> FloatArray:
         if features.shape[0] == features.shape[2] == 1:
             # With AMX, OpenVINO 2026.4 mixes up the channels of INT8 layers on one frame of one recording.
             return self.embed(np.repeat(features, 2, axis=0))[:1]
-        # A request of its own, which costs next to nothing, makes this safe from any thread.
-        request = self._compiled.create_infer_request()
-        embeddings: FloatArray = request.infer([np.ascontiguousarray(features)])[0]
+        request = self._requests.get()
+        try:
+            embeddings: FloatArray = request.infer([np.ascontiguousarray(features)])[0].copy()
+        finally:
+            self._requests.put(request)
         return embeddings
 
 
