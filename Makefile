@@ -34,7 +34,7 @@ lint: setup ## Check style, formatting and types
 
 .PHONY: ui
 ui: setup ## Open the MLflow UI on http://localhost:5000
-	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri $(MLFLOW_URI)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri $(MLFLOW_URI)
 
 .PHONY: clean
 clean: ## Remove the environment, outputs and tool caches (recorded runs and corpora stay)
