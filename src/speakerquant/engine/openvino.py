@@ -30,7 +30,11 @@ def _core() -> ov.Core:
     With AMX every core registers a signal stack, and several destroyed out of order leave a freed one
     behind: the next signal that Python handles, Ctrl-C too, would crash the process (OpenVINO 2026.4).
     """
-    return ov.Core()
+    core = ov.Core()
+    # OpenVINO's binding looks NumPy up at the first inference: two threads that get there together deadlock.
+    source = ops.parameter([1], np.float32)
+    core.compile_model(ov.Model([ops.relu(source)], [source]), "CPU")(np.zeros(1, np.float32))
+    return core
 
 
 class OpenVinoEngine(Engine):
@@ -40,7 +44,7 @@ class OpenVinoEngine(Engine):
         super().__init__(serialized)
         compiled = _core().import_model(serialized, "CPU", _CONFIG)
         self._parallel_requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        # Made once and lent: making and dropping requests while others run can deadlock.
+        # Made once and lent: however many threads ask, no more run than the machine has room for.
         self._requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
         for _ in range(self._parallel_requests):
             self._requests.put(compiled.create_infer_request())
