@@ -1,6 +1,7 @@
 """Schema of every configuration group, registered with Hydra so that each key and type is checked."""
 
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
@@ -34,6 +35,13 @@ class ModelConfig:
     seed: int = 0
 
 
+class TrialList(Enum):
+    """Which trial list a run is measured on."""
+
+    test = auto()
+    development = auto()
+
+
 @dataclass
 class DataConfig:
     """``root`` null means the synthetic corpus of ``seed``."""
@@ -41,6 +49,7 @@ class DataConfig:
     root: str | None = MISSING
     trials: str | None = MISSING
     development_trials: str | None = None
+    evaluate_on: TrialList = TrialList.test
     calibration_root: str | None = MISSING
     speakers: str | None = None
     seed: int = 0

@@ -1,50 +1,37 @@
 """``speakerquant``: one mask in, one result out."""
 
 import json
-import logging
 import tempfile
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import hydra
 import numpy as np
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from speakerquant.audio.features import CachedFeatures, extract_features
 from speakerquant.cache import Cache, atomic_path, digest
-from speakerquant.config import ModelConfig, RunConfig, flat, register_schemas, typed
-from speakerquant.corpus.evaluation_data import (
-    EvaluationData,
-    open_evaluation_data,
-    open_synthetic_evaluation_data,
-)
-from speakerquant.corpus.recordings import speaker_from_mapping, speaker_from_path
-from speakerquant.engine.registry import engine_builder
+from speakerquant.config import RunConfig, flat, register_schemas, typed
 from speakerquant.entry_point import config_folder, fail, run_command, wants_traceback
 from speakerquant.errors import UserError
 from speakerquant.evaluation.mask_evaluation import MaskEvaluator, StageTimes
 from speakerquant.evaluation.result import RESULT_FILE, MaskRun, Result
-from speakerquant.model.checkpoints import SpeakerModel, load_checkpoint, random_model, shipped_checkpoint
+from speakerquant.inputs import calibrated, load_model, open_inputs
+from speakerquant.mask_search import MaskSearch
 from speakerquant.model.units import block_units
-from speakerquant.progress import track
-from speakerquant.quantization.calibration import calibrate, check_method
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.reporting.plot import plot_runs
 from speakerquant.reporting.table import mask_name, print_table
+from speakerquant.search.application import TRIAL_FILE
 from speakerquant.tracking.client import connect
 from speakerquant.tracking.history import fail_running, mask_runs
 from speakerquant.tracking.runs import TrackedRun, tracked_run
+from speakerquant.tracking.study import trial_tags
 from speakerquant.tracking.sweep import ParentRun, parent_run_id
 
-log = logging.getLogger(__name__)
-
-# Raise one when the code comes to measure other numbers from the same inputs.
-_RANGES_FORMAT = 1
+# Raise it when the code comes to measure other numbers from the same inputs.
 _BASELINE_FORMAT = 1
 
 ARTIFACTS = (RESULT_FILE, "model.onnx", "calibration.safetensors", "scores.npy", ".hydra/config.yaml")
@@ -52,7 +39,7 @@ ARTIFACTS = (RESULT_FILE, "model.onnx", "calibration.safetensors", "scores.npy",
 
 def run(
     config: RunConfig, params: Mapping[str, object], output: Path, parent_id: str | None = None
-) -> MaskRun:
+) -> Result:
     """Evaluate ``config.mask`` and leave ``result.json``, engine, ONNX and scores in ``output``.
 
     Args:
@@ -65,47 +52,47 @@ def run(
         UserError: see the modules that it calls; the MLflow run is closed as FAILED with the message.
     """
     tracking = connect(config.tracking.uri, config.tracking.experiment)
-    with tracked_run(tracking, mask_name(config.mask), parent_id) as tracked:
+    name, tags = mask_name(config.mask), {}
+    if (output / TRIAL_FILE).exists():
+        trial = json.loads((output / TRIAL_FILE).read_text())
+        name, tags = f"trial {trial['trial']}: {name}", trial_tags(trial["study"], trial["trial"])
+    with tracked_run(tracking, name, parent_id, tags) as tracked:
         tracked.log_params(params)
         result = _evaluate(config, output, tracked)
         tracked.log_metrics(result.metrics())
         result.save(output)
         for name in (*ARTIFACTS, f"engine.{result.engine}"):
             tracked.log_artifact(output / name)
-    return MaskRun(tracked.run_id, dict(result.mask), result.metrics(), failure=None)
+    return result
 
 
 def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun) -> Result:
     times = StageTimes()
     cache = Cache(Path(config.cache.root) if config.cache.root else None)
-    model = _load_model(config.model)
+    model = load_model(config.model)
     units = block_units(model.network)
     mask = Mask(units, config.mask)
-    builder = engine_builder(config.engine.name)
-    weight_bits = builder.weight_bits(config.engine.weight_bits)
-    check_method(config.calibration.method, config.calibration.percentile)
-    data = _open_data(config, cache)
     with times.stage("features"):
-        test = extract_features(data.recordings, model.front_end, cache)
-        calibration = extract_features(data.calibration, model.front_end, cache)
+        inputs = open_inputs(config, model, cache)
     with times.stage("calibration"):
-        table = _calibrated(config, model, calibration, cache)
+        table = calibrated(config.calibration, inputs, cache)
         table.save(output / "calibration.safetensors")
+    builder = inputs.builder
     evaluator = MaskEvaluator(
         model.network,
         table,
         builder,
-        weight_bits=weight_bits,
-        features=test.features,
-        trials=data.trials,
-        fidelity_features=calibration.features[: config.engine.fidelity_recordings],
+        weight_bits=inputs.weight_bits,
+        features=inputs.features.features,
+        trials=inputs.data.trials,
+        fidelity_features=inputs.calibration.features[: config.engine.fidelity_recordings],
         min_fidelity=config.engine.min_fidelity,
     )
     tracked.log_params(
         {
-            "digest.checkpoint": model.digest,
-            "digest.trials": data.trials_digest,
-            "digest.recordings": test.digest,
+            "digest.checkpoint": inputs.model.digest,
+            "digest.trials": inputs.data.trials_digest,
+            "digest.recordings": inputs.features.digest,
         }
     )
     figures = evaluator.evaluate(mask, output, times)
@@ -119,8 +106,10 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun) -> Result:
                 baseline = evaluator.evaluate(Mask(units, {}), Path(folder), StageTimes())
         path.write_text(json.dumps({"eer": baseline.eer, "size_bytes": baseline.size_bytes}))
 
-    backend = (builder.name, version(builder.name), builder.device)  # a backend is named after its package
-    key = digest(_BASELINE_FORMAT, model.digest, test.digest, data.trials_digest, backend)
+    backend = (builder.name, builder.version, builder.device)
+    key = digest(
+        _BASELINE_FORMAT, inputs.model.digest, inputs.features.digest, inputs.data.trials_digest, backend
+    )
     baseline = json.loads(cache.get("baselines", key, measure_baseline, suffix=".json").read_text())
     return Result(
         mask=dict(mask),
@@ -130,83 +119,38 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun) -> Result:
         delta_eer=figures.eer - baseline["eer"],
         engine_size_bytes=figures.size_bytes,
         size_ratio=figures.size_bytes / baseline["size_bytes"],
-        num_trials=len(data.trials),
-        num_recordings=len(data.recordings),
+        trial_list=inputs.trial_list.name,
+        num_trials=len(inputs.data.trials),
+        num_recordings=len(inputs.data.recordings),
         engine=builder.name,
-        weight_bits=weight_bits,
+        weight_bits=inputs.weight_bits,
         fidelity=figures.fidelity,
         seconds=times.seconds,
     )
 
 
-def _load_model(config: ModelConfig) -> SpeakerModel:
-    if config.checkpoint is not None:
-        path = shipped_checkpoint() if config.checkpoint == "shipped" else Path(config.checkpoint)
-        return load_checkpoint(path, config.architecture)
-    if config.architecture is None or config.front_end is None:
-        raise UserError(
-            "model.checkpoint: no checkpoint and no architecture; set one, such as model=ecapa_c1024"
-        )
-    log.warning(
-        "model.checkpoint is not set: random weights, so sizes and times mean something, EER does not"
-    )
-    return random_model(config.architecture, config.front_end, config.seed)
-
-
-def _open_data(config: RunConfig, cache: Cache) -> EvaluationData:
-    data, calibration = config.data, config.calibration
-    if data.root is None:
-        if data.trials or data.calibration_root or data.speakers:
-            raise UserError(
-                "data.root is not set, so the rest of data has no meaning; set it, with data=folder"
-            )
-        return open_synthetic_evaluation_data(
-            data.seed, cache, num_calibration=calibration.num_recordings, calibration_seed=calibration.seed
-        )
-    if data.trials is None or data.calibration_root is None:
-        raise UserError("data.root is set: set data.trials and data.calibration_root too")
-    return open_evaluation_data(
-        Path(data.root),
-        Path(data.trials),
-        Path(data.calibration_root),
-        num_calibration=calibration.num_recordings,
-        calibration_seed=calibration.seed,
-        speaker_of=speaker_from_mapping(Path(data.speakers)) if data.speakers else speaker_from_path,
-    )
-
-
-def _calibrated(
-    config: RunConfig, model: SpeakerModel, calibration: CachedFeatures, cache: Cache
-) -> CalibrationTable:
-    method, percentile = config.calibration.method, config.calibration.percentile
-
-    def make(path: Path) -> None:
-        recordings = track(calibration.features, "calibration", total=len(calibration.features))
-        calibrate(model.network, map(torch.from_numpy, recordings), method, percentile).save(path)
-
-    key = digest(_RANGES_FORMAT, model.digest, calibration.digest, method, percentile)
-    return CalibrationTable.load(cache.get("ranges", key, make, suffix=".safetensors"))
-
-
-@hydra.main(config_path=config_folder(), config_name="run", version_base="1.3")
-def _application(config: DictConfig) -> None:
+def _application(config: DictConfig) -> dict[str, Any]:
     hydra_config = HydraConfig.get()
     output = Path(hydra_config.runtime.output_dir)
     try:
-        mask_run = run(typed(config, RunConfig), flat(config), output, parent_run_id())
+        result = run(typed(config, RunConfig), flat(config), output, parent_run_id())
     except UserError as error:
         # In a multirun Hydra must see the failure; a single run ends here, before Hydra adds its own lines.
         if hydra_config.mode is RunMode.MULTIRUN or wants_traceback():
             raise
         fail(error)
     if hydra_config.mode is RunMode.RUN:
-        print_table([mask_run], title=str(output))
+        print_table([MaskRun(dict(result.mask), result.metrics(), failure=None)], title=str(output))
+    return result.to_dict()
+
+
+_application.search = MaskSearch()  # type: ignore[attr-defined]
 
 
 def _command() -> None:
     succeeded = False
     try:
-        _application()
+        hydra.main(config_path=config_folder(), config_name="run", version_base="1.3")(_application)()
         succeeded = True
     finally:
         if ParentRun.run is not None:

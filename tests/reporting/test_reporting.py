@@ -27,13 +27,13 @@ def mask(*quantized: str) -> dict[str, str]:
 
 def finished(quantized: tuple[str, ...], eer: float, size: float) -> MaskRun:
     metrics = {"eer": eer, "delta_eer": eer - 1.0, "engine_size_bytes": size, "size_ratio": size / 60e6}
-    return MaskRun("id", mask(*quantized), metrics, None)
+    return MaskRun(mask(*quantized), metrics, None)
 
 
 RUNS = [
     finished((), 1.0, 60e6),
     finished(("input_conv",), 1.25, 57.5e6),
-    MaskRun("id", mask("se_res2block1"), {}, "the engine broke [/dev/null]"),
+    MaskRun(mask("se_res2block1"), {}, "the engine broke [/dev/null]"),
 ]
 
 

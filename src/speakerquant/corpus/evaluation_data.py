@@ -7,7 +7,7 @@ from pathlib import Path
 
 from speakerquant.cache import Cache, file_digest
 from speakerquant.corpus.recordings import SpeakerOf, find_recordings, speaker_from_path
-from speakerquant.corpus.synthetic import CALIBRATION, TEST, TRIALS_FILE, synthesize_split
+from speakerquant.corpus.synthetic import CALIBRATION, TRIALS_FILE, Split, synthesize_split
 from speakerquant.corpus.trials import Trials, read_trials
 from speakerquant.errors import UserError
 
@@ -69,10 +69,10 @@ def open_evaluation_data(
 
 
 def open_synthetic_evaluation_data(
-    seed: int, cache: Cache, *, num_calibration: int, calibration_seed: int
+    split: Split, seed: int, cache: Cache, *, num_calibration: int, calibration_seed: int
 ) -> EvaluationData:
-    """The synthetic test list with the synthetic calibration speakers, generated on first use."""
-    root = synthesize_split(TEST, seed, cache)
+    """The trial list of a synthetic split with the synthetic calibration speakers, generated on first use."""
+    root = synthesize_split(split, seed, cache)
     return open_evaluation_data(
         root,
         root / TRIALS_FILE,

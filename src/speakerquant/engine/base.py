@@ -67,6 +67,11 @@ class EngineBuilder(ABC):
 
     @property
     @abstractmethod
+    def version(self) -> str:
+        """Of the backend."""
+
+    @property
+    @abstractmethod
     def device(self) -> str:
         """What its engines run on, in words."""
 

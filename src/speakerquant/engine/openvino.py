@@ -1,6 +1,7 @@
 """OpenVINO: the engine for machines without an NVIDIA GPU."""
 
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -69,6 +70,7 @@ class OpenVinoBuilder(EngineBuilder):
     """Compiles for the CPU of this machine."""
 
     name = "openvino"
+    version = version("openvino")
 
     @property
     def device(self) -> str:

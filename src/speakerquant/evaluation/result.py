@@ -23,6 +23,7 @@ class Result:
         delta_eer: ``eer - baseline_eer``.
         engine_size_bytes: Size of the serialized engine.
         size_ratio: Over the FP32 engine's size.
+        trial_list: ``test`` or ``development``, whichever was scored.
         num_trials: Trials scored.
         num_recordings: Recordings embedded.
         engine: Backend that built and ran the engine.
@@ -38,12 +39,17 @@ class Result:
     delta_eer: float
     engine_size_bytes: int
     size_ratio: float
+    trial_list: str
     num_trials: int
     num_recordings: int
     engine: str
     weight_bits: int
     fidelity: float
     seconds: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``result.json`` holds it."""
+        return asdict(self)
 
     def metrics(self) -> dict[str, float]:
         """Every number by name; stage times as ``seconds.<stage>``."""
@@ -54,14 +60,13 @@ class Result:
     def save(self, folder: Path) -> None:
         """Write ``result.json`` into the folder."""
         with atomic_path(folder / RESULT_FILE) as part:
-            part.write_text(json.dumps(asdict(self), indent=2) + "\n")
+            part.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
 
 
 @dataclass(frozen=True)
 class MaskRun:
-    """One recorded run: its figures (:meth:`Result.metrics`), or why it failed."""
+    """One run as tables and plots show it: its figures (:meth:`Result.metrics`), or why it failed."""
 
-    run_id: str
     mask: dict[str, str]
     metrics: dict[str, float]
     failure: str | None

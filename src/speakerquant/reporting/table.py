@@ -11,6 +11,8 @@ from speakerquant.paper import paper_result
 
 _NOTHING = "-"
 
+FIGURE_HEADINGS = ("EER %", "ΔEER %", "size MB", "size ratio")
+
 
 def mask_name(mask: Mapping[str, str]) -> str:
     """``none``, ``all``, or the units in INT8 (the paper's proposal by what it leaves out)."""
@@ -29,7 +31,7 @@ def print_table(runs: Sequence[MaskRun], title: str) -> None:
     """Print one row per run to standard output, failed ones with their reason."""
     table = Table(title=escape(title), title_justify="left")
     table.add_column("INT8 units")
-    for name in ("EER %", "ΔEER %", "size MB", "size ratio"):
+    for name in FIGURE_HEADINGS:
         table.add_column(name, justify="right")
     for name in ("paper's EER %", "ΔEER %", "size MB", "size ratio"):
         table.add_column(name, justify="right", style="dim")
@@ -47,7 +49,11 @@ def print_table(runs: Sequence[MaskRun], title: str) -> None:
 def _our_cells(run: MaskRun) -> list[str]:
     if run.failure:
         return ["failed", *[_NOTHING] * 3]
-    metrics = run.metrics
+    return figure_cells(run.metrics)
+
+
+def figure_cells(metrics: Mapping[str, float]) -> list[str]:
+    """An evaluation's figures under :data:`FIGURE_HEADINGS`."""
     return [
         f"{metrics['eer']:.3f}",
         f"{metrics['delta_eer']:+.3f}",

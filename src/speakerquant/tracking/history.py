@@ -14,12 +14,12 @@ _PAGE = 1000
 
 def mask_runs(tracking: Tracking, parent_id: str) -> list[MaskRun]:
     """The runs of a multirun, in the order in which they started; none if there is no such multirun."""
-    return [_mask_run(run) for run in _children(tracking, parent_id)]
+    return [_mask_run(run) for run in children(tracking, parent_id)]
 
 
 def fail_running(tracking: Tracking, parent_id: str) -> None:
     """Close the runs of a finished multirun that their processes died without closing."""
-    for run in _children(tracking, parent_id):
+    for run in children(tracking, parent_id):
         if run.info.status == "RUNNING":
             TrackedRun(tracking, run.info.run_id).fail("its process ended without a word")
 
@@ -46,10 +46,11 @@ def _mask_run(run: Run) -> MaskRun:
     failure = None
     if run.info.status != "FINISHED":
         failure = run.data.tags.get(FAILURE_TAG, run.info.status.lower())
-    return MaskRun(run.info.run_id, mask, dict(run.data.metrics), failure)
+    return MaskRun(mask, dict(run.data.metrics), failure)
 
 
-def _children(tracking: Tracking, parent_id: str) -> list[Run]:
+def children(tracking: Tracking, parent_id: str) -> list[Run]:
+    """MLflow's own view of the runs of a multirun, in the order in which they started."""
     runs: list[Run] = []
     token: str | None = None
     while token != "":

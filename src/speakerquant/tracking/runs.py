@@ -24,10 +24,18 @@ class TrackedRun:
     run_id: str
 
     @classmethod
-    def start(cls, tracking: Tracking, name: str, parent_id: str | None = None) -> "TrackedRun":
+    def start(
+        cls,
+        tracking: Tracking,
+        name: str,
+        parent_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> "TrackedRun":
         """Open a run, under a parent if there is one."""
-        tags = {MLFLOW_RUN_NAME: name} | ({MLFLOW_PARENT_RUN_ID: parent_id} if parent_id else {})
-        run = tracking.client.create_run(tracking.experiment_id, tags=tags)
+        all_tags = {MLFLOW_RUN_NAME: name, **(tags or {})}
+        if parent_id:
+            all_tags[MLFLOW_PARENT_RUN_ID] = parent_id
+        run = tracking.client.create_run(tracking.experiment_id, tags=all_tags)
         return cls(tracking, run.info.run_id)
 
     def finish(self) -> None:
@@ -38,6 +46,10 @@ class TrackedRun:
         """Close the run as FAILED, with the reason as a tag."""
         self.tracking.client.set_tag(self.run_id, FAILURE_TAG, reason[:_VALUE_LIMIT])
         self.tracking.client.set_terminated(self.run_id, "FAILED")
+
+    def reopen(self) -> None:
+        """Set the run to RUNNING, should it have ended before."""
+        self.tracking.client.update_run(self.run_id, status="RUNNING")
 
     def log_params(self, params: Mapping[str, object]) -> None:
         entries = [Param(key, str(value)[:_VALUE_LIMIT]) for key, value in params.items()]
@@ -53,9 +65,11 @@ class TrackedRun:
 
 
 @contextmanager
-def tracked_run(tracking: Tracking, name: str, parent_id: str | None = None) -> Iterator[TrackedRun]:
+def tracked_run(
+    tracking: Tracking, name: str, parent_id: str | None = None, tags: Mapping[str, str] | None = None
+) -> Iterator[TrackedRun]:
     """A run for the length of the block; any exception closes it as FAILED and goes on."""
-    run = TrackedRun.start(tracking, name, parent_id)
+    run = TrackedRun.start(tracking, name, parent_id, tags)
     try:
         yield run
     except BaseException as error:

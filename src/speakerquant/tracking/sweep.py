@@ -14,7 +14,7 @@ from speakerquant.errors import UserError
 from speakerquant.tracking.client import connect
 from speakerquant.tracking.runs import TrackedRun
 
-_PARENT_FILE = ".mlflow_parent_run"  # in the sweep folder, where jobs of any process find it
+PARENT_FILE = ".mlflow_parent_run"  # in the sweep folder, where jobs of any process find it
 
 
 class ParentRun(Callback):
@@ -27,13 +27,15 @@ class ParentRun(Callback):
     folder: Path
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        if "study_name" in config.hydra.sweeper:
+            return  # a search is one run however many commands work on it: speakerquant.tracking.study
         try:
             tracking = connect(config.tracking.uri, config.tracking.experiment)
             folder = Path(config.hydra.sweep.dir)
             folder.mkdir(parents=True, exist_ok=True)
             ParentRun.folder = folder
             ParentRun.run = TrackedRun.start(tracking, name=folder.name)
-            (folder / _PARENT_FILE).write_text(ParentRun.run.run_id)
+            (folder / PARENT_FILE).write_text(ParentRun.run.run_id)
         except (UserError, MlflowException, OSError) as error:
             fail(error)  # Hydra would log an exception of a callback and carry on
 
@@ -43,4 +45,4 @@ def parent_run_id() -> str | None:
     hydra = HydraConfig.get()
     if hydra.mode is not RunMode.MULTIRUN:
         return None
-    return (Path(hydra.sweep.dir) / _PARENT_FILE).read_text()
+    return (Path(hydra.sweep.dir) / PARENT_FILE).read_text()

@@ -1,0 +1,206 @@
+"""Translates between Hydra and :mod:`speakerquant.search`: overrides in, jobs out, results back."""
+
+import itertools
+import json
+import logging
+import secrets
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.types import HydraContext, TaskFunction
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from optuna.samplers import BaseSampler
+
+from hydra_plugins.optuna_mask_sweeper._overrides import default_point, parse_overrides, point_overrides
+from speakerquant.cache import digest
+from speakerquant.errors import UserError, first_line
+from speakerquant.search.application import TRIAL_FILE, SearchApplication
+from speakerquant.search.goals import Goals
+from speakerquant.search.ledger import Claim, Ledger
+from speakerquant.search.loop import Budget, Failed, Interrupted, Outcome, Succeeded
+from speakerquant.search.report import Report
+from speakerquant.search.session import Session
+from speakerquant.search.space import Point, Space
+from speakerquant.search.storage import open_storage
+from speakerquant.search.suggestion import check_sampler
+
+log = logging.getLogger(__name__)
+
+# Of the search, not of a single evaluation.
+_SEARCH_OVERRIDES = ("hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher", "hydra.sweep.")
+
+
+class Implementation:
+    """One sweep; see :class:`hydra.plugins.sweeper.Sweeper`."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._returns: list[Sequence[JobReturn]] = []
+
+    def setup(self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._config = config
+        self._loader = hydra_context.config_loader
+        self._application = getattr(task_function, "search", SearchApplication())
+        self._launcher = Plugins.instance().instantiate_launcher(
+            config=config, hydra_context=hydra_context, task_function=task_function
+        )
+        self._folder = Path(config.hydra.sweep.dir)
+
+    def sweep(self, arguments: list[str]) -> Sequence[Sequence[JobReturn]]:
+        """Run the search.
+
+        Returns:
+            The launched batches.
+
+        Raises:
+            UserError: the settings contradict themselves, the configuration, or the stored study.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        settings, application = self._settings, self._application
+        goals = Goals(_plain(settings["objectives"]), _plain(settings["constraints"]))
+        budget = Budget(settings["n_trials"], settings["n_jobs"], settings["max_failure_rate"])
+        overrides = parse_overrides(_plain(settings["params"]), arguments, self._loader)
+        space = overrides.space
+        if not space.axes:
+            raise UserError(
+                "hydra.sweeper.params: nothing to search; "
+                "give choices, such as mask.input_conv=choice(fp32,int8)"
+            )
+        if warning := check_sampler(self._sampler(0), space, goals):
+            log.warning(warning)
+        defaults = default_point(space, self._compose(overrides.fixed))
+        sample = self._compose([*overrides.fixed, *point_overrides(defaults)])
+        with open_dict(sample):
+            del sample["hydra"]  # as the jobs see it
+        ledger, *final_ledgers = self._open_ledgers(space, goals, application.fingerprint(sample))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self._config, self._folder / "multirun.yaml")
+        log.info("study %s in %s, jobs in %s", ledger.name, settings["storage"] or "memory", self._folder)
+        session = Session(
+            ledger,
+            final_ledgers[0] if final_ledgers else None,
+            application,
+            partial(self._launch, overrides.fixed),
+            Report(
+                ledger.name,
+                goals,
+                application.view(goals),
+                partial(self._command, overrides.fixed),
+                self._folder,
+                int(min(budget.n_trials, space.size)),
+            ),
+            application.observer(sample, [ledger, *final_ledgers], self._folder),
+        )
+        warm_start = settings["warm_start"]
+        first_points = application.first_points(space, goals, defaults) if warm_start else None
+        session.run(budget, first_points, self._sampler, self._seed())
+        return self._returns
+
+    def _open_ledgers(self, space: Space, goals: Goals, comparable: Mapping[str, str]) -> list[Ledger]:
+        """The search's, and that of the final evaluation if the application has one."""
+        fingerprint = {
+            **{f"axis {name}": text for name, text in space.describe().items()},
+            "objectives": str(dict(goals.objectives)),
+            "constraints": str(dict(goals.constraints)),
+            **comparable,
+        }
+        name = self._settings["study_name"] or f"search-{digest(fingerprint)[:8]}"
+        names = [name, f"{name}-final"] if self._application.final_overrides else [name]
+        storage = open_storage(self._settings["storage"])
+        return [Ledger(storage, each, space, goals, fingerprint) for each in names]
+
+    def _compose(self, overrides: Sequence[str]) -> DictConfig:
+        return self._loader.load_sweep_config(self._config, list(overrides))
+
+    def _seed(self) -> int:
+        seed = self._settings["sampler"].get("seed")
+        return secrets.randbits(32) if seed is None else int(seed)
+
+    def _sampler(self, seed: int) -> BaseSampler:
+        """The sampler of the configuration, with another seed if it takes one."""
+        config = self._settings["sampler"]
+        target = config.get("_target_")
+        try:
+            sampler_class = get_class(target)
+        except (TypeError, ValueError, ImportError) as error:
+            raise UserError(
+                f"hydra.sweeper.sampler._target_={target}: cannot be imported ({first_line(error)})"
+            ) from None
+        if not issubclass(sampler_class, BaseSampler):
+            raise UserError(f"hydra.sweeper.sampler._target_={target}: not an Optuna sampler")
+        try:
+            sampler: BaseSampler = instantiate(config, **({"seed": seed} if "seed" in config else {}))
+        except HydraException as error:
+            raise UserError(
+                f"hydra.sweeper.sampler: {first_line(error.__cause__ or error)}; check its arguments"
+            ) from None
+        return sampler
+
+    def _launch(self, fixed: Sequence[str], claims: Sequence[Claim], further: Sequence[str]) -> list[Outcome]:
+        """Evaluate points as Hydra jobs, each in a new folder named after its trial."""
+        jobs = []
+        for claim in claims:
+            folder = self._new_folder(("final-" if further else "") + str(claim.number))
+            record = {"study": claim.study, "trial": claim.number, "source": claim.source}
+            (self._folder / folder / TRIAL_FILE).write_text(json.dumps({**record, "point": claim.point}))
+            point = point_overrides(claim.point)
+            jobs.append([*fixed, *point, *further, f"hydra.sweep.subdir={folder}"])
+        try:
+            returns = self._launcher.launch(jobs, initial_job_idx=claims[0].number)
+        except (HydraException, OmegaConfBaseException):
+            raise  # the configuration itself: no other point would fare better
+        except Exception as error:
+            log.exception("the launcher failed")
+            return [Interrupted(f"the launcher failed: {first_line(error)}")] * len(claims)
+        self._returns.append(returns)
+        return [_outcome(job) for job in returns]
+
+    def _new_folder(self, name: str) -> str:
+        """A folder of the sweep that did not exist before, whoever else works here."""
+        for suffix in itertools.chain([""], (f"-{count}" for count in itertools.count(2))):
+            try:
+                (self._folder / f"{name}{suffix}").mkdir(parents=True)
+                return f"{name}{suffix}"
+            except FileExistsError:
+                continue
+        raise AssertionError
+
+    def _command(self, fixed: Sequence[str], point: Point) -> str:
+        """The command that evaluates a point by itself, on the final data."""
+        hydra = OmegaConf.to_container(self._config.hydra.overrides.hydra)
+        task = OmegaConf.to_container(self._config.hydra.overrides.task)
+        assert isinstance(hydra, list) and isinstance(task, list)
+        flags = [word for word in sys.argv[1:] if word not in (*hydra, *task, "-m", "--multirun")]
+        kept = [override for override in hydra if not override.startswith(_SEARCH_OVERRIDES)]
+        program = Path(sys.argv[0])
+        words = ["python", str(program)] if program.suffix == ".py" else [program.name]
+        overrides = [*kept, *fixed, *point_overrides(point), *self._application.final_overrides]
+        return shlex.join([*words, *flags, "hydra.mode=RUN", *overrides])
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """A mapping of the configuration as a plain one, empty if it is not set."""
+    container: Any = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    return dict(container or {})
+
+
+def _outcome(job: JobReturn) -> Outcome:
+    value = job._return_value  # the property would print the exception and raise it
+    if job.status is not JobStatus.COMPLETED:
+        return Failed(first_line(value) if isinstance(value, BaseException) else str(value))
+    if isinstance(value, Mapping):
+        return Succeeded(value)
+    if isinstance(value, Real):
+        return Succeeded({"value": float(value)})
+    return Succeeded({})

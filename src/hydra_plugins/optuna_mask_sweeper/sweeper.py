@@ -1,0 +1,68 @@
+"""The sweeper ``hydra/sweeper=optuna_mask``. Every Hydra application imports this module, so it is light."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import MISSING, DictConfig
+
+
+@dataclass
+class OptunaMaskSweeperConf:
+    """Defaults of ``hydra.sweeper``; docs/search.md says how to choose."""
+
+    _target_: str = "hydra_plugins.optuna_mask_sweeper.sweeper.OptunaMaskSweeper"
+    _recursive_: bool = False
+    defaults: list[Any] = field(default_factory=lambda: ["_self_", {"sampler": "tpe"}])
+
+    n_trials: int = 20
+    n_jobs: int = 1
+    # URL of a database, or path of a journal file; null keeps the study in memory.
+    storage: str | None = None
+    # null: named after all that makes trials comparable, so that the same command finds its study again.
+    study_name: str | None = None
+    sampler: Any = MISSING
+    # Name of a number in the job's result: minimize or maximize.
+    objectives: dict[str, Any] = field(default_factory=dict)
+    # Name of a number in the job's result: its largest allowed value.
+    constraints: dict[str, Any] = field(default_factory=dict)
+    # Share of n_trials that may fail before the search gives up.
+    max_failure_rate: float = 0.25
+    # Begin with the points that the application suggests.
+    warm_start: bool = True
+    # Config key: choice(...), range(...) or interval(...); more on the command line.
+    params: dict[str, Any] | None = None
+
+
+_SAMPLERS: dict[str, dict[str, Any]] = {
+    "tpe": {"_target_": "optuna.samplers.TPESampler", "seed": 0, "multivariate": True},
+    "nsgaii": {"_target_": "optuna.samplers.NSGAIISampler", "seed": 0, "population_size": 10},
+    "nsgaiii": {"_target_": "optuna.samplers.NSGAIIISampler", "seed": 0, "population_size": 10},
+    "gp": {"_target_": "optuna.samplers.GPSampler", "seed": 0},
+    "random": {"_target_": "optuna.samplers.RandomSampler", "seed": 0},
+    "brute_force": {"_target_": "optuna.samplers.BruteForceSampler", "seed": 0},
+}
+
+_store = ConfigStore.instance()
+_store.store("optuna_mask", OptunaMaskSweeperConf, group="hydra/sweeper", provider="optuna_mask_sweeper")
+for _name, _node in _SAMPLERS.items():
+    _store.store(_name, _node, group="hydra/sweeper/sampler", provider="optuna_mask_sweeper")
+
+
+class OptunaMaskSweeper(Sweeper):
+    """Searches a configuration with Optuna (:mod:`speakerquant.search`)."""
+
+    def __init__(self, **settings: Any) -> None:
+        from hydra_plugins.optuna_mask_sweeper._implementation import Implementation
+
+        self._implementation = Implementation(settings)
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._implementation.setup(hydra_context, task_function, config)
+
+    def sweep(self, arguments: list[str]) -> Sequence[Sequence[JobReturn]]:
+        return self._implementation.sweep(arguments)

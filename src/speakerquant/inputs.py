@@ -1,0 +1,147 @@
+"""What a run's configuration names, opened: model, recordings with their trial list, ranges."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from speakerquant.audio.features import CachedFeatures, extract_features
+from speakerquant.cache import Cache, digest
+from speakerquant.config import CalibrationConfig, ModelConfig, RunConfig, TrialList
+from speakerquant.corpus.evaluation_data import (
+    EvaluationData,
+    open_evaluation_data,
+    open_synthetic_evaluation_data,
+)
+from speakerquant.corpus.recordings import speaker_from_mapping, speaker_from_path
+from speakerquant.corpus.synthetic import DEVELOPMENT, TEST
+from speakerquant.engine.base import EngineBuilder
+from speakerquant.engine.registry import engine_builder
+from speakerquant.errors import UserError
+from speakerquant.model.checkpoints import SpeakerModel, load_checkpoint, random_model, shipped_checkpoint
+from speakerquant.progress import track
+from speakerquant.quantization.calibration import calibrate, check_method
+from speakerquant.quantization.ranges import CalibrationTable
+
+log = logging.getLogger(__name__)
+
+# Raise it when the code comes to measure other ranges from the same inputs.
+_RANGES_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that masks of one configuration share.
+
+    Attributes:
+        model: The FP32 network with its front end.
+        builder: The engine's backend.
+        weight_bits: Bits of the INT8 layers' weights.
+        data: The trial list and its recordings.
+        trial_list: Which list that is: without a development list, it is the test list that is tuned on.
+        features: Of the trial list's recordings.
+        calibration: Features of the calibration recordings.
+    """
+
+    model: SpeakerModel
+    builder: EngineBuilder
+    weight_bits: int
+    data: EvaluationData
+    trial_list: TrialList
+    features: CachedFeatures
+    calibration: CachedFeatures
+
+
+def load_model(config: ModelConfig) -> SpeakerModel:
+    """The checkpoint's network, or one with random weights.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or there is neither checkpoint nor architecture.
+    """
+    if config.checkpoint is not None:
+        path = shipped_checkpoint() if config.checkpoint == "shipped" else Path(config.checkpoint)
+        return load_checkpoint(path, config.architecture)
+    if config.architecture is None or config.front_end is None:
+        raise UserError(
+            "model.checkpoint: no checkpoint and no architecture; set one, such as model=ecapa_c1024"
+        )
+    log.warning(
+        "model.checkpoint is not set: random weights, so sizes and times mean something, EER does not"
+    )
+    return random_model(config.architecture, config.front_end, config.seed)
+
+
+def open_inputs(config: RunConfig, model: SpeakerModel, cache: Cache) -> Inputs:
+    """Open the recordings and extract their features.
+
+    Raises:
+        UserError: a part of the configuration is missing, names nothing, or contradicts another.
+    """
+    builder = engine_builder(config.engine.name)
+    weight_bits = builder.weight_bits(config.engine.weight_bits)
+    check_method(config.calibration.method, config.calibration.percentile)
+    trial_list = _trial_list(config)
+    data = _open_data(config, trial_list, cache)
+    return Inputs(
+        model,
+        builder,
+        weight_bits,
+        data,
+        trial_list,
+        extract_features(data.recordings, model.front_end, cache),
+        extract_features(data.calibration, model.front_end, cache),
+    )
+
+
+def _trial_list(config: RunConfig) -> TrialList:
+    data = config.data
+    if data.evaluate_on is TrialList.development and data.root is not None and not data.development_trials:
+        log.warning("data.development_trials is not set: evaluating on the test list, data.trials")
+        return TrialList.test
+    return data.evaluate_on
+
+
+def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> EvaluationData:
+    data, calibration = config.data, config.calibration
+    if data.root is None:
+        if data.trials or data.development_trials or data.calibration_root or data.speakers:
+            raise UserError(
+                "data.root is not set, so the rest of data has no meaning; set it, with data=folder"
+            )
+        return open_synthetic_evaluation_data(
+            DEVELOPMENT if trial_list is TrialList.development else TEST,
+            data.seed,
+            cache,
+            num_calibration=calibration.num_recordings,
+            calibration_seed=calibration.seed,
+        )
+    if data.trials is None or data.calibration_root is None:
+        raise UserError("data.root is set: set data.trials and data.calibration_root too")
+    trials = data.development_trials if trial_list is TrialList.development else data.trials
+    assert trials is not None
+    return open_evaluation_data(
+        Path(data.root),
+        Path(trials),
+        Path(data.calibration_root),
+        num_calibration=calibration.num_recordings,
+        calibration_seed=calibration.seed,
+        speaker_of=speaker_from_mapping(Path(data.speakers)) if data.speakers else speaker_from_path,
+    )
+
+
+def calibrated(config: CalibrationConfig, inputs: Inputs, cache: Cache) -> CalibrationTable:
+    """Ranges of every layer: measured once per checkpoint, calibration recordings and method."""
+
+    def make(path: Path) -> None:
+        features = inputs.calibration.features
+        recordings = track(features, "calibration", total=len(features))
+        table = calibrate(
+            inputs.model.network, map(torch.from_numpy, recordings), config.method, config.percentile
+        )
+        table.save(path)
+
+    key = digest(
+        _RANGES_FORMAT, inputs.model.digest, inputs.calibration.digest, config.method, config.percentile
+    )
+    return CalibrationTable.load(cache.get("ranges", key, make, suffix=".safetensors"))

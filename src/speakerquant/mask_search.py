@@ -1,0 +1,88 @@
+"""What the search over masks adds to a plain search: what makes results comparable, where to begin, words."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from speakerquant.cache import Cache
+from speakerquant.config import RunConfig, TrialList, typed
+from speakerquant.inputs import load_model, open_inputs
+from speakerquant.model.units import block_units
+from speakerquant.paper import PROPOSED
+from speakerquant.quantization.mask import Mask
+from speakerquant.reporting.table import FIGURE_HEADINGS, figure_cells, mask_name
+from speakerquant.search.application import Observer, SearchApplication
+from speakerquant.search.goals import Goals
+from speakerquant.search.ledger import Ledger
+from speakerquant.search.loop import FirstPoints
+from speakerquant.search.space import Point, Space
+from speakerquant.search.view import Plane, Reference, View
+from speakerquant.search.warm_start import MASK_AXIS, MaskWarmStart
+from speakerquant.tracking.client import connect
+from speakerquant.tracking.study import StudyRun
+
+
+class MaskSearch(SearchApplication):
+    """Searches :class:`speakerquant.config.RunConfig`."""
+
+    final_overrides = (f"data.evaluate_on={TrialList.test.name}",)
+
+    def fingerprint(self, config: DictConfig) -> Mapping[str, str]:
+        run = typed(config, RunConfig)
+        model = load_model(run.model)
+        Mask(block_units(model.network), run.mask)  # refuses unknown units before any time is spent
+        inputs = open_inputs(run, model, Cache(Path(run.cache.root) if run.cache.root else None))
+        return {
+            "checkpoint": model.digest,
+            "trial list": inputs.data.trials_digest,
+            "recordings": inputs.features.digest,
+            "calibration recordings": inputs.calibration.digest,
+            "calibration": f"{run.calibration.method} {run.calibration.percentile}",
+            "engine": f"{inputs.builder.name} {inputs.builder.version}, {inputs.weight_bits}-bit weights",
+        }
+
+    def first_points(self, space: Space, goals: Goals, defaults: Point) -> FirstPoints:
+        return MaskWarmStart(space, goals, defaults)
+
+    def view(self, goals: Goals) -> View:
+        return MaskView()
+
+    def observer(self, config: DictConfig, ledgers: Sequence[Ledger], folder: Path) -> Observer:
+        return StudyRun(connect(config.tracking.uri, config.tracking.experiment), ledgers, folder)
+
+    def was_final(self, result: Mapping[str, Any]) -> bool:
+        return bool(result["trial_list"] == TrialList.test.name)
+
+
+class MaskView:
+    """Masks by their INT8 units; size and EER relative to FP32, as the paper's can be compared."""
+
+    point_heading = "INT8 units"
+    headings = FIGURE_HEADINGS
+    plane = Plane(
+        "size_ratio",
+        "delta_eer",
+        "engine size relative to FP32",
+        "ΔEER (percent absolute)",
+        (
+            Reference("FP32, here and in the paper", 1.0, 0.0),
+            Reference("paper's proposal", PROPOSED.size_ratio, PROPOSED.delta_eer),
+        ),
+    )
+
+    def describe(self, point: Point) -> str:
+        mask = {
+            name.removeprefix("mask."): str(value)
+            for name, value in point.items()
+            if MASK_AXIS.fullmatch(name)
+        }
+        others = [f"{name}={value}" for name, value in point.items() if not MASK_AXIS.fullmatch(name)]
+        return " ".join([mask_name(mask), *others] if mask else others)
+
+    def cells(self, result: Mapping[str, Any]) -> Sequence[str]:
+        return figure_cells(result)
+
+    def data(self, result: Mapping[str, Any]) -> str:
+        return f"on the {result['trial_list']} list"

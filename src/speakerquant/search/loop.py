@@ -1,0 +1,209 @@
+"""The search: points out, results in, until the budget is used or the space exhausted.
+
+It knows neither what a point means nor who evaluates it.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from optuna.samplers import BaseSampler
+
+from speakerquant.errors import UserError, first_line
+from speakerquant.search.history import FAILURE, History
+from speakerquant.search.ledger import Claim, Ledger
+from speakerquant.search.space import Point
+from speakerquant.search.suggestion import MakeSampler, Suggestion, suggest
+
+MAX_REPEATS = 10
+"""Repeats in a row, after which an unseen point is drawn at random."""
+
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """The evaluation's result, by name; names may nest."""
+
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The point cannot be evaluated."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """Something else went wrong: the point is worth another try."""
+
+    reason: str
+
+
+Outcome = Succeeded | Failed | Interrupted
+Evaluate = Callable[[Sequence[Claim]], Sequence[Outcome]]
+"""Evaluates a batch of points; one outcome each, in order."""
+
+
+class FirstPoints(Protocol):
+    """Points to evaluate before the sampler is asked."""
+
+    def known(self, history: History) -> Sequence[Point]:
+        """Those that follow from the results so far, in order. More may be known when these have finished."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much to evaluate.
+
+    Attributes:
+        n_trials: Distinct points that complete or fail by themselves, over all processes.
+        n_jobs: Points that are evaluated together.
+        max_failure_rate: Share of ``n_trials`` that may fail.
+
+    Raises:
+        UserError: a number is out of range.
+    """
+
+    n_trials: int
+    n_jobs: int = 1
+    max_failure_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("n_trials", "n_jobs"):
+            if getattr(self, name) < 1:
+                raise UserError(f"hydra.sweeper.{name}={getattr(self, name)}: use at least 1")
+        if not 0.0 <= self.max_failure_rate <= 1.0:
+            raise UserError(f"hydra.sweeper.max_failure_rate={self.max_failure_rate}: use 0 to 1")
+
+
+class Search:
+    """One process's part in a study.
+
+    Args:
+        ledger: The study.
+        make_sampler: The sampler for a seed; without one, only ``first_points`` are evaluated.
+        seed: The same seed, storage state and budget give the same points.
+        first_points: Points to evaluate before the sampler is asked.
+        budget: How much to evaluate.
+        evaluate: Evaluates points.
+        on_update: Called after every batch.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        budget: Budget,
+        evaluate: Evaluate,
+        *,
+        first_points: FirstPoints | None = None,
+        make_sampler: MakeSampler | None = None,
+        seed: int = 0,
+        on_update: Callable[[History], None] = lambda history: None,
+    ) -> None:
+        self._ledger = ledger
+        self._make_sampler = make_sampler
+        self._sampler: BaseSampler | None = None
+        self._seed = seed
+        self._first_points = first_points
+        self._budget = budget
+        self._evaluate = evaluate
+        self._on_update = on_update
+
+    def run(self) -> History:
+        """Evaluate points until there is nothing left to do, then wait for the other processes' last ones.
+
+        Raises:
+            UserError: more trials failed than the budget allows, or a result lacks an objective.
+        """
+        with self._ledger.heartbeat():
+            try:
+                while True:
+                    self._ledger.release_dead()
+                    if claims := self._claim_batch():
+                        self._record(claims, self._evaluate(claims))
+                        self._on_update(self._ledger.history())
+                    elif self._ledger.history().running:
+                        time.sleep(_POLL_SECONDS)
+                    else:
+                        return self._ledger.history()
+                    self._check_failures()
+            except BaseException as error:
+                stopped = not isinstance(error, Exception)  # Ctrl-C or SIGTERM
+                self._ledger.interrupt_own("the search was stopped" if stopped else first_line(error))
+                raise
+
+    def _claim_batch(self) -> list[Claim]:
+        claims: list[Claim] = []
+        while len(claims) < self._budget.n_jobs and (proposal := self._propose()):
+            suggestion, source = proposal
+            claim = self._ledger.claim(
+                suggestion.point, source, self._budget.n_trials, suggestion.system_attrs
+            )
+            if claim:
+                claims.append(claim)
+            else:
+                self._sampler = None  # a process with the same seed was faster: take other random numbers
+        return claims
+
+    def _propose(self) -> tuple[Suggestion, str] | None:
+        """The next point and where it comes from; none if there is none to evaluate now."""
+        history = self._ledger.history()
+        taken = {*history.finished, *history.running}
+        if len(taken) >= min(self._budget.n_trials, self._ledger.space.size):
+            return None
+        if retries := history.to_retry():
+            return Suggestion(retries[0], {}), "retry"
+        if self._first_points:
+            first = self._first_points.known(history)
+            keys = [self._ledger.space.key(point) for point in first]
+            for point, key in zip(first, keys, strict=True):
+                if key not in taken:
+                    return Suggestion(point, {}), "first"
+            if any(key in history.running for key in keys):
+                return None  # what comes next depends on them
+        return self._ask_sampler(history) if self._make_sampler else None
+
+    def _ask_sampler(self, history: History) -> tuple[Suggestion, str] | None:
+        if self._sampler is None:
+            assert self._make_sampler is not None
+            self._sampler = self._make_sampler(self._seed_after(history))
+        space = self._ledger.space
+        for _ in range(MAX_REPEATS):
+            suggestion = suggest(self._sampler, space, self._ledger.goals, history.trials)
+            key = space.key(suggestion.point)
+            if key in history.finished:
+                self._ledger.repeat(history.finished[key], "sampler", suggestion.system_attrs)
+                history = self._ledger.history()
+            elif key not in history.running:
+                return suggestion, "sampler"
+        point = space.random_unseen({*history.finished, *history.running}, self._seed_after(history))
+        return (Suggestion(point, {}), "random") if point is not None else None
+
+    def _seed_after(self, history: History) -> int:
+        """A resumed search, or a process that joins, must not draw the numbers that were drawn before."""
+        return int(np.random.SeedSequence([self._seed, len(history.trials)]).generate_state(1)[0])
+
+    def _record(self, claims: Sequence[Claim], outcomes: Sequence[Outcome]) -> None:
+        for claim, outcome in zip(claims, outcomes, strict=True):
+            match outcome:
+                case Succeeded(result):
+                    self._ledger.complete(claim, result)
+                case Failed(reason):
+                    self._ledger.fail(claim, reason)
+                case Interrupted(reason):
+                    self._ledger.interrupt(claim, reason)
+
+    def _check_failures(self) -> None:
+        failed = self._ledger.history().failed
+        allowed = self._budget.max_failure_rate * self._budget.n_trials
+        if len(failed) > allowed:
+            raise UserError(
+                f"{len(failed)} trials failed, more than hydra.sweeper.max_failure_rate="
+                f"{self._budget.max_failure_rate:g} of {self._budget.n_trials} allows; "
+                f"the last: {failed[-1].user_attrs.get(FAILURE)}"
+            )

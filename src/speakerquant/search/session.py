@@ -1,0 +1,111 @@
+"""One command's work on a study: search, report, evaluate the recommended point on unseen data."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from speakerquant.errors import UserError, first_line
+from speakerquant.search.application import Observer, SearchApplication
+from speakerquant.search.front import Entry, front_of
+from speakerquant.search.history import FAILURE, History, result_of
+from speakerquant.search.ledger import Claim, Ledger
+from speakerquant.search.loop import Budget, FirstPoints, Outcome, Search
+from speakerquant.search.report import Report
+from speakerquant.search.space import Point
+from speakerquant.search.suggestion import MakeSampler
+
+EvaluateWith = Callable[[Sequence[Claim], Sequence[str]], Sequence[Outcome]]
+"""Evaluates points with further overrides."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a search needs beside its budget.
+
+    Attributes:
+        ledger: The study.
+        final_ledger: The study of the final evaluations; none if the application has no other data.
+        application: Whose configuration is searched.
+        evaluate: Evaluates points.
+        report: Shows the front.
+        observer: Is told how it goes.
+    """
+
+    ledger: Ledger
+    final_ledger: Ledger | None
+    application: SearchApplication
+    evaluate: EvaluateWith
+    report: Report
+    observer: Observer
+
+    def run(
+        self, budget: Budget, first_points: FirstPoints | None, make_sampler: MakeSampler, seed: int
+    ) -> None:
+        """Search until the budget is used, then evaluate the recommended point.
+
+        However it ends, what has been found is reported.
+
+        Raises:
+            UserError: too many trials failed, or the recommended point could not be evaluated.
+        """
+        search = Search(
+            self.ledger,
+            budget,
+            lambda claims: self._evaluate(claims, ()),
+            first_points=first_points,
+            make_sampler=make_sampler,
+            seed=seed,
+            on_update=self._show,
+        )
+        failure: str | None = "stopped"
+        try:
+            history = search.run()
+            self._show(history, self._final_result(front_of(history, self.ledger.goals).recommended))
+            failure = None
+        except Exception as error:
+            failure = first_line(error)
+            raise
+        finally:
+            try:
+                if failure and (history := self.ledger.history()).completed:
+                    self._show(history)
+            finally:
+                self.observer.closed(failure)
+
+    def _show(self, history: History, final_result: Mapping[str, Any] | None = None) -> None:
+        self.report.print(history, final_result)
+        self.observer.updated(self.report.write(history, final_result))
+
+    def _evaluate(self, claims: Sequence[Claim], overrides: Sequence[str]) -> Sequence[Outcome]:
+        self.observer.before_batch()
+        return self.evaluate(claims, overrides)
+
+    def _final_result(self, recommended: Entry | None) -> Mapping[str, Any] | None:
+        """Evaluated once per study, even by several processes or after a restart."""
+        ledger = self.final_ledger
+        if ledger is None or recommended is None or self.application.was_final(recommended.result):
+            return None
+        budget = Budget(len(ledger.history().finished) + 1)
+        only = _Only(recommended.point)
+        evaluated = Search(
+            ledger,
+            budget,
+            lambda claims: self._evaluate(claims, self.application.final_overrides),
+            first_points=only,
+        ).run()
+        trial = evaluated.finished[ledger.space.key(recommended.point)]
+        if FAILURE in trial.user_attrs:
+            raise UserError(
+                f"the recommended point could not be evaluated on unseen data: {trial.user_attrs[FAILURE]}"
+            )
+        return result_of(trial)
+
+
+@dataclass(frozen=True)
+class _Only:
+    """A single first point."""
+
+    point: Point
+
+    def known(self, history: History) -> Sequence[Point]:
+        return [self.point]

@@ -1,0 +1,98 @@
+"""Where studies are kept: memory, a journal file, or a database."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from speakerquant.errors import UserError, first_line
+
+_KEY = "hydra.sweeper.storage"
+_PATIENCE = 60  # seconds to wait for other processes' writes to a SQLite file
+_CONNECT_TIMEOUT = 10  # seconds; a database that does not answer would otherwise hang for minutes
+
+
+def open_storage(location: str | None) -> BaseStorage:
+    """Open a database (URL) or a journal file (path), made on first use; ``None`` keeps the study in memory.
+
+    Raises:
+        UserError: the database does not answer, or the file cannot be read as what it should be.
+    """
+    if location is None:
+        return InMemoryStorage()
+    return _open_database(location) if "://" in location else _open_journal(Path(location))
+
+
+def _open_database(location: str) -> BaseStorage:
+    try:
+        url = make_url(location)
+        return RDBStorage(location, engine_kwargs={"connect_args": _connect_arguments(url)})
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{_KEY}={_safe(location)}: the database driver {error.name} is not installed; pip install it"
+        ) from None
+    except (SQLAlchemyError, StorageInternalError, RuntimeError, ImportError) as error:
+        raise UserError(
+            f"{_KEY}={_safe(location)}: the database cannot be opened ({_reason(error)}); "
+            "start it or check the address"
+        ) from None
+
+
+def _connect_arguments(url: URL) -> dict[str, Any]:
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        if url.database:
+            _make_folder(Path(url.database))
+        return {"timeout": _PATIENCE}
+    return {"connect_timeout": _CONNECT_TIMEOUT} if backend in ("postgresql", "mysql", "mariadb") else {}
+
+
+def _safe(location: str) -> str:
+    try:
+        return make_url(location).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return location
+
+
+def _reason(error: BaseException) -> str:
+    """The database's own words, which Optuna and SQLAlchemy wrap."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)[:200]
+
+
+def _open_journal(path: Path) -> BaseStorage:
+    _make_folder(path)
+    try:
+        return JournalStorage(JournalFileBackend(str(path)))
+    except OSError as error:
+        raise UserError(f"{_KEY}={path}: cannot be opened ({error.strerror}); choose another file") from None
+    except Exception as error:  # whatever replaying a broken record may raise
+        raise UserError(
+            f"{_KEY}={path}: not a readable journal ({_broken_line(path) or first_line(error)}); "
+            "restore it, move it away, or, for a database, give a URL such as sqlite:///file.db"
+        ) from None
+
+
+def _broken_line(path: Path) -> str | None:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                json.loads(line)
+            except ValueError:
+                return f"line {number} is broken"
+    return None
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{_KEY}={path}: cannot write {path.parent} ({error.strerror}); choose another folder"
+        ) from None

@@ -1,0 +1,75 @@
+"""Asks an Optuna sampler for a point without letting it write to the study."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import (
+    BaseSampler,
+    BruteForceSampler,
+    CmaEsSampler,
+    GridSampler,
+    QMCSampler,
+    RandomSampler,
+)
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from speakerquant.errors import UserError, first_line
+from speakerquant.search.goals import Goals
+from speakerquant.search.space import Point, Space
+
+MakeSampler = Callable[[int], BaseSampler]
+"""A sampler for a seed."""
+
+_IGNORES_CONSTRAINTS = (BruteForceSampler, CmaEsSampler, GridSampler, QMCSampler, RandomSampler)
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A point, and what the sampler wants to remember with its trial."""
+
+    point: Point
+    system_attrs: dict[str, Any]
+
+
+def check_sampler(sampler: BaseSampler, space: Space, goals: Goals) -> str | None:
+    """A warning if the sampler ignores the constraints.
+
+    Raises:
+        UserError: it cannot work with these objectives or this space.
+    """
+    name = type(sampler).__name__
+    values = [0.0] * len(goals.objectives)
+    trials = []
+    for seed in range(2):
+        point = space.random_unseen((), seed)
+        assert point is not None
+        trials.append(create_trial(params=dict(point), distributions=dict(space.axes), values=values))
+    try:
+        suggest(sampler, space, goals, trials)
+    except (ValueError, ImportError) as error:
+        raise UserError(
+            f"hydra.sweeper.sampler: {name} cannot search this ({first_line(error)}); "
+            "use another, such as optuna.samplers.TPESampler"
+        ) from None
+    if goals.constraints and isinstance(sampler, _IGNORES_CONSTRAINTS):
+        return f"hydra.sweeper.sampler: {name} does not look at constraints; they only choose the result"
+    return None
+
+
+def suggest(sampler: BaseSampler, space: Space, goals: Goals, trials: Sequence[FrozenTrial]) -> Suggestion:
+    """What the sampler would try next, given the study's trials.
+
+    The sampler works on a copy in memory. The study itself therefore never holds a running trial without its
+    point, which is what makes claims exact (:meth:`speakerquant.search.ledger.Ledger.claim`).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        copy = optuna.create_study(directions=goals.directions, sampler=sampler)
+        copy.add_trials([trial for trial in trials if trial.state is not TrialState.WAITING])
+        trial = copy.ask(dict(space.axes))
+    frozen = copy.trials[trial.number]
+    return Suggestion(dict(trial.params), dict(frozen.system_attrs))
