@@ -16,7 +16,8 @@ from speakerquant.evaluation.fidelity import fidelity
 from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
 from speakerquant.model.units import block_units
 from speakerquant.quantization.export import export_onnx
-from speakerquant.quantization.mask import Mask, Precision
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.precision import Precision
 from speakerquant.quantization.simulate import simulate
 
 UNITS = block_units(EcapaTdnn(EcapaTdnnConfig(channels=8)))

@@ -18,7 +18,8 @@ from speakerquant.model.checkpoints import random_model
 from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
 from speakerquant.model.units import block_units, quantizable_layers
 from speakerquant.quantization.export import export_onnx
-from speakerquant.quantization.mask import Mask, Precision
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.precision import Precision
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.simulate import simulate
 

@@ -11,7 +11,8 @@ from speakerquant.engine.openvino import OpenVinoBuilder
 from speakerquant.model.units import layer_units
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.export import export_onnx
-from speakerquant.quantization.mask import Mask, Precision
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.precision import Precision
 from speakerquant.quantization.simulate import simulate
 
 

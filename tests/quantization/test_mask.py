@@ -5,7 +5,8 @@ import pytest
 from speakerquant.errors import UserError
 from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
 from speakerquant.model.units import Units, block_units, layer_units, quantizable_layers
-from speakerquant.quantization.mask import Mask, Precision
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.precision import Precision
 
 UNITS = Units({"first": ("first",), "block": ("block.a", "block.b"), "last": ("last",)})
 

@@ -6,6 +6,7 @@ import logging
 import secrets
 import shlex
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from numbers import Real
@@ -20,6 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 
 from hydra_plugins.optuna_mask_sweeper._overrides import default_point, parse_overrides, point_overrides
@@ -140,7 +142,9 @@ class Implementation:
         if not issubclass(sampler_class, BaseSampler):
             raise UserError(f"hydra.sweeper.sampler._target_={target}: not an Optuna sampler")
         try:
-            sampler: BaseSampler = instantiate(config, **({"seed": seed} if "seed" in config else {}))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                sampler: BaseSampler = instantiate(config, **({"seed": seed} if "seed" in config else {}))
         except HydraException as error:
             raise UserError(
                 f"hydra.sweeper.sampler: {first_line(error.__cause__ or error)}; check its arguments"

@@ -38,7 +38,7 @@ class OptunaMaskSweeperConf:
     params: dict[str, Any] | None = None
 
 
-_SAMPLERS: dict[str, dict[str, Any]] = {
+SAMPLERS: dict[str, dict[str, Any]] = {
     "tpe": {"_target_": "optuna.samplers.TPESampler", "seed": 0, "multivariate": True},
     "nsgaii": {"_target_": "optuna.samplers.NSGAIISampler", "seed": 0, "population_size": 10},
     "nsgaiii": {"_target_": "optuna.samplers.NSGAIIISampler", "seed": 0, "population_size": 10},
@@ -49,7 +49,7 @@ _SAMPLERS: dict[str, dict[str, Any]] = {
 
 _store = ConfigStore.instance()
 _store.store("optuna_mask", OptunaMaskSweeperConf, group="hydra/sweeper", provider="optuna_mask_sweeper")
-for _name, _node in _SAMPLERS.items():
+for _name, _node in SAMPLERS.items():
     _store.store(_name, _node, group="hydra/sweeper/sampler", provider="optuna_mask_sweeper")
 
 

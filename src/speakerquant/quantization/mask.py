@@ -1,17 +1,10 @@
 """Masks: which unit of the network runs in which precision."""
 
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 
 from speakerquant.errors import UserError
 from speakerquant.model.units import Units
-
-
-class Precision(StrEnum):
-    """Arithmetic of a unit's convolutions and linear layers."""
-
-    FP32 = "fp32"
-    INT8 = "int8"
+from speakerquant.quantization.precision import Precision
 
 
 class Mask(Mapping[str, Precision]):

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from speakerquant.console import table_console
 from speakerquant.evaluation.result import MaskRun
 from speakerquant.paper import paper_result
 
@@ -37,8 +37,7 @@ def print_table(runs: Sequence[MaskRun], title: str) -> None:
         table.add_column(name, justify="right", style="dim")
     for run in runs:
         table.add_row(escape(mask_name(run.mask)), *_our_cells(run), *_paper_cells(run))
-    # A terminal narrower than the table would fold its numbers; a pipe has no width at all.
-    console = Console(width=max(Console().width, 130))
+    console = table_console()
     console.print(table)
     for run in runs:
         if run.failure:

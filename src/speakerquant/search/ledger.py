@@ -213,7 +213,7 @@ class Ledger:
                     continue
 
     def _trials(self) -> Sequence[FrozenTrial]:
-        return self._storage.get_all_trials(self._study_id)
+        return self._storage.get_all_trials(self._study_id, deepcopy=False)
 
     def _is_dead(self, trial: FrozenTrial) -> bool:
         if OWNER not in trial.user_attrs:

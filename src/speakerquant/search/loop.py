@@ -52,8 +52,8 @@ Evaluate = Callable[[Sequence[Claim]], Sequence[Outcome]]
 class FirstPoints(Protocol):
     """Points to evaluate before the sampler is asked."""
 
-    def known(self, history: History) -> Sequence[Point]:
-        """Those that follow from the results so far, in order. More may be known when these have finished."""
+    def known(self, history: History) -> tuple[Sequence[Point], bool]:
+        """Those that follow from the results so far, in order, and whether more will from theirs."""
 
 
 @dataclass(frozen=True)
@@ -159,13 +159,12 @@ class Search:
         if retries := history.to_retry():
             return Suggestion(retries[0], {}), "retry"
         if self._first_points:
-            first = self._first_points.known(history)
-            keys = [self._ledger.space.key(point) for point in first]
-            for point, key in zip(first, keys, strict=True):
-                if key not in taken:
+            points, more = self._first_points.known(history)
+            for point in points:
+                if self._ledger.space.key(point) not in taken:
                     return Suggestion(point, {}), "first"
-            if any(key in history.running for key in keys):
-                return None  # what comes next depends on them
+            if more:
+                return None
         return self._ask_sampler(history) if self._make_sampler else None
 
     def _ask_sampler(self, history: History) -> tuple[Suggestion, str] | None:

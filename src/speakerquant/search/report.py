@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from speakerquant.cache import atomic_path
+from speakerquant.console import table_console
 from speakerquant.search.front import Entry, Front, front_of
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import FAILURE, INTERRUPTED, REPEAT_OF, History
@@ -66,7 +67,7 @@ class Report:
             )
         for entry in front.best:
             table.add_row(*self._cells(entry), style="bold" if entry is front.recommended else "")
-        console = Console(width=max(Console().width, 130))
+        console = table_console()
         console.print(table)
         self._print_recommended(console, front.recommended, final_result)
         for trial in history.failed:

@@ -107,5 +107,5 @@ class _Only:
 
     point: Point
 
-    def known(self, history: History) -> Sequence[Point]:
-        return [self.point]
+    def known(self, history: History) -> tuple[Sequence[Point], bool]:
+        return [self.point], False

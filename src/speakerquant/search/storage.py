@@ -1,19 +1,21 @@
 """Where studies are kept: memory, a journal file, or a database."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from speakerquant.errors import UserError, first_line
 
 _KEY = "hydra.sweeper.storage"
 _PATIENCE = 60  # seconds to wait for other processes' writes to a SQLite file
+_CREATION_RETRIES, _CREATION_SECONDS = 10, 0.3
 _CONNECT_TIMEOUT = 10  # seconds; a database that does not answer would otherwise hang for minutes
 
 
@@ -30,8 +32,15 @@ def open_storage(location: str | None) -> BaseStorage:
 
 def _open_database(location: str) -> BaseStorage:
     try:
-        url = make_url(location)
-        return RDBStorage(location, engine_kwargs={"connect_args": _connect_arguments(url)})
+        arguments = {"connect_args": _connect_arguments(make_url(location))}
+        for _ in range(_CREATION_RETRIES):
+            try:
+                return get_storage(RDBStorage(location, engine_kwargs=arguments))
+            except (IntegrityError, ProgrammingError, StorageInternalError, OperationalError) as error:
+                if not _is_being_created(error):
+                    raise
+                time.sleep(_CREATION_SECONDS)
+        return get_storage(RDBStorage(location, engine_kwargs=arguments))
     except ModuleNotFoundError as error:
         raise UserError(
             f"{_KEY}={_safe(location)}: the database driver {error.name} is not installed; pip install it"
@@ -41,6 +50,12 @@ def _open_database(location: str) -> BaseStorage:
             f"{_KEY}={_safe(location)}: the database cannot be opened ({_reason(error)}); "
             "start it or check the address"
         ) from None
+
+
+def _is_being_created(error: Exception) -> bool:
+    """Whether another process has made the same table first: Optuna's set-up does not expect company."""
+    text = str(error).lower()
+    return "unique constraint" in text or "already exists" in text
 
 
 def _connect_arguments(url: URL) -> dict[str, Any]:

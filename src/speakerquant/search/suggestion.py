@@ -1,7 +1,8 @@
 """Asks an Optuna sampler for a point without letting it write to the study."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,10 +67,22 @@ def suggest(sampler: BaseSampler, space: Space, goals: Goals, trials: Sequence[F
     The sampler works on a copy in memory. The study itself therefore never holds a running trial without its
     point, which is what makes claims exact (:meth:`speakerquant.search.ledger.Ledger.claim`).
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with _quiet():
         copy = optuna.create_study(directions=goals.directions, sampler=sampler)
         copy.add_trials([trial for trial in trials if trial.state is not TrialState.WAITING])
         trial = copy.ask(dict(space.axes))
     frozen = copy.trials[trial.number]
     return Suggestion(dict(trial.params), dict(frozen.system_attrs))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Not a word of the copies."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)

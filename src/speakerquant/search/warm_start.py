@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from speakerquant.quantization.mask import Precision
+from speakerquant.quantization.precision import Precision
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import History
 from speakerquant.search.space import Point, Space
@@ -35,16 +35,16 @@ class MaskWarmStart:
             and {Precision.FP32.value, Precision.INT8.value} <= set(axis.choices)
         ]
 
-    def known(self, history: History) -> Sequence[Point]:
-        """The points so far; the greedy ones once all before them have finished."""
+    def known(self, history: History) -> tuple[Sequence[Point], bool]:
+        """The points so far; the greedy ones follow once all before them have finished."""
         if not self._units:
-            return []
+            return [], False
         singles = [self._point([unit]) for unit in self._units]
         first = [self._point([]), self._point(self._units), *singles]
         if not all(self._space.key(point) in history.finished for point in first):
-            return first
+            return first, True
         order = self._greedy_order(history)
-        return [*first, *(self._point(order[:count]) for count in range(2, len(order)))]
+        return [*first, *(self._point(order[:count]) for count in range(2, len(order)))], False
 
     def _point(self, quantized: Sequence[str]) -> Point:
         point = dict(self._defaults)

@@ -1,0 +1,67 @@
+"""A search over seven units whose results are known; as a program, one process's part in it.
+
+``python example.py STORAGE STUDY N_TRIALS SECONDS`` takes up to ``SECONDS`` for each evaluation.
+"""
+
+import random
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import TPESampler
+from optuna.storages import BaseStorage
+
+from speakerquant.search.goals import Goals
+from speakerquant.search.ledger import Claim, Ledger
+from speakerquant.search.loop import Budget, Outcome, Search, Succeeded
+from speakerquant.search.space import Scalar, Space
+from speakerquant.search.storage import open_storage
+from speakerquant.search.warm_start import MaskWarmStart
+
+UNITS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
+SAVING = dict(zip(UNITS, (1, 9, 9, 9, 15, 7, 3), strict=True))
+LOSS = dict(zip(UNITS, (-0.005, 0.015, 0.051, 0.101, 0.023, 0.016, 0.0), strict=True))
+SPACE = Space({f"mask.{unit}": CategoricalDistribution(("fp32", "int8")) for unit in UNITS})
+GOALS = Goals({"loss": "minimize", "size": "minimize"}, {"loss": 0.074})
+
+
+def result(point: Mapping[str, Scalar]) -> dict[str, float]:
+    quantized = [unit for unit in UNITS if point[f"mask.{unit}"] == "int8"]
+    return {
+        "size": 63.0 - sum(SAVING[unit] for unit in quantized),
+        "loss": sum(LOSS[unit] for unit in quantized),
+    }
+
+
+def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
+    return [Succeeded(result(claim.point)) for claim in claims]
+
+
+def ledger(storage: BaseStorage, name: str) -> Ledger:
+    return Ledger(storage, name, SPACE, GOALS, {"checkpoint": "a"})
+
+
+def warm_start() -> MaskWarmStart:
+    return MaskWarmStart(SPACE, GOALS, {})
+
+
+def make_sampler(seed: int) -> TPESampler:
+    return TPESampler(seed=seed, n_startup_trials=5)
+
+
+if __name__ == "__main__":
+    location, study, n_trials, seconds = sys.argv[1:]
+
+    def evaluate_slowly(claims: Sequence[Claim]) -> list[Outcome]:
+        time.sleep(random.uniform(0, float(seconds)))
+        print("evaluated", *(claim.number for claim in claims), flush=True)
+        return evaluate(claims)
+
+    Search(
+        ledger(open_storage(location), study),
+        Budget(int(n_trials)),
+        evaluate_slowly,
+        first_points=warm_start(),
+        make_sampler=make_sampler,
+    ).run()

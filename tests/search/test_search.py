@@ -1,0 +1,304 @@
+"""What a user relies on of a search, on every storage."""
+
+import math
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.trial import TrialState
+
+from search import example
+from speakerquant.errors import UserError
+from speakerquant.search import owner
+from speakerquant.search.goals import Goals
+from speakerquant.search.history import (
+    FAILURE,
+    INTERRUPTED,
+    OWNER,
+    REPEAT_OF,
+    SOURCE,
+    WITHDRAWN,
+    History,
+)
+from speakerquant.search.ledger import MAX_RETRIES, Claim, Ledger
+from speakerquant.search.loop import Budget, Failed, Interrupted, Outcome, Search, Succeeded
+from speakerquant.search.owner import Owner
+from speakerquant.search.space import Space
+
+SMALL = Space({"mask.a": CategoricalDistribution(("fp32", "int8")), "b": CategoricalDistribution((1, 2, 3))})
+ONE_GOAL = Goals({"cost": "minimize"})
+
+
+def small_ledger(storage: BaseStorage, name: str) -> Ledger:
+    return Ledger(storage, name, SMALL, ONE_GOAL, {})
+
+
+def cost(claims: Sequence[Claim]) -> list[Outcome]:
+    return [Succeeded({"cost": 1.0 + int(claim.point["b"] or 0)}) for claim in claims]
+
+
+def search(ledger: Ledger, n_trials: int, evaluate: Any = cost, **options: Any) -> History:
+    options = {"make_sampler": example.make_sampler, **options}
+    budget = Budget(n_trials, options.pop("n_jobs", 1), options.pop("max_failure_rate", 1.0))
+    return Search(ledger, budget, evaluate, **options).run()
+
+
+def run_example(storage: BaseStorage, name: str, n_trials: int, **options: Any) -> History:
+    return search(
+        example.ledger(storage, name),
+        n_trials,
+        options.pop("evaluate", example.evaluate),
+        first_points=example.warm_start(),
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    "make_sampler",
+    [
+        pytest.param(lambda seed: TPESampler(seed=seed), id="tpe"),
+        pytest.param(lambda seed: NSGAIISampler(seed=seed, population_size=4), id="nsgaii"),
+        pytest.param(lambda seed: RandomSampler(seed=seed), id="random"),
+    ],
+)
+def test_no_point_is_evaluated_twice_and_repeats_cost_nothing(
+    make_sampler: Callable[[int], BaseSampler],
+) -> None:
+    evaluated: list[str] = []
+
+    def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
+        evaluated.extend(example.SPACE.key(claim.point) for claim in claims)
+        return example.evaluate(claims)
+
+    history = run_example(InMemoryStorage(), "study", 40, evaluate=evaluate, make_sampler=make_sampler)
+    assert len(history.completed) == len(set(evaluated)) == len(evaluated) == 40
+    for trial in history.trials:
+        if REPEAT_OF in trial.user_attrs:
+            original = history.trials[trial.user_attrs[REPEAT_OF]]
+            assert (trial.values, trial.params) == (original.values, original.params)
+            assert trial.constraints == original.constraints
+
+
+def test_the_whole_of_a_small_space_is_evaluated_and_then_the_search_ends(
+    storage: BaseStorage, study_name: str
+) -> None:
+    history = search(small_ledger(storage, study_name), 100)
+    assert len(history.completed) == SMALL.size == 6
+
+
+def test_warm_start_comes_first_in_the_order_of_the_singles(storage: BaseStorage, study_name: str) -> None:
+    history = run_example(storage, study_name, 16)
+    masks = [
+        {name.removeprefix("mask.") for name, precision in trial.params.items() if precision == "int8"}
+        for trial in history.completed
+    ]
+    units = example.UNITS
+    assert masks[:9] == [set(), set(units), *({unit} for unit in units)]
+    # Loss and size, each scaled to its range over the units: the fifth saves most for little, and so on.
+    order = ["fifth", "second", "sixth", "seventh", "third", "first", "fourth"]
+    assert masks[9:14] == [set(order[:count]) for count in range(2, 7)]
+    assert [trial.user_attrs[SOURCE] for trial in history.completed[13:]] == ["first", "sampler", "sampler"]
+
+
+def test_the_same_search_again_goes_on_where_it_ended(storage: BaseStorage, study_name: str) -> None:
+    first = run_example(storage, study_name, 10)
+    second = run_example(storage, study_name, 20)
+    assert len(second.completed) == 20
+    assert [trial.number for trial in second.completed[:10]] == [trial.number for trial in first.completed]
+    assert len(run_example(storage, study_name, 20).trials) == len(second.trials)
+
+
+def test_batches_hold_as_many_points_as_there_are_jobs(storage: BaseStorage, study_name: str) -> None:
+    batches: list[int] = []
+
+    def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
+        batches.append(len(claims))
+        return example.evaluate(claims)
+
+    history = run_example(storage, study_name, 23, evaluate=evaluate, n_jobs=4)
+    assert len(history.completed) == sum(batches) == 23
+    assert batches == [4, 4, 1, 4, 4, 4, 2], "the greedy order has to wait for all of the first nine"
+
+
+def test_a_failure_is_recorded_with_its_reason_and_the_search_goes_on(
+    storage: BaseStorage, study_name: str
+) -> None:
+    def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
+        broken = claims[0].point["b"] == 2
+        return [Failed("out of memory")] if broken else cost(claims)
+
+    history = search(small_ledger(storage, study_name), 6, evaluate)
+    assert len(history.completed) == 4
+    assert [trial.user_attrs[FAILURE] for trial in history.failed] == ["out of memory"] * 2
+    assert all(trial.state is TrialState.FAIL for trial in history.failed)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_objective_that_is_not_finite_is_a_failure(
+    storage: BaseStorage, study_name: str, value: float
+) -> None:
+    history = search(small_ledger(storage, study_name), 1, lambda claims: [Succeeded({"cost": value})])
+    assert history.failed[0].user_attrs[FAILURE] == f"cost is {value}"
+
+
+def test_too_many_failures_end_the_search(storage: BaseStorage, study_name: str) -> None:
+    ledger = small_ledger(storage, study_name)
+    with pytest.raises(UserError, match=r"3 trials failed, more than .*max_failure_rate=0.5 of 4 .* boom"):
+        search(ledger, 4, lambda claims: [Failed("boom")], max_failure_rate=0.5)
+    assert len(ledger.history().failed) == 3
+
+
+def test_an_interrupted_point_is_asked_again_but_not_for_ever(storage: BaseStorage, study_name: str) -> None:
+    ledger = small_ledger(storage, study_name)
+    history = search(ledger, 2, lambda claims: [Interrupted("worker lost")])
+    assert len(history.failed) == 2
+    assert set(history.interruptions.values()) == {MAX_RETRIES}
+    assert "interrupted 11 times; at last: worker lost" in history.failed[0].user_attrs[FAILURE]
+
+
+def test_ctrl_c_leaves_no_running_trial_and_the_point_to_be_asked_again(
+    storage: BaseStorage, study_name: str
+) -> None:
+    def interrupt(claims: Sequence[Claim]) -> list[Outcome]:
+        raise KeyboardInterrupt
+
+    ledger = small_ledger(storage, study_name)
+    with pytest.raises(KeyboardInterrupt):
+        search(ledger, 4, interrupt, n_jobs=2)
+    history = ledger.history()
+    assert not history.running
+    assert [trial.user_attrs[INTERRUPTED] for trial in history.trials] == ["the search was stopped"] * 2
+    again = [SMALL.key(point) for point in history.to_retry()]
+    completed = search(ledger, 4).completed
+    assert [SMALL.key(trial.params) for trial in completed[:2]] == again
+
+
+def test_a_missing_objective_ends_the_search_and_names_what_there_is(
+    storage: BaseStorage, study_name: str
+) -> None:
+    ledger = small_ledger(storage, study_name)
+    found = {"eer": 1.0, "seconds": {"build": 2.0}, "engine": "openvino"}
+    with pytest.raises(UserError, match=r"objectives.cost: .* it has eer, seconds.build$"):
+        search(ledger, 4, lambda claims: [Succeeded(found)])
+    assert not ledger.history().running
+
+
+def test_a_lost_race_is_withdrawn_and_the_winner_evaluates(storage: BaseStorage, study_name: str) -> None:
+    first, second = small_ledger(storage, study_name), small_ledger(storage, study_name)
+    point = {"mask.a": "int8", "b": 1}
+    won = first.claim(point, "test", limit=10)
+    assert won is not None
+    assert second.claim(point, "test", limit=10) is None
+    assert second.claim({"mask.a": "int8", "b": 2}, "test", limit=1) is None, "the last trial is taken"
+    trials = first.history().trials
+    assert [WITHDRAWN in trial.user_attrs for trial in trials] == [False, True, True]
+    assert [trial.state for trial in trials] == [TrialState.RUNNING, TrialState.FAIL, TrialState.FAIL]
+
+
+def test_a_result_that_comes_after_its_trial_was_given_up_is_dropped(
+    storage: BaseStorage, study_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = small_ledger(storage, study_name)
+    claim = ledger.claim({"mask.a": "int8", "b": 1}, "test", limit=10)
+    assert claim is not None
+    ledger.interrupt(claim, "believed dead")
+    ledger.complete(claim, {"cost": 1.0})
+    assert "given up as dead" in caplog.text
+    assert not ledger.history().completed
+
+
+def leave_running(record: dict[str, Any], heartbeat: float, storage: BaseStorage, name: str) -> Ledger:
+    """A study with a trial that another process has left behind."""
+    ledger = small_ledger(storage, name)
+    claim = ledger.claim({"mask.a": "int8", "b": 1}, "test", limit=10)
+    assert claim is not None
+    storage.set_trial_user_attr(claim.trial_id, OWNER, record)
+    storage.set_trial_user_attr(claim.trial_id, "heartbeat", heartbeat)
+    return ledger
+
+
+def ended_process() -> dict[str, Any]:
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    process.start()
+    assert process.pid is not None
+    record = Owner(owner._host(), process.pid, time.time()).record()
+    process.kill()
+    process.join()
+    return record
+
+
+@pytest.mark.parametrize("case", ["ended", "other process of the same id", "other host, silent"])
+def test_a_dead_process_is_not_waited_for(storage: BaseStorage, study_name: str, case: str) -> None:
+    here = Owner.this_process()
+    record = {
+        "ended": ended_process,
+        "other process of the same id": lambda: Owner(here.host, here.pid, here.started - 60).record(),
+        "other host, silent": lambda: Owner("elsewhere", 1, 0.0).record(),
+    }[case]()
+    ledger = leave_running(record, time.time() - owner.STALE_SECONDS - 1, storage, study_name)
+    history = search(ledger, 6)
+    assert len(history.completed) == 6
+    assert history.trials[0].state is TrialState.FAIL
+    assert history.trials[0].user_attrs[INTERRUPTED] == "its process ended without a word"
+
+
+@pytest.mark.parametrize("case", ["here", "other host, heard of"])
+def test_a_living_process_keeps_its_trial(storage: BaseStorage, study_name: str, case: str) -> None:
+    here = Owner.this_process()
+    record = here.record() if case == "here" else Owner("elsewhere", 1, 0.0).record()
+    heartbeat = 0.0 if case == "here" else time.time() - owner.STALE_SECONDS / 2
+    ledger = leave_running(record, heartbeat, storage, study_name)
+    ledger.release_dead()
+    assert len(ledger.history().running) == 1
+
+
+def test_running_trials_are_kept_fresh(
+    storage: BaseStorage, study_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speakerquant.search.ledger.HEARTBEAT_SECONDS", 0.05)
+    ledger = small_ledger(storage, study_name)
+    ledger.claim({"mask.a": "int8", "b": 1}, "test", limit=10)
+    before = ledger.history().trials[0].user_attrs["heartbeat"]
+    with ledger.heartbeat():
+        time.sleep(0.4)
+    assert ledger.history().trials[0].user_attrs["heartbeat"] > before
+
+
+def test_a_study_of_something_else_is_refused_with_what_differs(
+    storage: BaseStorage, study_name: str
+) -> None:
+    Ledger(storage, study_name, SMALL, ONE_GOAL, {"checkpoint": "a", "engine": "openvino"})
+    with pytest.raises(UserError, match=r"another checkpoint \(checkpoint: a there, b here\)"):
+        Ledger(storage, study_name, SMALL, ONE_GOAL, {"checkpoint": "b", "engine": "openvino"})
+
+
+def test_a_study_whose_creator_died_at_once_is_taken_over(
+    storage: BaseStorage, study_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speakerquant.search.ledger._CREATION_SECONDS", 0.2)
+    storage.create_new_study(ONE_GOAL.directions, study_name)
+    assert len(search(small_ledger(storage, study_name), 3).completed) == 3
+
+
+def test_the_same_seed_finds_the_same_points() -> None:
+    histories = [run_example(InMemoryStorage(), "study", 25, seed=seed) for seed in (3, 3, 4)]
+    first, second, third = ([trial.params for trial in history.completed] for history in histories)
+    assert first == second
+    assert first != third
+
+
+def test_continuous_axes_are_searched_too(storage: BaseStorage, study_name: str) -> None:
+    space = Space({"percentile": FloatDistribution(99.0, 100.0), "mask.a": SMALL.axes["mask.a"]})
+    ledger = Ledger(storage, study_name, space, ONE_GOAL, {})
+
+    def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
+        return [Succeeded({"cost": abs(float(claim.point["percentile"] or 0) - 99.5)}) for claim in claims]
+
+    history = search(ledger, 12, evaluate)
+    assert len(history.completed) == 12
+    assert len({trial.params["percentile"] for trial in history.completed}) == 12
