@@ -24,7 +24,13 @@ from omegaconf.errors import OmegaConfBaseException
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 
-from hydra_plugins.optuna_mask_sweeper._overrides import default_point, parse_overrides, point_overrides
+from hydra_plugins.optuna_mask_sweeper._overrides import (
+    ParsedOverrides,
+    default_point,
+    parse_overrides,
+    point_overrides,
+)
+from hydra_plugins.optuna_mask_sweeper.sweeper import SAMPLERS
 from speakerquant.cache import digest
 from speakerquant.errors import UserError, first_line
 from speakerquant.search.application import TRIAL_FILE, SearchApplication
@@ -47,7 +53,7 @@ class Implementation:
     """One sweep; see :class:`hydra.plugins.sweeper.Sweeper`."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._settings = settings
+        self._settings = {**settings, "sampler": settings["sampler"] or OmegaConf.create(SAMPLERS["tpe"])}
         self._returns: list[Sequence[JobReturn]] = []
 
     def setup(self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -81,8 +87,8 @@ class Implementation:
             )
         if warning := check_sampler(self._sampler(0), space, goals):
             log.warning(warning)
-        defaults = default_point(space, self._compose(overrides.fixed))
-        sample = self._compose([*overrides.fixed, *point_overrides(defaults)])
+        defaults = self._defaults(overrides)
+        sample = self._compose([*point_overrides(defaults), *overrides.fixed])
         with open_dict(sample):
             del sample["hydra"]  # as the jobs see it
         ledger, *final_ledgers = self._open_ledgers(space, goals, application.fingerprint(sample))
@@ -122,6 +128,13 @@ class Implementation:
         storage = open_storage(self._settings["storage"])
         return [Ledger(storage, each, space, goals, fingerprint) for each in names]
 
+    def _defaults(self, overrides: ParsedOverrides) -> Point:
+        try:
+            config = self._compose(overrides.fixed)
+        except HydraException:
+            config = None  # an axis chooses an option of a group that has no default
+        return default_point(overrides.space, config)
+
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
         return self._loader.load_sweep_config(self._config, list(overrides))
 
@@ -152,14 +165,16 @@ class Implementation:
         return sampler
 
     def _launch(self, fixed: Sequence[str], claims: Sequence[Claim], further: Sequence[str]) -> list[Outcome]:
-        """Evaluate points as Hydra jobs, each in a new folder named after its trial."""
+        """Evaluate points as Hydra jobs, each in a new folder whose job number is that of the trial."""
         jobs = []
         for claim in claims:
-            folder = self._new_folder(("final-" if further else "") + str(claim.number))
+            overrides = [*point_overrides(claim.point), *fixed, *further]
+            config = self._compose([*overrides, f"++hydra.job.num={claim.number}"])
+            name = str(config.hydra.sweep.subdir)
+            folder = self._new_folder(f"final-{name}" if further else name)
             record = {"study": claim.study, "trial": claim.number, "source": claim.source}
             (self._folder / folder / TRIAL_FILE).write_text(json.dumps({**record, "point": claim.point}))
-            point = point_overrides(claim.point)
-            jobs.append([*fixed, *point, *further, f"hydra.sweep.subdir={folder}"])
+            jobs.append([*overrides, f"hydra.sweep.subdir={_quoted(folder)}"])
         try:
             returns = self._launcher.launch(jobs, initial_job_idx=claims[0].number)
         except (HydraException, OmegaConfBaseException):
@@ -207,4 +222,9 @@ def _outcome(job: JobReturn) -> Outcome:
         return Succeeded(value)
     if isinstance(value, Real):
         return Succeeded({"value": float(value)})
-    return Succeeded({})
+    return Failed(f"the job returned {type(value).__name__}, not a number or a mapping with numbers")
+
+
+def _quoted(text: str) -> str:
+    """As a value in Hydra's override grammar."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -71,8 +71,7 @@ def distribution(override: Override) -> BaseDistribution:
             return _interval(override)
         if override.is_range_sweep() and not _sweep(override).shuffle:
             return _range(override)
-        values = override.sweep_iterator(transformer=Transformer.encode)
-        return CategoricalDistribution([_scalar(value) for value in values])
+        return CategoricalDistribution([_choice(value) for value in override.sweep_iterator()])
     except (ValueError, IndexError) as error:
         raise UserError(f"{override.input_line}: nothing to choose from ({first_line(error)})") from None
 
@@ -82,13 +81,14 @@ def point_overrides(point: Point) -> list[str]:
     return [f"{name}={_text(value)}" for name, value in point.items()]
 
 
-def default_point(space: Space, config: DictConfig) -> Point:
+def default_point(space: Space, config: DictConfig | None) -> Point:
     """The configuration's own value on every axis; the first one where that is not among the choices."""
+    config = config or OmegaConf.create({"hydra": {"runtime": {"choices": {}}}})
     choices = config.hydra.runtime.choices
     point: dict[str, Scalar] = {}
     for name, axis in space.axes.items():
         key = _PREFIX.sub("", name)
-        value = choices[key] if key in choices else OmegaConf.select(config, key, default=None)
+        value = choices[key] if key in choices else OmegaConf.select(config, key)
         point[name] = value if _contains(axis, value) else _first(axis)
     return point
 
@@ -127,8 +127,9 @@ def _interval(override: Override) -> BaseDistribution:
     return FloatDistribution(float(low), float(high), log=log)
 
 
-def _scalar(value: Any) -> Scalar:
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+def _choice(value: Any) -> Scalar:
+    """Numbers, booleans and null as they are, all else as the override's text."""
+    return value if value is None or isinstance(value, bool | int | float) else Transformer.str(value)
 
 
 def _text(value: Any) -> str:

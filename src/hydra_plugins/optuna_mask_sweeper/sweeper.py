@@ -8,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 @dataclass
@@ -17,7 +17,7 @@ class OptunaMaskSweeperConf:
 
     _target_: str = "hydra_plugins.optuna_mask_sweeper.sweeper.OptunaMaskSweeper"
     _recursive_: bool = False
-    defaults: list[Any] = field(default_factory=lambda: ["_self_", {"sampler": "tpe"}])
+    defaults: list[Any] = field(default_factory=lambda: ["_self_", {"sampler": None}])
 
     n_trials: int = 20
     n_jobs: int = 1
@@ -25,7 +25,8 @@ class OptunaMaskSweeperConf:
     storage: str | None = None
     # null: named after all that makes trials comparable, so that the same command finds its study again.
     study_name: str | None = None
-    sampler: Any = MISSING
+    # _target_ and arguments of an Optuna sampler, or one of the group hydra/sweeper/sampler; null: tpe of it.
+    sampler: Any = None
     # Name of a number in the job's result: minimize or maximize.
     objectives: dict[str, Any] = field(default_factory=dict)
     # Name of a number in the job's result: its largest allowed value.
@@ -35,7 +36,7 @@ class OptunaMaskSweeperConf:
     # Begin with the points that the application suggests.
     warm_start: bool = True
     # Config key: choice(...), range(...) or interval(...); more on the command line.
-    params: dict[str, Any] | None = None
+    params: dict[str, Any] = field(default_factory=dict)
 
 
 SAMPLERS: dict[str, dict[str, Any]] = {
@@ -47,8 +48,12 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "brute_force": {"_target_": "optuna.samplers.BruteForceSampler", "seed": 0},
 }
 
+_defaults = OmegaConf.structured(OptunaMaskSweeperConf)
+for _key in ("objectives", "constraints", "params"):
+    _defaults[_key]._set_flag("struct", False)  # its keys are the application's: no "+" to add one
+
 _store = ConfigStore.instance()
-_store.store("optuna_mask", OptunaMaskSweeperConf, group="hydra/sweeper", provider="optuna_mask_sweeper")
+_store.store("optuna_mask", _defaults, group="hydra/sweeper", provider="optuna_mask_sweeper")
 for _name, _node in SAMPLERS.items():
     _store.store(_name, _node, group="hydra/sweeper/sampler", provider="optuna_mask_sweeper")
 

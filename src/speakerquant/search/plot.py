@@ -46,8 +46,9 @@ def plot_png(front: Front, view: View, title: str, path: Path) -> None:
         axes.annotate(
             reference.label,
             (reference.x, reference.y),
-            xytext=(7, -3),
+            xytext=(-6, 6),
             textcoords="offset points",
+            ha="right",
             fontsize=8,
             color="dimgray",
         )
