@@ -84,5 +84,7 @@ class MaskView:
     def cells(self, result: Mapping[str, Any]) -> Sequence[str]:
         return figure_cells(result)
 
-    def data(self, result: Mapping[str, Any]) -> str:
-        return f"on the {result['trial_list']} list"
+    def data(self, result: Mapping[str, Any], *, searched: bool) -> str:
+        trial_list = f"on the {result['trial_list']} list"
+        seen = searched and result["trial_list"] == TrialList.test.name
+        return f"{trial_list}, which the search has seen" if seen else trial_list

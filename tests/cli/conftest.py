@@ -58,7 +58,10 @@ class Workspace:
 
     @property
     def tracking(self) -> Tracking:
-        return connect(self.tracking_uri, "speakerquant")
+        return self.tracking_of("speakerquant")
+
+    def tracking_of(self, experiment: str) -> Tracking:
+        return connect(self.tracking_uri, experiment)
 
 
 @pytest.fixture(scope="session")

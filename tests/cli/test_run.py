@@ -29,6 +29,7 @@ RESULT_KEYS = {
     "delta_eer",
     "engine_size_bytes",
     "size_ratio",
+    "trial_list",
     "num_trials",
     "num_recordings",
     "engine",

@@ -124,6 +124,7 @@ class Search:
             try:
                 while True:
                     self._ledger.release_dead()
+                    self._check_failures()
                     if claims := self._claim_batch():
                         self._record(claims, self._evaluate(claims))
                         self._on_update(self._ledger.history())
@@ -131,7 +132,6 @@ class Search:
                         time.sleep(_POLL_SECONDS)
                     else:
                         return self._ledger.history()
-                    self._check_failures()
             except BaseException as error:
                 stopped = not isinstance(error, Exception)  # Ctrl-C or SIGTERM
                 self._ledger.interrupt_own("the search was stopped" if stopped else first_line(error))

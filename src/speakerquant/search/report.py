@@ -56,7 +56,9 @@ class Report:
     def print(self, history: History, final_result: Mapping[str, Any] | None = None) -> None:
         """Print the front, the recommended point and how to evaluate it again."""
         front = front_of(history, self.goals)
-        table = Table(title=escape(self._title(history)), title_justify="left")
+        measured_on = [self.view.data(entry.result, searched=True) for entry in front.entries[:1]]
+        title = ", ".join([self._title(history), *measured_on])
+        table = Table(title=escape(title), title_justify="left")
         table.add_column("trial", justify="right")
         table.add_column(self.view.point_heading)
         for heading in self.view.headings:
@@ -81,18 +83,19 @@ class Report:
             if self.goals.constraints:
                 console.print("recommended: nothing yet meets the constraints", highlight=False)
             return
-        results = [recommended.result] if final_result is None else [recommended.result, final_result]
         lines = [
             f"recommended: trial {recommended.number}, {self.view.describe(recommended.point)}",
-            *(f"  {self.view.data(result)}: {self._figures(result)}" for result in results),
+            self._figures(recommended.result, searched=True),
+            *([] if final_result is None else [self._figures(final_result, searched=False)]),
             f"  {self.command(recommended.point)}",
         ]
         for line in lines:
             console.print(escape(line), soft_wrap=True, highlight=False)
 
-    def _figures(self, result: Mapping[str, Any]) -> str:
+    def _figures(self, result: Mapping[str, Any], *, searched: bool) -> str:
         cells = zip(self.view.headings, self.view.cells(result), strict=True)
-        return ", ".join(f"{heading} {cell}" for heading, cell in cells)
+        figures = ", ".join(f"{heading} {cell}" for heading, cell in cells)
+        return f"  {self.view.data(result, searched=searched)}: {figures}"
 
     def _title(self, history: History) -> str:
         failed = f", {len(history.failed)} failed" if history.failed else ""

@@ -49,8 +49,8 @@ class View(Protocol):
     def cells(self, result: Mapping[str, Any]) -> Sequence[str]:
         """A result under ``headings``."""
 
-    def data(self, result: Mapping[str, Any]) -> str:
-        """What a result was measured on."""
+    def data(self, result: Mapping[str, Any], *, searched: bool) -> str:
+        """What a result was measured on; ``searched`` tells that the search has chosen by it."""
 
 
 class PlainView:
@@ -69,5 +69,5 @@ class PlainView:
     def cells(self, result: Mapping[str, Any]) -> Sequence[str]:
         return [f"{find(result, name):.6g}" for name in self.headings]
 
-    def data(self, result: Mapping[str, Any]) -> str:
-        return "result"
+    def data(self, result: Mapping[str, Any], *, searched: bool) -> str:
+        return "while searching" if searched else "afterwards"
