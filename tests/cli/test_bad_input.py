@@ -226,3 +226,83 @@ def test_tracking_server_that_does_not_answer(
     listener.close()
     assert_one_line(finished, address, "does not answer")
     assert results(tmp_path) == []
+
+
+SAMPLER = "hydra.sweeper.sampler._target_"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["+hydra.sweeper.objectives.speed=maximize"],
+            ["objectives.speed", "delta_eer", "seconds.embedding"],
+        ),
+        (["+hydra.sweeper.constraints.noise=1"], ["constraints.noise", "delta_eer"]),
+        (["hydra.sweeper.objectives.delta_eer=up"], ["objectives.delta_eer=up", "minimize or maximize"]),
+        (["hydra.sweeper.constraints.delta_eer=low"], ["constraints.delta_eer=low", "largest allowed"]),
+        (
+            ["~hydra.sweeper.objectives.delta_eer", "~hydra.sweeper.objectives.engine_size_bytes"],
+            ["objectives"],
+        ),
+        ([f"{SAMPLER}=optuna.samplers.CmaEsSampler"], ["sampler", "CmaEsSampler", "TPESampler"]),
+        ([f"{SAMPLER}=optuna.samplers.Nonsense"], [SAMPLER, "optuna.samplers.Nonsense", "imported"]),
+        ([f"{SAMPLER}=pathlib.Path"], [SAMPLER, "pathlib.Path", "not an Optuna sampler"]),
+        (["+hydra.sweeper.sampler.speed=1"], ["hydra.sweeper.sampler", "speed"]),
+        (["hydra.sweeper.storage=postgresql+psycopg://u:secret@127.0.0.1:9/x"], ["storage", "127.0.0.1:9"]),
+        (["hydra.sweeper.storage=nonsense://x"], ["hydra.sweeper.storage=nonsense://x"]),
+        (["hydra.sweeper.storage=/dev/null/x.journal"], ["hydra.sweeper.storage=/dev/null/x.journal"]),
+        (["hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials=0", "at least 1"]),
+        (["hydra.sweeper.n_jobs=0"], ["hydra.sweeper.n_jobs=0", "at least 1"]),
+        (["hydra.sweeper.max_failure_rate=2"], ["hydra.sweeper.max_failure_rate=2", "0 to 1"]),
+        (["calibration.colour=choice(red,blue)"], ["calibration.colour"]),
+        (["mask.se_res2block9=choice(fp32,int8)"], ["mask.se_res2block9", "unknown unit", "input_conv"]),
+        (["model.checkpoint=/nowhere.safetensors"], ["/nowhere.safetensors", "model.checkpoint"]),
+        (
+            ["calibration.percentile=range(99,99)"],
+            ["calibration.percentile=range(99,99)", "nothing to choose"],
+        ),
+        (["tracking.uri=http://127.0.0.1:9"], ["tracking.uri=http://127.0.0.1:9"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) and "=" in value[0] else "",
+)
+def test_wrong_search(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, arguments: list[str], said: list[str]
+) -> None:
+    finished = speakerquant("experiment=search", *workspace.arguments(), *arguments)
+    assert_one_line(finished, *said)
+    assert "secret" not in finished.err
+
+
+def test_a_search_without_a_space(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    finished = speakerquant(
+        "-m", "hydra/sweeper=optuna_mask", "hydra.sweeper.objectives={eer: minimize}", *workspace.arguments()
+    )
+    assert_one_line(finished, "hydra.sweeper.params", "nothing to search")
+
+
+def test_a_study_of_another_checkpoint(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    search = ["experiment=search", *workspace.arguments(), "hydra.sweeper.study_name=mine"]
+    assert speakerquant(*search, "hydra.sweeper.n_trials=1").code == 0
+    config = EcapaTdnnConfig(channels=64, aggregation_channels=192, attention_channels=32, se_channels=16)
+    save_checkpoint(tmp_path / "other.safetensors", random_model(config, FrontEnd(), 1).network, FrontEnd())
+    finished = speakerquant(*search, f"model.checkpoint={tmp_path}/other.safetensors")
+    assert_one_line(finished, "study_name=mine", "another checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"op_code":0,"worker_id":"a"\n{"op_code":1}\n', "line 1 is broken"),
+        (b"SQLite format 3\0 and so on\n\n", "sqlite:///"),
+        (b'{"op_code":77,"worker_id":"a"}\n', "not a readable journal"),
+    ],
+)
+def test_a_corrupt_journal(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, content: bytes, said: str
+) -> None:
+    journal = tmp_path / "studies.journal"
+    journal.write_bytes(content)
+    finished = speakerquant("experiment=search", *workspace.arguments(), f"hydra.sweeper.storage={journal}")
+    assert_one_line(finished, str(journal), said)
+    assert journal.read_bytes() == content
