@@ -3,19 +3,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MLFLOW_URI ?= sqlite:///mlruns/mlflow.db
+STUDIES ?= multirun/studies.journal
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(INSTALLED) ## Create .venv and install everything into it
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[synthetic,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[synthetic,dashboard,dev]'
 	touch $@
 
 .PHONY: demo
@@ -35,6 +36,10 @@ lint: setup ## Check style, formatting and types
 .PHONY: ui
 ui: setup ## Open the MLflow UI on http://localhost:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri $(MLFLOW_URI)
+
+.PHONY: dashboard
+dashboard: setup ## Open Optuna's dashboard on the searches, http://localhost:8080
+	$(BIN)/optuna-dashboard --host 127.0.0.1 --port 8080 $(STUDIES)
 
 .PHONY: clean
 clean: ## Remove the environment, outputs and tool caches (recorded runs and corpora stay)

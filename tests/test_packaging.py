@@ -27,4 +27,5 @@ def test_wheel_brings_configuration_and_runs_from_any_folder(tmp_path: Path) -> 
     assert set(yaml.safe_load(printed.stdout)["mask"].values()) == {"int8"}
     site = tmp_path / "site" / "speakerquant"
     assert (site / "conf" / "run.yaml").is_file()
+    assert (tmp_path / "site" / "hydra_plugins" / "optuna_mask_sweeper" / "sweeper.py").is_file()
     assert (site / "model" / "shipped" / "ecapa_tdnn.safetensors").is_file()
