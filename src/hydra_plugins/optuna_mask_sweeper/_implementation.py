@@ -204,8 +204,8 @@ class Implementation:
         kept = [override for override in hydra if not override.startswith(_SEARCH_OVERRIDES)]
         program = Path(sys.argv[0])
         words = ["python", str(program)] if program.suffix == ".py" else [program.name]
-        overrides = [*kept, *fixed, *point_overrides(point), *self._application.final_overrides]
-        return shlex.join([*words, *flags, "hydra.mode=RUN", *overrides])
+        overrides = [*kept, "hydra.mode=RUN", *fixed, *point_overrides(point)]
+        return shlex.join([*words, *flags, *overrides, *self._application.final_overrides])
 
 
 def _plain(config: Any) -> dict[str, Any]:
