@@ -40,7 +40,7 @@ from speakerquant.search.loop import Budget, Failed, Interrupted, Outcome, Succe
 from speakerquant.search.report import Report
 from speakerquant.search.session import Session
 from speakerquant.search.space import Point, Space
-from speakerquant.search.storage import open_storage
+from speakerquant.search.storage import open_storage, shown
 from speakerquant.search.suggestion import check_sampler
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,8 @@ class Implementation:
         ledger, *final_ledgers = self._open_ledgers(space, goals, application.fingerprint(sample))
         self._folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self._config, self._folder / "multirun.yaml")
-        log.info("study %s in %s, jobs in %s", ledger.name, settings["storage"] or "memory", self._folder)
+        where = shown(settings["storage"]) if settings["storage"] else "memory"
+        log.info("study %s in %s, jobs in %s", ledger.name, where, self._folder)
         session = Session(
             ledger,
             final_ledgers[0] if final_ledgers else None,

@@ -32,7 +32,12 @@ def open_storage(location: str | None) -> BaseStorage:
 
 def _open_database(location: str) -> BaseStorage:
     try:
-        arguments = {"connect_args": _connect_arguments(make_url(location))}
+        url = make_url(location)
+        arguments = {"connect_args": _connect_arguments(url)}
+        if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+            _make_folder(Path(url.database))
+            # Absolute, because a job may change the directory.
+            location = str(url.set(database=str(Path(url.database).absolute())))
         for _ in range(_CREATION_RETRIES):
             try:
                 return get_storage(RDBStorage(location, engine_kwargs=arguments))
@@ -43,11 +48,11 @@ def _open_database(location: str) -> BaseStorage:
         return get_storage(RDBStorage(location, engine_kwargs=arguments))
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{_KEY}={_safe(location)}: the database driver {error.name} is not installed; pip install it"
+            f"{_KEY}={shown(location)}: the database driver {error.name} is not installed; pip install it"
         ) from None
     except (SQLAlchemyError, StorageInternalError, RuntimeError, ImportError) as error:
         raise UserError(
-            f"{_KEY}={_safe(location)}: the database cannot be opened ({_reason(error)}); "
+            f"{_KEY}={shown(location)}: the database cannot be opened ({_reason(error)}); "
             "start it or check the address"
         ) from None
 
@@ -61,13 +66,12 @@ def _is_being_created(error: Exception) -> bool:
 def _connect_arguments(url: URL) -> dict[str, Any]:
     backend = url.get_backend_name()
     if backend == "sqlite":
-        if url.database:
-            _make_folder(Path(url.database))
         return {"timeout": _PATIENCE}
     return {"connect_timeout": _CONNECT_TIMEOUT} if backend in ("postgresql", "mysql", "mariadb") else {}
 
 
-def _safe(location: str) -> str:
+def shown(location: str) -> str:
+    """The location without its password."""
     try:
         return make_url(location).render_as_string(hide_password=True)
     except SQLAlchemyError:
@@ -84,7 +88,7 @@ def _reason(error: BaseException) -> str:
 def _open_journal(path: Path) -> BaseStorage:
     _make_folder(path)
     try:
-        return JournalStorage(JournalFileBackend(str(path)))
+        return JournalStorage(JournalFileBackend(str(path.absolute())))
     except OSError as error:
         raise UserError(f"{_KEY}={path}: cannot be opened ({error.strerror}); choose another file") from None
     except Exception as error:  # whatever replaying a broken record may raise

@@ -1,16 +1,21 @@
 """A search is one MLflow parent run, whichever and however many commands work on its study."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
 
+from speakerquant.errors import first_line
 from speakerquant.search.application import Observer
 from speakerquant.search.ledger import Ledger
 from speakerquant.tracking.client import Tracking
 from speakerquant.tracking.history import children
 from speakerquant.tracking.runs import TrackedRun
 from speakerquant.tracking.sweep import PARENT_FILE
+
+log = logging.getLogger(__name__)
 
 _STUDY_TAG = "study"
 _TRIAL_TAG = "trial"
@@ -44,15 +49,17 @@ class StudyRun(Observer):
         self._close_orphans()
 
     def before_batch(self) -> None:
-        if not self._settled:  # two first commands may both have opened a run: agree before a job is in one
-            self._adopt()
-            self._settled = True
+        self._settle()
 
     def updated(self, files: Sequence[Path]) -> None:
-        for path in files:
-            self._run.log_artifact(path)
+        try:
+            for path in files:
+                self._run.log_artifact(path)
+        except (MlflowException, OSError) as error:  # the files are in the folder, and the next update may do
+            log.warning("MLflow did not take the front: %s", first_line(error))
 
     def closed(self, failure: str | None) -> None:
+        self._settle()
         self._close_orphans()
         if self._running_trials():
             return  # of other commands, whose last one closes the run
@@ -60,6 +67,12 @@ class StudyRun(Observer):
             self._run.finish()
         else:
             self._run.fail(failure)
+
+    def _settle(self) -> None:
+        """Two first commands may both have opened a run: agree before a job is in one."""
+        if not self._settled:
+            self._adopt()
+            self._settled = True
 
     def _adopt(self) -> None:
         """Every process chooses the oldest of the study's runs, and removes its own if that is another."""
