@@ -31,6 +31,7 @@ from hydra_plugins.optuna_mask_sweeper.sweeper import OptunaMaskSweeper
 SWEEPER = [
     "hydra/sweeper=optuna_mask",
     "hydra.sweeper.objectives={value: minimize}",
+    "hydra.job.chdir=True",
     "hydra.sweeper.max_failure_rate=1.0",  # Hydra's task functions return nothing
     "hydra.sweeper.sampler={_target_: hydra_plugins_tests_in_order.InOrderSampler}",
 ]

@@ -70,19 +70,20 @@ def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(params=["sqlite", "journal", "postgresql"])
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where processes can share a study."""
-    return _location(request, tmp_path)
-
-
-@pytest.fixture(params=["memory", "sqlite", "journal", "postgresql"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> BaseStorage:
-    return open_storage(None if request.param == "memory" else _location(request, tmp_path))
-
-
-def _location(request: pytest.FixtureRequest, folder: Path) -> str:
+    """Where processes share a study."""
     if request.param == "postgresql":
         return str(request.getfixturevalue("postgresql"))
-    return f"sqlite:///{folder}/study.db" if request.param == "sqlite" else f"{folder}/study.journal"
+    return _locations(tmp_path)[request.param]
+
+
+@pytest.fixture(params=["memory", "sqlite", "journal"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> BaseStorage:
+    """Every kind of storage; databases differ when processes share them, which ``location`` is for."""
+    return open_storage(None if request.param == "memory" else _locations(tmp_path)[request.param])
+
+
+def _locations(folder: Path) -> dict[str, str]:
+    return {"sqlite": f"sqlite:///{folder}/study.db", "journal": f"{folder}/study.journal"}
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ class Report:
         front = front_of(history, self.goals)
         measured_on = [self.view.data(entry.result, searched=True) for entry in front.entries[:1]]
         title = ", ".join([self._title(history), *measured_on])
-        table = Table(title=escape(title), title_justify="left")
+        table = Table(title=escape(title), title_justify="left", min_width=len(title))
         table.add_column("trial", justify="right")
         table.add_column(self.view.point_heading)
         for heading in self.view.headings:
