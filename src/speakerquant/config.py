@@ -10,8 +10,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from speakerquant.audio.features import FrontEnd
 from speakerquant.errors import UserError
 from speakerquant.model.ecapa_tdnn import EcapaTdnnConfig
-from speakerquant.training.augmentation import AugmentationConfig
-from speakerquant.training.loop import TrainingConfig
+from speakerquant.training.settings import AugmentationConfig, TrainingConfig
 
 T = TypeVar("T")
 

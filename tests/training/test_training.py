@@ -14,9 +14,10 @@ from speakerquant.audio.features import FrontEnd
 from speakerquant.errors import UserError
 from speakerquant.model.checkpoints import random_model
 from speakerquant.model.ecapa_tdnn import EcapaTdnnConfig
-from speakerquant.training.augmentation import Augmentation, AugmentationConfig
+from speakerquant.training.augmentation import Augmentation
 from speakerquant.training.data import SPEEDS, SpeechSource, TrainingBatches
-from speakerquant.training.loop import Trainer, TrainingConfig
+from speakerquant.training.loop import Trainer
+from speakerquant.training.settings import AugmentationConfig, TrainingConfig
 
 SMALL = EcapaTdnnConfig(channels=32, aggregation_channels=64, attention_channels=16, se_channels=16)
 FRONT_END = FrontEnd()

@@ -125,21 +125,24 @@ class Search:
                 while True:
                     self._ledger.release_dead()
                     self._check_failures()
-                    if claims := self._claim_batch():
+                    claims, history = self._claim_batch()
+                    if claims:
                         self._record(claims, self._evaluate(claims))
                         self._on_update(self._ledger.history())
-                    elif self._ledger.history().running:
+                    elif history.running:
                         time.sleep(_POLL_SECONDS)
                     else:
-                        return self._ledger.history()
+                        return history
             except BaseException as error:
                 stopped = not isinstance(error, Exception)  # Ctrl-C or SIGTERM
                 self._ledger.interrupt_own("the search was stopped" if stopped else first_line(error))
                 raise
 
-    def _claim_batch(self) -> list[Claim]:
+    def _claim_batch(self) -> tuple[list[Claim], History]:
+        """Points to evaluate now, and the history by which there are no more of them."""
         claims: list[Claim] = []
-        while len(claims) < self._budget.n_jobs and (proposal := self._propose()):
+        history = self._ledger.history()
+        while len(claims) < self._budget.n_jobs and (proposal := self._propose(history)):
             suggestion, source = proposal
             claim = self._ledger.claim(
                 suggestion.point, source, self._budget.n_trials, suggestion.system_attrs
@@ -148,11 +151,11 @@ class Search:
                 claims.append(claim)
             else:
                 self._sampler = None  # a process with the same seed was faster: take other random numbers
-        return claims
+            history = self._ledger.history()
+        return claims, history
 
-    def _propose(self) -> tuple[Suggestion, str] | None:
+    def _propose(self, history: History) -> tuple[Suggestion, str] | None:
         """The next point and where it comes from; none if there is none to evaluate now."""
-        history = self._ledger.history()
         taken = {*history.finished, *history.running}
         if len(taken) >= min(self._budget.n_trials, self._ledger.space.size):
             return None

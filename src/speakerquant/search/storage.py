@@ -7,7 +7,7 @@ from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, get_storage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
@@ -15,6 +15,7 @@ from speakerquant.errors import UserError, first_line
 
 _KEY = "hydra.sweeper.storage"
 _PATIENCE = 60  # seconds to wait for other processes' writes to a SQLite file
+_LOCK_SECONDS = 10  # a lock is held for one write; an older one is of a process that was killed
 _CREATION_RETRIES, _CREATION_SECONDS = 10, 0.3
 _CONNECT_TIMEOUT = 10  # seconds; a database that does not answer would otherwise hang for minutes
 
@@ -88,7 +89,9 @@ def _reason(error: BaseException) -> str:
 def _open_journal(path: Path) -> BaseStorage:
     _make_folder(path)
     try:
-        return JournalStorage(JournalFileBackend(str(path.absolute())))
+        location = str(path.absolute())
+        lock = JournalFileSymlinkLock(location, _LOCK_SECONDS)
+        return JournalStorage(JournalFileBackend(location, lock))
     except OSError as error:
         raise UserError(f"{_KEY}={path}: cannot be opened ({error.strerror}); choose another file") from None
     except Exception as error:  # whatever replaying a broken record may raise

@@ -1,7 +1,6 @@
 """Training augmentation: every crop gets another room, channel and background."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +17,7 @@ from speakerquant.audio.augmentation import (
 )
 from speakerquant.audio.waveform import Waveform, read_random_part, read_waveform
 from speakerquant.corpus.recordings import find_recordings
-
-
-@dataclass
-class AugmentationConfig:
-    """Probability of each disturbance; noise level in dB below the speech.
-
-    Noise and rooms are synthetic unless folders of recordings (such as MUSAN and RIRS_NOISES) are given.
-    """
-
-    room_probability: float = 0.4
-    channel_probability: float = 0.5
-    noise_probability: float = 0.6
-    min_snr_db: float = 3.0
-    max_snr_db: float = 25.0
-    noise_root: Path | None = None
-    room_root: Path | None = None
+from speakerquant.training.settings import AugmentationConfig
 
 
 class Augmentation:

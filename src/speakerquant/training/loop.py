@@ -4,7 +4,6 @@ import math
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -21,37 +20,11 @@ from speakerquant.model.ecapa_tdnn import EcapaTdnn
 from speakerquant.progress import track
 from speakerquant.training.data import TrainingBatches
 from speakerquant.training.loss import AamSoftmax
+from speakerquant.training.settings import TrainingConfig
 
 Precision = Literal["bf16-mixed", "32-true"]
 Report = Callable[[int, Mapping[str, float]], None]
 Validate = Callable[[EcapaTdnn], Mapping[str, float]]
-
-
-@dataclass
-class TrainingConfig:
-    """AdamW under a cosine schedule; the margin grows from 0 between two steps of the way."""
-
-    num_steps: int
-    learning_rate: float
-    weight_decay: float
-    warmup_steps: int
-    margin: float
-    margin_start_step: int
-    margin_full_step: int
-    scale: float
-    frequency_mask: int
-    time_mask: int
-    gradient_clip: float
-    report_every: int
-    validate_every: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        for name in ("num_steps", "warmup_steps", "report_every", "validate_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"training.{name}={getattr(self, name)}: must be at least 1")
-        if self.margin_full_step <= self.margin_start_step:
-            raise UserError("training.margin_full_step: must lie after training.margin_start_step")
 
 
 def choose_precision(device_type: str) -> Precision:
