@@ -31,8 +31,8 @@ from speakerquant.config import RunConfig, register_schemas, typed
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.entry_point import config_folder
-from speakerquant.evaluation.mask_evaluation import MaskEvaluator, StageTimes
-from speakerquant.inputs import calibrated, load_model, open_inputs
+from speakerquant.evaluation.mask_evaluation import StageTimes
+from speakerquant.inputs import calibrated, load_model, mask_evaluator, open_inputs
 from speakerquant.model.units import block_units
 from speakerquant.paper import PROPOSED
 from speakerquant.progress import track
@@ -138,20 +138,11 @@ def measure_all_masks() -> dict[str, dict[str, float]]:
     cache = Cache()
     model = load_model(config.model)
     inputs = open_inputs(config, model, cache)
-    builder = inputs.builder
-    key = digest(model.digest, inputs.features.digest, inputs.data.trials_digest, builder.device)
+    device = inputs.builder.device
+    key = digest(model.digest, inputs.features.digest, inputs.data.trials_digest, device)
     path = cache.root / "benchmarks" / f"masks-{key}.json"
     figures: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
-    evaluator = MaskEvaluator(
-        model.network,
-        calibrated(config.calibration, inputs, cache),
-        builder,
-        weight_bits=inputs.weight_bits,
-        features=inputs.features.features,
-        trials=inputs.data.trials,
-        fidelity_features=inputs.calibration.features[: config.engine.fidelity_recordings],
-        min_fidelity=config.engine.min_fidelity,
-    )
+    evaluator = mask_evaluator(config.engine, inputs, calibrated(config.calibration, inputs, cache))
     units = block_units(model.network)
     masks = [
         Mask(units, dict(zip(units, precisions, strict=True)))

@@ -8,7 +8,7 @@ import torch
 
 from speakerquant.audio.features import CachedFeatures, extract_features
 from speakerquant.cache import Cache, digest
-from speakerquant.config import CalibrationConfig, ModelConfig, RunConfig, TrialList
+from speakerquant.config import CalibrationConfig, EngineConfig, ModelConfig, RunConfig, TrialList
 from speakerquant.corpus.evaluation_data import (
     EvaluationData,
     open_evaluation_data,
@@ -19,6 +19,7 @@ from speakerquant.corpus.synthetic import DEVELOPMENT, TEST
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.engine.registry import engine_builder
 from speakerquant.errors import UserError
+from speakerquant.evaluation.mask_evaluation import MaskEvaluator
 from speakerquant.model.checkpoints import SpeakerModel, load_checkpoint, random_model, shipped_checkpoint
 from speakerquant.progress import track
 from speakerquant.quantization.calibration import calibrate, check_method
@@ -145,3 +146,17 @@ def calibrated(config: CalibrationConfig, inputs: Inputs, cache: Cache) -> Calib
         _RANGES_FORMAT, inputs.model.digest, inputs.calibration.digest, config.method, config.percentile
     )
     return CalibrationTable.load(cache.get("ranges", key, make, suffix=".safetensors"))
+
+
+def mask_evaluator(config: EngineConfig, inputs: Inputs, table: CalibrationTable) -> MaskEvaluator:
+    """What measures masks on these inputs."""
+    return MaskEvaluator(
+        inputs.model.network,
+        table,
+        inputs.builder,
+        weight_bits=inputs.weight_bits,
+        features=inputs.features.features,
+        trials=inputs.data.trials,
+        fidelity_features=inputs.calibration.features[: config.fidelity_recordings],
+        min_fidelity=config.min_fidelity,
+    )

@@ -16,9 +16,9 @@ from speakerquant.cache import Cache, atomic_path, digest
 from speakerquant.config import RunConfig, flat, register_schemas, typed
 from speakerquant.entry_point import config_folder, fail, run_command, wants_traceback
 from speakerquant.errors import UserError
-from speakerquant.evaluation.mask_evaluation import MaskEvaluator, StageTimes
+from speakerquant.evaluation.mask_evaluation import StageTimes
 from speakerquant.evaluation.result import RESULT_FILE, MaskRun, Result
-from speakerquant.inputs import calibrated, load_model, open_inputs
+from speakerquant.inputs import calibrated, load_model, mask_evaluator, open_inputs
 from speakerquant.mask_search import MaskSearch
 from speakerquant.model.units import block_units
 from speakerquant.quantization.mask import Mask
@@ -77,17 +77,7 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun) -> Result:
     with times.stage("calibration"):
         table = calibrated(config.calibration, inputs, cache)
         table.save(output / "calibration.safetensors")
-    builder = inputs.builder
-    evaluator = MaskEvaluator(
-        model.network,
-        table,
-        builder,
-        weight_bits=inputs.weight_bits,
-        features=inputs.features.features,
-        trials=inputs.data.trials,
-        fidelity_features=inputs.calibration.features[: config.engine.fidelity_recordings],
-        min_fidelity=config.engine.min_fidelity,
-    )
+    evaluator = mask_evaluator(config.engine, inputs, table)
     tracked.log_params(
         {
             "digest.checkpoint": inputs.model.digest,
@@ -106,6 +96,7 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun) -> Result:
                 baseline = evaluator.evaluate(Mask(units, {}), Path(folder), StageTimes())
         path.write_text(json.dumps({"eer": baseline.eer, "size_bytes": baseline.size_bytes}))
 
+    builder = inputs.builder
     backend = (builder.name, builder.version, builder.device)
     key = digest(
         _BASELINE_FORMAT, inputs.model.digest, inputs.features.digest, inputs.data.trials_digest, backend

@@ -30,7 +30,6 @@ from hydra_plugins.optuna_mask_sweeper._overrides import (
     parse_overrides,
     point_overrides,
 )
-from hydra_plugins.optuna_mask_sweeper.sweeper import SAMPLERS
 from speakerquant.cache import digest
 from speakerquant.errors import UserError, first_line
 from speakerquant.search.application import TRIAL_FILE, SearchApplication
@@ -53,7 +52,7 @@ class Implementation:
     """One sweep; see :class:`hydra.plugins.sweeper.Sweeper`."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._settings = {**settings, "sampler": settings["sampler"] or OmegaConf.create(SAMPLERS["tpe"])}
+        self._settings = settings
         self._returns: list[Sequence[JobReturn]] = []
 
     def setup(self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

@@ -64,7 +64,8 @@ class OptunaMaskSweeper(Sweeper):
     def __init__(self, **settings: Any) -> None:
         from hydra_plugins.optuna_mask_sweeper._implementation import Implementation
 
-        self._implementation = Implementation(settings)
+        sampler = settings["sampler"] or OmegaConf.create(SAMPLERS["tpe"])
+        self._implementation = Implementation({**settings, "sampler": sampler})
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._implementation.setup(hydra_context, task_function, config)
