@@ -29,10 +29,12 @@ class MaskSearch(SearchApplication):
 
     final_overrides = (f"data.evaluate_on={TrialList.test.name}",)
 
-    def fingerprint(self, config: DictConfig) -> Mapping[str, str]:
+    def fingerprint(self, config: DictConfig, space: Space) -> Mapping[str, str]:
         run = typed(config, RunConfig)
         model = load_model(run.model)
-        Mask(block_units(model.network), run.mask)  # refuses unknown units before any time is spent
+        mask = Mask(block_units(model.network), run.mask)  # refuses unknown units before any time is spent
+        searched = {name.lstrip("+") for name in space.axes}
+        fixed = [f"{unit}={precision}" for unit, precision in mask.items() if f"mask.{unit}" not in searched]
         inputs = open_inputs(run, model, Cache(Path(run.cache.root) if run.cache.root else None))
         return {
             "checkpoint": model.digest,
@@ -40,6 +42,8 @@ class MaskSearch(SearchApplication):
             "recordings": inputs.features.digest,
             "calibration recordings": inputs.calibration.digest,
             "calibration": f"{run.calibration.method} {run.calibration.percentile}",
+            "fixed part of the mask": "" if "mask" in searched else " ".join(fixed),
+            "fidelity": f"{run.engine.min_fidelity} on {run.engine.fidelity_recordings} recordings",
             "engine": f"{inputs.builder.name} {inputs.builder.version}, {inputs.weight_bits}-bit weights",
         }
 

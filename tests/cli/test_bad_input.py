@@ -288,6 +288,8 @@ def test_a_study_of_another_checkpoint(workspace: Workspace, speakerquant: Comma
     save_checkpoint(tmp_path / "other.safetensors", random_model(config, FrontEnd(), 1).network, FrontEnd())
     finished = speakerquant(*search, f"model.checkpoint={tmp_path}/other.safetensors")
     assert_one_line(finished, "study_name=mine", "another checkpoint")
+    finished = speakerquant(*search, "mask.input_conv=int8")
+    assert_one_line(finished, "study_name=mine", "mask.input_conv")
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,10 @@ from speakerquant.errors import UserError
         ("key=range(0.5, 5.5, step=1)", FloatDistribution(0.5, 4.5, step=1)),
         ("key=range(0,1,0.25)", FloatDistribution(0.0, 0.75, step=0.25)),
         ("key=interval(1, 5)", FloatDistribution(1, 5)),
-        ("key=int(interval(1, 5))", IntDistribution(1, 5)),
+        ("key=int(interval(1, 5))", IntDistribution(1, 4)),
         ("key=tag(log, interval(1, 5))", FloatDistribution(1, 5, log=True)),
-        ("key=tag(log, int(interval(1, 5)))", IntDistribution(1, 5, log=True)),
+        ("key=tag(log, int(interval(1, 5)))", IntDistribution(1, 4, log=True)),
+        ("key=tag(log, range(1, 1000))", IntDistribution(1, 999, log=True)),
     ],
 )
 def test_sweeps_become_axes(override: str, expected: BaseDistribution) -> None:
@@ -55,6 +56,7 @@ def test_sweeps_become_axes(override: str, expected: BaseDistribution) -> None:
         ({"a": "choice(1,2)"}, [], ["a"], []),
         ({"a": "choice(1,2)"}, ["b=5"], ["a"], ["b=5"]),
         ({"a": "choice(1,2)"}, ["a=5"], [], ["a=5"]),
+        ({"a": "choice(1,2)", "b": "choice(1,2)"}, ["~a"], ["b"], ["~a"]),
         ({"a": 5}, ["a=choice(1,2)"], ["a"], []),
         ({"a": "choice(1,2)"}, ["+b=choice(1,2)", "~z", "~y=10"], ["a", "+b"], ["~z", "~y=10"]),
         ({"mask": {"first": "choice(fp32,int8)"}}, ["mask=paper"], ["mask.first"], ["mask=paper"]),
@@ -69,13 +71,22 @@ def test_arguments_replace_parameters_of_the_same_key(
     assert parsed.fixed == fixed
 
 
-@pytest.mark.parametrize("override", ["key=range(3,3)", "key=interval(5,1)"])
-def test_an_empty_sweep_is_refused(override: str) -> None:
-    with pytest.raises(UserError, match="nothing to choose from"):
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("key=range(3,3)", "nothing to choose from"),
+        ("key=interval(5,1)", "nothing to choose from"),
+        ("key=choice(1,1.0)", "two of the choices are equal"),
+        ("key=tag(log, range(1,100,2))", "must have step 1"),
+        ("key=tag(log, range(0.5,9))", "whole numbers"),
+    ],
+)
+def test_a_sweep_that_cannot_be_searched_is_refused(override: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
         parse_overrides({}, [override])
 
 
-@pytest.mark.parametrize("choices", ["null,true,1,0.5,text", "'a,b',\"c d\"", "choice('x y','a,b')"])
+@pytest.mark.parametrize("choices", ["null,true,2,0.5,text", "'a,b',\"c d\"", "choice('x y','a,b')"])
 def test_a_point_is_written_as_hydra_reads_it(choices: str) -> None:
     parser = OverridesParser.create()
     axis = parse_overrides({}, [f"+key={choices}"]).space.axes["+key"]
@@ -102,4 +113,7 @@ def test_defaults_are_the_configurations_own_values() -> None:
         ],
     ).space
     assert default_point(space, config) == {"a": 2, "b.c": "x", "d": 0.5, "calibration": "max", "+e": 3}
+    assert default_point(
+        parse_overrides({}, ["d=range(0,3)"]).space, OmegaConf.merge(config, {"d": 1.0})
+    ) == {"d": 1}
     assert default_point(space, None) == {"a": 1, "b.c": "x", "d": 0.0, "calibration": "mse", "+e": 3}

@@ -4,17 +4,21 @@ import math
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
 from search import example
 from speakerquant.errors import UserError
 from speakerquant.search import owner
+from speakerquant.search.application import Observer, SearchApplication
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import (
     FAILURE,
@@ -28,7 +32,11 @@ from speakerquant.search.history import (
 from speakerquant.search.ledger import MAX_RETRIES, Claim, Ledger
 from speakerquant.search.loop import Budget, Failed, Interrupted, Outcome, Search, Succeeded
 from speakerquant.search.owner import Owner
+from speakerquant.search.report import Report
+from speakerquant.search.session import Session
 from speakerquant.search.space import Space
+from speakerquant.search.storage import open_storage
+from speakerquant.search.view import PlainView
 
 SMALL = Space({"mask.a": CategoricalDistribution(("fp32", "int8")), "b": CategoricalDistribution((1, 2, 3))})
 ONE_GOAL = Goals({"cost": "minimize"})
@@ -302,3 +310,81 @@ def test_continuous_axes_are_searched_too(storage: BaseStorage, study_name: str)
     history = search(ledger, 12, evaluate)
     assert len(history.completed) == 12
     assert len({trial.params["percentile"] for trial in history.completed}) == 12
+
+
+def test_a_point_that_broke_a_batch_is_tried_again_alone(storage: BaseStorage, study_name: str) -> None:
+    batches: list[int] = []
+
+    def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
+        batches.append(len(claims))
+        if not any(claim.point["b"] == 2 for claim in claims):
+            return cost(claims)
+        return [Failed("out of memory") if len(claims) == 1 else Interrupted("worker lost")] * len(claims)
+
+    history = search(small_ledger(storage, study_name), 6, evaluate, n_jobs=3)
+    assert len(history.completed) == 4
+    assert [trial.params["b"] for trial in history.failed] == [2, 2]
+    assert set(history.interruptions.values()) == {1}
+
+
+def test_a_sampler_that_remembers_on_the_study_does_not_start_over() -> None:
+    space = Space({"x": FloatDistribution(0.0, 1.0), "y": FloatDistribution(0.0, 1.0)})
+    ledger = Ledger(InMemoryStorage(), "study", space, ONE_GOAL, {})
+    history = search(
+        ledger,
+        8,
+        lambda claims: [Succeeded({"cost": float(claims[0].point["x"] or 0)})],
+        make_sampler=lambda seed: QMCSampler(seed=seed, warn_independent_sampling=False),
+    )
+    assert len(history.trials) == len(history.completed) == 8
+
+
+def test_a_result_of_numpy_numbers_is_recorded(storage: BaseStorage, study_name: str) -> None:
+    result = {"cost": np.float32(0.5), "nested": {"count": np.int64(3)}}
+    history = search(small_ledger(storage, study_name), 1, lambda claims: [Succeeded(result)])
+    assert history.completed[0].user_attrs["result"] == {"cost": 0.5, "nested": {"count": 3.0}}
+
+
+def test_trials_of_another_program_in_the_study_are_left_alone(storage: BaseStorage, study_name: str) -> None:
+    ledger = small_ledger(storage, study_name)
+    foreign = optuna.load_study(study_name=study_name, storage=storage)
+    foreign.add_trial(optuna.trial.create_trial(value=1.0))
+    assert len(search(ledger, 6).completed) == 6
+
+
+def test_a_killed_processes_lock_is_stale_whatever_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speakerquant.search.storage._LOCK_SECONDS", 3)
+    monkeypatch.chdir(tmp_path)
+    ledger = small_ledger(open_storage("studies/study.journal"), "study")
+    Path("studies/study.journal.lock").symlink_to(Path("studies/study.journal").absolute())
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert ledger.claim({"mask.a": "int8", "b": 1}, "test", limit=1) is not None
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_the_recommended_point_is_evaluated_finally_though_another_one_was_broken_off(
+    storage: BaseStorage, study_name: str, tmp_path: Path
+) -> None:
+    ledger, final = (small_ledger(storage, f"{study_name}{end}") for end in ("", "-final"))
+    earlier = final.claim({"mask.a": "int8", "b": 3}, "first", limit=1)
+    assert earlier is not None
+    final.interrupt(earlier, "stopped")
+    evaluated: list[object] = []
+
+    def evaluate(claims: Sequence[Claim], overrides: Sequence[str]) -> list[Outcome]:
+        if overrides:
+            evaluated.extend(claim.point["b"] for claim in claims)
+        return cost(claims)
+
+    class Application(SearchApplication):
+        final_overrides = ("data=final",)
+
+    report = Report("study", ONE_GOAL, PlainView(ONE_GOAL), lambda point: "again", tmp_path, 6)
+    for _ in range(2):
+        Session(ledger, final, Application(), evaluate, report, Observer()).run(
+            Budget(6), None, example.make_sampler, seed=0
+        )
+    assert evaluated == [1], "the best point, once, although the session ran twice"

@@ -10,7 +10,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from speakerquant.search.space import Space
+from speakerquant.search.space import Scalar, Space
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,24 @@ def test_unseen_points_until_there_are_none(axis: BaseDistribution, size: float)
         assert space.random_unseen(seen, 0) is None
 
 
-def test_keys_tell_values_of_different_type_apart_but_not_roundings() -> None:
-    space = Space({"a": CategoricalDistribution((1, True, "1", None))})
-    assert len({space.key({"a": value}) for value in (1, True, "1", None)}) == 4
-    steps = Space({"a": FloatDistribution(0.0, 1.0, step=0.1)})
-    assert steps.key({"a": 0.1 + 0.2}) == steps.key({"a": 0.3})
+@pytest.mark.parametrize(
+    ("axis", "one", "other", "same"),
+    [
+        (CategoricalDistribution((1, "1", None)), 1, "1", False),
+        (CategoricalDistribution((1, "1", None)), "1", None, False),
+        (IntDistribution(0, 9), 3, 3.0, True),
+        (IntDistribution(0, 9), 3, 4, False),
+        (FloatDistribution(0.0, 9.0), 3, 3.0, True),
+        (FloatDistribution(0.0, 1.0, step=0.1), 0.1 + 0.2, 0.3, True),
+        (FloatDistribution(0.0, 1.0, step=0.1), 5.5e-17, -0.0, True),
+        (FloatDistribution(0.0, 1.0), 0.25, 0.2500001, False),
+    ],
+)
+def test_keys_are_equal_where_optuna_sees_the_same_point(
+    axis: BaseDistribution, one: Scalar, other: Scalar, same: bool
+) -> None:
+    space = Space({"a": axis})
+    assert (space.key({"a": one}) == space.key({"a": other})) is same
 
 
 def test_a_space_too_large_to_list_is_drawn_from() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
@@ -45,7 +46,10 @@ from speakerquant.search.suggestion import check_sampler
 log = logging.getLogger(__name__)
 
 # Of the search, not of a single evaluation.
-_SEARCH_OVERRIDES = ("hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher", "hydra.sweep.")
+_SEARCH_OVERRIDES = (
+    *("hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher"),
+    *("hydra.sweep.", "hydra.mode"),
+)
 
 
 class Implementation:
@@ -90,7 +94,10 @@ class Implementation:
         sample = self._compose([*point_overrides(defaults), *overrides.fixed])
         with open_dict(sample):
             del sample["hydra"]  # as the jobs see it
-        ledger, *final_ledgers = self._open_ledgers(space, goals, application.fingerprint(sample))
+        for name, axis in space.axes.items():
+            for choice in getattr(axis, "choices", ()):
+                self._compose([*point_overrides({**defaults, name: choice}), *overrides.fixed])
+        ledger, *final_ledgers = self._open_ledgers(space, goals, application.fingerprint(sample, space))
         self._folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self._config, self._folder / "multirun.yaml")
         where = shown(settings["storage"]) if settings["storage"] else "memory"
@@ -165,23 +172,28 @@ class Implementation:
         return sampler
 
     def _launch(self, fixed: Sequence[str], claims: Sequence[Claim], further: Sequence[str]) -> list[Outcome]:
-        """Evaluate points as Hydra jobs, each in a new folder whose job number is that of the trial."""
+        """Evaluate points as Hydra jobs, each in a new folder named by the trial's number as job number."""
         jobs = []
         for claim in claims:
             overrides = [*point_overrides(claim.point), *fixed, *further]
-            config = self._compose([*overrides, f"++hydra.job.num={claim.number}"])
+            number = [f"++hydra.job.num={claim.number}", f"++hydra.job.id={claim.number}"]
+            config = self._compose([*overrides, *number])
             name = str(config.hydra.sweep.subdir)
             folder = self._new_folder(f"final-{name}" if further else name)
             record = {"study": claim.study, "trial": claim.number, "source": claim.source}
             (self._folder / folder / TRIAL_FILE).write_text(json.dumps({**record, "point": claim.point}))
-            jobs.append([*overrides, f"hydra.sweep.subdir={_quoted(folder)}"])
+            jobs.append(
+                [*overrides, f"hydra.sweep.subdir={QuotedString(folder, Quote.single).with_quotes()}"]
+            )
         try:
             returns = self._launcher.launch(jobs, initial_job_idx=claims[0].number)
         except (HydraException, OmegaConfBaseException):
             raise  # the configuration itself: no other point would fare better
         except Exception as error:
             log.exception("the launcher failed")
-            return [Interrupted(f"the launcher failed: {first_line(error)}")] * len(claims)
+            reason = f"the launcher failed: {first_line(error)}"
+            # Together with others it is unknown whose fault it was: each is tried again alone.
+            return [Failed(reason)] if len(claims) == 1 else [Interrupted(reason)] * len(claims)
         self._returns.append(returns)
         return [_outcome(job) for job in returns]
 
@@ -201,10 +213,10 @@ class Implementation:
         task = OmegaConf.to_container(self._config.hydra.overrides.task)
         assert isinstance(hydra, list) and isinstance(task, list)
         flags = [word for word in sys.argv[1:] if word not in (*hydra, *task, "-m", "--multirun")]
-        kept = [override for override in hydra if not override.startswith(_SEARCH_OVERRIDES)]
+        kept = [override for override in hydra if not override.lstrip("+").startswith(_SEARCH_OVERRIDES)]
         program = Path(sys.argv[0])
         words = ["python", str(program)] if program.suffix == ".py" else [program.name]
-        overrides = [*kept, "hydra.mode=RUN", *fixed, *point_overrides(point)]
+        overrides = [*kept, "hydra.mode=RUN", *point_overrides(point), *fixed]
         return shlex.join([*words, *flags, *overrides, *self._application.final_overrides])
 
 
@@ -223,8 +235,3 @@ def _outcome(job: JobReturn) -> Outcome:
     if isinstance(value, Real):
         return Succeeded({"value": float(value)})
     return Failed(f"the job returned {type(value).__name__}, not a number or a mapping with numbers")
-
-
-def _quoted(text: str) -> str:
-    """As a value in Hydra's override grammar."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

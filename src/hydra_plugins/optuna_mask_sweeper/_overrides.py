@@ -24,7 +24,7 @@ from optuna.distributions import (
 from speakerquant.errors import UserError, first_line
 from speakerquant.search.space import Point, Scalar, Space
 
-_PREFIX = re.compile(r"^\+{0,2}")
+_PREFIX = re.compile(r"^(\+{0,2}|~)")
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,22 @@ def parse_overrides(
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """The axis that a sweep describes; like Hydra's, ranges leave out their stop.
+    """The axis that a sweep describes; as Hydra's, ranges and intervals leave out their end.
+
+    (Of an interval of floating point numbers, it is the one value that a sampler does not hit.)
 
     Raises:
-        UserError: the sweep is empty.
+        UserError: the sweep is empty, or has no counterpart.
     """
     try:
         if override.is_interval_sweep():
             return _interval(override)
         if override.is_range_sweep() and not _sweep(override).shuffle:
             return _range(override)
-        return CategoricalDistribution([_choice(value) for value in override.sweep_iterator()])
+        choices = [_choice(value) for value in override.sweep_iterator()]
+        if any(choices.index(choice) != index for index, choice in enumerate(choices)):
+            raise UserError(f"{override.input_line}: two of the choices are equal; remove one")
+        return CategoricalDistribution(choices)
     except (ValueError, IndexError) as error:
         raise UserError(f"{override.input_line}: nothing to choose from ({first_line(error)})") from None
 
@@ -89,7 +94,8 @@ def default_point(space: Space, config: DictConfig | None) -> Point:
     for name, axis in space.axes.items():
         key = _PREFIX.sub("", name)
         value = choices[key] if key in choices else OmegaConf.select(config, key)
-        point[name] = value if _contains(axis, value) else _first(axis)
+        internal = axis.to_internal_repr(value if _contains(axis, value) else _first(axis))
+        point[name] = axis.to_external_repr(internal)
     return point
 
 
@@ -112,8 +118,13 @@ def _range(override: Override) -> BaseDistribution:
     if not values:
         raise ValueError("the range is empty")
     step = abs(_sweep(override).step or 1)
+    log = "log" in _sweep(override).tags
+    if log and step != 1:
+        raise UserError(f"{override.input_line}: a logarithmic range must have step 1; or use an interval")
     if all(isinstance(value, int) for value in values) and isinstance(step, int):
-        return IntDistribution(values[0], values[-1], step=step)
+        return IntDistribution(values[0], values[-1], log=log, step=step)
+    if log:
+        raise UserError(f"{override.input_line}: a logarithmic range must be of whole numbers")
     return FloatDistribution(float(values[0]), float(values[-1]), step=float(step))
 
 
@@ -123,7 +134,7 @@ def _interval(override: Override) -> BaseDistribution:
     low, high, log = sweep.start, sweep.end, "log" in sweep.tags
     assert low is not None and high is not None
     if isinstance(low, int) and isinstance(high, int):
-        return IntDistribution(low, high, log=log)
+        return IntDistribution(low, high - 1, log=log)
     return FloatDistribution(float(low), float(high), log=log)
 
 

@@ -36,11 +36,12 @@ class SearchApplication:
     final_overrides: Sequence[str] = ()
     """With these the recommended point is evaluated once more, on data that the search has not seen."""
 
-    def fingerprint(self, config: Any) -> Mapping[str, str]:
+    def fingerprint(self, config: Any, space: Space) -> Mapping[str, str]:
         """What, beside space and goals, must be equal for two trials to be comparable.
 
         Args:
             config: The configuration of one point.
+            space: What is searched, and therefore differs between trials.
 
         Raises:
             UserError: no point can be evaluated with this configuration.

@@ -35,8 +35,8 @@ class Front:
     Attributes:
         entries: Every completed trial, in order.
         best: Those that no other beats in one objective without losing in another.
-        recommended: The best of those that meet the constraints, by the objective that has no constraint;
-            none if none does, or if several objectives are left to weigh against each other.
+        recommended: The best of those that meet the constraints, by the first objective that has no
+            constraint itself; none if none meets them.
     """
 
     entries: Sequence[Entry]
@@ -52,15 +52,16 @@ def front_of(history: History, goals: Goals) -> Front:
         meets = all(excess <= 0.0 for excess in measured.excesses.values())
         entries.append(Entry(trial.number, trial.params, measured.objectives, meets, result_of(trial)))
     losses = [goals.losses(entry.values) for entry in entries]
-    free = [index for index, name in enumerate(goals.objectives) if name not in goals.constraints] or [0]
+    free = [index for index, name in enumerate(goals.objectives) if name not in goals.constraints]
+    deciding = free[0] if free else 0
 
     def rank(position: int) -> tuple[float, ...]:
-        return (*(losses[position][index] for index in free), *losses[position])
+        return (losses[position][deciding], *losses[position])
 
     order = sorted(range(len(entries)), key=rank)
     best = [entries[i] for i in order if not any(_dominates(other, losses[i]) for other in losses)]
     allowed = [entries[i] for i in order if entries[i].meets_constraints]
-    return Front(entries, best, allowed[0] if allowed and len(free) == 1 else None)
+    return Front(entries, best, allowed[0] if allowed else None)
 
 
 def _dominates(left: Sequence[float], right: Sequence[float]) -> bool:

@@ -52,7 +52,7 @@ class Goals:
                     "use minimize or maximize"
                 )
         for name, bound in self.constraints.items():
-            if not _is_number(bound) or math.isnan(bound):
+            if not _is_number(bound) or not math.isfinite(bound):
                 raise UserError(
                     f"hydra.sweeper.constraints.{name}={bound}: not a number; give the largest allowed value"
                 )

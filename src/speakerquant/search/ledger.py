@@ -1,5 +1,6 @@
 """The study's record: every point is evaluated once, by one process; the dead are not waited for."""
 
+import json
 import logging
 import math
 import threading
@@ -8,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import optuna
@@ -139,10 +141,10 @@ class Ledger:
             self.fail(claim, f"{broken[0]} is {numbers[broken[0]]}")
             return
         try:
-            trial = Trial(self._study, claim.trial_id)
+            trial = Trial(self._study, claim.trial_id)  # the one public way to set a constraint
             for name, excess in measured.excesses.items():
                 trial.set_constraint(name, excess)
-            trial.set_user_attr(RESULT, dict(result))
+            trial.set_user_attr(RESULT, json.loads(json.dumps(result, default=_plain)))
             values = list(measured.objectives.values())
             self._storage.set_trial_state_values(claim.trial_id, TrialState.COMPLETE, values)
         except UpdateFinishedTrialError:
@@ -158,7 +160,7 @@ class Ledger:
 
     def interrupt_own(self, reason: str) -> None:
         """Interrupt every trial that this process still runs."""
-        for trial in self.history().running.values():
+        for trial in self._running():
             if trial.user_attrs.get(OWNER) == self._owner.record():
                 self._interrupt(trial, reason)
 
@@ -180,8 +182,8 @@ class Ledger:
 
     def release_dead(self) -> None:
         """Interrupt the trials whose process has ended without a word."""
-        for trial in self._trials():
-            if trial.state is TrialState.RUNNING and self._is_dead(trial):
+        for trial in self._running():
+            if self._is_dead(trial):
                 self._interrupt(trial, "its process ended without a word")
 
     @contextmanager
@@ -205,7 +207,7 @@ class Ledger:
             thread.join()
 
     def _beat(self) -> None:
-        for trial in self.history().running.values():
+        for trial in self._running():
             if trial.user_attrs.get(OWNER) == self._owner.record():
                 try:
                     self._storage.set_trial_user_attr(trial._trial_id, HEARTBEAT, time.time())
@@ -213,7 +215,12 @@ class Ledger:
                     continue
 
     def _trials(self) -> Sequence[FrozenTrial]:
-        return self._storage.get_all_trials(self._study_id, deepcopy=False)
+        trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
+        # Another program's trials in this study may have other parameters, and are none of ours.
+        return [trial for trial in trials if trial.params.keys() >= self.space.axes.keys()]
+
+    def _running(self) -> Sequence[FrozenTrial]:
+        return [trial for trial in self._trials() if trial.state is TrialState.RUNNING]
 
     def _is_dead(self, trial: FrozenTrial) -> bool:
         if OWNER not in trial.user_attrs:
@@ -264,3 +271,8 @@ class Ledger:
     def _write_record(self, fingerprint: Mapping[str, str]) -> None:
         record = {"identity": uuid.uuid4().hex, "fingerprint": dict(fingerprint)}
         self._storage.set_study_user_attr(self._study_id, _RECORD, record)
+
+
+def _plain(value: Any) -> float | str:
+    """What JSON does not know, such as NumPy's numbers or a path."""
+    return float(value) if isinstance(value, Real) else str(value)

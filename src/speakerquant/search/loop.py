@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from optuna.samplers import BaseSampler
 
 from speakerquant.errors import UserError, first_line
 from speakerquant.search.history import FAILURE, History
 from speakerquant.search.ledger import Claim, Ledger
 from speakerquant.search.space import Point
-from speakerquant.search.suggestion import MakeSampler, Suggestion, suggest
+from speakerquant.search.suggestion import MakeSampler, Suggester, Suggestion
 
 MAX_REPEATS = 10
 """Repeats in a row, after which an unseen point is drawn at random."""
+
+RETRY = "retry"
+"""Source of a point whose trial was interrupted."""
 
 _POLL_SECONDS = 0.5
 
@@ -107,7 +109,7 @@ class Search:
     ) -> None:
         self._ledger = ledger
         self._make_sampler = make_sampler
-        self._sampler: BaseSampler | None = None
+        self._suggester: Suggester | None = None
         self._seed = seed
         self._first_points = first_points
         self._budget = budget
@@ -149,8 +151,10 @@ class Search:
             )
             if claim:
                 claims.append(claim)
+                if source == RETRY:
+                    break  # alone: it may be what broke the last batch
             else:
-                self._sampler = None  # a process with the same seed was faster: take other random numbers
+                self._suggester = None  # a process with the same seed was faster: take other random numbers
             history = self._ledger.history()
         return claims, history
 
@@ -159,8 +163,8 @@ class Search:
         taken = {*history.finished, *history.running}
         if len(taken) >= min(self._budget.n_trials, self._ledger.space.size):
             return None
-        if retries := history.to_retry():
-            return Suggestion(retries[0], {}), "retry"
+        if self._make_sampler and (retries := history.to_retry()):
+            return Suggestion(retries[0], {}), RETRY
         if self._first_points:
             points, more = self._first_points.known(history)
             for point in points:
@@ -171,12 +175,13 @@ class Search:
         return self._ask_sampler(history) if self._make_sampler else None
 
     def _ask_sampler(self, history: History) -> tuple[Suggestion, str] | None:
-        if self._sampler is None:
-            assert self._make_sampler is not None
-            self._sampler = self._make_sampler(self._seed_after(history))
         space = self._ledger.space
+        if self._suggester is None:
+            assert self._make_sampler is not None
+            sampler = self._make_sampler(self._seed_after(history))
+            self._suggester = Suggester(sampler, space, self._ledger.goals)
         for _ in range(MAX_REPEATS):
-            suggestion = suggest(self._sampler, space, self._ledger.goals, history.trials)
+            suggestion = self._suggester.suggest(history.trials)
             key = space.key(suggestion.point)
             if key in history.finished:
                 self._ledger.repeat(history.finished[key], "sampler", suggestion.system_attrs)

@@ -6,19 +6,20 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 120.0
-# The start of a process is derived from the boot time, which clock corrections shift a little.
-_START_TOLERANCE = 2.0
+_START_TOLERANCE = 2.0  # psutil rounds the boot time to seconds
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process: host, process id, and start (seconds since the epoch), because ids are used again."""
+    """A process: host, process id, and start (seconds since boot), because ids are used again."""
 
     host: str
     pid: int
@@ -27,7 +28,7 @@ class Owner:
     @classmethod
     def this_process(cls) -> "Owner":
         pid = os.getpid()
-        return cls(_host(), pid, psutil.Process(pid).create_time())
+        return cls(_host(), pid, _start(psutil.Process(pid)))
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Owner":
@@ -42,11 +43,25 @@ class Owner:
             return time.time() - heartbeat > STALE_SECONDS
         try:
             process = psutil.Process(self.pid)
-            other = abs(process.create_time() - self.started) > _START_TOLERANCE
+            other = abs(_start(process) - self.started) > _START_TOLERANCE
             return bool(other or process.status() == psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return True
+        except psutil.AccessDenied:
+            return False
 
 
+def _start(process: psutil.Process) -> float:
+    """Since boot, not since the epoch: the clock may be set while the process runs."""
+    return process.create_time() - psutil.boot_time()
+
+
+@cache
 def _host() -> str:
-    return f"{socket.gethostname()}-{uuid.getnode():012x}"  # names alone repeat: every laptop is "localhost"
+    """Where process ids mean the same: host names repeat, and a container counts by itself."""
+    try:
+        machine = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        processes = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        machine, processes = f"{uuid.getnode():012x}", 0
+    return f"{socket.gethostname()} {machine} {processes}"

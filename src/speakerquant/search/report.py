@@ -15,7 +15,7 @@ from speakerquant.cache import atomic_path
 from speakerquant.console import table_console
 from speakerquant.search.front import Entry, Front, front_of
 from speakerquant.search.goals import Goals
-from speakerquant.search.history import FAILURE, INTERRUPTED, REPEAT_OF, History
+from speakerquant.search.history import FAILURE, REPEAT_OF, History
 from speakerquant.search.plot import plot_html, plot_png
 from speakerquant.search.space import Point
 from speakerquant.search.view import View
@@ -80,8 +80,7 @@ class Report:
         self, console: Console, recommended: Entry | None, final_result: Mapping[str, Any] | None
     ) -> None:
         if recommended is None:
-            if self.goals.constraints:
-                console.print("recommended: nothing yet meets the constraints", highlight=False)
+            console.print("recommended: nothing yet meets the constraints", highlight=False)
             return
         lines = [
             f"recommended: trial {recommended.number}, {self.view.describe(recommended.point)}",
@@ -117,7 +116,7 @@ class Report:
                 "finished": len(history.finished),
                 "failed": len(history.failed),
                 "repeats": sum(REPEAT_OF in trial.user_attrs for trial in history.trials),
-                "interrupted": sum(INTERRUPTED in trial.user_attrs for trial in history.trials),
+                "interrupted": sum(history.interruptions.values()),
             },
             "front": [_record(entry) for entry in front.best],
             "recommended": recommended

@@ -1,8 +1,13 @@
 """One command's work on a study: search, report, evaluate the recommended point on unseen data."""
 
+import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from speakerquant.errors import UserError, first_line
 from speakerquant.search.application import Observer, SearchApplication
@@ -13,6 +18,8 @@ from speakerquant.search.loop import Budget, FirstPoints, Outcome, Search
 from speakerquant.search.report import Report
 from speakerquant.search.space import Point
 from speakerquant.search.suggestion import MakeSampler
+
+log = logging.getLogger(__name__)
 
 EvaluateWith = Callable[[Sequence[Claim], Sequence[str]], Sequence[Outcome]]
 """Evaluates points with further overrides."""
@@ -57,20 +64,27 @@ class Session:
             seed=seed,
             on_update=self._show,
         )
-        failure: str | None = "stopped"
         try:
             history = search.run()
             self._show(history, self._final_result(front_of(history, self.ledger.goals).recommended))
-            failure = None
-        except Exception as error:
-            failure = first_line(error)
+        except (StorageInternalError, SQLAlchemyError) as error:
+            self.observer.closed(first_line(error))
+            raise UserError(
+                f"hydra.sweeper.storage: it failed during the search ({first_line(error)[:200]}); "
+                "the same command goes on when it works again"
+            ) from error
+        except BaseException as error:
+            self._show_unfinished()
+            self.observer.closed(first_line(error) if isinstance(error, Exception) else "stopped")
             raise
-        finally:
-            try:
-                if failure and (history := self.ledger.history()).completed:
-                    self._show(history)
-            finally:
-                self.observer.closed(failure)
+        self.observer.closed(None)
+
+    def _show_unfinished(self) -> None:
+        try:
+            if (history := self.ledger.history()).completed:
+                self._show(history)
+        except Exception as error:  # what ended the search is what the user must hear of
+            log.warning("the front could not be written: %s", first_line(error))
 
     def _show(self, history: History, final_result: Mapping[str, Any] | None = None) -> None:
         self.report.print(history, final_result)
@@ -85,11 +99,10 @@ class Session:
         ledger = self.final_ledger
         if ledger is None or recommended is None or self.application.was_final(recommended.result):
             return None
-        budget = Budget(len(ledger.history().finished) + 1)
         only = _Only(recommended.point)
         evaluated = Search(
             ledger,
-            budget,
+            Budget(sys.maxsize),
             lambda claims: self._evaluate(claims, self.application.final_overrides),
             first_points=only,
         ).run()

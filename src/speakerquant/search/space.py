@@ -35,8 +35,8 @@ class Space:
         return math.prod(_axis_size(axis) for axis in self.axes.values())
 
     def key(self, point: Point) -> str:
-        """Text that two points share if and only if they are the same."""
-        return json.dumps([_rounded(point[name]) for name in self.axes])
+        """Text that two points share if and only if they are the same to Optuna."""
+        return json.dumps([_place(axis, point[name]) for name, axis in self.axes.items()])
 
     def describe(self) -> dict[str, str]:
         """The axes as text, the same in every process."""
@@ -60,9 +60,12 @@ class Space:
         return {name: _random_value(axis, generator) for name, axis in self.axes.items()}
 
 
-def _rounded(value: Scalar) -> Scalar:
-    """Samplers reach the same step of a float axis by sums of different rounding."""
-    return float(f"{value:.12g}") if isinstance(value, float) else value
+def _place(axis: BaseDistribution, value: Scalar) -> float:
+    """Where the value is on its axis: a choice's index, a step's number, or the rounded value itself."""
+    internal = float(axis.to_internal_repr(value))
+    if isinstance(axis, IntDistribution | FloatDistribution) and axis.step is not None:
+        return round((internal - axis.low) / axis.step)
+    return float(f"{internal:.12g}")
 
 
 def _axis_size(axis: BaseDistribution) -> float:

@@ -16,6 +16,7 @@ from optuna.samplers import (
     QMCSampler,
     RandomSampler,
 )
+from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from speakerquant.errors import UserError, first_line
@@ -50,7 +51,7 @@ def check_sampler(sampler: BaseSampler, space: Space, goals: Goals) -> str | Non
         assert point is not None
         trials.append(create_trial(params=dict(point), distributions=dict(space.axes), values=values))
     try:
-        suggest(sampler, space, goals, trials)
+        Suggester(sampler, space, goals).suggest(trials)
     except (ValueError, ImportError) as error:
         raise UserError(
             f"hydra.sweeper.sampler: {name} cannot search this ({first_line(error)}); "
@@ -61,18 +62,34 @@ def check_sampler(sampler: BaseSampler, space: Space, goals: Goals) -> str | Non
     return None
 
 
-def suggest(sampler: BaseSampler, space: Space, goals: Goals, trials: Sequence[FrozenTrial]) -> Suggestion:
-    """What the sampler would try next, given the study's trials.
+class Suggester:
+    """Asks a sampler what to try next.
 
-    The sampler works on a copy in memory. The study itself therefore never holds a running trial without its
-    point, which is what makes claims exact (:meth:`speakerquant.search.ledger.Ledger.claim`).
+    The sampler works on a copy of the study in memory. The study itself therefore never holds a running trial
+    without its point, which is what makes claims exact (:meth:`speakerquant.search.ledger.Ledger.claim`).
     """
-    with _quiet():
-        copy = optuna.create_study(directions=goals.directions, sampler=sampler)
-        copy.add_trials([trial for trial in trials if trial.state is not TrialState.WAITING])
-        trial = copy.ask(dict(space.axes))
-    frozen = copy.trials[trial.number]
-    return Suggestion(dict(trial.params), dict(frozen.system_attrs))
+
+    def __init__(self, sampler: BaseSampler, space: Space, goals: Goals) -> None:
+        self._sampler = sampler
+        self._space = space
+        self._goals = goals
+        self._study_attrs: dict[str, Any] = {}  # what the sampler notes about the study, from copy to copy
+
+    def suggest(self, trials: Sequence[FrozenTrial]) -> Suggestion:
+        """The next point, given the study's trials, always the same ones at the front."""
+        with _quiet():
+            storage = InMemoryStorage()
+            copy = optuna.create_study(
+                storage=storage, directions=self._goals.directions, sampler=self._sampler, study_name="copy"
+            )
+            study_id = storage.get_study_id_from_name("copy")
+            for name, value in self._study_attrs.items():
+                storage.set_study_system_attr(study_id, name, value)
+            copy.add_trials([trial for trial in trials if trial.state is not TrialState.WAITING])
+            trial = copy.ask(dict(self._space.axes))
+            self._study_attrs = storage.get_study_system_attrs(study_id)
+        frozen = copy.trials[trial.number]
+        return Suggestion(dict(trial.params), dict(frozen.system_attrs))
 
 
 @contextmanager

@@ -49,7 +49,11 @@ class TrackedRun:
 
     def reopen(self) -> None:
         """Set the run to RUNNING, should it have ended before."""
-        self.tracking.client.update_run(self.run_id, status="RUNNING")
+        run = self.tracking.client.get_run(self.run_id)
+        if FAILURE_TAG in run.data.tags:
+            self.tracking.client.delete_tag(self.run_id, FAILURE_TAG)
+        if run.info.status != "RUNNING":
+            self.tracking.client.update_run(self.run_id, status="RUNNING")
 
     def log_params(self, params: Mapping[str, object]) -> None:
         entries = [Param(key, str(value)[:_VALUE_LIMIT]) for key, value in params.items()]

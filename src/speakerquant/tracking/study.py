@@ -1,11 +1,14 @@
 """A search is one MLflow parent run, whichever and however many commands work on its study."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from speakerquant.errors import first_line
 from speakerquant.search.application import Observer
@@ -43,36 +46,34 @@ class StudyRun(Observer):
         self._tracking = tracking
         self._ledgers = ledgers
         self._folder = folder
-        self._settled = False
         self._own: TrackedRun | None = None
         self._adopt()
         self._close_orphans()
 
     def before_batch(self) -> None:
-        self._settle()
+        # Two first commands may both have opened a run: agree before a job is in one. Later, another
+        # command that was stopped may have closed it, or a user deleted it.
+        with _tolerant():
+            self._adopt()
 
     def updated(self, files: Sequence[Path]) -> None:
-        try:
+        with _tolerant():
             for path in files:
                 self._run.log_artifact(path)
-        except (MlflowException, OSError) as error:  # the files are in the folder, and the next update may do
-            log.warning("MLflow did not take the front: %s", first_line(error))
 
     def closed(self, failure: str | None) -> None:
-        self._settle()
-        self._close_orphans()
-        if self._running_trials():
-            return  # of other commands, whose last one closes the run
-        if failure is None:
-            self._run.finish()
-        else:
-            self._run.fail(failure)
-
-    def _settle(self) -> None:
-        """Two first commands may both have opened a run: agree before a job is in one."""
-        if not self._settled:
+        with _tolerant():
             self._adopt()
-            self._settled = True
+            try:
+                self._close_orphans()
+                if self._running_trials():
+                    return  # of other commands, whose last one closes the run
+            except (StorageInternalError, SQLAlchemyError) as error:
+                failure = failure or first_line(error)
+            if failure is None:
+                self._run.finish()
+            else:
+                self._run.fail(failure)
 
     def _adopt(self) -> None:
         """Every process chooses the oldest of the study's runs, and removes its own if that is another."""
@@ -108,8 +109,22 @@ class StudyRun(Observer):
         """Close the runs of trials that have ended without closing them."""
         for ledger in self._ledgers:
             ledger.release_dead()
-        running = self._running_trials()
-        for run in children(self._tracking, self._run.run_id):
+        runs = children(self._tracking, self._run.run_id)
+        running = self._running_trials()  # read after the runs: a trial is claimed before its run is opened
+        for run in runs:
             trial = (run.data.tags.get(_STUDY_TAG, ""), run.data.tags.get(_TRIAL_TAG, ""))
-            if run.info.status == "RUNNING" and trial not in running:
+            if run.info.status == "RUNNING" and trial not in running and self._is_open(run):
                 TrackedRun(self._tracking, run.info.run_id).fail("its process ended without a word")
+
+    def _is_open(self, run: Run) -> bool:
+        """Whether it still is: its trial may have ended in good order since the runs were listed."""
+        return bool(self._tracking.client.get_run(run.info.run_id).info.status == "RUNNING")
+
+
+@contextmanager
+def _tolerant() -> Iterator[None]:
+    """A search does not end because its record has a hiccup: the results are in the study and the folder."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        log.warning("MLflow did not take it: %s", first_line(error))
