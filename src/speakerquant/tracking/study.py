@@ -46,6 +46,7 @@ class StudyRun(Observer):
         self._tracking = tracking
         self._ledgers = ledgers
         self._folder = folder
+        self._identity = ledgers[0].identity
         self._own: TrackedRun | None = None
         self._adopt()
         self._close_orphans()
@@ -77,7 +78,7 @@ class StudyRun(Observer):
 
     def _adopt(self) -> None:
         """Every process chooses the oldest of the study's runs, and removes its own if that is another."""
-        name, identity = self._ledgers[0].name, self._ledgers[0].identity
+        name, identity = self._ledgers[0].name, self._identity
         own = self._own
         if not self._candidates(identity):
             tags = {_STUDY_TAG: name, _IDENTITY_TAG: identity}
