@@ -56,7 +56,7 @@ def test_four_processes_share_a_study_without_losing_or_repeating_a_point(
 
 def test_a_search_killed_again_and_again_still_completes(location: str, study_name: str) -> None:
     generator = random.Random(0)
-    for _ in range(4):
+    for _ in range(3):
         process = start(location, study_name, n_trials=20, seconds=0.3)
         assert process.stdout is not None
         process.stdout.readline()  # at least one evaluation has ended
