@@ -102,7 +102,7 @@ def replay(
     """What a search finds, in that order, and how often its sampler repeated itself."""
     units = [part.split("=")[0] for part in next(iter(masks)).split(",")]
     space = Space({f"mask.{unit}": CategoricalDistribution(("fp32", "int8")) for unit in units})
-    goals = Goals({"eer": "minimize", "engine_size_bytes": "minimize"}, {"eer": _largest_eer(masks)})
+    goals = Goals({"engine_size_bytes": "minimize", "eer": "minimize"}, {"eer": _largest_eer(masks)})
     ledger = Ledger(open_storage(None), "replay", space, goals, {})
 
     def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
