@@ -96,7 +96,8 @@ class Implementation:
             del sample["hydra"]  # as the jobs see it
         for name, axis in space.axes.items():
             for choice in getattr(axis, "choices", ()):
-                self._compose([*point_overrides({**defaults, name: choice}), *overrides.fixed])
+                if choice != defaults[name]:  # the sample has shown that the defaults compose
+                    self._compose([*point_overrides({**defaults, name: choice}), *overrides.fixed])
         ledger, *final_ledgers = self._open_ledgers(space, goals, application.fingerprint(sample, space))
         self._folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self._config, self._folder / "multirun.yaml")

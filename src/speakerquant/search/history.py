@@ -90,6 +90,4 @@ def _is_interrupted(trial: FrozenTrial) -> bool:
 def _is_finished(trial: FrozenTrial) -> bool:
     if REPEAT_OF in trial.user_attrs or WITHDRAWN in trial.user_attrs:
         return False
-    if trial.state is TrialState.FAIL:
-        return INTERRUPTED not in trial.user_attrs
-    return trial.state is TrialState.COMPLETE
+    return trial.state in (TrialState.COMPLETE, TrialState.FAIL) and not _is_interrupted(trial)

@@ -160,9 +160,8 @@ class Ledger:
 
     def interrupt_own(self, reason: str) -> None:
         """Interrupt every trial that this process still runs."""
-        for trial in self._running():
-            if trial.user_attrs.get(OWNER) == self._owner.record():
-                self._interrupt(trial, reason)
+        for trial in self._own():
+            self._interrupt(trial, reason)
 
     def repeat(self, original: FrozenTrial, source: str, system_attrs: Mapping[str, Any]) -> None:
         """Answer a point that has been evaluated with what was measured then."""
@@ -207,12 +206,11 @@ class Ledger:
             thread.join()
 
     def _beat(self) -> None:
-        for trial in self._running():
-            if trial.user_attrs.get(OWNER) == self._owner.record():
-                try:
-                    self._storage.set_trial_user_attr(trial._trial_id, HEARTBEAT, time.time())
-                except UpdateFinishedTrialError:
-                    continue
+        for trial in self._own():
+            try:
+                self._storage.set_trial_user_attr(trial._trial_id, HEARTBEAT, time.time())
+            except UpdateFinishedTrialError:
+                continue
 
     def _trials(self) -> Sequence[FrozenTrial]:
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
@@ -221,6 +219,11 @@ class Ledger:
 
     def _running(self) -> Sequence[FrozenTrial]:
         return [trial for trial in self._trials() if trial.state is TrialState.RUNNING]
+
+    def _own(self) -> Sequence[FrozenTrial]:
+        """Those that this process runs."""
+        record = self._owner.record()
+        return [trial for trial in self._running() if trial.user_attrs.get(OWNER) == record]
 
     def _is_dead(self, trial: FrozenTrial) -> bool:
         if OWNER not in trial.user_attrs:
