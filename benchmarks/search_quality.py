@@ -138,7 +138,7 @@ def measure_all_masks() -> dict[str, dict[str, float]]:
     cache = Cache()
     model = load_model(config.model)
     inputs = open_inputs(config, model, cache)
-    device = inputs.builder.device
+    device = dict(inputs.builder.environment)
     key = digest(model.digest, inputs.features.digest, inputs.data.trials_digest, device)
     path = cache.root / "benchmarks" / f"masks-{key}.json"
     figures: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
@@ -151,7 +151,7 @@ def measure_all_masks() -> dict[str, dict[str, float]]:
     for mask in track(masks, "masks", total=len(masks)):
         if mask.key not in figures:
             with tempfile.TemporaryDirectory() as folder:
-                measured = evaluator.evaluate(mask, Path(folder), StageTimes())
+                measured = evaluator.evaluate(mask, inputs.builder, Path(folder), StageTimes())
             figures[mask.key] = {"eer": measured.eer, "engine_size_bytes": measured.size_bytes}
             with atomic_path(path) as part:
                 part.write_text(json.dumps(figures, indent=1))

@@ -1,6 +1,9 @@
 """Fixtures that several folders of tests share."""
 
 import os
+import shlex
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +29,20 @@ class Subject:
     network: EcapaTdnn
     table: CalibrationTable
     recordings: list[npt.NDArray[np.float32]]
+
+
+@pytest.fixture
+def tensorrt_stand_in(tmp_path: Path) -> Callable[..., str]:
+    """Makes interpreters for ``engine.python``; the arguments are those of ``tensorrt_stand_in.py``."""
+
+    def make(*arguments: str) -> str:
+        path = tmp_path / f"python-{len(list(tmp_path.glob('python-*')))}"
+        program = Path(__file__).with_name("tensorrt_stand_in.py")
+        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}" {shlex.join(arguments)} "$@"\n')
+        path.chmod(0o755)
+        return str(path)
+
+    return make
 
 
 @pytest.fixture(scope="session")

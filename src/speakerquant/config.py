@@ -8,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from speakerquant.audio.features import FrontEnd
+from speakerquant.engine.settings import TensorRtSettings
 from speakerquant.errors import UserError
 from speakerquant.model.ecapa_tdnn import EcapaTdnnConfig
 from speakerquant.training.settings import AugmentationConfig, TrainingConfig
@@ -71,6 +72,11 @@ class EngineConfig:
 
 
 @dataclass
+class TensorRtConfig(TensorRtSettings, EngineConfig):
+    """With the settings of TensorRT, which only some engines have."""
+
+
+@dataclass
 class RunConfig:
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
@@ -124,6 +130,8 @@ def register_schemas() -> None:
     store.store("run_schema", RunConfig)
     # Which units there are is the network's affair: unknown ones reach the mask, which lists the valid ones.
     store.store("any_unit", OmegaConf.create({}, flags={"struct": False}), group="base/mask", package="mask")
+    # The settings of TensorRT are keys only where the engine may be TensorRT.
+    store.store("tensorrt", TensorRtConfig, group="base/engine", package="engine")
     store.store("report_schema", ReportConfig)
     store.store("train_schema", TrainConfig)
 

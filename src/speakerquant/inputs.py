@@ -8,7 +8,14 @@ import torch
 
 from speakerquant.audio.features import CachedFeatures, extract_features
 from speakerquant.cache import Cache, digest
-from speakerquant.config import CalibrationConfig, EngineConfig, ModelConfig, RunConfig, TrialList
+from speakerquant.config import (
+    CalibrationConfig,
+    EngineConfig,
+    ModelConfig,
+    RunConfig,
+    TensorRtConfig,
+    TrialList,
+)
 from speakerquant.corpus.evaluation_data import (
     EvaluationData,
     open_evaluation_data,
@@ -79,7 +86,8 @@ def open_inputs(config: RunConfig, model: SpeakerModel, cache: Cache) -> Inputs:
     Raises:
         UserError: a part of the configuration is missing, names nothing, or contradicts another.
     """
-    builder = engine_builder(config.engine.name)
+    tensorrt = config.engine if isinstance(config.engine, TensorRtConfig) else None
+    builder = engine_builder(config.engine.name, tensorrt, cache)
     weight_bits = builder.weight_bits(config.engine.weight_bits)
     check_method(config.calibration.method, config.calibration.percentile)
     trial_list = _trial_list(config)
@@ -153,10 +161,11 @@ def mask_evaluator(config: EngineConfig, inputs: Inputs, table: CalibrationTable
     return MaskEvaluator(
         inputs.model.network,
         table,
-        inputs.builder,
         weight_bits=inputs.weight_bits,
         features=inputs.features.features,
         trials=inputs.data.trials,
         fidelity_features=inputs.calibration.features[: config.fidelity_recordings],
         min_fidelity=config.min_fidelity,
+        frames_per_second=inputs.model.front_end.frames_per_second,
+        properties={"checkpoint": inputs.model.digest},
     )

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from speakerquant.cache import Cache
 from speakerquant.config import RunConfig, TrialList, typed
+from speakerquant.engine.base import EngineBuilder
 from speakerquant.inputs import load_model, open_inputs
 from speakerquant.model.units import block_units
 from speakerquant.paper import PROPOSED
@@ -29,14 +30,19 @@ class MaskSearch(SearchApplication):
 
     final_overrides = (f"data.evaluate_on={TrialList.test.name}",)
 
-    def fingerprint(self, config: DictConfig, space: Space) -> Mapping[str, str]:
+    def is_time(self, name: str) -> bool:
+        return name.startswith(("latency_ms", "real_time_factor", "seconds."))
+
+    def fingerprint(self, config: DictConfig, space: Space, goals: Goals) -> Mapping[str, str]:
         run = typed(config, RunConfig)
         model = load_model(run.model)
         mask = Mask(block_units(model.network), run.mask)  # refuses unknown units before any time is spent
         searched = {name.lstrip("+") for name in space.axes}
         fixed = [f"{unit}={precision}" for unit, precision in mask.items() if f"mask.{unit}" not in searched]
         inputs = open_inputs(run, model, Cache(Path(run.cache.root) if run.cache.root else None))
+        machine = {"machine": ", ".join(inputs.builder.environment.values())}
         return {
+            **(machine if any(map(self.is_time, goals.names)) else {}),
             "checkpoint": model.digest,
             "trial list": inputs.data.trials_digest,
             "recordings": inputs.features.digest,
@@ -44,7 +50,7 @@ class MaskSearch(SearchApplication):
             "calibration": f"{run.calibration.method} {run.calibration.percentile}",
             "fixed part of the mask": "" if "mask" in searched else " ".join(fixed),
             "fidelity": f"{run.engine.min_fidelity} on {run.engine.fidelity_recordings} recordings",
-            "engine": f"{inputs.builder.name} {inputs.builder.version}, {inputs.weight_bits}-bit weights",
+            "engine": _engine(inputs.builder, inputs.weight_bits),
         }
 
     def first_points(self, space: Space, goals: Goals, defaults: Point) -> FirstPoints:
@@ -92,3 +98,9 @@ class MaskView:
         trial_list = f"on the {result['trial_list']} list"
         seen = searched and result["trial_list"] == TrialList.test.name
         return f"{trial_list}, which the search has seen" if seen else trial_list
+
+
+def _engine(builder: EngineBuilder, weight_bits: int) -> str:
+    versions = [f"{name} {value}" for name, value in builder.environment.items() if name in builder.bound_to]
+    settings = [f"{name}={value}" for name, value in builder.settings.items()]
+    return ", ".join([builder.name, *versions, *settings, f"{weight_bits}-bit weights"])

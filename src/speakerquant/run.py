@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from speakerquant.cache import Cache, atomic_path, digest
 from speakerquant.config import RunConfig, flat, register_schemas, typed
+from speakerquant.engine.provenance import provenance_path
 from speakerquant.entry_point import config_folder, fail, run_command, wants_traceback
 from speakerquant.errors import UserError
 from speakerquant.evaluation.mask_evaluation import StageTimes
@@ -61,8 +62,9 @@ def run(
         result = _evaluate(config, output, tracked)
         tracked.log_metrics(result.metrics())
         result.save(output)
-        for name in (*ARTIFACTS, f"engine.{result.engine}"):
-            tracked.log_artifact(output / name)
+        engine = output / f"engine.{result.engine}"
+        for path in (*(output / name for name in ARTIFACTS), engine, provenance_path(engine)):
+            tracked.log_artifact(path)
     return result
 
 
@@ -85,19 +87,19 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun) -> Result:
             "digest.recordings": inputs.features.digest,
         }
     )
-    figures = evaluator.evaluate(mask, output, times)
+    builder = inputs.builder
+    figures = evaluator.evaluate(mask, builder, output, times)
     with atomic_path(output / "scores.npy") as part:
         np.save(part, figures.scores.astype(np.float32))
 
     def measure_baseline(path: Path) -> None:
         baseline = figures
-        if mask.quantized_layers:
+        if mask.quantized_layers or builder.fp32 is not builder:
             with tempfile.TemporaryDirectory() as folder, times.stage("baseline"):
-                baseline = evaluator.evaluate(Mask(units, {}), Path(folder), StageTimes())
+                baseline = evaluator.evaluate(Mask(units, {}), builder.fp32, Path(folder), StageTimes())
         path.write_text(json.dumps({"eer": baseline.eer, "size_bytes": baseline.size_bytes}))
 
-    builder = inputs.builder
-    backend = (builder.name, builder.version, builder.device)
+    backend = (builder.name, dict(builder.environment))
     key = digest(
         _BASELINE_FORMAT, inputs.model.digest, inputs.features.digest, inputs.data.trials_digest, backend
     )
@@ -116,6 +118,9 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun) -> Result:
         engine=builder.name,
         weight_bits=inputs.weight_bits,
         fidelity=figures.fidelity,
+        latency_ms_p50=figures.latency.ms_p50,
+        latency_ms_p95=figures.latency.ms_p95,
+        real_time_factor=figures.real_time_factor,
         seconds=times.seconds,
     )
 

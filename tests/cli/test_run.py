@@ -35,6 +35,9 @@ RESULT_KEYS = {
     "engine",
     "weight_bits",
     "fidelity",
+    "latency_ms_p50",
+    "latency_ms_p95",
+    "real_time_factor",
     "seconds",
 }
 
@@ -56,6 +59,9 @@ def test_a_run_leaves_its_result_its_files_and_its_record(
     assert result["delta_eer"] == pytest.approx(result["eer"] - result["baseline_eer"])
     assert 0.5 < result["size_ratio"] < 1.0
     assert result["fidelity"] >= 0.999
+    assert 0 < result["latency_ms_p50"] <= result["latency_ms_p95"]
+    assert 0 < result["real_time_factor"] < 1
+    assert result["seconds"]["latency"] >= 0.055 * result["latency_ms_p50"] / 2
 
     [folder] = [path.parent for path in tmp_path.rglob("result.json")]
     assert (folder / "engine.openvino").stat().st_size == result["engine_size_bytes"]
@@ -74,6 +80,7 @@ def test_a_run_leaves_its_result_its_files_and_its_record(
     artifacts = {item.path for item in workspace.tracking.client.list_artifacts(record.info.run_id)}
     assert {
         "engine.openvino",
+        "engine.openvino.json",
         "model.onnx",
         "calibration.safetensors",
         "scores.npy",

@@ -81,6 +81,11 @@ class Implementation:
         settings, application = self._settings, self._application
         goals = Goals(_plain(settings["objectives"]), _plain(settings["constraints"]))
         budget = Budget(settings["n_trials"], settings["n_jobs"], settings["max_failure_rate"])
+        if disturbed := [name for name in goals.names if budget.n_jobs > 1 and application.is_time(name)]:
+            raise UserError(
+                f"hydra.sweeper.n_jobs={budget.n_jobs}: {disturbed[0]} is a time, "
+                "which jobs running beside each other disturb; set hydra.sweeper.n_jobs=1"
+            )
         overrides = parse_overrides(_plain(settings["params"]), arguments, self._loader)
         space = overrides.space
         if not space.axes:
@@ -98,7 +103,8 @@ class Implementation:
             for choice in getattr(axis, "choices", ()):
                 if choice != defaults[name]:  # the sample has shown that the defaults compose
                     self._compose([*point_overrides({**defaults, name: choice}), *overrides.fixed])
-        ledger, *final_ledgers = self._open_ledgers(space, goals, application.fingerprint(sample, space))
+        comparable = application.fingerprint(sample, space, goals)
+        ledger, *final_ledgers = self._open_ledgers(space, goals, comparable)
         self._folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self._config, self._folder / "multirun.yaml")
         where = shown(settings["storage"]) if settings["storage"] else "memory"

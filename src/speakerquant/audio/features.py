@@ -37,6 +37,11 @@ class FrontEnd:
     f_max: float = 7600.0
     preemphasis: float = 0.97
 
+    @property
+    def frames_per_second(self) -> float:
+        """Of the features."""
+        return self.sample_rate / self.hop_length
+
     def __post_init__(self) -> None:
         if not 0 < self.win_length <= self.n_fft:
             raise UserError(
@@ -96,6 +101,11 @@ class Features(Sequence[FeatureArray]):
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
+
+    @property
+    def num_frames(self) -> list[int]:
+        """Length of each, without reading it."""
+        return [int(length) for length in np.diff(self._offsets)]
 
     @overload
     def __getitem__(self, index: int) -> FeatureArray: ...

@@ -1,9 +1,11 @@
 """What every inference engine offers, whatever runs it."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,30 +13,58 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerquant.cache import atomic_path
+from speakerquant.engine.provenance import Provenance, network_properties, read_engine, sha256
 from speakerquant.errors import UserError
+
+log = logging.getLogger(__name__)
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Lengths:
+    """Lengths of recordings, in frames, that an engine will be asked for."""
+
+    typical: int = 300
+    longest: int = 3000
+
+
 class Engine(ABC):
-    """A network made ready to run from its serialized form, and that form, which is what is weighed."""
+    """A network made ready to run from its serialized form, and that form, which is what is weighed.
+
+    Attributes:
+        serialized: The bytes that were built or loaded.
+        provenance: What made it; set by the builder.
+    """
+
+    provenance: Provenance
 
     def __init__(self, serialized: bytes) -> None:
-        self._serialized = serialized
+        self.serialized = serialized
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027 (most have nothing to give back)
+        """Give back what it holds beside this process's memory; it cannot embed any more."""
 
     @property
     def size_bytes(self) -> int:
         """Size of the serialized engine."""
-        return len(self._serialized)
+        return len(self.serialized)
 
     def save(self, path: Path) -> None:
-        """Write the serialized engine, whole or not at all.
+        """Write the serialized engine, whole or not at all, and beside it what made it.
 
         Raises:
             UserError: ``path`` cannot be written.
         """
+        self.provenance.save(path)
         with atomic_path(path) as part:
-            part.write_bytes(self._serialized)
+            part.write_bytes(self.serialized)
 
     @property
     @abstractmethod
@@ -61,19 +91,27 @@ class Engine(ABC):
 
 
 class EngineBuilder(ABC):
-    """Makes engines of one kind."""
+    """Makes engines of one kind.
+
+    Attributes:
+        name: Of the backend.
+        bound_to: Names in :attr:`environment` that must be the same where an engine is loaded.
+        settings: Those that change what its engines compute, by name.
+    """
 
     name: str
+    bound_to: tuple[str, ...] = ()
+    settings: Mapping[str, str] = {}
 
     @property
     @abstractmethod
-    def version(self) -> str:
-        """Of the backend."""
+    def environment(self) -> Mapping[str, str]:
+        """Versions and devices that it builds with, by name, in words."""
 
     @property
-    @abstractmethod
-    def device(self) -> str:
-        """What its engines run on, in words."""
+    def fp32(self) -> "EngineBuilder":
+        """The builder of the baseline: this one, unless its settings round what the mask leaves in FP32."""
+        return self
 
     def weight_bits(self, requested: str = "auto") -> int:
         """Bits of INT8 weights to simulate with: 8, 7, or for ``auto`` what the device computes exactly.
@@ -89,29 +127,66 @@ class EngineBuilder(ABC):
         """The most bits that INT8 weights may have without saturating the device's arithmetic."""
         return 8
 
-    @abstractmethod
-    def build(self, onnx_path: Path) -> Engine:
-        """Engine for a network that :func:`speakerquant.quantization.export.export_onnx` wrote."""
+    def build(self, onnx_path: Path, lengths: Lengths = Lengths()) -> Engine:
+        """Engine for a network that :func:`speakerquant.quantization.export.export_onnx` wrote.
+
+        Args:
+            onnx_path: The network.
+            lengths: What to optimise for; backends that run any length equally well do not look at it.
+
+        Raises:
+            UserError: the backend cannot build it.
+        """
+        engine = self._build(onnx_path, lengths)
+        engine.provenance = Provenance(
+            self.name,
+            dict(self.environment),
+            dict(self.settings),
+            network_properties(onnx_path),
+            engine.size_bytes,
+            sha256(engine.serialized),
+        )
+        return engine
 
     def load(self, path: Path) -> Engine:
         """Engine that :meth:`Engine.save` wrote.
 
         Raises:
-            UserError: the file is missing or is not an engine that can run here.
+            UserError: the file is missing or is not an engine that can run here, with what differs.
         """
+        serialized, provenance = read_engine(path)
+        if provenance.engine != self.name:
+            raise UserError(f"{path}: not an engine of {self.name} but of {provenance.engine}")
+        differences = self._differences(provenance)
+        if any(name in self.bound_to for name in differences):
+            raise UserError(f"{path}: {'; '.join(differences.values())}; build it again")
         try:
-            serialized = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot read engine {path}: {error.strerror}; build it first") from None
-        try:
-            return self.deserialize(serialized)
-        except ValueError:
-            raise UserError(f"{path}: not an engine that {self.name} can run here; build it again") from None
+            engine = self._deserialize(serialized)
+        except ValueError as error:
+            reasons = "; ".join(differences.values()) or error
+            raise UserError(f"{path}: {reasons}; build it again") from None
+        if differences:
+            log.warning("%s: %s; times and INT8 arithmetic may differ", path, "; ".join(differences.values()))
+        engine.provenance = provenance
+        return engine
+
+    def _differences(self, provenance: Provenance) -> dict[str, str]:
+        """In words, by name, where this environment is not the one that made an engine."""
+        here = self.environment
+        return {
+            name: f"made with {name} {made}, here is {here.get(name, 'none')}"
+            for name, made in provenance.environment.items()
+            if here.get(name) != made
+        }
 
     @abstractmethod
-    def deserialize(self, serialized: bytes) -> Engine:
-        """Engine from its serialized form.
+    def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
+        """Engine without its provenance."""
+
+    @abstractmethod
+    def _deserialize(self, serialized: bytes) -> Engine:
+        """Engine from its serialized form, without its provenance.
 
         Raises:
-            ValueError: the bytes are not an engine that can run here.
+            ValueError: the bytes are not an engine that can run here, with the reason.
         """

@@ -1,10 +1,16 @@
-"""What this machine's processor can do, for reports and error messages."""
+"""What this machine's processor can do."""
 
+import os
 import platform
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
 _INT8_AND_VECTORS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
+
+
+def available_cpus() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe_cpu() -> str:

@@ -1,5 +1,6 @@
 """OpenVINO: the engine for machines without an NVIDIA GPU."""
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from speakerquant.engine.base import Engine, EngineBuilder, FloatArray
+from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.openvino_graph import adapt
 
@@ -70,11 +71,11 @@ class OpenVinoBuilder(EngineBuilder):
     """Compiles for the CPU of this machine."""
 
     name = "openvino"
-    version = version("openvino")
+    bound_to = ("OpenVINO",)
 
     @property
-    def device(self) -> str:
-        return describe_cpu()
+    def environment(self) -> Mapping[str, str]:
+        return {"OpenVINO": version("openvino"), "CPU": describe_cpu()}
 
     def exact_weight_bits(self) -> int:
         """Runs the largest sums of an INT8 convolution: without VNNI, two products overflow 16 bits."""
@@ -87,14 +88,14 @@ class OpenVinoBuilder(EngineBuilder):
         sums = compiled(np.full((1, _PROBE_CHANNELS, 8), 127, np.float32))[0]
         return 8 if np.allclose(sums, _PROBE_CHANNELS * 127) else 7
 
-    def build(self, onnx_path: Path) -> Engine:
+    def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
         model = _core().read_model(onnx_path)
         adapt(model)
         blob = _core().compile_model(model, "CPU", _CONFIG).export_model()
-        return self.deserialize(blob.getvalue())
+        return self._deserialize(blob.getvalue())
 
-    def deserialize(self, serialized: bytes) -> Engine:
+    def _deserialize(self, serialized: bytes) -> Engine:
         try:
             return OpenVinoEngine(serialized)
         except RuntimeError:
-            raise ValueError("not an OpenVINO blob") from None
+            raise ValueError("OpenVINO cannot run it here") from None

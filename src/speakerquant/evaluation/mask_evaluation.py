@@ -1,7 +1,7 @@
 """From a mask to its figures: simulate, export, build, check, embed, score."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from speakerquant.audio.features import FeatureArray
+from speakerquant.audio.features import FeatureArray, Features
 from speakerquant.corpus.trials import Trials
-from speakerquant.engine.base import Engine, EngineBuilder
+from speakerquant.engine.base import Engine, EngineBuilder, Lengths
 from speakerquant.errors import UserError
 from speakerquant.evaluation.embeddings import Embeddings, embed_with_network
 from speakerquant.evaluation.fidelity import fidelity
+from speakerquant.evaluation.latency import Latency, measure_latency, request_of
 from speakerquant.evaluation.metrics import eer, min_dcf
 from speakerquant.evaluation.scoring import cosine_scores
 from speakerquant.model.ecapa_tdnn import EcapaTdnn
@@ -42,27 +43,33 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class MaskFigures:
-    """What an engine measured: ``eer`` in percent, ``size_bytes`` serialized, ``scores`` ``[num_trials]``."""
+    """What an engine measured; see :class:`speakerquant.evaluation.result.Result`.
+
+    ``scores`` are ``[num_trials]``.
+    """
 
     eer: float
     min_dcf: float
     size_bytes: int
     fidelity: float
+    latency: Latency
+    real_time_factor: float
     scores: npt.NDArray[np.float64]
 
 
 class MaskEvaluator:
-    """Evaluates masks of one network on one trial list with one backend.
+    """Evaluates masks of one network on one trial list.
 
     Args:
         network: FP32, in evaluation mode.
         table: Ranges of its layers.
-        builder: The backend.
         weight_bits: Bits of the INT8 layers' weights, for engine and simulation alike.
         features: One ``[n_mels, T]`` per recording of ``trials``.
         trials: Pairs to score.
         fidelity_features: Recordings on which engine and simulation are compared.
         min_fidelity: Smallest cosine between their embeddings that counts as the same network.
+        frames_per_second: Of the features.
+        properties: What the ONNX files shall say of the network, beside the mask.
 
     Raises:
         UserError: there are no recordings to compare on.
@@ -72,49 +79,65 @@ class MaskEvaluator:
         self,
         network: EcapaTdnn,
         table: CalibrationTable,
-        builder: EngineBuilder,
         *,
         weight_bits: int,
-        features: Sequence[FeatureArray],
+        features: Features,
         trials: Trials,
         fidelity_features: Sequence[FeatureArray],
         min_fidelity: float,
+        frames_per_second: float,
+        properties: Mapping[str, str] | None = None,
     ) -> None:
         if not fidelity_features:
             raise UserError("engine.fidelity_recordings: the engine must be checked on at least 1 recording")
         self._network = network
         self._table = table
-        self._builder = builder
         self._weight_bits = weight_bits
         self._features = features
         self._trials = trials
         self._fidelity_features = fidelity_features
         self._min_fidelity = min_fidelity
+        self._frames_per_second = frames_per_second
+        self._properties = dict(properties or {})
+        self._request = request_of(fidelity_features[0], frames_per_second)
+        others = [x.shape[1] for x in (*fidelity_features, self._request)]
+        self._lengths = Lengths(int(np.median(features.num_frames)), max([*others, *features.num_frames]))
+        self._speech_seconds = sum(features.num_frames) / frames_per_second
 
-    def evaluate(self, mask: Mask, folder: Path, times: StageTimes) -> MaskFigures:
+    def evaluate(self, mask: Mask, builder: EngineBuilder, folder: Path, times: StageTimes) -> MaskFigures:
         """Build the mask's engine (``model.onnx`` and the engine are left in ``folder``) and measure it.
 
         Raises:
-            UserError: the engine does not compute what the mask says.
+            UserError: the engine cannot be built, or does not compute what the mask says.
         """
         onnx_path = folder / "model.onnx"
         with times.stage("export"):
             simulated = simulate(self._network, mask, self._table, self._weight_bits)
-            export_onnx(simulated, onnx_path, self._network.config.n_mels)
+            properties = {
+                **self._properties,
+                "mask": mask.key,
+                "weight_bits": str(self._weight_bits),
+                "frames_per_second": f"{self._frames_per_second:g}",
+            }
+            export_onnx(simulated, onnx_path, self._network.config.n_mels, properties)
         with times.stage("build"):
-            engine = self._builder.build(onnx_path)
-            engine.save(folder / f"engine.{self._builder.name}")
-        with times.stage("fidelity"):
-            reference = embed_with_network(simulated, self._fidelity_features)
-            agreement = fidelity(_embed(engine, self._fidelity_features, "fidelity"), reference)
-        if not agreement >= self._min_fidelity:
-            raise UserError(
-                f"engine.min_fidelity={self._min_fidelity}: the {self._builder.name} engine of {mask.key} "
-                f"agrees with its simulation only to {agreement:.5f} on {self._builder.device}; "
-                "its EER would not be a result"
-            )
-        with times.stage("embedding"):
-            embeddings = _embed(engine, self._features, "embeddings")
+            engine = builder.build(onnx_path, self._lengths)
+        with engine:
+            engine.save(folder / f"engine.{builder.name}")
+            with times.stage("fidelity"):
+                reference = embed_with_network(simulated, self._fidelity_features)
+                agreement = fidelity(_embed(engine, self._fidelity_features, "fidelity"), reference)
+            if not agreement >= self._min_fidelity:
+                raise UserError(
+                    f"engine.min_fidelity={self._min_fidelity}: the {builder.name} engine of {mask.key} "
+                    f"({', '.join(builder.environment.values())}) agrees with its simulation only to "
+                    f"{agreement:.5f}; its EER would not be a result"
+                )
+            with times.stage("latency"):
+                latency = measure_latency(engine, self._request)
+            embedding = StageTimes()
+            with times.stage("embedding"), embedding.stage("embedding"):
+                embeddings = _embed(engine, self._features, "embeddings")
         with times.stage("scoring"):
             scores = cosine_scores(embeddings, self._trials.left, self._trials.right)
             return MaskFigures(
@@ -122,6 +145,8 @@ class MaskEvaluator:
                 min_dcf(scores, self._trials.labels),
                 engine.size_bytes,
                 agreement,
+                latency,
+                embedding.seconds["embedding"] / self._speech_seconds,
                 scores,
             )
 

@@ -28,6 +28,10 @@ class Result:
         num_recordings: Recordings embedded.
         engine: Backend that built and ran the engine.
         weight_bits: Bits of the INT8 layers' weights.
+        latency_ms_p50: Median time of one request with one recording of 3 s, in milliseconds.
+        latency_ms_p95: Of twenty such requests, one takes longer.
+        real_time_factor: Seconds of embedding per second of speech, with as many requests in flight as the
+            engine has room for.
         fidelity: Smallest cosine between the engine's and the fake-quantized network's embeddings.
         seconds: Time by stage; what came from the cache took next to none.
     """
@@ -45,6 +49,9 @@ class Result:
     engine: str
     weight_bits: int
     fidelity: float
+    latency_ms_p50: float
+    latency_ms_p95: float
+    real_time_factor: float
     seconds: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Writes a network as ONNX, with quantize/dequantize pairs where its quantizers are enabled."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,11 +17,13 @@ from speakerquant.cache import atomic_path
 _OPSET = 17
 
 
-def export_onnx(model: nn.Module, path: Path, n_mels: int) -> None:
+def export_onnx(
+    model: nn.Module, path: Path, n_mels: int, properties: Mapping[str, str] | None = None
+) -> None:
     """Write ``model``, plain or simulated, to ``path``: ``features [batch, n_mels, time]`` to ``embeddings``.
 
     Batch and time are dynamic. Quantization is symmetric (zero points are 0); the weights of INT8 layers
-    are stored as INT8.
+    are stored as INT8. ``properties`` become the file's metadata properties, for whoever asks what it is.
 
     Raises:
         UserError: ``path`` cannot be written.
@@ -43,6 +45,7 @@ def export_onnx(model: nn.Module, path: Path, n_mels: int) -> None:
             )
         exported = onnx.load(part)
         _store_weights_quantized(exported.graph)
+        onnx.helper.set_model_props(exported, {"n_mels": str(n_mels), **(properties or {})})
         onnx.save(exported, part)
 
 

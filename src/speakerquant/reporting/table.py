@@ -11,7 +11,7 @@ from speakerquant.paper import paper_result
 
 _NOTHING = "-"
 
-FIGURE_HEADINGS = ("EER %", "ΔEER %", "size MB", "size ratio")
+FIGURE_HEADINGS = ("EER %", "ΔEER %", "size MB", "size ratio", "latency ms")
 
 
 def mask_name(mask: Mapping[str, str]) -> str:
@@ -47,7 +47,7 @@ def print_table(runs: Sequence[MaskRun], title: str) -> None:
 
 def _our_cells(run: MaskRun) -> list[str]:
     if run.failure:
-        return ["failed", *[_NOTHING] * 3]
+        return ["failed", *[_NOTHING] * (len(FIGURE_HEADINGS) - 1)]
     return figure_cells(run.metrics)
 
 
@@ -58,6 +58,7 @@ def figure_cells(metrics: Mapping[str, float]) -> list[str]:
         f"{metrics['delta_eer']:+.3f}",
         f"{metrics['engine_size_bytes'] / 1e6:.3f}",
         f"{metrics['size_ratio']:.3f}",
+        f"{metrics['latency_ms_p50']:.1f}" if "latency_ms_p50" in metrics else _NOTHING,
     ]
 
 

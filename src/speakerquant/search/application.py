@@ -36,12 +36,17 @@ class SearchApplication:
     final_overrides: Sequence[str] = ()
     """With these the recommended point is evaluated once more, on data that the search has not seen."""
 
-    def fingerprint(self, config: Any, space: Space) -> Mapping[str, str]:
+    def is_time(self, name: str) -> bool:
+        """Whether a number of a result is a time, which depends on the machine and what else runs on it."""
+        return False
+
+    def fingerprint(self, config: Any, space: Space, goals: Goals) -> Mapping[str, str]:
         """What, beside space and goals, must be equal for two trials to be comparable.
 
         Args:
             config: The configuration of one point.
             space: What is searched, and therefore differs between trials.
+            goals: What is compared.
 
         Raises:
             UserError: no point can be evaluated with this configuration.

@@ -58,6 +58,11 @@ class Goals:
                 )
 
     @property
+    def names(self) -> list[str]:
+        """Of objectives and constraints."""
+        return [*self.objectives, *self.constraints]
+
+    @property
     def directions(self) -> list[StudyDirection]:
         return [StudyDirection[direction.upper()] for direction in self.objectives.values()]
 

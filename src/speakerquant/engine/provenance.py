@@ -1,0 +1,94 @@
+"""What made an engine: written beside it, compared where it is loaded."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from speakerquant.cache import atomic_path
+from speakerquant.errors import UserError, first_line
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made an engine.
+
+    Attributes:
+        engine: Name of the backend.
+        environment: Versions and devices that it was built with, by name.
+        settings: The backend's settings that change what the engine computes, by name.
+        network: What the ONNX file says of its network, by name
+            (:func:`speakerquant.quantization.export.export_onnx`).
+        size_bytes: Size of the serialized engine.
+        sha256: Of the serialized engine.
+    """
+
+    engine: str
+    environment: Mapping[str, str]
+    settings: Mapping[str, str]
+    network: Mapping[str, str]
+    size_bytes: int
+    sha256: str
+
+    def save(self, path: Path) -> None:
+        """Write it beside the engine ``path``.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        with atomic_path(provenance_path(path)) as part:
+            part.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def provenance_path(engine: Path) -> Path:
+    """The file beside an engine that says what made it."""
+    return engine.with_name(f"{engine.name}.json")
+
+
+def sha256(serialized: bytes) -> str:
+    """Hexadecimal SHA-256."""
+    return hashlib.sha256(serialized).hexdigest()
+
+
+def read_engine(path: Path) -> tuple[bytes, Provenance]:
+    """A serialized engine and, from the file beside it, what made it.
+
+    Raises:
+        UserError: one of the files is missing or damaged, or they do not belong together.
+    """
+    try:
+        serialized = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read engine {path}: {error.strerror}; build it first") from None
+    provenance = _read_provenance(path)
+    if provenance.sha256 != sha256(serialized):
+        raise UserError(f"{path}: not the engine that was written here, or damaged; build it again")
+    return serialized, provenance
+
+
+def _read_provenance(engine: Path) -> Provenance:
+    path = provenance_path(engine)
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{engine}: what made it is not known; copy {path.name} beside it too") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({first_line(error)}); build the engine again") from None
+    try:
+        provenance = Provenance(**record)
+        maps = (provenance.environment, provenance.settings, provenance.network)
+        if not all(isinstance(value, str) for part in maps for value in part.values()):
+            raise TypeError
+    except (TypeError, AttributeError):
+        raise UserError(f"{path}: does not say what made an engine; build it again") from None
+    return provenance
+
+
+def network_properties(onnx_path: Path) -> dict[str, str]:
+    """What an ONNX file says of its network."""
+    model: Any = onnx.load(onnx_path, load_external_data=False)
+    return {entry.key: entry.value for entry in model.metadata_props}

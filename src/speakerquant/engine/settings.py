@@ -1,0 +1,28 @@
+"""Settings of engines that the configuration shares with their builders."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class TensorRtSettings:
+    """How TensorRT builds and runs engines; ``conf/engine/tensorrt.yaml`` says how to choose.
+
+    Attributes:
+        python: Interpreter that has TensorRT and Polygraphy; none means this one.
+        fp16: Run the units that the mask leaves in FP32 in FP16 instead.
+        opt_frames: Length that kernels are chosen for; none means the median of the recordings.
+        max_frames: Longest recording; none means the longest at hand.
+        max_batch: Most recordings in one request.
+        workspace_mb: Most memory for a layer's scratch space, in MB; none means all there is.
+        optimization_level: 0 (fastest build) to 5 (fastest engine); none means TensorRT's default.
+        time_limit: Seconds after which a build or a request counts as hung.
+    """
+
+    python: str | None = None
+    fp16: bool = False
+    opt_frames: int | None = None
+    max_frames: int | None = None
+    max_batch: int = 8
+    workspace_mb: int | None = None
+    optimization_level: int | None = None
+    time_limit: float = 1800.0

@@ -1,0 +1,162 @@
+"""TensorRT: the engine for NVIDIA GPUs, built and run in a child process (:mod:`.tensorrt_worker`)."""
+
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from speakerquant.cache import Cache
+from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths
+from speakerquant.engine.settings import TensorRtSettings
+from speakerquant.engine.tensorrt_graph import adapt, is_quantized
+from speakerquant.engine.worker_process import WorkerProcess
+from speakerquant.errors import UserError
+
+_WORKER = Path(__file__).parent / "tensorrt_worker"
+_MEGABYTE = 10**6
+
+
+class TensorRtEngine(Engine):
+    """A plan, loaded in a worker that gives the GPU's memory back when it ends."""
+
+    def __init__(self, plan: bytes, worker: WorkerProcess, max_batch: int) -> None:
+        super().__init__(plan)
+        self._worker = worker
+        self._max_batch = max_batch
+        worker.ask("load", plan)
+
+    def close(self) -> None:
+        self._worker.close()
+
+    @property
+    def parallel_requests(self) -> int:
+        return 1
+
+    def embed(self, features: FloatArray) -> FloatArray:
+        """See :meth:`Engine.embed`.
+
+        Raises:
+            UserError: the recording is longer than the engine was built for, or the worker failed.
+        """
+        batches = range(0, len(features), self._max_batch)
+        return np.concatenate([self._embed(features[start : start + self._max_batch]) for start in batches])
+
+    def _embed(self, features: FloatArray) -> FloatArray:
+        payload = np.ascontiguousarray(features, np.float32).tobytes()
+        answer, embeddings = self._worker.ask("embed", payload, shape=list(features.shape))
+        return np.frombuffer(embeddings, np.float32).reshape(answer["shape"])
+
+
+class TensorRtBuilder(EngineBuilder):
+    """Builds with the TensorRT of ``settings.python``, for the GPU of this machine.
+
+    Args:
+        settings: How to build.
+        cache: Keeps the timings of kernels, per version and GPU: a second mask asks for mostly the same ones.
+
+    Raises:
+        UserError: there is no TensorRT or no GPU, or a setting is impossible.
+    """
+
+    name = "tensorrt"
+    bound_to = ("TensorRT", "compute capability")
+
+    def __init__(self, settings: TensorRtSettings, cache: Cache) -> None:
+        _check(settings)
+        self._given = settings
+        self._cache = cache
+        self.settings = {"fp16": str(settings.fp16).lower()}
+        self._python = settings.python or sys.executable
+        self._environment = _environment(self._python, settings.time_limit)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return self._environment
+
+    @property
+    def fp32(self) -> EngineBuilder:
+        return TensorRtBuilder(replace(self._given, fp16=False), self._cache) if self._given.fp16 else self
+
+    def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
+        given = self._given
+        longest = given.max_frames or lengths.longest
+        if longest < lengths.longest:
+            raise UserError(
+                f"engine.max_frames={longest}: the longest recording has {lengths.longest} frames; raise it"
+            )
+        network = onnx.load(onnx_path)
+        adapt(network, fp16=given.fp16)
+        with self._worker() as worker, tempfile.TemporaryDirectory() as folder:
+            adapted = Path(folder) / "network.onnx"
+            onnx.save(network, adapted)
+            _, plan = worker.ask(
+                "build",
+                onnx=str(adapted),
+                frames=[1, min(given.opt_frames or lengths.typical, longest), longest],
+                max_batch=given.max_batch,
+                int8=is_quantized(network),
+                fp16=given.fp16,
+                workspace_bytes=given.workspace_mb and given.workspace_mb * _MEGABYTE,
+                optimization_level=given.optimization_level,
+                timing_cache=str(self._timing_cache()),
+            )
+            return TensorRtEngine(plan, worker, given.max_batch)
+
+    def _deserialize(self, serialized: bytes) -> Engine:
+        try:
+            with self._worker() as worker:
+                return TensorRtEngine(serialized, worker, self._given.max_batch)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
+    @contextmanager
+    def _worker(self) -> Iterator[WorkerProcess]:
+        """A new worker, ended if the block fails: the exception may live long, the GPU's memory must not."""
+        worker = _start(self._python, self._given.time_limit)
+        try:
+            yield worker
+        except BaseException:
+            worker.close()
+            raise
+
+    def _timing_cache(self) -> Path:
+        name = "-".join(self.environment.values()).replace("/", "_").replace(" ", "_")
+        path = self._cache.root / "kernel_timings" / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot write the cache {path.parent}: {error.strerror}; set cache.root to a writable folder"
+            ) from None
+        return path
+
+
+def _start(python: str, time_limit: float) -> WorkerProcess:
+    # Without PYTHONPATH and its like, which belong to this interpreter.
+    return WorkerProcess([python, "-E", str(_WORKER)], f"TensorRT of {python}", time_limit)
+
+
+@cache
+def _environment(python: str, time_limit: float) -> Mapping[str, str]:
+    with closing(_start(python, time_limit)) as worker:
+        answer, _ = worker.ask("describe")
+    environment: dict[str, str] = answer["environment"]
+    return environment
+
+
+def _check(settings: TensorRtSettings) -> None:
+    smallest = {"opt_frames": 1, "max_frames": 1, "max_batch": 1, "workspace_mb": 1, "optimization_level": 0}
+    for name, minimum in smallest.items():
+        value = getattr(settings, name)
+        if value is not None and value < minimum:
+            raise UserError(f"engine.{name}={value}: must be at least {minimum}")
+    if not settings.time_limit > 0:
+        raise UserError(f"engine.time_limit={settings.time_limit:g}: must be more than 0 seconds")
+    if settings.optimization_level is not None and settings.optimization_level > 5:
+        raise UserError(f"engine.optimization_level={settings.optimization_level}: must be at most 5")

@@ -1,0 +1,159 @@
+"""The network as TensorRT takes it best: two-dimensional, Q/DQ pairs around FP32 weights.
+
+TensorRT's convolutions are two-dimensional. Left to itself, its parser puts a reshape between each layer and
+its Q/DQ nodes, which must meet directly for the layer to become INT8; and before version 10 it wants weights
+as FP32 followed by Q/DQ. None of this changes what the network computes.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+_FP16, _FP32 = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+_SAME_IN_TWO_DIMENSIONS = {
+    *("Add", "Sub", "Mul", "Div", "Relu", "Sigmoid", "Tanh", "Sqrt", "Clip", "BatchNormalization"),
+    *("Slice", "Concat", "Softmax", "Expand", "Shape", "Gather", "Constant"),
+    *("QuantizeLinear", "DequantizeLinear"),
+}
+_REDUCTIONS = ("ReduceMean", "ReduceSum")
+
+
+def adapt(model: onnx.ModelProto, *, fp16: bool = False) -> None:
+    """Change, in place, a network that :func:`speakerquant.quantization.export.export_onnx` wrote.
+
+    Args:
+        model: The network; its input stays ``[B, n_mels, T]`` and its output ``[B, dim]``.
+        fp16: Compute the layers without Q/DQ nodes in FP16.
+
+    Raises:
+        ValueError: an operation that is not known to be the same in two dimensions.
+    """
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    dequantized = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    [features], [embeddings] = graph.input, graph.output
+    last_axes = [numpy_helper.from_array(np.array(axes, np.int64), str(axes)) for axes in ([3], [2, 3])]
+    graph.initializer.extend(last_axes)
+    image, column = f"{features.name}/image", f"{embeddings.name}/column"
+    nodes = [helper.make_node("Unsqueeze", [features.name, last_axes[0].name], [image])]
+    for node in graph.node:
+        _rename(node.input, features.name, image)
+        _rename(node.output, embeddings.name, column)
+        if node.op_type in ("Conv", "Gemm"):
+            nodes.extend(_layer(node, graph, weights, dequantized, fp16))
+            continue
+        if node.op_type in _REDUCTIONS:
+            _set(node, keepdims=1)
+        elif node.op_type not in _SAME_IN_TWO_DIMENSIONS:
+            raise ValueError(f"{node.op_type} is not known to be the same in two dimensions")
+        nodes.append(node)
+    nodes.append(helper.make_node("Squeeze", [column, last_axes[1].name], [embeddings.name]))
+    nodes = _used(nodes, {embeddings.name})
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    inputs = {name for node in graph.node for name in node.input}
+    for tensor in list(graph.initializer):
+        if tensor.name not in inputs:
+            graph.initializer.remove(tensor)
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether any layer is INT8."""
+    return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+
+
+def _layer(
+    node: onnx.NodeProto,
+    graph: onnx.GraphProto,
+    weights: dict[str, onnx.TensorProto],
+    dequantized: dict[str, onnx.NodeProto],
+    fp16: bool,
+) -> Iterator[onnx.NodeProto]:
+    """A convolution or linear layer as a two-dimensional convolution."""
+
+    def constant(name: str, array: npt.NDArray[np.generic]) -> str:
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if node.op_type == "Gemm":
+        if (attributes.get("alpha", 1), attributes.get("beta", 1), attributes.get("transB")) != (1, 1, 1):
+            raise ValueError(f"{node.name}: a linear layer of another form than x W^T + b")
+        attributes = {"kernel_shape": [1]}
+    attributes = _two_dimensional(attributes)
+    source, weight_name, bias = node.input
+    dequantize = dequantized.get(weight_name)
+    name = f"{weight_name}/two_dimensional"
+    if dequantize is not None:
+        quantized, scale, zero_point = dequantize.input
+        steps = numpy_helper.to_array(weights[quantized]).astype(np.float32)
+        scales = _value(scale, weights, graph).reshape(-1, *(1 for _ in steps.shape[1:]))
+        kernel = constant(name, _as_kernel(steps * scales))
+        int8, fp32 = f"{name}/int8", f"{name}/fp32"
+        yield helper.make_node("QuantizeLinear", [kernel, scale, zero_point], [int8], axis=0)
+        yield helper.make_node("DequantizeLinear", [int8, scale, zero_point], [fp32], axis=0)
+        yield helper.make_node("Conv", [source, fp32, bias], node.output, node.name, **attributes)
+        return
+    kernel_array = _as_kernel(numpy_helper.to_array(weights[weight_name]))
+    if not fp16:
+        kernel = constant(name, kernel_array)
+        yield helper.make_node("Conv", [source, kernel, bias], node.output, node.name, **attributes)
+        return
+    kernel = constant(f"{name}/fp16", kernel_array.astype(np.float16))
+    bias = constant(f"{bias}/fp16", numpy_helper.to_array(weights[bias]).astype(np.float16))
+    rounded, output = f"{node.output[0]}/input_fp16", f"{node.output[0]}/fp16"
+    yield helper.make_node("Cast", [source], [rounded], to=_FP16)
+    yield helper.make_node("Conv", [rounded, kernel, bias], [output], node.name, **attributes)
+    yield helper.make_node("Cast", [output], node.output, to=_FP32)
+
+
+def _two_dimensional(attributes: dict[str, Any]) -> dict[str, Any]:
+    """A convolution's attributes with a second axis that it does not move along."""
+    changed = dict(attributes)
+    for name in ("kernel_shape", "dilations", "strides"):
+        if name in changed:
+            changed[name] = [*changed[name], 1]
+    if "pads" in changed:
+        begin, end = changed["pads"]
+        changed["pads"] = [begin, 0, end, 0]
+    return changed
+
+
+def _as_kernel(weight: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """``[out, in]`` or ``[out, in, width]`` as ``[out, in, width, 1]``."""
+    return weight.reshape(*weight.shape, *[1] * (4 - weight.ndim))
+
+
+def _value(name: str, weights: dict[str, onnx.TensorProto], graph: onnx.GraphProto) -> npt.NDArray[Any]:
+    if name in weights:
+        return numpy_helper.to_array(weights[name])
+    [producer] = [node for node in graph.node if name in node.output]
+    value: npt.NDArray[Any] = numpy_helper.to_array(producer.attribute[0].t)
+    return value
+
+
+def _used(nodes: list[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
+    """The nodes that the wanted tensors are computed from, in their order."""
+    kept = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    return kept[::-1]
+
+
+def _rename(names: list[str], old: str, new: str) -> None:
+    for index, name in enumerate(names):
+        if name == old:
+            names[index] = new
+
+
+def _set(node: onnx.NodeProto, **attributes: int) -> None:
+    for attribute in list(node.attribute):
+        if attribute.name in attributes:
+            node.attribute.remove(attribute)
+    node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())

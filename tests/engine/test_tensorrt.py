@@ -1,0 +1,252 @@
+"""What holds for the TensorRT engine on any machine: its worker is a real process, TensorRT itself stands in.
+
+With a GPU, the contract of all engines (tests/contract) is about the real one.
+"""
+
+import ast
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from conftest import Subject
+
+from speakerquant.cache import Cache
+from speakerquant.engine import tensorrt_worker
+from speakerquant.engine.base import EngineBuilder, Lengths
+from speakerquant.engine.registry import engine_builder
+from speakerquant.engine.settings import TensorRtSettings
+from speakerquant.errors import UserError
+from speakerquant.evaluation.embeddings import embed_with_network
+from speakerquant.evaluation.fidelity import fidelity
+from speakerquant.model.units import block_units
+from speakerquant.quantization.export import export_onnx
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.precision import Precision
+from speakerquant.quantization.simulate import simulate
+
+WORKER = Path(tensorrt_worker.__file__).parent
+OLDEST_PYTHON = (3, 8)
+
+StandIn = Callable[..., str]
+Build = Callable[..., EngineBuilder]
+
+
+@pytest.fixture
+def tensorrt(tmp_path: Path) -> Build:
+    """A builder with the given settings, and a cache of its own."""
+    return lambda **settings: engine_builder(
+        "tensorrt", TensorRtSettings(**settings), Cache(tmp_path / "cache")
+    )
+
+
+@pytest.fixture
+def onnx_path(small: Subject, tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    export_onnx(_simulated(small), path, n_mels=80)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_worker_is_left() -> Iterator[None]:
+    """GPU memory is free again when nobody holds an engine any more, however the test ended."""
+    yield
+    commands = [" ".join(child.cmdline()) for child in psutil.Process().children()]
+    assert not any("tensorrt_stand_in" in command for command in commands)
+
+
+def test_the_way_to_the_worker_and_back(
+    tensorrt: Build, tensorrt_stand_in: StandIn, onnx_path: Path, small: Subject
+) -> None:
+    """Everything but TensorRT itself: what it is given, the protocol, batches, order, save and load."""
+    builder = tensorrt(python=tensorrt_stand_in("--on", "build=chatter"), max_batch=2)
+    engine = builder.build(onnx_path)
+    embeddings = np.stack(list(engine.embed_many(small.recordings)))
+    assert fidelity(embeddings, embed_with_network(_simulated(small), small.recordings)) >= 0.9999
+    batch = np.stack([x[:, :100] for x in small.recordings[:5]])
+    np.testing.assert_allclose(engine.embed(batch)[3:4], engine.embed(batch[3:4]), atol=1e-4)
+    engine.save(onnx_path.with_name("engine"))
+    loaded = builder.load(onnx_path.with_name("engine"))
+    np.testing.assert_array_equal(loaded.embed(batch), engine.embed(batch))
+    assert loaded.provenance.environment["GPU"] == "stand-in"
+
+
+@pytest.mark.skipif(find_spec("tensorrt") is not None, reason="this interpreter has TensorRT")
+def test_an_interpreter_without_tensorrt(tensorrt: Build) -> None:
+    with pytest.raises(UserError, match=r"package tensorrt is not installed; install .* engine\.python"):
+        tensorrt(python=sys.executable)
+
+
+@pytest.mark.skipif(
+    "SPEAKERQUANT_TENSORRT_PYTHON" not in os.environ,
+    reason="SPEAKERQUANT_TENSORRT_PYTHON does not name an interpreter with TensorRT",
+)
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU")
+def test_tensorrt_without_a_gpu(tensorrt: Build) -> None:
+    with pytest.raises(UserError, match=r"there is no GPU here: .* engine=openvino"):
+        tensorrt(python=os.environ["SPEAKERQUANT_TENSORRT_PYTHON"])
+
+
+@pytest.mark.parametrize(
+    ("python", "says"),
+    [
+        ("/nowhere/python", "cannot be started"),
+        (shutil.which("false"), "ended with exit code 1"),
+        (shutil.which("yes"), "ended with exit code"),
+    ],
+)
+def test_what_is_no_interpreter(tensorrt: Build, python: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        tensorrt(python=python)
+    assert python in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_answers_otherwise(tensorrt: Build, tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nread line; echo '[1, 2]'; read line\n")
+    program.chmod(0o755)
+    with pytest.raises(UserError, match="does not answer as a worker"):
+        tensorrt(python=str(program))
+
+
+@pytest.mark.parametrize(
+    ("trouble", "says"),
+    [
+        ("crash", r"ended by SIGSEGV \(the driver has gone\) during build"),
+        ("fail", "Error Code 2: OutOfMemory"),
+        ("exception", "KeyError: 'surprise'"),
+    ],
+)
+def test_trouble_in_the_worker_is_one_line(
+    tensorrt: Build, tensorrt_stand_in: StandIn, onnx_path: Path, trouble: str, says: str
+) -> None:
+    builder = tensorrt(python=tensorrt_stand_in("--on", f"build={trouble}"))
+    with pytest.raises(UserError, match=says) as caught:
+        builder.build(onnx_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("request_", ["describe", "build", "load", "embed"])
+def test_a_hanging_worker_is_stopped(
+    tensorrt: Build, tensorrt_stand_in: StandIn, onnx_path: Path, small: Subject, request_: str
+) -> None:
+    with pytest.raises(UserError, match=rf"no answer to {request_} within engine\.time_limit=2 s"):
+        builder = tensorrt(python=tensorrt_stand_in("--on", f"{request_}=hang"), time_limit=2.0)
+        builder.build(onnx_path).embed(small.recordings[0][np.newaxis])
+
+
+def test_a_crash_while_running_spoils_that_engine_only(
+    tensorrt: Build, tensorrt_stand_in: StandIn, onnx_path: Path, small: Subject
+) -> None:
+    batch = small.recordings[0][np.newaxis]
+    broken = tensorrt(python=tensorrt_stand_in("--on", "embed=crash")).build(onnx_path)
+    for _ in range(2):
+        with pytest.raises(UserError, match="SIGSEGV"):
+            broken.embed(batch)
+    assert tensorrt(python=tensorrt_stand_in()).build(onnx_path).embed(batch).shape == (1, 48)
+
+
+def test_the_worker_ends_when_its_parent_is_killed(
+    tensorrt_stand_in: StandIn, onnx_path: Path, tmp_path: Path
+) -> None:
+    """Even amid a request that would take for ever."""
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from speakerquant.cache import Cache; from speakerquant.engine.registry import engine_builder\n"
+        "from speakerquant.engine.settings import TensorRtSettings as Settings\n"
+        "builder = engine_builder('tensorrt', Settings(python=sys.argv[1]), Cache(Path(sys.argv[3])))\n"
+        "print('building', flush=True); builder.build(Path(sys.argv[2]))"
+    )
+    python = tensorrt_stand_in("--on", "build=hang")
+    with subprocess.Popen(
+        [sys.executable, "-c", script, python, onnx_path, tmp_path / "cache"], stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == b"building\n"
+        deadline = time.monotonic() + 20
+        while not (workers := psutil.Process(parent.pid).children()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(1)  # so that the request has come
+        parent.send_signal(signal.SIGKILL)
+    assert workers and psutil.wait_procs(workers, timeout=10)[1] == []
+
+
+def test_a_plan_of_another_version_is_refused_with_what_differs(
+    tensorrt: Build, tensorrt_stand_in: StandIn, onnx_path: Path, tmp_path: Path
+) -> None:
+    tensorrt(python=tensorrt_stand_in()).build(onnx_path).save(tmp_path / "engine")
+    with pytest.raises(UserError, match=r"made with TensorRT 8\.5\.3\.1, here is 10\.1"):
+        tensorrt(python=tensorrt_stand_in("--version", "10.1")).load(tmp_path / "engine")
+
+
+def test_longer_recordings_than_allowed_are_refused_before_building(
+    tensorrt: Build, tensorrt_stand_in: StandIn, onnx_path: Path
+) -> None:
+    builder = tensorrt(python=tensorrt_stand_in(), max_frames=500)
+    with pytest.raises(UserError, match=r"engine\.max_frames=500: the longest recording has 812 frames"):
+        builder.build(onnx_path, Lengths(300, 812))
+
+
+def test_fp16_is_no_baseline(tensorrt: Build, tensorrt_stand_in: StandIn, onnx_path: Path) -> None:
+    builder = tensorrt(python=tensorrt_stand_in(), fp16=True)
+    assert builder.build(onnx_path).provenance.settings == {"fp16": "true"}
+    assert builder.fp32.build(onnx_path).provenance.settings == {"fp16": "false"}
+    baseline = builder.fp32
+    assert baseline.fp32 is baseline
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"max_batch": 0}, r"engine\.max_batch=0"),
+        ({"opt_frames": 0}, r"engine\.opt_frames=0"),
+        ({"optimization_level": 6}, r"engine\.optimization_level=6"),
+        ({"time_limit": 0.0}, r"engine\.time_limit=0"),
+    ],
+)
+def test_impossible_settings(tensorrt: Build, settings: dict[str, float], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        tensorrt(**settings)
+
+
+def test_auto_takes_tensorrt_where_it_works_and_says_so(
+    tensorrt_stand_in: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert engine_builder("auto", TensorRtSettings(python=tensorrt_stand_in())).name == "tensorrt"
+    assert "engine=auto: tensorrt on 8.5.3.1, stand-in, 8.6" in caplog.text
+
+
+def test_auto_takes_openvino_elsewhere_and_says_why(
+    tensorrt_stand_in: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    broken = tensorrt_stand_in("--on", "describe=crash")
+    assert engine_builder("auto", TensorRtSettings(python=broken)).name == "openvino"
+    assert "engine=auto: openvino, since TensorRT of" in caplog.text and "SIGSEGV" in caplog.text
+
+
+@pytest.mark.parametrize("path", sorted(WORKER.glob("*.py")), ids=lambda path: path.name)
+def test_the_worker_is_written_for_old_interpreters(path: Path) -> None:
+    ast.parse(path.read_text(), feature_version=OLDEST_PYTHON)
+
+
+@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10"])
+def test_the_worker_starts_on_old_interpreters(tensorrt: Build, version: str) -> None:
+    python = shutil.which(f"python{version}")
+    if python is None or subprocess.run([python, "--version"], capture_output=True).returncode:
+        pytest.skip(f"there is no Python {version}")
+    with pytest.raises(UserError, match=r"the package \w+ is not installed|there is no GPU here"):
+        tensorrt(python=python)
+
+
+def _simulated(subject: Subject):
+    units = block_units(subject.network)
+    return simulate(subject.network, Mask(units, dict.fromkeys(units, Precision.INT8)), subject.table)

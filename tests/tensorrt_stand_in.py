@@ -1,0 +1,74 @@
+"""Stands in for an interpreter with TensorRT where there is none: the worker's protocol, and ONNX Runtime.
+
+Its plan is the ONNX file that TensorRT would be given. ``--on REQUEST=WHAT`` makes a request go wrong.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from speakerquant.engine import tensorrt_worker
+
+sys.path.insert(0, str(Path(tensorrt_worker.__file__).parent))
+
+from protocol import WorkerError, serve
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--on", action="append", default=[])
+parser.add_argument("--version", default="8.5.3.1")
+arguments, _ = parser.parse_known_args()
+troubles = dict(trouble.split("=") for trouble in arguments.on)
+sessions = []
+
+
+def trouble(request):
+    what = troubles.get(request)
+    if what == "crash":
+        print("the driver has gone", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "hang":
+        time.sleep(600)
+    if what == "fail":
+        raise WorkerError("the engine could not be built: Error Code 2: OutOfMemory")
+    if what == "exception":
+        raise KeyError("surprise")
+    if what == "chatter":
+        os.write(1, b"a library says something\n")
+        print("and something more", flush=True)
+
+
+def describe(payload):
+    trouble("describe")
+    gpu = {"GPU": "stand-in", "compute capability": "8.6"}
+    return {"environment": {"TensorRT": arguments.version, **gpu}}, b""
+
+
+def build(payload, onnx, int8, **settings):
+    trouble("int8" if int8 else "fp32")
+    trouble("build")
+    return {}, Path(onnx).read_bytes()
+
+
+def load(payload):
+    trouble("load")
+    try:
+        sessions.append(ort.InferenceSession(payload, providers=["CPUExecutionProvider"]))
+    except Exception as error:
+        raise WorkerError(f"the engine could not be loaded: {error}") from None
+    return {}, b""
+
+
+def embed(payload, shape):
+    trouble("embed")
+    features = np.frombuffer(payload, np.float32).reshape(shape)
+    embeddings = sessions[-1].run(None, {"features": features})[0]
+    return {"shape": list(embeddings.shape)}, embeddings.tobytes()
+
+
+serve(lambda: {"describe": describe, "build": build, "load": load, "embed": embed})
