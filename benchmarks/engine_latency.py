@@ -6,7 +6,6 @@ figures are medians. Weights are random: they do not change the speed.
 """
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -15,18 +14,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from speakerquant.audio.features import FrontEnd
 from speakerquant.engine.base import Engine, FloatArray
-from speakerquant.engine.cpu import describe_cpu
+from speakerquant.engine.cpu import available_cpus, describe_cpu
+from speakerquant.engine.onnxruntime import OnnxRuntimeBuilder
 from speakerquant.engine.openvino import OpenVinoBuilder
 from speakerquant.model.checkpoints import random_model
 from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
 from speakerquant.model.units import block_units
+from speakerquant.paper import PROPOSED_UNITS
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.export import export_onnx
 from speakerquant.quantization.mask import Mask
@@ -35,7 +35,6 @@ from speakerquant.quantization.simulate import simulate
 
 Runner = Callable[[Sequence[FloatArray]], object]
 
-PAPER_FP32_UNITS = ("se_res2block2", "se_res2block3")
 FRONT_END = FrontEnd()
 
 
@@ -47,7 +46,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9, help="runs of each engine")
     arguments = parser.parse_args()
     console = Console()
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = available_cpus()
     torch.set_num_threads(1)
     console.print(f"{describe_cpu()}, {threads} threads")
     for channels in arguments.channels:
@@ -75,7 +74,7 @@ def _runners(
     bits = builder.weight_bits()
     int8_units = {
         "FP32": [],
-        "paper mask": [unit for unit in units if unit not in PAPER_FP32_UNITS],
+        "paper mask": [unit for unit in units if unit in PROPOSED_UNITS],
         "all INT8": [*units],
     }
     runners: dict[str, Runner] = {"PyTorch FP32": _pytorch(network, threads)}
@@ -84,7 +83,7 @@ def _runners(
         mask = Mask(units, dict.fromkeys(int8, Precision.INT8))
         export_onnx(simulate(network, mask, table, bits), path, FRONT_END.n_mels)
         if not int8:
-            runners["ONNX Runtime FP32"] = _onnx_runtime(path, threads)
+            runners["ONNX Runtime FP32"] = _engine(OnnxRuntimeBuilder().build(path))
         runners[f"OpenVINO {name}"] = _engine(builder.build(path))
     return runners
 
@@ -100,13 +99,6 @@ def _pytorch(network: EcapaTdnn, threads: int) -> Runner:
             return embedding
 
     return _in_parallel(embed, threads)
-
-
-def _onnx_runtime(path: Path, threads: int) -> Runner:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return _in_parallel(lambda features: session.run(None, {"features": features[None]}), threads)
 
 
 def _in_parallel(embed: Callable[[FloatArray], object], threads: int) -> Runner:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,6 @@ def test_a_run_leaves_its_result_its_files_and_its_record(
     assert result["fidelity"] >= 0.999
     assert 0 < result["latency_ms_p50"] <= result["latency_ms_p95"]
     assert 0 < result["real_time_factor"] < 1
-    assert result["seconds"]["latency"] >= 0.055 * result["latency_ms_p50"] / 2
 
     [folder] = [path.parent for path in tmp_path.rglob("result.json")]
     assert (folder / "engine.openvino").stat().st_size == result["engine_size_bytes"]
@@ -161,6 +161,28 @@ def composed(*overrides: str):
         return compose("run", list(overrides), return_hydra_config=True)
 
 
+def test_a_crashing_builder_fails_its_own_run_only(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, tensorrt_stand_in: Callable[..., str]
+) -> None:
+    python = tensorrt_stand_in("--on", "int8=crash")
+    settings = ["engine=tensorrt", f"engine.python={python}"]
+    finished = speakerquant("-m", *workspace.arguments(), *settings, "mask=embedding_linear,none")
+    [result] = results(tmp_path)
+    assert result["engine"] == "tensorrt" and result["size_ratio"] == 1.0
+    assert finished.code == 2
+    assert "its process was ended by SIGSEGV (the driver has gone) during build" in finished.out
+
+
+def test_onnx_runtime_is_an_engine_like_the_others(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    finished = speakerquant(*workspace.arguments(), "engine=onnxruntime", "mask=all")
+    assert finished.code == 0, finished.err
+    [result] = results(tmp_path)
+    assert (result["engine"], result["weight_bits"]) == ("onnxruntime", 8)
+    assert result["size_ratio"] < 0.4
+
+
 def test_a_group_choice_and_a_unit_combine() -> None:
     mask = composed("mask=paper", "mask.se_res2block2=int8").mask
     assert mask.se_res2block2 == "int8"
@@ -183,7 +205,7 @@ def test_defaults_are_the_shipped_model_on_synthetic_speech() -> None:
         "synthetic",
         "shipped",
         "paper",
-        "openvino",
+        "auto",
     )
 
 

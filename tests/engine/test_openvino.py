@@ -10,57 +10,20 @@ import numpy as np
 import pytest
 from conftest import Subject
 
-from speakerquant.audio.features import FrontEnd
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.openvino import OpenVinoBuilder
 from speakerquant.evaluation.embeddings import embed_with_network
-from speakerquant.model.checkpoints import random_model
-from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
-from speakerquant.model.units import block_units, quantizable_layers
+from speakerquant.model.units import block_units
 from speakerquant.quantization.export import export_onnx
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import Precision
-from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.simulate import simulate
 
 TESTS = Path(__file__).parents[1]
 
-PAPER_MEGABYTES = {
-    "none": 63.571,
-    "input_conv": 60.413,
-    "se_res2block1": 53.501,
-    "se_res2block2": 53.389,
-    "se_res2block3": 53.381,
-    "aggregation_conv": 48.365,
-    "attentive_pooling": 56.594,
-    "embedding_linear": 60.100,
-    "input_conv se_res2block1 aggregation_conv attentive_pooling embedding_linear": 33.974,
-}
-
 lesser_cpus = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="only x86 processors can pose as lesser ones"
 )
-
-
-@pytest.fixture(scope="module")
-def large() -> EcapaTdnn:
-    return random_model(EcapaTdnnConfig(channels=1024), FrontEnd(), seed=0).network
-
-
-@pytest.mark.parametrize("int8_units", PAPER_MEGABYTES)
-def test_size_is_that_of_the_paper(large: EcapaTdnn, int8_units: str, tmp_path: Path) -> None:
-    layers = quantizable_layers(large)
-    table = CalibrationTable(
-        "max",
-        dict.fromkeys(layers, 4.0),
-        {name: layer.weight.detach().abs().flatten(1).amax(1).numpy() for name, layer in layers.items()},
-    )
-    units = int8_units.replace("none", "").split()
-    mask = Mask(block_units(large), dict.fromkeys(units, Precision.INT8))
-    path = tmp_path / "model.onnx"
-    export_onnx(simulate(large, mask, table), path, n_mels=80)
-    megabytes = OpenVinoBuilder().build(path).size_bytes / 1e6
-    assert megabytes == pytest.approx(PAPER_MEGABYTES[int8_units], rel=0.06)
 
 
 def test_fp32_is_fp32(small: Subject, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The network that TensorRT is given computes the same, in the form that TensorRT quantizes."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import pytest
+import torch
 from conftest import Subject
 from onnx import TensorProto, helper
 
 from speakerquant.engine.tensorrt_graph import adapt, is_quantized
-from speakerquant.model.units import block_units
+from speakerquant.model.units import block_units, quantizable_layers
 from speakerquant.quantization.export import export_onnx
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import Precision
@@ -73,6 +75,23 @@ def test_fp16_is_for_the_layers_without_quantizers(exported: onnx.ModelProto) ->
     adapt(exported, fp16=True)
     kernels = [tensor for tensor in exported.graph.initializer if len(tensor.dims) == 4]
     assert sum(tensor.data_type == TensorProto.FLOAT16 for tensor in kernels) == num_plain
+
+
+def test_equal_weights_may_have_one_name(small: Subject, tmp_path: Path) -> None:
+    """The exporter stores tensors of equal values once, and gives them further names by Identity."""
+    network = copy.deepcopy(small.network)
+    for layer in quantizable_layers(network).values():
+        torch.nn.init.zeros_(layer.bias)
+    mask = Mask(block_units(network), dict.fromkeys(MASKS["mixed"], Precision.INT8))
+    export_onnx(simulate(network, mask, small.table), tmp_path / "model.onnx", n_mels=80)
+    model = onnx.load(tmp_path / "model.onnx")
+    assert any(node.op_type == "Identity" for node in model.graph.node)
+    expected = _run(model, small.recordings[0][np.newaxis])
+    for fp16 in (False, True):
+        adapted = copy.deepcopy(model)
+        adapt(adapted, fp16=fp16)
+        embeddings = _run(adapted, small.recordings[0][np.newaxis])
+        assert np.linalg.norm(embeddings - expected) <= 2e-2 * np.linalg.norm(expected)
 
 
 def test_refuses_what_it_does_not_know() -> None:

@@ -2,6 +2,16 @@
 
 from dataclasses import dataclass
 
+from speakerquant.errors import UserError
+
+_BOUNDS = {
+    "opt_frames": (1, None),
+    "max_frames": (1, None),
+    "max_batch": (1, None),
+    "workspace_mb": (1, None),
+    "optimization_level": (0, 5),
+}
+
 
 @dataclass
 class TensorRtSettings:
@@ -26,3 +36,13 @@ class TensorRtSettings:
     workspace_mb: int | None = None
     optimization_level: int | None = None
     time_limit: float = 1800.0
+
+    def __post_init__(self) -> None:
+        for name, (smallest, largest) in _BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None and value < smallest:
+                raise UserError(f"engine.{name}={value}: must be at least {smallest}")
+            if value is not None and largest is not None and value > largest:
+                raise UserError(f"engine.{name}={value}: must be at most {largest}")
+        if not self.time_limit > 0:
+            raise UserError(f"engine.time_limit={self.time_limit:g}: must be more than 0 seconds")

@@ -61,14 +61,13 @@ class TensorRtBuilder(EngineBuilder):
         cache: Keeps the timings of kernels, per version and GPU: a second mask asks for mostly the same ones.
 
     Raises:
-        UserError: there is no TensorRT or no GPU, or a setting is impossible.
+        UserError: there is no TensorRT or no GPU.
     """
 
     name = "tensorrt"
     bound_to = ("TensorRT", "compute capability")
 
     def __init__(self, settings: TensorRtSettings, cache: Cache) -> None:
-        _check(settings)
         self._given = settings
         self._cache = cache
         self.settings = {"fp16": str(settings.fp16).lower()}
@@ -148,15 +147,3 @@ def _environment(python: str, time_limit: float) -> Mapping[str, str]:
         answer, _ = worker.ask("describe")
     environment: dict[str, str] = answer["environment"]
     return environment
-
-
-def _check(settings: TensorRtSettings) -> None:
-    smallest = {"opt_frames": 1, "max_frames": 1, "max_batch": 1, "workspace_mb": 1, "optimization_level": 0}
-    for name, minimum in smallest.items():
-        value = getattr(settings, name)
-        if value is not None and value < minimum:
-            raise UserError(f"engine.{name}={value}: must be at least {minimum}")
-    if not settings.time_limit > 0:
-        raise UserError(f"engine.time_limit={settings.time_limit:g}: must be more than 0 seconds")
-    if settings.optimization_level is not None and settings.optimization_level > 5:
-        raise UserError(f"engine.optimization_level={settings.optimization_level}: must be at most 5")

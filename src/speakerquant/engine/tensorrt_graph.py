@@ -40,9 +40,13 @@ def adapt(model: onnx.ModelProto, *, fp16: bool = False) -> None:
     graph.initializer.extend(last_axes)
     image, column = f"{features.name}/image", f"{embeddings.name}/column"
     nodes = [helper.make_node("Unsqueeze", [features.name, last_axes[0].name], [image])]
+    names = {features.name: image}
     for node in graph.node:
-        _rename(node.input, features.name, image)
-        _rename(node.output, embeddings.name, column)
+        if node.op_type == "Identity":  # the exporter's way of having two names for equal weights
+            names[node.output[0]] = names.get(node.input[0], node.input[0])
+            continue
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [column if name == embeddings.name else name for name in node.output]
         if node.op_type in ("Conv", "Gemm"):
             nodes.extend(_layer(node, graph, weights, dequantized, fp16))
             continue
@@ -144,12 +148,6 @@ def _used(nodes: list[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]
             kept.append(node)
             wanted.update(node.input)
     return kept[::-1]
-
-
-def _rename(names: list[str], old: str, new: str) -> None:
-    for index, name in enumerate(names):
-        if name == old:
-            names[index] = new
 
 
 def _set(node: onnx.NodeProto, **attributes: int) -> None:

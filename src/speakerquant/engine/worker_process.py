@@ -53,9 +53,7 @@ class WorkerProcess:
             stdin, stdout = self._process.stdin, self._process.stdout
             assert stdin is not None and stdout is not None
             if not self.close.alive:
-                raise UserError(
-                    f"{self._name}: its process was stopped, after an error or because it was closed"
-                )
+                raise UserError(f"{self._name}: its process has been stopped")
             try:
                 write_message(stdin, {"do": request, **fields}, payload)
                 if not wait([stdout.fileno()], self._time_limit):
