@@ -17,6 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from speakerquant.corpus.synthetic import TRIALS_FILE
+from speakerquant.engine.cpu import describe_cpu
 from speakerquant.search.history import INTERRUPTED, REPEAT_OF, WITHDRAWN
 from speakerquant.tracking.history import children
 
@@ -127,6 +128,19 @@ def test_without_a_development_list_the_table_says_what_the_search_has_seen(
     assert "on the test list, which the search has seen: EER %" in finished.out
     assert "development list" not in finished.out
     assert front_of(tmp_path)["recommended"]["final_result"] is None
+
+
+def test_a_time_may_be_an_objective_and_binds_the_study_to_its_machine(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    objective = "+hydra.sweeper.objectives.latency_ms_p50=minimize"
+    finished = speakerquant(*arguments(workspace, "fast", objective, "hydra.sweeper.n_trials=2"))
+    assert finished.code == 0, finished.err
+    for trial in stored_trials(tmp_path, "fast"):
+        assert trial.values[2] == trial.user_attrs["result"]["latency_ms_p50"] > 0
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "multirun/studies.journal")))
+    study = optuna.load_study(study_name="fast", storage=storage)
+    assert describe_cpu() in study.user_attrs["search"]["fingerprint"]["machine"]
 
 
 def test_any_key_can_be_searched_with_workers_in_parallel(
