@@ -23,7 +23,7 @@ from pytorch_quantization.tensor_quant import fake_tensor_quant
 from torch import Tensor
 from torch.nn import functional as F
 
-from speakerquant.audio.features import FrontEnd, LogMel
+from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
 from speakerquant.audio.waveform import read_waveform
 from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
 from speakerquant.quantization.calibration import InputCalibrator
@@ -94,7 +94,7 @@ def features(folder: Path | None) -> Iterator[Tensor]:
             yield 8 * F.avg_pool2d(noise, 11, stride=1)[0, 0]
         return
     front_end = FrontEnd()
-    log_mel = LogMel(front_end)
+    log_mel = FeatureExtractor(front_end)
     paths = sorted(path for path in folder.rglob("*") if path.suffix in (".wav", ".flac"))
     for path in paths[:NUM_RECORDINGS]:
         waveform = torch.from_numpy(read_waveform(path, front_end.sample_rate))

@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from speakerquant.audio.features import FrontEnd
+from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.base import Engine, FloatArray
 from speakerquant.engine.cpu import available_cpus, describe_cpu
 from speakerquant.engine.onnxruntime import OnnxRuntimeBuilder

@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from speakerquant.audio.features import FrontEnd
+from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.settings import TensorRtSettings
 from speakerquant.errors import UserError
 from speakerquant.model.ecapa_tdnn import EcapaTdnnConfig
+from speakerquant.model.families import Family
 from speakerquant.training.settings import AugmentationConfig, TrainingConfig
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ class ModelConfig:
     checkpoint: str | None = None
     architecture: EcapaTdnnConfig | None = None
     front_end: FrontEnd | None = None
+    family: Family = Family.auto
     seed: int = 0
 
 

@@ -69,7 +69,7 @@ def load_model(config: ModelConfig) -> SpeakerModel:
     """
     if config.checkpoint is not None:
         path = shipped_checkpoint() if config.checkpoint == "shipped" else Path(config.checkpoint)
-        return load_checkpoint(path, config.architecture)
+        return load_checkpoint(path, config.architecture, config.family, config.front_end)
     if config.architecture is None or config.front_end is None:
         raise UserError(
             "model.checkpoint: no checkpoint and no architecture; set one, such as model=ecapa_c1024"

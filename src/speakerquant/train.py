@@ -10,7 +10,8 @@ import torch
 from lightning_fabric import Fabric
 from omegaconf import DictConfig
 
-from speakerquant.audio.features import FrontEnd, extract_features
+from speakerquant.audio.features import extract_features
+from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
 from speakerquant.config import TrainConfig, flat, register_schemas, typed
 from speakerquant.corpus.synthetic import DEVELOPMENT, TRAIN, TRIALS_FILE, synthesize_split

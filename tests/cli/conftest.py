@@ -10,7 +10,7 @@ import absl.logging
 import pytest
 
 from speakerquant import run
-from speakerquant.audio.features import FrontEnd
+from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
 from speakerquant.corpus.synthetic import TRIALS_FILE, Split, synthesize_split
 from speakerquant.evaluation.result import RESULT_FILE

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speakerquant.audio.features import FrontEnd
+from speakerquant.audio.front_end import FrontEnd
 from speakerquant.corpus.recordings import find_recordings
 from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.model.checkpoints import random_model, save_checkpoint
@@ -179,7 +179,7 @@ def test_checkpoint_that_is_none(workspace: Workspace, speakerquant: Command, tm
     path = tmp_path / "letter.txt"
     path.write_text("dear reader")
     finished = speakerquant(*workspace.arguments(), f"model.checkpoint={path}")
-    assert_one_line(finished, str(path), "not a safetensors checkpoint")
+    assert_one_line(finished, str(path), "no checkpoint, damaged")
 
 
 def test_pickle_checkpoint_runs_no_code(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_pickle_checkpoint_runs_no_code(workspace: Workspace, speakerquant: Comm
     path = tmp_path / "model.pt"
     path.write_bytes(pickle.dumps(Bomb()))
     finished = speakerquant(*workspace.arguments(), f"model.checkpoint={path}")
-    assert_one_line(finished, str(path), "not a safetensors checkpoint")
+    assert_one_line(finished, str(path), "no checkpoint, damaged")
     assert not trap.exists()
 
 

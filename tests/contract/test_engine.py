@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 from conftest import Subject
 
-from speakerquant.audio.features import FrontEnd
+from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.base import Engine, EngineBuilder
 from speakerquant.engine.provenance import provenance_path
 from speakerquant.engine.registry import ENGINES, engine_builder

@@ -1,6 +1,7 @@
 """The network that TensorRT is given computes the same, in the form that TensorRT quantizes."""
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from conftest import Subject
 from onnx import TensorProto, helper
 
 from speakerquant.engine.tensorrt_graph import adapt, is_quantized
+from speakerquant.model.ecapa_tdnn import EcapaTdnn
 from speakerquant.model.units import block_units, quantizable_layers
 from speakerquant.quantization.export import export_onnx
 from speakerquant.quantization.mask import Mask
@@ -92,6 +94,21 @@ def test_equal_weights_may_have_one_name(small: Subject, tmp_path: Path) -> None
         adapt(adapted, fp16=fp16)
         embeddings = _run(adapted, small.recordings[0][np.newaxis])
         assert np.linalg.norm(embeddings - expected) <= 2e-2 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("difference", [{"padding": "reflect"}, {"unbiased_context": True}], ids=str)
+def test_the_differences_of_other_families(
+    difference: dict[str, object], small: Subject, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = EcapaTdnn(dataclasses.replace(small.network.config, **difference)).eval()
+    features = small.recordings[0][np.newaxis]
+    export_onnx(network, tmp_path / "model.onnx", n_mels=80)
+    model = onnx.load(tmp_path / "model.onnx")
+    expected = network(torch.from_numpy(features)).detach().numpy()
+    adapt(model)
+    onnx.checker.check_model(model, full_check=True)
+    np.testing.assert_allclose(_run(model, features), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_refuses_what_it_does_not_know() -> None:

@@ -68,7 +68,7 @@ def test_each_block_is_fed_with_the_sum_of_what_came_before(network: EcapaTdnn) 
 
 
 def test_pooling_with_even_attention_is_mean_and_deviation() -> None:
-    pooling = AttentiveStatisticsPooling(8, 4).eval()
+    pooling = AttentiveStatisticsPooling(EcapaTdnnConfig(aggregation_channels=8, attention_channels=4)).eval()
     nn.init.zeros_(pooling.attention.weight)
     x = torch.randn(2, 8, 100)
     expected = torch.cat([x.mean(2), x.var(2, correction=0).sqrt()], dim=1)

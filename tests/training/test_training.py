@@ -10,7 +10,7 @@ import soundfile
 import torch
 from lightning_fabric import Fabric
 
-from speakerquant.audio.features import FrontEnd
+from speakerquant.audio.front_end import FrontEnd
 from speakerquant.errors import UserError
 from speakerquant.model.checkpoints import random_model
 from speakerquant.model.ecapa_tdnn import EcapaTdnnConfig

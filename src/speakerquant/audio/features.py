@@ -9,9 +9,8 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 import torch
-import torchaudio
-from torch import Tensor, nn
 
+from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
 from speakerquant.audio.waveform import Waveform, read_waveform
 from speakerquant.cache import Cache, digest, file_digest
 from speakerquant.errors import UserError
@@ -20,76 +19,7 @@ from speakerquant.progress import track
 FeatureArray = npt.NDArray[np.float32]
 
 _BATCH = 32
-_MAX_PADDED_SAMPLES = 10_000_000  # one long recording among short ones must not fill the memory
-_FORMAT = 1  # raise it when the same recordings and front end come to give other numbers
-
-
-@dataclass
-class FrontEnd:
-    """Settings of the log-mel front end; lengths in samples, frequencies in Hz."""
-
-    sample_rate: int = 16000
-    n_fft: int = 512
-    win_length: int = 400
-    hop_length: int = 160
-    n_mels: int = 80
-    f_min: float = 20.0
-    f_max: float = 7600.0
-    preemphasis: float = 0.97
-
-    @property
-    def frames_per_second(self) -> float:
-        """Of the features."""
-        return self.sample_rate / self.hop_length
-
-    def __post_init__(self) -> None:
-        if not 0 < self.win_length <= self.n_fft:
-            raise UserError(
-                f"front_end.win_length={self.win_length}: must lie between 1 and n_fft={self.n_fft}"
-            )
-        if self.hop_length < 1 or self.n_mels < 1 or not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
-            raise UserError(
-                "front_end: hop_length and n_mels must be positive, 0 <= f_min < f_max <= sample_rate / 2"
-            )
-
-
-class LogMel(nn.Module):
-    """Waveforms ``[B, samples]`` to log-mel features ``[B, n_mels, T]``, mean over time removed.
-
-    Frames lie wholly inside the waveform, so that a frame never depends on padding:
-    ``T = 1 + (samples - n_fft) // hop_length``.
-    """
-
-    floor = 1e-6
-
-    def __init__(self, front_end: FrontEnd) -> None:
-        super().__init__()
-        self.front_end = front_end
-        self.mel = torchaudio.transforms.MelSpectrogram(
-            sample_rate=front_end.sample_rate,
-            n_fft=front_end.n_fft,
-            win_length=front_end.win_length,
-            hop_length=front_end.hop_length,
-            f_min=front_end.f_min,
-            f_max=front_end.f_max,
-            n_mels=front_end.n_mels,
-            window_fn=torch.hamming_window,
-            center=False,
-        )
-
-    def forward(self, waveforms: Tensor) -> Tensor:
-        features = self.log_mel(waveforms)
-        return features - features.mean(dim=2, keepdim=True)
-
-    def log_mel(self, waveforms: Tensor) -> Tensor:
-        """Log-mel features before the mean is removed."""
-        emphasized = torchaudio.functional.preemphasis(waveforms, self.front_end.preemphasis)
-        features: Tensor = (self.mel(emphasized) + self.floor).log()
-        return features
-
-    def num_frames(self, num_samples: int) -> int:
-        """Frames that a waveform of ``num_samples`` gives."""
-        return 1 + (num_samples - self.front_end.n_fft) // self.front_end.hop_length
+_FORMAT = 2  # raise it when the same recordings and front end come to give other numbers
 
 
 class Features(Sequence[FeatureArray]):
@@ -154,10 +84,9 @@ def _recording_digest(path: Path) -> str:
 
 def _write(folder: Path, recordings: Sequence[Path], front_end: FrontEnd) -> None:
     folder.mkdir()
-    log_mel = LogMel(front_end)
     lengths: list[int] = []
-    with (folder / "frames.raw").open("wb") as file, ThreadPoolExecutor() as pool:
-        for features in track(_stream(recordings, log_mel, pool), "features", total=len(recordings)):
+    with (folder / "frames.raw").open("wb") as file:
+        for features in track(_stream(recordings, front_end), "features", total=len(recordings)):
             lengths.append(features.shape[1])
             file.write(np.ascontiguousarray(features.T).tobytes())
     frames = np.memmap(folder / "frames.raw", np.float32, "r", shape=(sum(lengths), front_end.n_mels))
@@ -166,18 +95,19 @@ def _write(folder: Path, recordings: Sequence[Path], front_end: FrontEnd) -> Non
     np.save(folder / "offsets.npy", np.cumsum([0, *lengths]))
 
 
-def _stream(recordings: Sequence[Path], log_mel: LogMel, pool: ThreadPoolExecutor) -> Iterator[FeatureArray]:
-    """Features one by one, read and transformed a batch at a time."""
-    for start in range(0, len(recordings), _BATCH):
-        paths = recordings[start : start + _BATCH]
-        batch: list[Waveform] = []
-        for waveform in pool.map(lambda path: _read(path, log_mel.front_end), paths):
-            longest = max(map(len, [*batch, waveform]))
-            if batch and longest * (len(batch) + 1) > _MAX_PADDED_SAMPLES:
-                yield from _transform(batch, log_mel)
-                batch = []
-            batch.append(waveform)
-        yield from _transform(batch, log_mel)
+def _stream(recordings: Sequence[Path], front_end: FrontEnd) -> Iterator[FeatureArray]:
+    """Features one by one; a batch of recordings at a time is read and transformed, each by itself."""
+    extractor = FeatureExtractor(front_end)
+
+    def extract(path: Path) -> FeatureArray:
+        waveform = torch.from_numpy(_read(path, front_end))
+        with torch.inference_mode():
+            features: FeatureArray = extractor(waveform[None])[0].numpy()
+        return features
+
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(recordings), _BATCH):
+            yield from pool.map(extract, recordings[start : start + _BATCH])
 
 
 def _read(path: Path, front_end: FrontEnd) -> Waveform:
@@ -188,13 +118,3 @@ def _read(path: Path, front_end: FrontEnd) -> Waveform:
             "take the recording off the list"
         )
     return waveform
-
-
-def _transform(waveforms: Sequence[Waveform], log_mel: LogMel) -> Iterator[FeatureArray]:
-    """One padded batch through the front end; padding never reaches the frames that are kept."""
-    padded = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(w) for w in waveforms], batch_first=True)
-    with torch.inference_mode():
-        batch = log_mel.log_mel(padded)
-        for waveform, features in zip(waveforms, batch, strict=True):
-            kept = features[:, : log_mel.num_frames(len(waveform))]
-            yield (kept - kept.mean(dim=1, keepdim=True)).numpy()

@@ -13,12 +13,16 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from speakerquant.quantization.export import used_nodes
+
 _FP16, _FP32 = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
 _SAME_IN_TWO_DIMENSIONS = {
     *("Add", "Sub", "Mul", "Div", "Relu", "Sigmoid", "Tanh", "Sqrt", "Clip", "BatchNormalization"),
     *("Slice", "Concat", "Softmax", "Expand", "Shape", "Gather", "Constant"),
-    *("QuantizeLinear", "DequantizeLinear"),
+    *("Cast", "QuantizeLinear", "DequantizeLinear"),
 }
+# Two names of one tensor: the exporter's way of storing equal weights once, or a last axis that now stays.
+_ALIASES = ("Identity", "Squeeze")
 _REDUCTIONS = ("ReduceMean", "ReduceSum")
 
 
@@ -42,7 +46,7 @@ def adapt(model: onnx.ModelProto, *, fp16: bool = False) -> None:
     nodes = [helper.make_node("Unsqueeze", [features.name, last_axes[0].name], [image])]
     names = {features.name: image}
     for node in graph.node:
-        if node.op_type == "Identity":  # the exporter's way of having two names for equal weights
+        if node.op_type in _ALIASES:
             names[node.output[0]] = names.get(node.input[0], node.input[0])
             continue
         node.input[:] = [names.get(name, name) for name in node.input]
@@ -52,11 +56,15 @@ def adapt(model: onnx.ModelProto, *, fp16: bool = False) -> None:
             continue
         if node.op_type in _REDUCTIONS:
             _set(node, keepdims=1)
+        elif node.op_type == "Pad":
+            amounts = np.insert(numpy_helper.to_array(weights[node.input[1]]), [3, 6], 0)
+            graph.initializer.append(numpy_helper.from_array(amounts, f"{node.input[1]}/two_dimensional"))
+            node.input[1] = graph.initializer[-1].name
         elif node.op_type not in _SAME_IN_TWO_DIMENSIONS:
             raise ValueError(f"{node.op_type} is not known to be the same in two dimensions")
         nodes.append(node)
     nodes.append(helper.make_node("Squeeze", [column, last_axes[1].name], [embeddings.name]))
-    nodes = _used(nodes, {embeddings.name})
+    nodes = used_nodes(nodes, {embeddings.name})
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
     inputs = {name for node in graph.node for name in node.input}
@@ -138,16 +146,6 @@ def _value(name: str, weights: dict[str, onnx.TensorProto], graph: onnx.GraphPro
     [producer] = [node for node in graph.node if name in node.output]
     value: npt.NDArray[Any] = numpy_helper.to_array(producer.attribute[0].t)
     return value
-
-
-def _used(nodes: list[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
-    """The nodes that the wanted tensors are computed from, in their order."""
-    kept = []
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    return kept[::-1]
 
 
 def _set(node: onnx.NodeProto, **attributes: int) -> None:

@@ -1,18 +1,34 @@
-"""Checkpoints: a network, its architecture and its front end in one safetensors file."""
+"""Checkpoints: our own (network, architecture and front end in one safetensors file), and those of others."""
 
 import json
-from dataclasses import asdict, dataclass
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
-from speakerquant.audio.features import FrontEnd
+from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import atomic_path, file_digest
 from speakerquant.errors import UserError
 from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.model.families import FRONT_ENDS, Family, convert, family_of
+
+_STATE_DICTS = ("model", "state_dict")
+# What PyTorch raises for damaged files, and for those with more in them than tensors.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    OSError,
+)
 
 
 @dataclass(frozen=True)
@@ -35,41 +51,76 @@ def shipped_checkpoint() -> Path:
     return Path(str(files("speakerquant.model") / "shipped" / "ecapa_tdnn.safetensors"))
 
 
-def load_checkpoint(path: Path, architecture: EcapaTdnnConfig | None = None) -> SpeakerModel:
-    """Load what :func:`save_checkpoint` wrote.
+def load_checkpoint(
+    path: Path,
+    architecture: EcapaTdnnConfig | None = None,
+    family: Family = Family.auto,
+    front_end: FrontEnd | None = None,
+) -> SpeakerModel:
+    """Load what :func:`save_checkpoint` wrote, or a checkpoint of a public family as it is distributed.
 
     Args:
-        path: The safetensors file.
+        path: A safetensors file or a PyTorch one, of which nothing but tensors is read.
         architecture: If given, the checkpoint must have this shape.
+        family: Who trained it; ``auto`` tells by the names of its layers.
+        front_end: Instead of the family's own; what :func:`save_checkpoint` wrote brings its own.
 
     Raises:
-        UserError: the file is missing, is no safetensors file (pickles are never opened), is not a
-            checkpoint of this project, or is of another architecture.
+        UserError: the file is missing, damaged, holds more than tensors, or is of another shape or family.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; check model.checkpoint")
+    weights, metadata = _read(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: not a safetensors checkpoint ({error}); pickles are never opened, convert it first"
-        ) from None
-    try:
-        stored = EcapaTdnnConfig(**json.loads(metadata["architecture"]))
-        front_end = FrontEnd(**json.loads(metadata["front_end"]))
+        if "architecture" in metadata:
+            if family is not Family.auto:
+                raise UserError(
+                    f"written by speakerquant-train, not of family {family}; choose model=shipped"
+                )
+            stored = EcapaTdnnConfig(**json.loads(metadata["architecture"]))
+            front_end = FrontEnd(**json.loads(metadata["front_end"]))
+        else:
+            family = family_of(weights) if family is Family.auto else family
+            stored, weights = convert(weights, family)
+            front_end = front_end or replace(FRONT_ENDS[family], n_mels=stored.n_mels)
         if stored.n_mels != front_end.n_mels:
             raise UserError(f"network of {stored.n_mels} mel bands, front end of {front_end.n_mels}")
     except UserError as error:
-        raise UserError(f"{path}: {error}; the checkpoint is damaged") from None
+        raise UserError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError):
         raise UserError(
-            f"{path}: no architecture in this file's metadata; use a checkpoint of speakerquant-train"
+            f"{path}: no architecture in this file's metadata; the checkpoint is damaged"
         ) from None
     if architecture is not None and architecture != stored:
         raise UserError(f"{path}: {_difference(stored, architecture)}; use another checkpoint or model")
-    network = EcapaTdnn(stored)
+    return SpeakerModel(_network(path, stored, weights), front_end, file_digest(path))
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name, and the metadata if there is any."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            return weights, file.metadata() or {}
+    except (SafetensorError, OSError):
+        pass  # then PyTorch's own format
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE:
+        raise UserError(
+            f"{path}: no checkpoint, damaged, or with more in it than tensors, which is never loaded; "
+            "give the state dict of a network"
+        ) from None
+    for wrapper in _STATE_DICTS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: holds no weights by name; give the state dict of a network")
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}, {}
+
+
+def _network(path: Path, architecture: EcapaTdnnConfig, weights: Mapping[str, Tensor]) -> EcapaTdnn:
+    network = EcapaTdnn(architecture)
     try:
         keys = network.load_state_dict(weights, strict=False)
     except RuntimeError as error:
@@ -80,8 +131,8 @@ def load_checkpoint(path: Path, architecture: EcapaTdnnConfig | None = None) -> 
     missing = [key for key in keys.missing_keys if not key.endswith("num_batches_tracked")]
     if missing or keys.unexpected_keys:
         problem = f"lacks {missing[0]}" if missing else f"has the unknown {keys.unexpected_keys[0]}"
-        raise UserError(f"{path}: the checkpoint {problem}; use a checkpoint of speakerquant-train")
-    return SpeakerModel(network.eval(), front_end, file_digest(path))
+        raise UserError(f"{path}: the checkpoint {problem}; it is damaged")
+    return network.eval()
 
 
 def random_model(architecture: EcapaTdnnConfig, front_end: FrontEnd, seed: int) -> SpeakerModel:

@@ -1,12 +1,14 @@
 """ECAPA-TDNN, the speaker embedding network.
 
 Desplanques, Thienpondt, Demuynck: "ECAPA-TDNN: Emphasized Channel Attention, Propagation and
-Aggregation in TDNN Based Speaker Verification", Interspeech 2020; in the arrangement that the
-quantization paper measured (Hong, Chung, Kang): every block is fed with the sum of all that came
-before it, and the attention hidden layer has 256 channels.
+Aggregation in TDNN Based Speaker Verification", Interspeech 2020. Public implementations differ in details,
+each of which is an option of :class:`EcapaTdnnConfig`; by default in the arrangement that the quantization
+paper measured (Hong, Chung, Kang): every block is fed with the sum of all that came before it, and the
+attention hidden layer has 256 channels.
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +17,42 @@ from torch import Tensor, nn
 from speakerquant.errors import UserError
 
 
+class Padding(StrEnum):
+    """What convolutions see beyond the ends of a recording."""
+
+    zeros = "zeros"
+    reflect = "reflect"
+
+
+class BlockInput(StrEnum):
+    """What an SE-Res2Block is fed with: the output of the one before, or the sum of all that came before."""
+
+    sum = "sum"
+    previous = "previous"
+
+
 @dataclass
 class EcapaTdnnConfig:
-    """Shape of the network. ``channels`` is the paper's C."""
+    """Shape of the network.
+
+    Attributes:
+        n_mels: Mel bands of the features.
+        channels: The paper's C.
+        res2net_scale: Groups of a Res2 convolution.
+        dilations: Of the three blocks.
+        se_channels: Hidden layer of squeeze-excitation.
+        aggregation_channels: Output of the multi-layer aggregation.
+        attention_channels: Hidden layer of the attention.
+        embedding_dim: Output of the network.
+        padding: At the ends of a recording.
+        block_input: Of the blocks.
+        aggregation_norm: Batch normalisation after the aggregation.
+        global_context: The attention also sees mean and deviation over the recording.
+        attention_norm: ReLU and batch normalisation in the attention's hidden layer, before its tanh.
+        unbiased_context: That deviation is the unbiased one.
+        variance_floor: Smallest variance over time.
+        embedding_norm: Batch normalisation of the embedding.
+    """
 
     n_mels: int = 80
     channels: int = 1024
@@ -27,8 +62,17 @@ class EcapaTdnnConfig:
     aggregation_channels: int = 1536
     attention_channels: int = 256
     embedding_dim: int = 192
+    padding: Padding = Padding.zeros
+    block_input: BlockInput = BlockInput.sum
+    aggregation_norm: bool = False
+    global_context: bool = True
+    attention_norm: bool = True
+    unbiased_context: bool = False
+    variance_floor: float = 1e-4
+    embedding_norm: bool = True
 
     def __post_init__(self) -> None:
+        self.padding, self.block_input = Padding(self.padding), BlockInput(self.block_input)
         if self.channels < 1 or self.channels % self.res2net_scale:
             raise UserError(
                 f"model.architecture.channels={self.channels}: "
@@ -40,16 +84,29 @@ class EcapaTdnnConfig:
             )
 
 
+def _reflection(width: int, dilation: int, padding: Padding) -> int:
+    """Frames to reflect at each end before a convolution that keeps the length; zeros are its own affair."""
+    return dilation * (width // 2) if padding is Padding.reflect else 0
+
+
+def _reflected(x: Tensor, frames: int) -> Tensor:
+    return F.pad(x, (frames, frames), mode="reflect") if frames else x
+
+
+def _wide_conv(in_channels: int, out_channels: int, width: int, dilation: int, padding: Padding) -> nn.Conv1d:
+    zeros = dilation * (width // 2) if padding is Padding.zeros else 0
+    return nn.Conv1d(in_channels, out_channels, width, dilation=dilation, padding=zeros)
+
+
 class Res2Conv(nn.Module):
     """Res2Net's hierarchy of dilated convolutions: each group also sees the output of the one before."""
 
-    def __init__(self, channels: int, scale: int, dilation: int) -> None:
+    def __init__(self, channels: int, scale: int, dilation: int, padding: Padding) -> None:
         super().__init__()
         width = channels // scale
         self.scale = scale
-        self.convs = nn.ModuleList(
-            nn.Conv1d(width, width, 3, dilation=dilation, padding=dilation) for _ in range(scale - 1)
-        )
+        self.reflection = _reflection(3, dilation, padding)
+        self.convs = nn.ModuleList(_wide_conv(width, width, 3, dilation, padding) for _ in range(scale - 1))
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(scale - 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,7 +114,7 @@ class Res2Conv(nn.Module):
         outputs: list[Tensor] = []
         for group, conv, norm in zip(groups, self.convs, self.norms, strict=False):
             source = group if not outputs else outputs[-1] + group
-            outputs.append(norm(F.relu(conv(source))))
+            outputs.append(norm(F.relu(conv(_reflected(source, self.reflection)))))
         return torch.cat([*outputs, groups[-1]], dim=1)
 
 
@@ -78,14 +135,15 @@ class SqueezeExcitation(nn.Module):
 class SERes2Block(nn.Module):
     """1x1 convolution, Res2 convolution, 1x1 convolution, squeeze-excitation, residual."""
 
-    def __init__(self, channels: int, scale: int, dilation: int, se_channels: int) -> None:
+    def __init__(self, config: EcapaTdnnConfig, dilation: int) -> None:
         super().__init__()
+        channels = config.channels
         self.conv_in = nn.Conv1d(channels, channels, 1)
         self.norm_in = nn.BatchNorm1d(channels)
-        self.res2_conv = Res2Conv(channels, scale, dilation)
+        self.res2_conv = Res2Conv(channels, config.res2net_scale, dilation, config.padding)
         self.conv_out = nn.Conv1d(channels, channels, 1)
         self.norm_out = nn.BatchNorm1d(channels)
-        self.squeeze_excitation = SqueezeExcitation(channels, se_channels)
+        self.squeeze_excitation = SqueezeExcitation(channels, config.se_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.norm_in(F.relu(self.conv_in(x)))
@@ -98,22 +156,36 @@ class SERes2Block(nn.Module):
 class AttentiveStatisticsPooling(nn.Module):
     """Weighted mean and deviation over time; the weights depend on channel and on global context."""
 
-    variance_floor = 1e-4
-
-    def __init__(self, channels: int, hidden_channels: int) -> None:
+    def __init__(self, config: EcapaTdnnConfig) -> None:
         super().__init__()
-        self.hidden = nn.Conv1d(3 * channels, hidden_channels, 1)
-        self.norm = nn.BatchNorm1d(hidden_channels)
+        channels, hidden_channels = config.aggregation_channels, config.attention_channels
+        self.global_context = config.global_context
+        self.unbiased_context = config.unbiased_context
+        self.variance_floor = config.variance_floor
+        self.hidden = nn.Conv1d(channels * (3 if config.global_context else 1), hidden_channels, 1)
+        self.norm = nn.BatchNorm1d(hidden_channels) if config.attention_norm else None
         self.attention = nn.Conv1d(hidden_channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        hidden = self.hidden(self._context(x) if self.global_context else x)
+        if self.norm is not None:
+            hidden = self.norm(F.relu(hidden))
+        weights = torch.softmax(self.attention(torch.tanh(hidden)), dim=2)
+        mean = (x * weights).sum(dim=2, keepdim=True)
+        # not the mean of squares less the square of the mean, which cancels where a channel hardly moves
+        variance = ((x - mean).square() * weights).sum(dim=2, keepdim=True)
+        return torch.cat([mean, self._deviation(variance)], dim=1).squeeze(2)
+
+    def _context(self, x: Tensor) -> Tensor:
         mean = x.mean(dim=2, keepdim=True)
-        deviation = (x - mean).square().mean(dim=2, keepdim=True).clamp(min=self.variance_floor).sqrt()
-        context = torch.cat([x, mean.expand_as(x), deviation.expand_as(x)], dim=1)
-        weights = torch.softmax(self.attention(torch.tanh(self.norm(F.relu(self.hidden(context))))), dim=2)
-        mean = (x * weights).sum(dim=2)
-        variance = (x.square() * weights).sum(dim=2) - mean.square()
-        return torch.cat([mean, variance.clamp(min=self.variance_floor).sqrt()], dim=1)
+        variance = (x - mean).square().mean(dim=2, keepdim=True)
+        if self.unbiased_context:
+            frames = x.shape[2]
+            variance = variance * (frames / (frames - 1))
+        return torch.cat([x, mean.expand_as(x), self._deviation(variance).expand_as(x)], dim=1)
+
+    def _deviation(self, variance: Tensor) -> Tensor:
+        return variance.clamp(min=self.variance_floor).sqrt()
 
 
 class EcapaTdnn(nn.Module):
@@ -123,26 +195,30 @@ class EcapaTdnn(nn.Module):
         super().__init__()
         self.config = config
         channels = config.channels
-        self.input_conv = nn.Conv1d(config.n_mels, channels, 5, padding=2)
+        self.input_conv = _wide_conv(config.n_mels, channels, 5, 1, config.padding)
+        self.input_reflection = _reflection(5, 1, config.padding)
         self.input_norm = nn.BatchNorm1d(channels)
         self.se_res2block1, self.se_res2block2, self.se_res2block3 = (
-            SERes2Block(channels, config.res2net_scale, dilation, config.se_channels)
-            for dilation in config.dilations
+            SERes2Block(config, dilation) for dilation in config.dilations
         )
         self.aggregation_conv = nn.Conv1d(3 * channels, config.aggregation_channels, 1)
-        self.attentive_pooling = AttentiveStatisticsPooling(
-            config.aggregation_channels, config.attention_channels
+        self.aggregation_norm = (
+            nn.BatchNorm1d(config.aggregation_channels) if config.aggregation_norm else nn.Identity()
         )
+        self.attentive_pooling = AttentiveStatisticsPooling(config)
         self.pooling_norm = nn.BatchNorm1d(2 * config.aggregation_channels)
         self.embedding_linear = nn.Linear(2 * config.aggregation_channels, config.embedding_dim)
-        self.embedding_norm = nn.BatchNorm1d(config.embedding_dim)
+        self.embedding_norm = nn.BatchNorm1d(config.embedding_dim) if config.embedding_norm else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        block_input = self.input_norm(F.relu(self.input_conv(features)))
-        block1 = self.se_res2block1(block_input)
-        block2 = self.se_res2block2(block_input + block1)
-        block3 = self.se_res2block3(block_input + block1 + block2)
-        frames = F.relu(self.aggregation_conv(torch.cat([block1, block2, block3], dim=1)))
+        convolved = self.input_conv(_reflected(features, self.input_reflection))
+        before = self.input_norm(F.relu(convolved))
+        summed = self.config.block_input is BlockInput.sum
+        outputs: list[Tensor] = []
+        for block in (self.se_res2block1, self.se_res2block2, self.se_res2block3):
+            outputs.append(block(before))
+            before = before + outputs[-1] if summed else outputs[-1]
+        frames = self.aggregation_norm(F.relu(self.aggregation_conv(torch.cat(outputs, dim=1))))
         pooled = self.pooling_norm(self.attentive_pooling(frames))
         embedding: Tensor = self.embedding_norm(self.embedding_linear(pooled))
         return embedding

@@ -1,14 +1,15 @@
 """Writes a network as ONNX, with quantize/dequantize pairs where its quantizers are enabled."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from pytorch_quantization.nn import TensorQuantizer
 from torch import nn
 
@@ -45,7 +46,8 @@ def export_onnx(
             )
         exported = onnx.load(part)
         _store_weights_quantized(exported.graph)
-        onnx.helper.set_model_props(exported, {"n_mels": str(n_mels), **(properties or {})})
+        _store_padding(exported)
+        helper.set_model_props(exported, {"n_mels": str(n_mels), **(properties or {})})
         onnx.save(exported, part)
 
 
@@ -76,3 +78,33 @@ def _store_weights_quantized(graph: onnx.GraphProto) -> None:
     for tensor in weights.values():
         if tensor.name not in used:
             graph.initializer.remove(tensor)
+
+
+def _store_padding(model: onnx.ModelProto) -> None:
+    """Put numbers where the exporter computes each padding by a dozen operations on constants."""
+    graph = model.graph
+    for node in graph.node:
+        if node.op_type != "Pad":
+            continue
+        amounts = helper.make_tensor_value_info(node.input[1], onnx.TensorProto.INT64, None)
+        nodes = used_nodes(graph.node, {amounts.name})
+        constant = helper.make_graph(nodes, "padding", [], [amounts])
+        [value] = ReferenceEvaluator(helper.make_model(constant, opset_imports=model.opset_import)).run(
+            None, {}
+        )
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value), f"{node.output[0]}/padding"))
+        node.input[1] = graph.initializer[-1].name
+    kept = used_nodes(graph.node, {output.name for output in graph.output})
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def used_nodes(nodes: Sequence[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
+    """Those of ``nodes``, in their order, that the tensors of the ``wanted`` names are computed from."""
+    wanted = set(wanted)
+    kept = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    return kept[::-1]

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from speakerquant.audio.features import FrontEnd, LogMel
+from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
 from speakerquant.cache import atomic_path
 from speakerquant.errors import UserError, first_line
 from speakerquant.model.ecapa_tdnn import EcapaTdnn
@@ -76,7 +76,7 @@ class Trainer:
         )
         self._schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
         self._model, self._optimizer = fabric.setup(self._classifier, optimizer)
-        self._features = LogMel(front_end).to(fabric.device)
+        self._features = FeatureExtractor(front_end).to(fabric.device)
         self._spec_augment = nn.Sequential(
             torchaudio.transforms.FrequencyMasking(config.frequency_mask, iid_masks=True),
             torchaudio.transforms.TimeMasking(config.time_mask, iid_masks=True),
