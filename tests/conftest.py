@@ -16,7 +16,8 @@ from torch import nn
 from speakerquant.audio.features import extract_features
 from speakerquant.cache import Cache
 from speakerquant.corpus.recordings import find_recordings
-from speakerquant.model.checkpoints import load_checkpoint, shipped_checkpoint
+from speakerquant.model.checkpoint_sources import shipped_checkpoint
+from speakerquant.model.checkpoints import load_checkpoint
 from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.ranges import CalibrationTable

@@ -27,7 +27,8 @@ from speakerquant.engine.base import EngineBuilder
 from speakerquant.engine.registry import engine_builder
 from speakerquant.errors import UserError
 from speakerquant.evaluation.mask_evaluation import MaskEvaluator
-from speakerquant.model.checkpoints import SpeakerModel, load_checkpoint, random_model, shipped_checkpoint
+from speakerquant.model.checkpoint_sources import checkpoint_path
+from speakerquant.model.checkpoints import SpeakerModel, load_checkpoint, random_model
 from speakerquant.progress import track
 from speakerquant.quantization.calibration import calibrate, check_method
 from speakerquant.quantization.ranges import CalibrationTable
@@ -68,7 +69,7 @@ def load_model(config: ModelConfig) -> SpeakerModel:
         UserError: the checkpoint cannot be read, or there is neither checkpoint nor architecture.
     """
     if config.checkpoint is not None:
-        path = shipped_checkpoint() if config.checkpoint == "shipped" else Path(config.checkpoint)
+        path = checkpoint_path(config.checkpoint)
         return load_checkpoint(path, config.architecture, config.family, config.front_end)
     if config.architecture is None or config.front_end is None:
         raise UserError(

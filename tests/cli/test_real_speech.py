@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from speakerquant.model.checkpoints import shipped_checkpoint
+from speakerquant.model.checkpoint_sources import shipped_checkpoint
 
 from .conftest import Command, Workspace, results
 

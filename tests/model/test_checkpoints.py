@@ -9,11 +9,11 @@ from safetensors.torch import load_file, save_file
 
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.errors import UserError
+from speakerquant.model.checkpoint_sources import shipped_checkpoint
 from speakerquant.model.checkpoints import (
     load_checkpoint,
     random_model,
     save_checkpoint,
-    shipped_checkpoint,
 )
 from speakerquant.model.ecapa_tdnn import EcapaTdnnConfig
 

@@ -4,7 +4,6 @@ import json
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -44,11 +43,6 @@ class SpeakerModel:
     network: EcapaTdnn
     front_end: FrontEnd
     digest: str
-
-
-def shipped_checkpoint() -> Path:
-    """The trained checkpoint that comes with the package (see MODEL_CARD.md beside it)."""
-    return Path(str(files("speakerquant.model") / "shipped" / "ecapa_tdnn.safetensors"))
 
 
 def load_checkpoint(
