@@ -10,6 +10,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.settings import TensorRtSettings
 from speakerquant.errors import UserError
+from speakerquant.evaluation.protocol import ScoreNorm
 from speakerquant.model.ecapa_tdnn import EcapaTdnnConfig
 from speakerquant.model.families import Family
 from speakerquant.training.settings import AugmentationConfig, TrainingConfig
@@ -66,6 +67,15 @@ class CalibrationConfig:
 
 
 @dataclass
+class ScoringConfig:
+    norm: ScoreNorm = MISSING
+    top_n: int = MISSING
+    cohort_root: str | None = MISSING
+    cohort: str | None = MISSING
+    p_targets: list[float] = MISSING
+
+
+@dataclass
 class EngineConfig:
     name: str = MISSING
     weight_bits: str = MISSING
@@ -85,6 +95,7 @@ class RunConfig:
     calibration: CalibrationConfig = MISSING
     mask: Any = MISSING  # unit to precision: the units are the network's, so the mask itself checks them
     engine: EngineConfig = MISSING
+    scoring: ScoringConfig = MISSING
     tracking: TrackingConfig = MISSING
     cache: CacheConfig = field(default_factory=CacheConfig)
 

@@ -10,6 +10,7 @@ from speakerquant.audio.features import CachedFeatures, extract_features
 from speakerquant.cache import Cache, digest
 from speakerquant.config import (
     CalibrationConfig,
+    DataConfig,
     EngineConfig,
     ModelConfig,
     RunConfig,
@@ -18,15 +19,17 @@ from speakerquant.config import (
 )
 from speakerquant.corpus.evaluation_data import (
     EvaluationData,
+    open_cohort,
     open_evaluation_data,
     open_synthetic_evaluation_data,
 )
-from speakerquant.corpus.recordings import speaker_from_mapping, speaker_from_path
+from speakerquant.corpus.recordings import SpeakerOf, speaker_from_mapping, speaker_from_path
 from speakerquant.corpus.synthetic import DEVELOPMENT, TEST
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.engine.registry import engine_builder
 from speakerquant.errors import UserError
 from speakerquant.evaluation.mask_evaluation import MaskEvaluator
+from speakerquant.evaluation.protocol import Protocol, ScoreNorm
 from speakerquant.model.checkpoint_sources import checkpoint_path
 from speakerquant.model.checkpoints import SpeakerModel, load_checkpoint, random_model
 from speakerquant.progress import track
@@ -48,6 +51,7 @@ class Inputs:
         builder: The engine's backend.
         weight_bits: Bits of the INT8 layers' weights.
         data: The trial list and its recordings.
+        protocol: How it is scored.
         trial_list: Which list that is: without a development list, it is the test list that is tuned on.
         features: Of the trial list's recordings.
         calibration: Features of the calibration recordings.
@@ -57,6 +61,7 @@ class Inputs:
     builder: EngineBuilder
     weight_bits: int
     data: EvaluationData
+    protocol: Protocol
     trial_list: TrialList
     features: CachedFeatures
     calibration: CachedFeatures
@@ -98,6 +103,7 @@ def open_inputs(config: RunConfig, model: SpeakerModel, cache: Cache) -> Inputs:
         builder,
         weight_bits,
         data,
+        _protocol(config, data, model, cache),
         trial_list,
         extract_features(data.recordings, model.front_end, cache),
         extract_features(data.calibration, model.front_end, cache),
@@ -136,8 +142,28 @@ def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> Evalua
         Path(data.calibration_root),
         num_calibration=calibration.num_recordings,
         calibration_seed=calibration.seed,
-        speaker_of=speaker_from_mapping(Path(data.speakers)) if data.speakers else speaker_from_path,
+        speaker_of=_speaker_of(data),
     )
+
+
+def _protocol(config: RunConfig, data: EvaluationData, model: SpeakerModel, cache: Cache) -> Protocol:
+    scoring = config.scoring
+    if scoring.norm is ScoreNorm.none:
+        return Protocol(p_targets=scoring.p_targets)
+    if scoring.cohort_root is None:
+        raise UserError(f"scoring.norm={scoring.norm}: set scoring.cohort_root, a folder of other speakers")
+    cohort = open_cohort(
+        Path(scoring.cohort_root),
+        Path(scoring.cohort) if scoring.cohort else None,
+        data.trials,
+        _speaker_of(config.data),
+    )
+    features = extract_features(cohort, model.front_end, cache)
+    return Protocol(scoring.norm, scoring.top_n, features.features, features.digest, scoring.p_targets)
+
+
+def _speaker_of(config: DataConfig) -> SpeakerOf:
+    return speaker_from_mapping(Path(config.speakers)) if config.speakers else speaker_from_path
 
 
 def calibrated(config: CalibrationConfig, inputs: Inputs, cache: Cache) -> CalibrationTable:
@@ -165,6 +191,7 @@ def mask_evaluator(config: EngineConfig, inputs: Inputs, table: CalibrationTable
         weight_bits=inputs.weight_bits,
         features=inputs.features.features,
         trials=inputs.data.trials,
+        protocol=inputs.protocol,
         fidelity_features=inputs.calibration.features[: config.fidelity_recordings],
         min_fidelity=config.min_fidelity,
         frames_per_second=inputs.model.front_end.frames_per_second,

@@ -46,6 +46,7 @@ class MaskSearch(SearchApplication):
             "checkpoint": model.digest,
             "trial list": inputs.data.trials_digest,
             "recordings": inputs.features.digest,
+            "scoring": " ".join(str(part) for part in inputs.protocol.identity if part),
             "calibration recordings": inputs.calibration.digest,
             "calibration": f"{run.calibration.method} {run.calibration.percentile}",
             "fixed part of the mask": "" if "mask" in searched else " ".join(fixed),

@@ -18,6 +18,7 @@ from speakerquant.engine.provenance import provenance_path
 from speakerquant.entry_point import config_folder, fail, run_command, wants_traceback
 from speakerquant.errors import UserError
 from speakerquant.evaluation.mask_evaluation import StageTimes
+from speakerquant.evaluation.protocol import MIN_DCF
 from speakerquant.evaluation.result import RESULT_FILE, MaskRun, Result
 from speakerquant.inputs import calibrated, load_model, mask_evaluator, open_inputs
 from speakerquant.mask_search import MaskSearch
@@ -85,6 +86,7 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun) -> Result:
             "digest.checkpoint": inputs.model.digest,
             "digest.trials": inputs.data.trials_digest,
             "digest.recordings": inputs.features.digest,
+            "digest.cohort": inputs.protocol.cohort_digest,
         }
     )
     builder = inputs.builder
@@ -102,20 +104,21 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun) -> Result:
         path.write_text(json.dumps({"eer": measured.eer, "size_bytes": measured.size_bytes}))
 
     backend = (builder.name, dict(builder.environment))
-    key = digest(
-        _BASELINE_FORMAT, inputs.model.digest, inputs.features.digest, inputs.data.trials_digest, backend
-    )
+    measured = (inputs.model.digest, inputs.features.digest, inputs.data.trials_digest)
+    key = digest(_BASELINE_FORMAT, *measured, inputs.protocol.identity, backend)
     baseline = json.loads(cache.get("baselines", key, measure_baseline, suffix=".json").read_text())
     if is_baseline:  # from build to build an engine's size differs by some hundred bytes
         baseline["size_bytes"] = figures.size_bytes
     return Result(
         mask=dict(mask),
         eer=figures.eer,
-        min_dcf=figures.min_dcf,
+        min_dcf=figures.min_dcfs[MIN_DCF],
+        other_min_dcfs={name: value for name, value in figures.min_dcfs.items() if name != MIN_DCF},
         baseline_eer=baseline["eer"],
         delta_eer=figures.eer - baseline["eer"],
         engine_size_bytes=figures.size_bytes,
         size_ratio=figures.size_bytes / baseline["size_bytes"],
+        scoring=inputs.protocol.norm.value,
         trial_list=inputs.trial_list.name,
         num_trials=len(inputs.data.trials),
         num_recordings=len(inputs.data.recordings),

@@ -46,6 +46,17 @@ def assert_one_line(finished: Finished, *said: str) -> None:
         (["engine.weight_bits=6"], ["engine.weight_bits", "6"]),
         (["engine.name=abacus"], ["engine.name", "abacus", "auto, tensorrt, openvino, onnxruntime"]),
         (["engine=tensorrt", "engine.python=/nowhere"], ["/nowhere", "cannot be started"]),
+        (["scoring=as_norm"], ["scoring.norm=as_norm", "set scoring.cohort_root"]),
+        (["scoring=as_norm", "scoring.cohort_root=/nowhere"], ["/nowhere"]),
+        (
+            ["scoring=as_norm", "scoring.cohort_root=${data.calibration_root}"],
+            ["top_n=300", "cohort"],
+        ),
+        (
+            ["scoring=s_norm", "scoring.cohort_root=${data.root}"],
+            ["speaker", "also in the trial list"],
+        ),
+        (["scoring.p_targets=[0.01,1]"], ["scoring.p_targets=[0.01, 1.0]"]),
         (["engine.time_limit=0"], ["engine.time_limit=0", "more than 0"]),
         (["engine=openvino", "engine.fp16=true"], ["engine.fp16"]),
         (["model.checkpoint=/nowhere.safetensors"], ["/nowhere.safetensors", "model.checkpoint"]),

@@ -26,6 +26,8 @@ RESULT_KEYS = {
     "mask",
     "eer",
     "min_dcf",
+    "other_min_dcfs",
+    "scoring",
     "baseline_eer",
     "delta_eer",
     "engine_size_bytes",
@@ -181,6 +183,29 @@ def test_onnx_runtime_is_an_engine_like_the_others(
     [result] = results(tmp_path)
     assert (result["engine"], result["weight_bits"]) == ("onnxruntime", 8)
     assert result["size_ratio"] < 0.4
+
+
+def test_the_protocol_is_recorded_and_the_baseline_is_of_the_same(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    protocol = [
+        "scoring=as_norm",
+        f"scoring.cohort_root={workspace.calibration}",
+        "scoring.top_n=3",
+        "scoring.p_targets=[0.01,0.05]",
+    ]
+    finished = speakerquant("-m", *workspace.arguments(), *protocol, "mask=none,embedding_linear")
+    assert finished.code == 0, finished.err
+    baseline, other = sorted(results(tmp_path), key=lambda result: -result["size_ratio"])
+    assert baseline["scoring"] == other["scoring"] == "as_norm"
+    assert other["baseline_eer"] == baseline["eer"]
+    assert set(other["other_min_dcfs"]) == {"min_dcf_0.05"}
+    assert "min_dcf_0.05" in runs_of(workspace)[0].data.metrics
+    assert runs_of(workspace)[0].data.params["scoring.top_n"] == "3"
+    speakerquant(*workspace.arguments(), "mask=none", "hydra.run.dir=plain")
+    [plain] = results(tmp_path / "plain")
+    assert plain["scoring"] == "none"
+    assert plain["min_dcf"] != baseline["min_dcf"]
 
 
 def test_a_group_choice_and_a_unit_combine() -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from speakerquant.errors import UserError
-from speakerquant.evaluation.scoring import cosine_scores
+from speakerquant.evaluation.metrics import eer
+from speakerquant.evaluation.scoring import cohort_statistics, cosine_scores, normalised_scores
 
 
 @pytest.fixture
@@ -53,3 +54,44 @@ def test_refuses_an_embedding_without_direction(embeddings: np.ndarray, value: f
     embeddings[7] = value
     with pytest.raises(UserError, match=message):
         cosine_scores(embeddings, [0], [1])
+
+
+@pytest.mark.parametrize("top_n", [None, 20, 2])
+def test_normalisation_is_its_definition(embeddings: np.ndarray, top_n: int | None) -> None:
+    cohort = np.random.default_rng(2).standard_normal((60, 192)).astype(np.float32)
+    left, right = np.random.default_rng(1).integers(0, len(embeddings), (2, 300))
+    scores = cosine_scores(embeddings, left, right)
+    normalised = normalised_scores(scores, left, right, cohort_statistics(embeddings, cohort, top_n))
+    together = np.concatenate([embeddings, cohort])
+    for trial in range(0, 300, 7):
+        sides = []
+        for index in (left[trial], right[trial]):
+            against = cosine_scores(together, [index] * 60, np.arange(60) + len(embeddings))
+            highest = np.sort(against)[-(top_n or 60) :]
+            sides.append((scores[trial] - highest.mean()) / highest.std())
+        assert normalised[trial] == pytest.approx(np.mean(sides), abs=1e-9)
+
+
+@pytest.mark.parametrize("top_n", [None, 50])
+def test_normalisation_helps_where_recordings_come_through_two_channels(top_n: int | None) -> None:
+    rng = np.random.default_rng(0)
+    speakers, channel = rng.standard_normal((40, 64)), rng.standard_normal(64)
+    embeddings = np.concatenate([speakers, speakers + channel]) + rng.standard_normal((80, 64))
+    cohort = rng.standard_normal((200, 64)) + np.where(rng.random((200, 1)) < 0.5, channel, 0)
+    left, right = np.triu_indices(80, 1)
+    labels = left == right % 40
+    plain = cosine_scores(embeddings, left, right)
+    normalised = normalised_scores(plain, left, right, cohort_statistics(embeddings, cohort, top_n))
+    assert eer(normalised, labels) < eer(plain, labels) - 2
+
+
+@pytest.mark.parametrize("top_n", [0, 1, 61])
+def test_a_cohort_smaller_than_top_n_is_refused(embeddings: np.ndarray, top_n: int) -> None:
+    cohort = np.random.default_rng(2).standard_normal((60, 192))
+    with pytest.raises(UserError, match=rf"scoring\.top_n={top_n}.*60 recordings"):
+        cohort_statistics(embeddings, cohort, top_n)
+
+
+def test_a_cohort_of_one_recording_again_and_again_is_refused(embeddings: np.ndarray) -> None:
+    with pytest.raises(UserError, match="score alike"):
+        cohort_statistics(embeddings, np.ones((10, 192)))

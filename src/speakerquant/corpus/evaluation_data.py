@@ -56,16 +56,47 @@ def open_evaluation_data(
                 f"{trials_path}: recording {path} does not exist; check data.root and data.trials"
             )
     names = find_recordings(calibration_root)
-    shared = sorted({speaker_of(name) for name in names} & {speaker_of(name) for name in trials.recordings})
-    if shared:
+    if shared := _shared_speaker(names, trials, speaker_of):
         raise UserError(
-            f"{calibration_root}: speaker {shared[0]} is also in the test list {trials_path}; "
+            f"{calibration_root}: speaker {shared} is also in the test list {trials_path}; "
             "calibrate on other speakers"
         )
     chosen = random.Random(calibration_seed).sample(names, min(num_calibration, len(names)))
     return EvaluationData(
         recordings, trials, file_digest(trials_path), [calibration_root / name for name in sorted(chosen)]
     )
+
+
+def open_cohort(root: Path, list_path: Path | None, trials: Trials, speaker_of: SpeakerOf) -> list[Path]:
+    """Recordings to normalise scores against: those of the list, or all below ``root``.
+
+    Raises:
+        UserError: a folder, list or recording is missing, or a speaker is also in the trials.
+    """
+    names = find_recordings(root) if list_path is None else _listed(list_path, root)
+    if shared := _shared_speaker(names, trials, speaker_of):
+        raise UserError(
+            f"{list_path or root}: speaker {shared} of the cohort is also in the trial list; "
+            "name a cohort of other speakers"
+        )
+    return [root / name for name in names]
+
+
+def _listed(list_path: Path, root: Path) -> list[str]:
+    try:
+        names = list_path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{list_path}: cannot read the list; check scoring.cohort") from None
+    for name in names:
+        if not (root / name).is_file():
+            raise UserError(f"{list_path}: recording {root / name} does not exist; check scoring.cohort_root")
+    return names
+
+
+def _shared_speaker(names: Sequence[str], trials: Trials, speaker_of: SpeakerOf) -> str | None:
+    """A speaker of the recordings who is also in the trials, if there is one."""
+    shared = {speaker_of(name) for name in names} & {speaker_of(name) for name in trials.recordings}
+    return min(shared, default=None)
 
 
 def open_synthetic_evaluation_data(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from speakerquant.errors import UserError
 from speakerquant.evaluation.embeddings import Embeddings, embed_with_network
 from speakerquant.evaluation.fidelity import fidelity
 from speakerquant.evaluation.latency import Latency, measure_latency, request_of
-from speakerquant.evaluation.metrics import eer, min_dcf
-from speakerquant.evaluation.scoring import cosine_scores
+from speakerquant.evaluation.metrics import eer
+from speakerquant.evaluation.protocol import Protocol
 from speakerquant.model.ecapa_tdnn import EcapaTdnn
 from speakerquant.progress import track
 from speakerquant.quantization.export import export_onnx
@@ -45,11 +46,11 @@ class StageTimes:
 class MaskFigures:
     """What an engine measured; see :class:`speakerquant.evaluation.result.Result`.
 
-    ``scores`` are ``[num_trials]``.
+    ``min_dcfs`` are by the names of their metrics, ``scores`` are ``[num_trials]``.
     """
 
     eer: float
-    min_dcf: float
+    min_dcfs: Mapping[str, float]
     size_bytes: int
     fidelity: float
     latency: Latency
@@ -66,6 +67,7 @@ class MaskEvaluator:
         weight_bits: Bits of the INT8 layers' weights, for engine and simulation alike.
         features: One ``[n_mels, T]`` per recording of ``trials``.
         trials: Pairs to score.
+        protocol: How they are scored.
         fidelity_features: Recordings on which engine and simulation are compared.
         min_fidelity: Smallest cosine between their embeddings that counts as the same network.
         frames_per_second: Of the features.
@@ -83,6 +85,7 @@ class MaskEvaluator:
         weight_bits: int,
         features: Features,
         trials: Trials,
+        protocol: Protocol,
         fidelity_features: Sequence[FeatureArray],
         min_fidelity: float,
         frames_per_second: float,
@@ -95,12 +98,13 @@ class MaskEvaluator:
         self._weight_bits = weight_bits
         self._features = features
         self._trials = trials
+        self._protocol = protocol
         self._fidelity_features = fidelity_features
         self._min_fidelity = min_fidelity
         self._frames_per_second = frames_per_second
         self._properties = dict(properties or {})
         self._request = request_of(fidelity_features[0], frames_per_second)
-        others = [x.shape[1] for x in (*fidelity_features, self._request)]
+        others = [x.shape[1] for x in (*fidelity_features, *protocol.cohort, self._request)]
         self._lengths = Lengths(int(np.median(features.num_frames)), max([*others, *features.num_frames]))
         self._speech_seconds = sum(features.num_frames) / frames_per_second
 
@@ -138,11 +142,12 @@ class MaskEvaluator:
             embedding = StageTimes()
             with times.stage("embedding"), embedding.stage("embedding"):
                 embeddings = _embed(engine, self._features, "embeddings")
+            with times.stage("scoring"):
+                scores = self._protocol.scores(embeddings, self._trials, partial(_embed, engine))
         with times.stage("scoring"):
-            scores = cosine_scores(embeddings, self._trials.left, self._trials.right)
             return MaskFigures(
                 eer(scores, self._trials.labels),
-                min_dcf(scores, self._trials.labels),
+                self._protocol.min_dcfs(scores, self._trials.labels),
                 engine.size_bytes,
                 agreement,
                 latency,

@@ -19,10 +19,12 @@ class Result:
         mask: Unit to precision.
         eer: Equal error rate of the engine.
         min_dcf: Normalised minimum detection cost of the engine.
+        other_min_dcfs: The same at further priors, by the names of their metrics.
         baseline_eer: EER of the FP32 engine of the same model on the same list.
         delta_eer: ``eer - baseline_eer``.
         engine_size_bytes: Size of the serialized engine.
         size_ratio: Over the FP32 engine's size.
+        scoring: Normalisation of the scores.
         trial_list: ``test`` or ``development``, whichever was scored.
         num_trials: Trials scored.
         num_recordings: Recordings embedded.
@@ -39,10 +41,12 @@ class Result:
     mask: Mapping[str, str]
     eer: float
     min_dcf: float
+    other_min_dcfs: Mapping[str, float]
     baseline_eer: float
     delta_eer: float
     engine_size_bytes: int
     size_ratio: float
+    scoring: str
     trial_list: str
     num_trials: int
     num_recordings: int
@@ -59,10 +63,12 @@ class Result:
         return asdict(self)
 
     def metrics(self) -> dict[str, float]:
-        """Every number by name; stage times as ``seconds.<stage>``."""
+        """Every number by name; stage times as ``seconds.<stage>``, detection costs by operating point."""
         fields: dict[str, Any] = asdict(self)
+        others: dict[str, float] = fields.pop("other_min_dcfs")
         seconds = {f"seconds.{stage}": value for stage, value in fields.pop("seconds").items()}
-        return {name: value for name, value in fields.items() if isinstance(value, int | float)} | seconds
+        numbers = {name: value for name, value in fields.items() if isinstance(value, int | float)}
+        return numbers | others | seconds
 
     def save(self, folder: Path) -> None:
         """Write ``result.json`` into the folder."""

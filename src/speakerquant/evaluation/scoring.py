@@ -1,4 +1,6 @@
-"""Scores of trials from the embeddings of their recordings."""
+"""Scores of trials from the embeddings of their recordings, and their normalisation against a cohort."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -6,6 +8,14 @@ import numpy.typing as npt
 from speakerquant.errors import UserError
 
 _CHUNK = 256  # trials at once: both sides stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class CohortStatistics:
+    """Mean and standard deviation of each recording's scores against the cohort, ``[num_recordings]``."""
+
+    mean: npt.NDArray[np.float64]
+    deviation: npt.NDArray[np.float64]
 
 
 def cosine_scores(
@@ -33,6 +43,58 @@ def cosine_scores(
         part = slice(start, start + _CHUNK)
         np.einsum("td,td->t", unit[left[part]], unit[right[part]], out=scores[part])
     return scores
+
+
+def cohort_statistics(
+    embeddings: npt.ArrayLike, cohort: npt.ArrayLike, top_n: int | None = None
+) -> CohortStatistics:
+    """Statistics of cosine scores against the cohort, for :func:`normalised_scores`.
+
+    Args:
+        embeddings: ``[num_recordings, dim]``.
+        cohort: ``[num_cohort, dim]``, of speakers that are in no trial.
+        top_n: Of the highest scores of each recording only (adaptive: AS-norm); none: of all (S-norm).
+
+    Raises:
+        UserError: the cohort is smaller than ``top_n`` or than 2, or an embedding is unusable.
+    """
+    unit, unit_cohort = _normalised(embeddings), _normalised(cohort)
+    kept = len(unit_cohort) if top_n is None else top_n
+    if not 2 <= kept <= len(unit_cohort):
+        raise UserError(
+            f"scoring.top_n={kept}: must be from 2 to the cohort's {len(unit_cohort)} recordings; "
+            "lower it or name a larger cohort"
+        )
+    statistics = np.empty((2, len(unit)))
+    for start in range(0, len(unit), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        scores = unit[part] @ unit_cohort.T
+        highest = np.partition(scores, -kept, axis=1)[:, -kept:]
+        statistics[:, part] = highest.mean(axis=1), highest.std(axis=1)
+    if not (statistics[1] > 0).all():
+        raise UserError("scoring.cohort: all its recordings score alike; name recordings of many speakers")
+    return CohortStatistics(*statistics)
+
+
+def normalised_scores(
+    scores: npt.NDArray[np.float64], left: npt.ArrayLike, right: npt.ArrayLike, statistics: CohortStatistics
+) -> npt.NDArray[np.float64]:
+    """Symmetric normalisation: the mean of each side's standard score.
+
+    S-norm (Kenny: "Bayesian speaker verification with heavy-tailed priors", Odyssey 2010), or AS-norm
+    (Matejka et al.: "Analysis of score normalization in multilingual speaker recognition", Interspeech 2017,
+    AS-norm1), by how the statistics were made.
+
+    Args:
+        scores: ``[num_trials]``.
+        left: ``[num_trials]`` indices of recordings.
+        right: ``[num_trials]`` indices of recordings.
+        statistics: Of the recordings.
+    """
+    sides = [np.asarray(side) for side in (left, right)]
+    first, second = ((scores - statistics.mean[side]) / statistics.deviation[side] for side in sides)
+    normalised: npt.NDArray[np.float64] = (first + second) / 2
+    return normalised
 
 
 def _normalised(embeddings: npt.ArrayLike) -> npt.NDArray[np.float64]:
