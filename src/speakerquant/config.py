@@ -54,6 +54,7 @@ class DataConfig:
     development_trials: str | None = None
     evaluate_on: TrialList = TrialList.test
     calibration_root: str | None = MISSING
+    calibration_list: str | None = None
     speakers: str | None = None
     seed: int = 0
 

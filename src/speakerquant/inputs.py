@@ -1,7 +1,7 @@
 """What a run's configuration names, opened: model, recordings with their trial list, ranges."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,7 +23,7 @@ from speakerquant.corpus.evaluation_data import (
     open_evaluation_data,
     open_synthetic_evaluation_data,
 )
-from speakerquant.corpus.recordings import SpeakerOf, speaker_from_mapping, speaker_from_path
+from speakerquant.corpus.recordings import Recordings, open_recordings, speaker_from_mapping
 from speakerquant.corpus.synthetic import DEVELOPMENT, TEST
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.engine.registry import engine_builder
@@ -121,7 +121,8 @@ def _trial_list(config: RunConfig) -> TrialList:
 def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> EvaluationData:
     data, calibration = config.data, config.calibration
     if data.root is None:
-        if data.trials or data.development_trials or data.calibration_root or data.speakers:
+        given = (data.trials, data.development_trials, data.calibration_root, data.calibration_list)
+        if any(given) or data.speakers:
             raise UserError(
                 "data.root is not set, so the rest of data has no meaning; set it, with data=folder"
             )
@@ -137,12 +138,12 @@ def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> Evalua
     trials = data.development_trials if trial_list is TrialList.development else data.trials
     assert trials is not None
     return open_evaluation_data(
-        Path(data.root),
+        _recordings(data.root, data),
         Path(trials),
-        Path(data.calibration_root),
+        _recordings(data.calibration_root, data),
         num_calibration=calibration.num_recordings,
         calibration_seed=calibration.seed,
-        speaker_of=_speaker_of(data),
+        calibration_list=Path(data.calibration_list) if data.calibration_list else None,
     )
 
 
@@ -153,17 +154,20 @@ def _protocol(config: RunConfig, data: EvaluationData, model: SpeakerModel, cach
     if scoring.cohort_root is None:
         raise UserError(f"scoring.norm={scoring.norm}: set scoring.cohort_root, a folder of other speakers")
     cohort = open_cohort(
-        Path(scoring.cohort_root),
+        _recordings(scoring.cohort_root, config.data),
         Path(scoring.cohort) if scoring.cohort else None,
+        data.source,
         data.trials,
-        _speaker_of(config.data),
     )
     features = extract_features(cohort, model.front_end, cache)
     return Protocol(scoring.norm, scoring.top_n, features.features, features.digest, scoring.p_targets)
 
 
-def _speaker_of(config: DataConfig) -> SpeakerOf:
-    return speaker_from_mapping(Path(config.speakers)) if config.speakers else speaker_from_path
+def _recordings(source: str, config: DataConfig) -> Recordings:
+    recordings = open_recordings(Path(source))
+    if config.speakers is None:
+        return recordings
+    return replace(recordings, speaker_of=speaker_from_mapping(Path(config.speakers)))
 
 
 def calibrated(config: CalibrationConfig, inputs: Inputs, cache: Cache) -> CalibrationTable:

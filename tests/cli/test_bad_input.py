@@ -176,7 +176,7 @@ def test_calibration_speaker_that_is_also_a_test_speaker(workspace: Workspace, s
 def test_empty_calibration_folder(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     finished = speakerquant(*workspace.arguments(), f"data.calibration_root={tmp_path / 'empty'}")
-    assert_one_line(finished, "empty", "no wav or flac")
+    assert_one_line(finished, "empty", "no wav, flac or m4a")
 
 
 def test_checkpoint_of_another_width(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from mlflow.entities import Run
 
 from speakerquant.config import register_schemas
+from speakerquant.corpus.recordings import find_recordings
 from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.corpus.trials import read_trials
 from speakerquant.entry_point import config_folder
@@ -208,6 +209,22 @@ def test_the_protocol_is_recorded_and_the_baseline_is_of_the_same(
     assert plain["min_dcf"] != baseline["min_dcf"]
 
 
+def test_voxceleb_lists_are_sought_beside_the_recordings() -> None:
+    data = composed("data=voxceleb1_h", "data.root=/corpora/voxceleb1/wav").data
+    assert Path(data.trials).resolve() == Path("/corpora/voxceleb1/list_test_hard2.txt")
+
+
+def test_calibration_may_be_on_a_list(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    names = find_recordings(workspace.calibration)[:2]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    settings = ["calibration.num_recordings=50", f"data.calibration_list={tmp_path / 'list.txt'}"]
+    finished = speakerquant(*workspace.arguments(), *settings, "mask=embedding_linear")
+    assert finished.code == 0, finished.err
+    (tmp_path / "list.txt").write_text("nobody/1.wav")
+    finished = speakerquant(*workspace.arguments(), *settings)
+    assert finished.code == 2 and "list.txt: recording" in finished.err
+
+
 def test_a_group_choice_and_a_unit_combine() -> None:
     mask = composed("mask=paper", "mask.se_res2block2=int8").mask
     assert mask.se_res2block2 == "int8"
@@ -215,7 +232,7 @@ def test_a_group_choice_and_a_unit_combine() -> None:
     assert mask.input_conv == "int8"
 
 
-@pytest.mark.parametrize(("experiment", "count"), [("per_unit", 8), ("paper", 2)])
+@pytest.mark.parametrize(("experiment", "count"), [("per_unit", 8), ("paper", 2), ("voxceleb", 9)])
 def test_experiments_sweep_the_papers_tables(experiment: str, count: int) -> None:
     config = composed(f"experiment={experiment}")
     assert config.hydra.mode.name == "MULTIRUN"

@@ -30,6 +30,9 @@ def test_trials_survive_writing_and_reading(tmp_path: Path) -> None:
         ("1 a b\n\n", ":2: 0 fields"),
         ("1 a b\n2 a c\n", ":2: label '2'"),
         ("target a b\n", ":1: label 'target'"),
+        ("a b target\na c 0\n", ":2: label '0'; write target or nontarget"),
+        ("1 a b\n0 a c\n1 a b\n", ":3: the same pair as line 1"),
+        ("1 a b\n0 a b\n", ":2: the same pair as line 1"),
         ("1 a b\n1 a c\n", "no non-target trial"),
         ("0 a b\n", "no target trial"),
         ("", "no target trial"),
@@ -90,5 +93,13 @@ def test_finding_recordings(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         find_recordings(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no wav or flac"):
+    with pytest.raises(UserError, match="no wav, flac or m4a"):
         find_recordings(tmp_path / "empty")
+
+
+def test_kaldis_form_is_told_by_its_labels(tmp_path: Path) -> None:
+    (tmp_path / "trials").write_text("a/1.wav a/2.wav target\na/1.wav b/1.wav nontarget\n")
+    trials = read_trials(tmp_path / "trials")
+    assert trials.recordings == ("a/1.wav", "a/2.wav", "b/1.wav")
+    assert [*trials.labels] == [True, False]
+    assert [*trials.left] == [0, 0] and [*trials.right] == [1, 2]

@@ -1,6 +1,8 @@
 """Reads recordings: any sample rate and channel count in, mono at one rate out."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,8 @@ Waveform = npt.NDArray[np.float32]
 
 _STREAMED = 0x7FFF0000  # programs that write to a pipe promise this much or more, not knowing the length
 
-EXTENSIONS = frozenset({".wav", ".flac"})
+_COMPRESSED = ".m4a"
+EXTENSIONS = frozenset({".wav", ".flac", _COMPRESSED})
 
 
 def read_waveform(path: Path, sample_rate: int) -> Waveform:
@@ -25,6 +28,8 @@ def read_waveform(path: Path, sample_rate: int) -> Waveform:
     Raises:
         UserError: the file is missing, empty, truncated, not audio, or holds non-finite samples.
     """
+    if path.suffix.lower() == _COMPRESSED:
+        return _decode(path, sample_rate)
     try:
         with soundfile.SoundFile(path) as file:
             if _is_cut_wav(file.extra_info):
@@ -50,8 +55,13 @@ def read_random_part(path: Path, length: int, sample_rate: int, rng: Generator) 
         UserError: as :func:`read_waveform`.
     """
     try:
-        info = soundfile.info(path)
-        if info.samplerate == sample_rate and info.channels == 1 and info.frames > length:
+        info = soundfile.info(path) if path.suffix.lower() != _COMPRESSED else None
+        if (
+            info is not None
+            and info.samplerate == sample_rate
+            and info.channels == 1
+            and info.frames > length
+        ):
             start = int(rng.integers(info.frames - length + 1))
             part: Waveform = soundfile.read(path, frames=length, start=start, dtype="float32")[0]
             if len(part) == length and np.isfinite(part).all():
@@ -72,6 +82,36 @@ def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform
         torch.from_numpy(waveform), source_rate, target_rate
     ).numpy()
     return resampled
+
+
+def _decode(path: Path, sample_rate: int) -> Waveform:
+    """By ffmpeg, as VoxCeleb2 comes in m4a, which libsndfile does not read."""
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is None:
+        raise UserError(
+            f"{path}: m4a needs ffmpeg, which is not installed; or convert the folder where it is: "
+            f"find {path.parents[min(2, len(path.parents) - 1)]} -name '*.m4a' "
+            f'-exec sh -c \'ffmpeg -i "$1" -ac 1 -ar {sample_rate} "${{1%.m4a}}.wav"\' _ {{}} \\;'
+        )
+    command = [
+        ffmpeg,
+        "-v",
+        "error",
+        "-i",
+        str(path),
+        "-ac",
+        "1",
+        "-ar",
+        str(sample_rate),
+        "-f",
+        "f32le",
+        "-",
+    ]
+    decoded = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if decoded.returncode or not decoded.stdout:
+        said = decoded.stderr.decode(errors="replace").strip().splitlines()
+        raise _unreadable(path, RuntimeError(said[-1] if said else "ffmpeg found no audio"))
+    return np.frombuffer(decoded.stdout, np.float32).copy()
 
 
 def _is_cut_wav(log: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speakerquant.cache import Cache, file_digest
-from speakerquant.corpus.recordings import SpeakerOf, find_recordings, speaker_from_path
+from speakerquant.corpus.recordings import Recordings, open_recordings, read_list
 from speakerquant.corpus.synthetic import CALIBRATION, TRIALS_FILE, Split, synthesize_split
 from speakerquant.corpus.trials import Trials, read_trials
 from speakerquant.errors import UserError
@@ -17,12 +17,14 @@ class EvaluationData:
     """A trial list and the recordings around it.
 
     Attributes:
+        source: Has the recordings that the trial list names.
         recordings: Paths in the order of ``trials.recordings``.
         trials: Pairs to score.
         trials_digest: Digest of the trial list's bytes.
         calibration: Paths of the recordings to calibrate on; none of their speakers is in ``trials``.
     """
 
+    source: Recordings
     recordings: Sequence[Path]
     trials: Trials
     trials_digest: str
@@ -30,15 +32,23 @@ class EvaluationData:
 
 
 def open_evaluation_data(
-    root: Path,
+    recordings: Recordings,
     trials_path: Path,
-    calibration_root: Path,
+    calibration: Recordings,
     *,
     num_calibration: int,
     calibration_seed: int,
-    speaker_of: SpeakerOf = speaker_from_path,
+    calibration_list: Path | None = None,
 ) -> EvaluationData:
     """Read the trial list and choose ``num_calibration`` recordings at random (all, if there are fewer).
+
+    Args:
+        recordings: Has those that the trial list names.
+        trials_path: The trial list.
+        calibration: Has those to calibrate on.
+        num_calibration: How many.
+        calibration_seed: Determines which.
+        calibration_list: File that names some of them, one a line; without it, they are chosen from all.
 
     Raises:
         UserError: a folder, list or recording is missing, the calibration set is empty, or a calibration
@@ -49,54 +59,61 @@ def open_evaluation_data(
             f"calibration.num_recordings={num_calibration}: the calibration set is empty; use at least 1"
         )
     trials = read_trials(trials_path)
-    recordings = [root / name for name in trials.recordings]
-    for path in recordings:
-        if not path.is_file():
-            raise UserError(
-                f"{trials_path}: recording {path} does not exist; check data.root and data.trials"
-            )
-    names = find_recordings(calibration_root)
-    if shared := _shared_speaker(names, trials, speaker_of):
+    paths = _existing(recordings, trials.recordings, trials_path)
+    names = read_list(calibration_list) if calibration_list else calibration.names()
+    if shared := _shared_speaker(calibration, names, recordings, trials):
         raise UserError(
-            f"{calibration_root}: speaker {shared} is also in the test list {trials_path}; "
-            "calibrate on other speakers"
+            f"{calibration_list or calibration.source}: speaker {shared} is also in the test list "
+            f"{trials_path}; calibrate on other speakers"
         )
-    chosen = random.Random(calibration_seed).sample(names, min(num_calibration, len(names)))
+    chosen = sorted(random.Random(calibration_seed).sample(names, min(num_calibration, len(names))))
     return EvaluationData(
-        recordings, trials, file_digest(trials_path), [calibration_root / name for name in sorted(chosen)]
+        recordings,
+        paths,
+        trials,
+        file_digest(trials_path),
+        _existing(calibration, chosen, calibration_list or calibration.source),
     )
 
 
-def open_cohort(root: Path, list_path: Path | None, trials: Trials, speaker_of: SpeakerOf) -> list[Path]:
-    """Recordings to normalise scores against: those of the list, or all below ``root``.
+def open_cohort(
+    cohort: Recordings, list_path: Path | None, recordings: Recordings, trials: Trials
+) -> Sequence[Path]:
+    """Recordings to normalise scores against: those of the list, or all.
 
     Raises:
         UserError: a folder, list or recording is missing, or a speaker is also in the trials.
     """
-    names = find_recordings(root) if list_path is None else _listed(list_path, root)
-    if shared := _shared_speaker(names, trials, speaker_of):
+    names = read_list(list_path) if list_path else cohort.names()
+    if shared := _shared_speaker(cohort, names, recordings, trials):
         raise UserError(
-            f"{list_path or root}: speaker {shared} of the cohort is also in the trial list; "
+            f"{list_path or cohort.source}: speaker {shared} of the cohort is also in the trial list; "
             "name a cohort of other speakers"
         )
-    return [root / name for name in names]
+    return _existing(cohort, names, list_path or cohort.source)
 
 
-def _listed(list_path: Path, root: Path) -> list[str]:
-    try:
-        names = list_path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"{list_path}: cannot read the list; check scoring.cohort") from None
-    for name in names:
-        if not (root / name).is_file():
-            raise UserError(f"{list_path}: recording {root / name} does not exist; check scoring.cohort_root")
-    return names
+def _existing(recordings: Recordings, names: Sequence[str], listed_in: Path) -> Sequence[Path]:
+    paths = [recordings.path_of(name) for name in names]
+    missing = [path for path in paths if not path.is_file()]
+    if len(missing) == len(paths) > 1:
+        raise UserError(
+            f"{listed_in}: none of its {len(paths)} recordings is in {recordings.source}, such as "
+            f"{missing[0]}, which does not exist; is it the list of another corpus? check data.root"
+        )
+    if missing:
+        raise UserError(
+            f"{listed_in}: recording {missing[0]} does not exist; check data.root and data.trials"
+        )
+    return paths
 
 
-def _shared_speaker(names: Sequence[str], trials: Trials, speaker_of: SpeakerOf) -> str | None:
-    """A speaker of the recordings who is also in the trials, if there is one."""
-    shared = {speaker_of(name) for name in names} & {speaker_of(name) for name in trials.recordings}
-    return min(shared, default=None)
+def _shared_speaker(
+    others: Recordings, names: Sequence[str], recordings: Recordings, trials: Trials
+) -> str | None:
+    """A speaker of the other recordings who is also in the trials, if there is one."""
+    tested = {recordings.speaker_of(name) for name in trials.recordings}
+    return min({others.speaker_of(name) for name in names} & tested, default=None)
 
 
 def open_synthetic_evaluation_data(
@@ -105,9 +122,9 @@ def open_synthetic_evaluation_data(
     """The trial list of a synthetic split with the synthetic calibration speakers, generated on first use."""
     root = synthesize_split(split, seed, cache)
     return open_evaluation_data(
-        root,
+        open_recordings(root),
         root / TRIALS_FILE,
-        synthesize_split(CALIBRATION, seed, cache),
+        open_recordings(synthesize_split(CALIBRATION, seed, cache)),
         num_calibration=num_calibration,
         calibration_seed=calibration_seed,
     )

@@ -1,7 +1,7 @@
-"""Trial lists: pairs of recordings to compare, in VoxCeleb's form."""
+"""Trial lists: pairs of recordings to compare, in VoxCeleb's or in Kaldi's form."""
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,14 +34,17 @@ class Trials:
 
 
 def read_trials(path: Path) -> Trials:
-    """Read lines ``1 a.wav b.wav`` (same speaker) and ``0 a.wav b.wav`` (different speakers).
+    """Read a list in VoxCeleb's form, ``1 a.wav b.wav`` (same speaker) and ``0 a.wav b.wav``, or in Kaldi's.
+
+    Kaldi's lines are ``a b target`` and ``a b nontarget``; the first line decides.
 
     Raises:
-        UserError: the file is missing, a line has not three fields or another label, a recording lies
-            outside the root, or one of the two kinds of trial is missing; names file and line.
+        UserError: the file is missing, a line has not three fields or another label, a recording lies outside
+            the root, a pair comes twice, or one of the two kinds of trial is missing; names file and line.
     """
     indices: dict[str, int] = {}
     labels, left, right = array("b"), array("i"), array("i")
+    form = None
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
@@ -50,13 +53,13 @@ def read_trials(path: Path) -> Trials:
                     raise UserError(
                         f"{path}:{number}: {len(fields)} fields; write 'label recording recording'"
                     )
-                if fields[0] not in ("0", "1"):
-                    raise UserError(
-                        f"{path}:{number}: label {fields[0]!r}; write 1 (same speaker) or 0 (different)"
-                    )
-                labels.append(fields[0] == "1")
-                left.append(indices.setdefault(fields[1], len(indices)))
-                right.append(indices.setdefault(fields[2], len(indices)))
+                form = form or (_KALDI if fields[2] in _KALDI.labels else _VOXCELEB)
+                label, first, second = (fields[index] for index in form.order)
+                if label not in form.labels:
+                    raise UserError(f"{path}:{number}: label {label!r}; write {form.labels_in_words}")
+                labels.append(form.labels[label])
+                left.append(indices.setdefault(first, len(indices)))
+                right.append(indices.setdefault(second, len(indices)))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the trial list ({error}); check data.trials") from None
     for name in indices:
@@ -64,12 +67,37 @@ def read_trials(path: Path) -> Trials:
             raise UserError(
                 f"{path}: recording {name} lies outside the root; write paths relative to data.root"
             )
-    same = np.array(labels, dtype=np.bool_)
-    if not same.any():
+    trials = Trials(
+        tuple(indices), np.array(left, np.int32), np.array(right, np.int32), np.array(labels, dtype=np.bool_)
+    )
+    _check(path, trials)
+    return trials
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Where a line's label, first and second recording are, and what the labels mean."""
+
+    order: tuple[int, int, int]
+    labels: Mapping[str, bool]
+    labels_in_words: str
+
+
+_VOXCELEB = _Form((0, 1, 2), {"1": True, "0": False}, "1 (same speaker) or 0 (different)")
+_KALDI = _Form((2, 0, 1), {"target": True, "nontarget": False}, "target or nontarget")
+
+
+def _check(path: Path, trials: Trials) -> None:
+    if not trials.labels.any():
         raise UserError(f"{path}: no target trial (label 1); EER needs both kinds")
-    if same.all():
+    if trials.labels.all():
         raise UserError(f"{path}: no non-target trial (label 0); EER needs both kinds")
-    return Trials(tuple(indices), np.array(left, np.int32), np.array(right, np.int32), same)
+    pairs = trials.left.astype(np.int64) * len(trials.recordings) + trials.right
+    order = np.argsort(pairs, kind="stable")
+    again = np.flatnonzero(pairs[order[1:]] == pairs[order[:-1]])
+    if len(again):
+        first, second = order[again[0]], order[again[0] + 1]
+        raise UserError(f"{path}:{second + 1}: the same pair as line {first + 1}; take one of them out")
 
 
 def write_trials(path: Path, trials: Iterable[tuple[bool, str, str]]) -> None:
