@@ -23,7 +23,7 @@ from protocol import Message, Operation, WorkerError
 
 # From here on the types in the network say all about precision; in 11 there is no other way.
 _STRONGLY_TYPED_SINCE = 10
-# Loaded from libraries outside TensorRT, which need not be installed; newer versions have given them up.
+# Loaded from libraries outside TensorRT, which need not be installed; by default up to version 8.5.
 _EXTERNAL_TACTICS = ("CUBLAS", "CUDNN")
 
 
@@ -87,7 +87,7 @@ class _Backend:
                 profiles=[profile],
                 tf32=False,
                 load_timing_cache=timing_cache,
-                tactic_sources=_own_tactics(),
+                tactic_sources=None if strongly_typed else _own_tactics(),
                 profiling_verbosity=trt.ProfilingVerbosity.LAYER_NAMES_ONLY,
                 builder_optimization_level=optimization_level,
                 memory_pool_limits=workspace_bytes and {trt.MemoryPoolType.WORKSPACE: workspace_bytes},
@@ -147,6 +147,6 @@ def _shapes(n_mels: int, frames: list[int], max_batch: int) -> list[tuple[int, i
     return [(1, n_mels, shortest), (1, n_mels, usual), (max_batch, n_mels, longest)]
 
 
-def _own_tactics() -> list[Any] | None:
-    members = getattr(getattr(trt, "TacticSource", None), "__members__", {})
-    return [source for name, source in members.items() if not name.startswith(_EXTERNAL_TACTICS)] or None
+def _own_tactics() -> list[Any]:
+    members = trt.TacticSource.__members__
+    return [source for name, source in members.items() if not name.startswith(_EXTERNAL_TACTICS)]
