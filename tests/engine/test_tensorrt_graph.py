@@ -92,6 +92,8 @@ def test_equal_weights_may_have_one_name(small: Subject, tmp_path: Path) -> None
     for fp16 in (False, True):
         adapted = copy.deepcopy(model)
         adapt(adapted, fp16=fp16)
+        names = [tensor.name for tensor in adapted.graph.initializer]
+        assert len(names) == len(set(names))
         embeddings = _run(adapted, small.recordings[0][np.newaxis])
         assert np.linalg.norm(embeddings - expected) <= 2e-2 * np.linalg.norm(expected)
 

@@ -37,7 +37,8 @@ def adapt(model: onnx.ModelProto, *, fp16: bool = False) -> None:
         ValueError: an operation that is not known to be the same in two dimensions.
     """
     graph = model.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
     dequantized = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
     [features], [embeddings] = graph.input, graph.output
     last_axes = [numpy_helper.from_array(np.array(axes, np.int64), str(axes)) for axes in ([3], [2, 3])]
@@ -52,12 +53,12 @@ def adapt(model: onnx.ModelProto, *, fp16: bool = False) -> None:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [column if name == embeddings.name else name for name in node.output]
         if node.op_type in ("Conv", "Gemm"):
-            nodes.extend(_layer(node, graph, weights, dequantized, fp16))
+            nodes.extend(_layer(node, graph, constants, dequantized, fp16))
             continue
         if node.op_type in _REDUCTIONS:
             _set(node, keepdims=1)
         elif node.op_type == "Pad":
-            amounts = np.insert(numpy_helper.to_array(weights[node.input[1]]), [3, 6], 0)
+            amounts = np.insert(numpy_helper.to_array(constants[node.input[1]]), [3, 6], 0)
             graph.initializer.append(numpy_helper.from_array(amounts, f"{node.input[1]}/two_dimensional"))
             node.input[1] = graph.initializer[-1].name
         elif node.op_type not in _SAME_IN_TWO_DIMENSIONS:
@@ -81,46 +82,49 @@ def is_quantized(model: onnx.ModelProto) -> bool:
 def _layer(
     node: onnx.NodeProto,
     graph: onnx.GraphProto,
-    weights: dict[str, onnx.TensorProto],
+    constants: dict[str, onnx.TensorProto],
     dequantized: dict[str, onnx.NodeProto],
     fp16: bool,
 ) -> Iterator[onnx.NodeProto]:
     """A convolution or linear layer as a two-dimensional convolution."""
 
-    def constant(name: str, array: npt.NDArray[np.generic]) -> str:
+    def constant(kind: str, array: npt.NDArray[np.generic]) -> str:
+        # by the layer, not by the tensor, whose name layers of equal weights share
+        name = f"{layer}/{kind}"
         graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
+
+    def value(name: str) -> npt.NDArray[Any]:
+        return numpy_helper.to_array(constants[name])
 
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if node.op_type == "Gemm":
         if (attributes.get("alpha", 1), attributes.get("beta", 1), attributes.get("transB")) != (1, 1, 1):
             raise ValueError(f"{node.name}: a linear layer of another form than x W^T + b")
         attributes = {"kernel_shape": [1]}
-    attributes = _two_dimensional(attributes)
-    source, weight_name, bias = node.input
-    dequantize = dequantized.get(weight_name)
-    name = f"{weight_name}/two_dimensional"
-    if dequantize is not None:
+    layer = output = node.output[0]
+    source, weight, bias = node.input
+    if dequantize := dequantized.get(weight):
         quantized, scale, zero_point = dequantize.input
-        steps = numpy_helper.to_array(weights[quantized]).astype(np.float32)
-        scales = _value(scale, weights, graph).reshape(-1, *(1 for _ in steps.shape[1:]))
-        kernel = constant(name, _as_kernel(steps * scales))
-        int8, fp32 = f"{name}/int8", f"{name}/fp32"
+        steps = value(quantized).astype(np.float32)
+        scales = value(scale).reshape(-1, *(1 for _ in steps.shape[1:]))
+        int8, weight = f"{layer}/kernel_int8", f"{layer}/kernel_fp32"
+        kernel = constant("kernel", _as_kernel(steps * scales))
         yield helper.make_node("QuantizeLinear", [kernel, scale, zero_point], [int8], axis=0)
-        yield helper.make_node("DequantizeLinear", [int8, scale, zero_point], [fp32], axis=0)
-        yield helper.make_node("Conv", [source, fp32, bias], node.output, node.name, **attributes)
-        return
-    kernel_array = _as_kernel(numpy_helper.to_array(weights[weight_name]))
-    if not fp16:
-        kernel = constant(name, kernel_array)
-        yield helper.make_node("Conv", [source, kernel, bias], node.output, node.name, **attributes)
-        return
-    kernel = constant(f"{name}/fp16", kernel_array.astype(np.float16))
-    bias = constant(f"{bias}/fp16", numpy_helper.to_array(weights[bias]).astype(np.float16))
-    rounded, output = f"{node.output[0]}/input_fp16", f"{node.output[0]}/fp16"
-    yield helper.make_node("Cast", [source], [rounded], to=_FP16)
-    yield helper.make_node("Conv", [rounded, kernel, bias], [output], node.name, **attributes)
-    yield helper.make_node("Cast", [output], node.output, to=_FP32)
+        yield helper.make_node("DequantizeLinear", [int8, scale, zero_point], [weight], axis=0)
+    elif fp16:
+        weight = constant("kernel_fp16", _as_kernel(value(weight)).astype(np.float16))
+        bias = constant("bias_fp16", value(bias).astype(np.float16))
+        rounded, output = f"{layer}/input_fp16", f"{layer}/output_fp16"
+        yield helper.make_node("Cast", [source], [rounded], to=_FP16)
+        source = rounded
+    else:
+        weight = constant("kernel", _as_kernel(value(weight)))
+    yield helper.make_node(
+        "Conv", [source, weight, bias], [output], node.name, **_two_dimensional(attributes)
+    )
+    if output != layer:
+        yield helper.make_node("Cast", [output], [layer], to=_FP32)
 
 
 def _two_dimensional(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -138,14 +142,6 @@ def _two_dimensional(attributes: dict[str, Any]) -> dict[str, Any]:
 def _as_kernel(weight: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     """``[out, in]`` or ``[out, in, width]`` as ``[out, in, width, 1]``."""
     return weight.reshape(*weight.shape, *[1] * (4 - weight.ndim))
-
-
-def _value(name: str, weights: dict[str, onnx.TensorProto], graph: onnx.GraphProto) -> npt.NDArray[Any]:
-    if name in weights:
-        return numpy_helper.to_array(weights[name])
-    [producer] = [node for node in graph.node if name in node.output]
-    value: npt.NDArray[Any] = numpy_helper.to_array(producer.attribute[0].t)
-    return value
 
 
 def _set(node: onnx.NodeProto, **attributes: int) -> None:
