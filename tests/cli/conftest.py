@@ -87,22 +87,30 @@ Command = Callable[..., Finished]
 
 
 @pytest.fixture
-def speakerquant(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Command:
-    """``speakerquant`` with the given arguments, in this process and an empty folder."""
+def invoke(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """An entry point with the given arguments, in this process."""
 
-    def command(*arguments: str) -> Finished:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["speakerquant", *arguments])
-        monkeypatch.setattr(ParentRun, "run", None)
+    def command(main: Callable[[], None], *arguments: object) -> Finished:
+        monkeypatch.setattr(sys, "argv", [main.__module__, *map(str, arguments)])
         code = 0
         try:
-            run.main()
+            main()
         except SystemExit as stop:
             code = int(stop.code or 0)
         captured = capsys.readouterr()
         return Finished(code, captured.out, captured.err)
+
+    return command
+
+
+@pytest.fixture
+def speakerquant(invoke: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """``speakerquant`` with the given arguments, in this process and an empty folder."""
+
+    def command(*arguments: str) -> Finished:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(ParentRun, "run", None)
+        return invoke(run.main, *arguments)
 
     return command
 

@@ -1,8 +1,7 @@
 """``speakerquant-data``: is a corpus complete, and what to calibrate on."""
 
-import sys
 from collections import Counter
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,24 +11,12 @@ import soundfile
 from speakerquant import data
 from speakerquant.corpus.trials import write_trials
 
-from .conftest import Finished
-
-Run = Callable[..., Finished]
+from .conftest import Command
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> Finished:
-        monkeypatch.setattr(sys, "argv", ["speakerquant-data", *map(str, arguments)])
-        code = 0
-        try:
-            data.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Finished(code, captured.out, captured.err)
-
-    return run
+def command(invoke: Command) -> Command:
+    return partial(invoke, data.main)
 
 
 @pytest.fixture
@@ -45,13 +32,13 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_check_counts_what_is_usable(corpus: Path, command: Run) -> None:
+def test_check_counts_what_is_usable(corpus: Path, command: Command) -> None:
     finished = command("check", "--root", corpus / "wav", "--trials", corpus / "trials.txt")
     assert finished.code == 0, finished.err
     assert "3 trials (2 target), 2 speakers, 4 recordings: 4 usable, 0 not" in finished.out
 
 
-def test_check_does_not_stop_at_the_first(corpus: Path, command: Run) -> None:
+def test_check_does_not_stop_at_the_first(corpus: Path, command: Command) -> None:
     folder = corpus / "wav" / "id1" / "video"
     (folder / "0.wav").unlink()
     (folder / "1.wav").write_bytes((folder / "1.wav").read_bytes()[:300])
@@ -66,7 +53,7 @@ def test_check_does_not_stop_at_the_first(corpus: Path, command: Run) -> None:
     ]
 
 
-def test_a_calibration_list_is_balanced_seeded_and_of_other_speakers(corpus: Path, command: Run) -> None:
+def test_a_calibration_list_is_balanced_seeded_and_of_other_speakers(corpus: Path, command: Command) -> None:
     lists = []
     for seed in (0, 0, 1):
         output = corpus / f"list-{len(lists)}.txt"
@@ -83,7 +70,7 @@ def test_a_calibration_list_is_balanced_seeded_and_of_other_speakers(corpus: Pat
     assert sorted(counts.values()) == [2, 2, 3, 3]
 
 
-def test_more_than_there_are_is_refused_and_nothing_written(corpus: Path, command: Run) -> None:
+def test_more_than_there_are_is_refused_and_nothing_written(corpus: Path, command: Command) -> None:
     arguments = ["--num-recordings", 19, "--output", corpus / "list.txt"]
     finished = command("calibration", "--root", corpus / "wav", "--trials", corpus / "trials.txt", *arguments)
     assert finished.code == 2

@@ -1,6 +1,5 @@
 """``speakerquant-engine``: what an engine file is, and how fast it runs."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,8 @@ from speakerquant import inspect_engine
 from speakerquant.engine.openvino import OpenVinoBuilder
 from speakerquant.engine.provenance import provenance_path
 from speakerquant.quantization.export import export_onnx
+
+from .conftest import Command
 
 
 @pytest.fixture(scope="module")
@@ -22,30 +23,19 @@ def engine(small: Subject, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "engine.openvino"
 
 
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["speakerquant-engine", *map(str, arguments)])
-    try:
-        inspect_engine.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def test_info_says_what_made_it_and_what_is_in_it(
-    engine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command(monkeypatch, "info", engine) == 0
-    printed = capsys.readouterr().out
+def test_info_says_what_made_it_and_what_is_in_it(engine: Path, invoke: Command) -> None:
+    finished = invoke(inspect_engine.main, "info", engine)
+    assert finished.code == 0
+    printed = finished.out
     size = f"{engine.stat().st_size / 1e6:.3f} MB"
     for text in ("openvino", "OpenVINO", "all but aggregation_conv", "0123", size):
         assert text in printed
 
 
-def test_bench_prints_latency_throughput_and_real_time_factor(
-    engine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command(monkeypatch, "bench", engine) == 0
-    printed = capsys.readouterr().out
+def test_bench_prints_latency_throughput_and_real_time_factor(engine: Path, invoke: Command) -> None:
+    finished = invoke(inspect_engine.main, "bench", engine)
+    assert finished.code == 0
+    printed = finished.out
     for text in ("ms (median)", "ms (95 %)", "s of speech per second", "real-time factor"):
         assert text in printed
 
@@ -53,19 +43,15 @@ def test_bench_prints_latency_throughput_and_real_time_factor(
 @pytest.mark.parametrize("what", ["info", "bench"])
 @pytest.mark.parametrize("spoil", ["missing", "cut", "alone"])
 def test_what_is_no_engine_is_one_line(
-    engine: Path,
-    what: str,
-    spoil: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    engine: Path, what: str, spoil: str, invoke: Command, tmp_path: Path
 ) -> None:
     path = tmp_path / "engine"
     if spoil != "missing":
         path.write_bytes(engine.read_bytes()[: -1 if spoil == "cut" else None])
     if spoil != "alone":
         provenance_path(path).write_bytes(provenance_path(engine).read_bytes())
-    assert command(monkeypatch, what, path) == 2
-    error = capsys.readouterr().err
+    finished = invoke(inspect_engine.main, what, path)
+    assert finished.code == 2
+    error = finished.err
     assert error.startswith(f"error: {'cannot read engine ' if spoil == 'missing' else ''}{path}")
     assert len(error.splitlines()) == 1
