@@ -114,14 +114,9 @@ def _engines(model: SpeakerModel, waveforms: Sequence[Waveform], folder: Path) -
 def _ours(model: SpeakerModel, engine: Engine, waveforms: Sequence[Waveform]) -> Run:
     extractor = FeatureExtractor(model.front_end)
 
-    def extract(waveform: Waveform) -> FloatArray:
-        with torch.inference_mode():
-            features: FloatArray = extractor(torch.from_numpy(waveform)[None])[0].numpy()
-        return features
-
     def features() -> Iterator[FloatArray]:
         with ThreadPoolExecutor(1) as pool:
-            yield from pool.map(extract, waveforms)
+            yield from pool.map(extractor.extract, waveforms)
 
     return lambda: list(engine.embed_many(features()))
 

@@ -10,7 +10,6 @@ from speakerquant.audio.features import CachedFeatures, extract_features
 from speakerquant.cache import Cache, digest
 from speakerquant.config import (
     CalibrationConfig,
-    DataConfig,
     EngineConfig,
     ModelConfig,
     RunConfig,
@@ -23,7 +22,7 @@ from speakerquant.corpus.evaluation_data import (
     open_evaluation_data,
     open_synthetic_evaluation_data,
 )
-from speakerquant.corpus.recordings import Recordings, open_recordings, speaker_from_mapping
+from speakerquant.corpus.recordings import Recordings, SpeakerOf, open_recordings, speaker_from_mapping
 from speakerquant.corpus.synthetic import DEVELOPMENT, TEST
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.engine.registry import engine_builder
@@ -137,10 +136,11 @@ def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> Evalua
         raise UserError("data.root is set: set data.trials and data.calibration_root too")
     trials = data.development_trials if trial_list is TrialList.development else data.trials
     assert trials is not None
+    speaker_of = speaker_from_mapping(Path(data.speakers)) if data.speakers else None
     return open_evaluation_data(
-        _recordings(data.root, data),
+        _recordings(data.root, speaker_of),
         Path(trials),
-        _recordings(data.calibration_root, data),
+        _recordings(data.calibration_root, speaker_of),
         num_calibration=calibration.num_recordings,
         calibration_seed=calibration.seed,
         calibration_list=Path(data.calibration_list) if data.calibration_list else None,
@@ -154,7 +154,7 @@ def _protocol(config: RunConfig, data: EvaluationData, model: SpeakerModel, cach
     if scoring.cohort_root is None:
         raise UserError(f"scoring.norm={scoring.norm}: set scoring.cohort_root, a folder of other speakers")
     cohort = open_cohort(
-        _recordings(scoring.cohort_root, config.data),
+        _recordings(scoring.cohort_root, data.source.speaker_of if config.data.speakers else None),
         Path(scoring.cohort) if scoring.cohort else None,
         data.source,
         data.trials,
@@ -163,11 +163,9 @@ def _protocol(config: RunConfig, data: EvaluationData, model: SpeakerModel, cach
     return Protocol(scoring.norm, scoring.top_n, features.features, features.digest, scoring.p_targets)
 
 
-def _recordings(source: str, config: DataConfig) -> Recordings:
+def _recordings(source: str, speaker_of: SpeakerOf | None) -> Recordings:
     recordings = open_recordings(Path(source))
-    if config.speakers is None:
-        return recordings
-    return replace(recordings, speaker_of=speaker_from_mapping(Path(config.speakers)))
+    return replace(recordings, speaker_of=speaker_of) if speaker_of else recordings
 
 
 def calibrated(config: CalibrationConfig, inputs: Inputs, cache: Cache) -> CalibrationTable:

@@ -104,8 +104,8 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun) -> Result:
         path.write_text(json.dumps({"eer": measured.eer, "size_bytes": measured.size_bytes}))
 
     backend = (builder.name, dict(builder.environment))
-    measured = (inputs.model.digest, inputs.features.digest, inputs.data.trials_digest)
-    key = digest(_BASELINE_FORMAT, *measured, inputs.protocol.identity, backend)
+    digests = (inputs.model.digest, inputs.features.digest, inputs.data.trials_digest)
+    key = digest(_BASELINE_FORMAT, *digests, inputs.protocol.identity, backend)
     baseline = json.loads(cache.get("baselines", key, measure_baseline, suffix=".json").read_text())
     if is_baseline:  # from build to build an engine's size differs by some hundred bytes
         baseline["size_bytes"] = figures.size_bytes

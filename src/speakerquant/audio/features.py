@@ -8,7 +8,6 @@ from typing import overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
 from speakerquant.audio.waveform import Waveform, read_waveform
@@ -99,15 +98,10 @@ def _stream(recordings: Sequence[Path], front_end: FrontEnd) -> Iterator[Feature
     """Features one by one; a batch of recordings at a time is read and transformed, each by itself."""
     extractor = FeatureExtractor(front_end)
 
-    def extract(path: Path) -> FeatureArray:
-        waveform = torch.from_numpy(_read(path, front_end))
-        with torch.inference_mode():
-            features: FeatureArray = extractor(waveform[None])[0].numpy()
-        return features
-
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(recordings), _BATCH):
-            yield from pool.map(extract, recordings[start : start + _BATCH])
+            batch = recordings[start : start + _BATCH]
+            yield from pool.map(lambda path: extractor.extract(_read(path, front_end)), batch)
 
 
 def _read(path: Path, front_end: FrontEnd) -> Waveform:

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 import torchaudio
@@ -186,6 +188,12 @@ class FeatureExtractor(nn.Module):
         features = self.filterbank(waveforms)
         free: Tensor = features - features.mean(dim=2, keepdim=True)
         return free
+
+    def extract(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Features ``[n_mels, T]`` of one waveform ``[samples]``."""
+        with torch.inference_mode():
+            features: npt.NDArray[np.float32] = self(torch.from_numpy(waveform)[None])[0].numpy()
+        return features
 
 
 def _mel(hertz: float) -> float:

@@ -28,7 +28,7 @@ def read_waveform(path: Path, sample_rate: int) -> Waveform:
     Raises:
         UserError: the file is missing, empty, truncated, not audio, or holds non-finite samples.
     """
-    if path.suffix.lower() == _COMPRESSED:
+    if _is_compressed(path):
         return _decode(path, sample_rate)
     try:
         with soundfile.SoundFile(path) as file:
@@ -55,13 +55,9 @@ def read_random_part(path: Path, length: int, sample_rate: int, rng: Generator) 
         UserError: as :func:`read_waveform`.
     """
     try:
-        info = soundfile.info(path) if path.suffix.lower() != _COMPRESSED else None
-        if (
-            info is not None
-            and info.samplerate == sample_rate
-            and info.channels == 1
-            and info.frames > length
-        ):
+        info = None if _is_compressed(path) else soundfile.info(path)
+        fits = info and info.samplerate == sample_rate and info.channels == 1 and info.frames > length
+        if info and fits:
             start = int(rng.integers(info.frames - length + 1))
             part: Waveform = soundfile.read(path, frames=length, start=start, dtype="float32")[0]
             if len(part) == length and np.isfinite(part).all():
@@ -74,6 +70,11 @@ def read_random_part(path: Path, length: int, sample_rate: int, rng: Generator) 
     return waveform[start : start + length]
 
 
+def stored_rate(path: Path) -> int | None:
+    """Sample rate of a readable recording in Hz; none of a compressed one, which is decoded at any rate."""
+    return None if _is_compressed(path) else int(soundfile.info(path).samplerate)
+
+
 def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform:
     """Band-limited resampling of ``[samples]``."""
     if source_rate == target_rate:
@@ -82,6 +83,10 @@ def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform
         torch.from_numpy(waveform), source_rate, target_rate
     ).numpy()
     return resampled
+
+
+def _is_compressed(path: Path) -> bool:
+    return path.suffix.lower() == _COMPRESSED
 
 
 def _decode(path: Path, sample_rate: int) -> Waveform:
@@ -93,20 +98,8 @@ def _decode(path: Path, sample_rate: int) -> Waveform:
             f"find {path.parents[min(2, len(path.parents) - 1)]} -name '*.m4a' "
             f'-exec sh -c \'ffmpeg -i "$1" -ac 1 -ar {sample_rate} "${{1%.m4a}}.wav"\' _ {{}} \\;'
         )
-    command = [
-        ffmpeg,
-        "-v",
-        "error",
-        "-i",
-        str(path),
-        "-ac",
-        "1",
-        "-ar",
-        str(sample_rate),
-        "-f",
-        "f32le",
-        "-",
-    ]
+    output = f"-ac 1 -ar {sample_rate} -f f32le -".split()
+    command = [ffmpeg, "-v", "error", "-i", str(path), *output]
     decoded = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if decoded.returncode or not decoded.stdout:
         said = decoded.stderr.decode(errors="replace").strip().splitlines()

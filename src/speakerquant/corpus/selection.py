@@ -5,9 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import soundfile
-
-from speakerquant.audio.waveform import read_waveform
+from speakerquant.audio.waveform import read_waveform, stored_rate
 from speakerquant.corpus.recordings import Recordings
 from speakerquant.errors import UserError
 from speakerquant.progress import track
@@ -77,7 +75,7 @@ def _problem(recordings: Recordings, name: str, sample_rate: int) -> str | None:
     try:
         path = recordings.path_of(name)
         read_waveform(path, sample_rate)
-        rate = soundfile.info(path).samplerate if path.suffix.lower() != ".m4a" else sample_rate
+        rate = stored_rate(path)
     except UserError as error:
         return str(error)
-    return None if rate == sample_rate else f"{path}: {rate} Hz, not {sample_rate}"
+    return None if rate in (None, sample_rate) else f"{path}: {rate} Hz, not {sample_rate}"

@@ -158,15 +158,15 @@ class EngineBuilder(ABC):
         if provenance.engine != self.name:
             raise UserError(f"{path}: not an engine of {self.name} but of {provenance.engine}")
         differences = self._differences(provenance)
+        in_words = "; ".join(differences.values())
         if any(name in self.bound_to for name in differences):
-            raise UserError(f"{path}: {'; '.join(differences.values())}; build it again")
+            raise UserError(f"{path}: {in_words}; build it again")
         try:
             engine = self._deserialize(serialized)
         except ValueError as error:
-            reasons = "; ".join(differences.values()) or error
-            raise UserError(f"{path}: {reasons}; build it again") from None
+            raise UserError(f"{path}: {in_words or error}; build it again") from None
         if differences:
-            log.warning("%s: %s; times and INT8 arithmetic may differ", path, "; ".join(differences.values()))
+            log.warning("%s: %s; times and INT8 arithmetic may differ", path, in_words)
         engine.provenance = provenance
         return engine
 

@@ -30,11 +30,10 @@ class OnnxRuntimeEngine(Engine):
     def __init__(self, serialized: bytes) -> None:
         super().__init__(serialized)
         self._session = ort.InferenceSession(serialized, _options(), providers=_providers())
-        self._parallel_requests = available_cpus()
 
     @property
     def parallel_requests(self) -> int:
-        return self._parallel_requests
+        return available_cpus()
 
     def embed(self, features: FloatArray) -> FloatArray:
         embeddings: FloatArray = self._session.run(None, {"features": np.ascontiguousarray(features)})[0]

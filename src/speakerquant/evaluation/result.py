@@ -63,7 +63,7 @@ class Result:
         return asdict(self)
 
     def metrics(self) -> dict[str, float]:
-        """Every number by name; stage times as ``seconds.<stage>``, detection costs by operating point."""
+        """Every number by name; stage times as ``seconds.<stage>``, further detection costs as they are."""
         fields: dict[str, Any] = asdict(self)
         others: dict[str, float] = fields.pop("other_min_dcfs")
         seconds = {f"seconds.{stage}": value for stage, value in fields.pop("seconds").items()}

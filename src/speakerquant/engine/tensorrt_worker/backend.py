@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,6 @@ class _ErrorLog(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self._lines = []  # type: list[str]
-        self._summary = ""
         G_LOGGER.use_python_logging_system = True
         G_LOGGER.python_logger.addHandler(self)
         G_LOGGER.python_logger.propagate = False
@@ -127,18 +127,14 @@ class _ErrorLog(logging.Handler):
         if line not in self._lines:
             self._lines.append(line)
 
-    def explained(self, summary: str) -> _ErrorLog:
+    @contextmanager
+    def explained(self, summary: str) -> Iterator[None]:
         """A block whose failures are told with what was logged meanwhile."""
-        self._summary = summary
         self._lines.clear()
-        return self
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, (PolygraphyException, MemoryError, RuntimeError, TypeError)):
-            raise WorkerError("{}: {}".format(self._summary, "; ".join(self._lines) or error)) from error
+        try:
+            yield
+        except (PolygraphyException, MemoryError, RuntimeError, TypeError) as error:
+            raise WorkerError("{}: {}".format(summary, "; ".join(self._lines) or error)) from error
 
 
 def _shapes(n_mels: int, frames: list[int], max_batch: int) -> list[tuple[int, int, int]]:

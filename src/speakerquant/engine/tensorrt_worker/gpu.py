@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 
 from protocol import WorkerError
 
-_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_DRIVER = "libcuda.so.1"
 _NO_GPU = "there is no GPU here: {}; engine=openvino and engine=onnxruntime need none"
 _NAME_BYTES = 256
 # CUdevice_attribute of CUDA's driver API
