@@ -66,6 +66,8 @@ def load(payload):
 
 def embed(payload, shape):
     trouble("embed")
+    if shape[0] != 1:
+        raise WorkerError("the engine could not be run: its profile is for one recording")
     features = np.frombuffer(payload, np.float32).reshape(shape)
     embeddings = sessions[-1].run(None, {"features": features})[0]
     return {"shape": list(embeddings.shape)}, embeddings.tobytes()

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 from conftest import Subject
+from onnx import helper
 
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.base import Engine, EngineBuilder
@@ -245,9 +247,28 @@ def test_refuses_an_engine_that_its_backend_cannot_read(
     content = b"not an engine" * 1000
     path.write_bytes(content)
     record = json.loads(provenance_path(path).read_text())
+    harmless = next(name for name in builder.environment if name not in builder.bound_to)
+    record["environment"][harmless] = "another one"
     provenance_path(path).write_text(json.dumps({**record, "sha256": hashlib.sha256(content).hexdigest()}))
-    with pytest.raises(UserError, match="build it again"):
+    with pytest.raises(
+        UserError, match=f"made with {harmless} another one.*(cannot run|could not be loaded)"
+    ):
         builder.load(path)
+
+
+def test_refuses_a_network_that_it_does_not_know(builder: EngineBuilder, tmp_path: Path) -> None:
+    node = helper.make_node("Abacus", ["features"], ["embeddings"], domain="of.the.user")
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 80, "T"])
+        for name in ("features", "embeddings")
+    ]
+    graph = helper.make_graph([node], "network", ends[:1], ends[1:])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("of.the.user", 1)]
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    with pytest.raises(UserError, match="Abacus") as caught:
+        builder.build(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_refuses_an_engine_without_what_made_it(

@@ -67,7 +67,7 @@ def test_the_way_to_the_worker_and_back(
     tensorrt: Build, tensorrt_stand_in: StandIn, onnx_path: Path, small: Subject
 ) -> None:
     """Everything but TensorRT itself: what it is given, the protocol, batches, order, save and load."""
-    builder = tensorrt(python=tensorrt_stand_in("--on", "build=chatter"), max_batch=2)
+    builder = tensorrt(python=tensorrt_stand_in("--on", "build=chatter"))
     engine = builder.build(onnx_path)
     embeddings = np.stack(list(engine.embed_many(small.recordings)))
     assert fidelity(embeddings, embed_with_network(_simulated(small), small.recordings)) >= 0.9999
@@ -109,12 +109,21 @@ def test_what_is_no_interpreter(tensorrt: Build, python: str, says: str) -> None
     assert python in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_what_answers_otherwise(tensorrt: Build, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("does", "says"),
+    [
+        ("echo '[1, 2]'; read line", "does not answer as a worker"),
+        ("printf '{'; exec sleep 60", r"no answer to describe within engine\.time_limit=1 s"),
+        ("exec >&-; exec sleep 60", "stopped answering and was ended during describe"),
+    ],
+    ids=["something else", "half an answer", "nothing more"],
+)
+def test_what_answers_otherwise(tensorrt: Build, tmp_path: Path, does: str, says: str) -> None:
     program = tmp_path / "python"
-    program.write_text("#!/bin/sh\nread line; echo '[1, 2]'; read line\n")
+    program.write_text(f"#!/bin/sh\nread line; {does}\n")
     program.chmod(0o755)
-    with pytest.raises(UserError, match="does not answer as a worker"):
-        tensorrt(python=str(program))
+    with pytest.raises(UserError, match=says):
+        tensorrt(python=str(program), time_limit=1.0)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +193,25 @@ def test_a_plan_of_another_version_is_refused_with_what_differs(
     tensorrt(python=tensorrt_stand_in()).build(onnx_path).save(tmp_path / "engine")
     with pytest.raises(UserError, match=r"made with TensorRT 8\.5\.3\.1, here is 10\.1"):
         tensorrt(python=tensorrt_stand_in("--version", "10.1")).load(tmp_path / "engine")
+
+
+def test_a_plan_that_cannot_be_loaded_for_another_reason_says_that_one(
+    tensorrt: Build, tensorrt_stand_in: StandIn, onnx_path: Path, tmp_path: Path
+) -> None:
+    tensorrt(python=tensorrt_stand_in()).build(onnx_path).save(tmp_path / "engine")
+    with pytest.raises(UserError, match="OutOfMemory") as caught:
+        tensorrt(python=tensorrt_stand_in("--on", "load=fail")).load(tmp_path / "engine")
+    assert "build it again" not in str(caught.value)
+
+
+def test_timings_that_cannot_be_kept_are_named_before_building(
+    tensorrt: Build, tensorrt_stand_in: StandIn, onnx_path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").mkdir(exist_ok=True)
+    (tmp_path / "cache" / "kernel_timings").write_text("in the way")
+    builder = tensorrt(python=tensorrt_stand_in("--on", "build=crash"))
+    with pytest.raises(UserError, match=r"cannot write the cache .*kernel_timings"):
+        builder.build(onnx_path)
 
 
 def test_longer_recordings_than_allowed_are_refused_before_building(

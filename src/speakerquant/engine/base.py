@@ -163,8 +163,8 @@ class EngineBuilder(ABC):
             raise UserError(f"{path}: {in_words}; build it again")
         try:
             engine = self._deserialize(serialized)
-        except ValueError as error:
-            raise UserError(f"{path}: {in_words or error}; build it again") from None
+        except UserError as error:
+            raise UserError(f"{path}: {'; '.join([*differences.values(), str(error)])}") from None
         if differences:
             log.warning("%s: %s; times and INT8 arithmetic may differ", path, in_words)
         engine.provenance = provenance
@@ -188,5 +188,5 @@ class EngineBuilder(ABC):
         """Engine from its serialized form, without its provenance.
 
         Raises:
-            ValueError: the bytes are not an engine that can run here, with the reason.
+            UserError: the bytes are not an engine that can run here, with the reason.
         """

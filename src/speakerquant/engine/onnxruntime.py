@@ -14,6 +14,7 @@ import onnxruntime as ort
 
 from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths
 from speakerquant.engine.cpu import available_cpus, describe_cpu
+from speakerquant.errors import UserError, first_line
 
 _CUDA = "CUDAExecutionProvider"
 _PROVIDER_OPTIONS: dict[str, dict[str, Any]] = {
@@ -56,14 +57,17 @@ class OnnxRuntimeBuilder(EngineBuilder):
             options.optimized_model_filepath = str(optimized)
             # Beyond this level, models are laid out for one processor; that is done when they are loaded.
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-            ort.InferenceSession(onnx_path, options, providers=_providers())
+            try:
+                ort.InferenceSession(onnx_path, options, providers=_providers())
+            except Exception as error:  # its exceptions have no common base of their own
+                raise UserError(f"{onnx_path}: ONNX Runtime cannot build it ({first_line(error)})") from None
             return self._deserialize(optimized.read_bytes())
 
     def _deserialize(self, serialized: bytes) -> Engine:
         try:
             return OnnxRuntimeEngine(serialized)
-        except Exception as error:  # its exceptions have no common base of their own
-            raise ValueError("ONNX Runtime cannot run it here") from error
+        except Exception:  # as above
+            raise UserError("ONNX Runtime cannot run it here; build it again") from None
 
 
 def _providers() -> list[tuple[str, dict[str, Any]]]:

@@ -13,6 +13,7 @@ from openvino import opset13 as ops
 from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.openvino_graph import adapt
+from speakerquant.errors import UserError
 
 _CONFIG = {
     # FP32 means FP32: without this, processors with bf16 would use it.
@@ -89,13 +90,17 @@ class OpenVinoBuilder(EngineBuilder):
         return 8 if np.allclose(sums, _PROBE_CHANNELS * 127) else 7
 
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
-        model = _core().read_model(onnx_path)
-        adapt(model)
-        blob = _core().compile_model(model, "CPU", _CONFIG).export_model()
+        try:
+            model = _core().read_model(onnx_path)
+            adapt(model)
+            blob = _core().compile_model(model, "CPU", _CONFIG).export_model()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]  # the lines before say where in OpenVINO's sources
+            raise UserError(f"{onnx_path}: OpenVINO cannot build it ({reason})") from None
         return self._deserialize(blob.getvalue())
 
     def _deserialize(self, serialized: bytes) -> Engine:
         try:
             return OpenVinoEngine(serialized)
         except RuntimeError:
-            raise ValueError("OpenVINO cannot run it here") from None
+            raise UserError("OpenVINO cannot run it here; build it again") from None

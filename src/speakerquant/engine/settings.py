@@ -22,7 +22,7 @@ class TensorRtSettings:
         fp16: Run the units that the mask leaves in FP32 in FP16 instead.
         opt_frames: Length that kernels are chosen for; none means the median of the recordings.
         max_frames: Longest recording; none means the longest at hand.
-        max_batch: Most recordings in one request.
+        max_batch: Largest batch that the engine can be deployed with; here it gets one recording at a time.
         workspace_mb: Most memory for a layer's scratch space, in MB; none means all there is.
         optimization_level: 0 (fastest build) to 5 (fastest engine); none means TensorRT's default.
         time_limit: Seconds after which a build or a request counts as hung.
@@ -32,7 +32,7 @@ class TensorRtSettings:
     fp16: bool = False
     opt_frames: int | None = None
     max_frames: int | None = None
-    max_batch: int = 8
+    max_batch: int = 1
     workspace_mb: int | None = None
     optimization_level: int | None = None
     time_limit: float = 1800.0

@@ -1,5 +1,7 @@
 """TensorRT: the engine for NVIDIA GPUs, built and run in a child process (:mod:`.tensorrt_worker`)."""
 
+import errno
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -25,10 +27,9 @@ _MEGABYTE = 10**6
 class TensorRtEngine(Engine):
     """A plan, loaded in a worker that gives the GPU's memory back when it ends."""
 
-    def __init__(self, plan: bytes, worker: WorkerProcess, max_batch: int) -> None:
+    def __init__(self, plan: bytes, worker: WorkerProcess) -> None:
         super().__init__(plan)
         self._worker = worker
-        self._max_batch = max_batch
         worker.ask("load", plan)
 
     def close(self) -> None:
@@ -44,12 +45,12 @@ class TensorRtEngine(Engine):
         Raises:
             UserError: the recording is longer than the engine was built for, or the worker failed.
         """
-        batches = range(0, len(features), self._max_batch)
-        return np.concatenate([self._embed(features[start : start + self._max_batch]) for start in batches])
+        return np.concatenate([self._embed(recording) for recording in features])
 
-    def _embed(self, features: FloatArray) -> FloatArray:
-        payload = np.ascontiguousarray(features, np.float32).tobytes()
-        answer, embeddings = self._worker.ask("embed", payload, shape=list(features.shape))
+    def _embed(self, recording: FloatArray) -> FloatArray:
+        # one at a time, which every plan takes, whatever batches it was built for
+        payload = np.ascontiguousarray(recording, np.float32).tobytes()
+        answer, embeddings = self._worker.ask("embed", payload, shape=[1, *recording.shape])
         return np.frombuffer(embeddings, np.float32).reshape(answer["shape"])
 
 
@@ -90,7 +91,10 @@ class TensorRtBuilder(EngineBuilder):
                 f"engine.max_frames={longest}: the longest recording has {lengths.longest} frames; raise it"
             )
         network = onnx.load(onnx_path)
-        adapt(network, fp16=given.fp16)
+        try:
+            adapt(network, fp16=given.fp16)
+        except ValueError as error:
+            raise UserError(f"{onnx_path}: cannot be laid out for TensorRT ({error})") from None
         with self._worker() as worker, tempfile.TemporaryDirectory() as folder:
             adapted = Path(folder) / "network.onnx"
             onnx.save(network, adapted)
@@ -105,14 +109,11 @@ class TensorRtBuilder(EngineBuilder):
                 optimization_level=given.optimization_level,
                 timing_cache=str(self._timing_cache()),
             )
-            return TensorRtEngine(plan, worker, given.max_batch)
+            return TensorRtEngine(plan, worker)
 
     def _deserialize(self, serialized: bytes) -> Engine:
-        try:
-            with self._worker() as worker:
-                return TensorRtEngine(serialized, worker, self._given.max_batch)
-        except UserError as error:
-            raise ValueError(str(error)) from None
+        with self._worker() as worker:
+            return TensorRtEngine(serialized, worker)
 
     @contextmanager
     def _worker(self) -> Iterator[WorkerProcess]:
@@ -129,6 +130,8 @@ class TensorRtBuilder(EngineBuilder):
         path = self._cache.root / "kernel_timings" / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not os.access(path.parent, os.W_OK):  # found out after a build, it would cost that build
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
             raise UserError(
                 f"cannot write the cache {path.parent}: {error.strerror}; set cache.root to a writable folder"

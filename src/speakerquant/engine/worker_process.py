@@ -4,14 +4,16 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
-from multiprocessing.connection import wait
 from typing import Any
 
 from speakerquant.engine.tensorrt_worker.protocol import Message, read_message, write_message
 from speakerquant.errors import UserError
+
+_GRACE = 2.0  # seconds for a process that has been killed, or has closed its output, to be gone
 
 
 class WorkerProcess:
@@ -20,7 +22,7 @@ class WorkerProcess:
     Args:
         command: Program and arguments.
         name: What error messages call it.
-        time_limit: Seconds after which a request counts as hung.
+        time_limit: Seconds from a request to the end of its answer, after which it counts as hung.
 
     Raises:
         UserError: it cannot be started.
@@ -50,20 +52,18 @@ class WorkerProcess:
             UserError: the worker says that it failed, ends, or takes too long.
         """
         with self._turn:
-            stdin, stdout = self._process.stdin, self._process.stdout
-            assert stdin is not None and stdout is not None
             if not self.close.alive:
                 raise UserError(f"{self._name}: its process has been stopped")
+            deadline = time.monotonic() + self._time_limit
             try:
-                write_message(stdin, {"do": request, **fields}, payload)
-                if not wait([stdout.fileno()], self._time_limit):
+                answer, answer_payload = self._exchange({"do": request, **fields}, payload)
+            except (OSError, EOFError):
+                if time.monotonic() >= deadline:
                     self.close()
                     raise UserError(
                         f"{self._name}: no answer to {request} within "
                         f"engine.time_limit={self._time_limit:g} s; its process was stopped"
-                    )
-                answer, answer_payload = read_message(stdout)
-            except (OSError, EOFError):
+                    ) from None
                 raise UserError(f"{self._name}: its process {self._ending()} during {request}") from None
             except ValueError:
                 self.close()
@@ -72,9 +72,24 @@ class WorkerProcess:
             raise UserError(f"{self._name}: {answer['error']}")
         return answer, answer_payload
 
+    def _exchange(self, request: dict[str, Any], payload: bytes) -> Message:
+        """Whatever it hangs in, sending, computing or answering, ends with the process."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        watchdog = threading.Timer(self._time_limit, self._process.kill)
+        watchdog.start()
+        try:
+            write_message(self._process.stdin, request, payload)
+            return read_message(self._process.stdout)
+        finally:
+            watchdog.cancel()
+
     def _ending(self) -> str:
         """How the process ended, with the last line that it printed."""
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self.close()
+            return "stopped answering and was ended"
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         self._output.seek(0)
         printed = self._output.read().decode(errors="replace").strip().splitlines()
@@ -83,7 +98,8 @@ class WorkerProcess:
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     process.kill()
-    process.wait()
+    with suppress(subprocess.TimeoutExpired):  # a driver may hold it; it dies when that lets go
+        process.wait(_GRACE)
     for stream in (process.stdin, process.stdout):
         assert stream is not None
         with suppress(OSError):  # what can no longer be written

@@ -24,6 +24,7 @@ from protocol import Message, Operation, WorkerError
 
 # From here on the types in the network say all about precision; in 11 there is no other way.
 _STRONGLY_TYPED_SINCE = 10
+_ARITHMETIC = ("ACTIVATION", "ELEMENTWISE", "REDUCE", "SCALE", "SOFTMAX", "UNARY")
 # Loaded from libraries outside TensorRT, which need not be installed; by default up to version 8.5.
 _EXTERNAL_TACTICS = ("CUBLAS", "CUDNN")
 
@@ -78,10 +79,13 @@ class _Backend:
             timing_cache: File of kernel timings to use and to add to; locked, and merged with what is there.
         """
         strongly_typed = int(trt.__version__.split(".")[0]) >= _STRONGLY_TYPED_SINCE
-        flags = {} if strongly_typed else {"int8": int8, "fp16": fp16}
+        constraints = "prefer" if fp16 else None
+        flags = {} if strongly_typed else {"int8": int8, "fp16": fp16, "precision_constraints": constraints}
         network = NetworkFromOnnxPath(onnx, strongly_typed=strongly_typed)
         with self._errors.explained("the engine could not be built"):
             parsed = network()
+            if fp16 and not strongly_typed:
+                _keep_arithmetic_in_fp32(parsed[1])
             n_mels = parsed[1].get_input(0).shape[1]
             profile = Profile().add("features", *_shapes(n_mels, frames, max_batch))
             config = CreateConfig(
@@ -141,6 +145,14 @@ def _shapes(n_mels: int, frames: list[int], max_batch: int) -> list[tuple[int, i
     """Smallest, usual and largest shape of the input."""
     shortest, usual, longest = frames
     return [(1, n_mels, shortest), (1, n_mels, usual), (max_batch, n_mels, longest)]
+
+
+def _keep_arithmetic_in_fp32(network: Any) -> None:
+    """FP16 is meant for what lies between casts; a builder that does not heed types may take it anywhere."""
+    arithmetic = {getattr(trt.LayerType, name) for name in _ARITHMETIC}
+    for layer in network:
+        if layer.type in arithmetic and layer.get_output(0).dtype == trt.float32:
+            layer.precision = trt.float32
 
 
 def _own_tactics() -> list[Any]:
