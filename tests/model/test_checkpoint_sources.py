@@ -16,10 +16,11 @@ from speakerquant.model.checkpoint_sources import checkpoint_path, shipped_check
 
 CONTENT = b"weights" * 1000
 FILE = "/someone/ecapa/resolve/main/sub/embedding_model.ckpt"
+CUT_OFF = "/someone/ecapa/resolve/main/cut.ckpt"
 
 
 class Hub(BaseHTTPRequestHandler):
-    """One file of one repository."""
+    """One file of one repository, and one that always breaks off."""
 
     def do_HEAD(self) -> None:
         self._answer(with_content=False)
@@ -28,7 +29,7 @@ class Hub(BaseHTTPRequestHandler):
         self._answer(with_content=True)
 
     def _answer(self, *, with_content: bool) -> None:
-        if self.path != FILE:
+        if self.path not in (FILE, CUT_OFF):
             self.send_response(404)
             self.send_header("X-Error-Code", "EntryNotFound")
             self.send_header("Content-Length", "0")
@@ -40,7 +41,7 @@ class Hub(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
         if with_content:
-            self.wfile.write(CONTENT)
+            self.wfile.write(CONTENT[: 10 if self.path == CUT_OFF else None])
 
     def log_message(self, *_: object) -> None:
         pass
@@ -81,11 +82,12 @@ def test_a_file_of_the_hub_is_downloaded_once_and_found_without_network(hub: str
     assert offline.stdout == first.stdout
 
 
-def test_what_cannot_be_had_is_one_line(hub: str, tmp_path: Path) -> None:
-    ended = resolve("hf://someone/ecapa/nothing.ckpt", hub, tmp_path)
+@pytest.mark.parametrize("file", ["nothing.ckpt", "cut.ckpt"])
+def test_what_cannot_be_had_is_one_line(hub: str, file: str, tmp_path: Path) -> None:
+    ended = resolve(f"hf://someone/ecapa/{file}", hub, tmp_path)
     assert ended.returncode == 1
     last = ended.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: model.checkpoint=hf://someone/ecapa/nothing.ckpt: cannot be downloaded")
+    assert last.startswith(f"error: model.checkpoint=hf://someone/ecapa/{file}: cannot be downloaded")
     assert "Traceback" not in ended.stderr
 
 

@@ -194,6 +194,18 @@ def test_the_trainers_features_are_of_centred_frames(waveforms: list[Tensor]) ->
             "lacks se_res2block2.norm_out.bias",
         ),
         (lambda p: p | {"linear.weight": torch.ones(20, 95)}, Family.wespeaker, "size mismatch"),
+        (lambda p: p | {"linear.weight": torch.ones(20)}, Family.wespeaker, "shapes are those of no"),
+        (lambda p: p | {"conv.weight": torch.tensor(1.0)}, Family.wespeaker, "shapes are those of no"),
+        (
+            lambda p: p | {"layer2.se_res2block.1.convs.0.weight": torch.ones(0, 4, 3)},
+            Family.wespeaker,
+            "shapes are those of no",
+        ),
+        (
+            lambda p: p | {"layer2.se_res2block.1.convs.0.weight": torch.ones(999, 4, 3)},
+            Family.wespeaker,
+            "shapes are those of no",
+        ),
         (lambda p: {"conv1.weight": torch.ones(2)}, Family.auto, "no ECAPA-TDNN of a known family"),
         (lambda p: {}, Family.auto, "no ECAPA-TDNN of a known family"),
     ],

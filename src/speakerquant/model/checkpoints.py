@@ -26,6 +26,7 @@ _UNREADABLE = (
     ValueError,
     LookupError,
     AttributeError,
+    TypeError,
     OSError,
 )
 
@@ -71,8 +72,7 @@ def load_checkpoint(
                 raise UserError(
                     f"written by speakerquant-train, not of family {family}; choose model=shipped"
                 )
-            stored = EcapaTdnnConfig(**json.loads(metadata["architecture"]))
-            front_end = FrontEnd(**json.loads(metadata["front_end"]))
+            stored, front_end = _described(metadata)
         else:
             family = family_of(weights) if family is Family.auto else family
             stored, weights = convert(weights, family)
@@ -81,13 +81,18 @@ def load_checkpoint(
             raise UserError(f"network of {stored.n_mels} mel bands, front end of {front_end.n_mels}")
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError):
-        raise UserError(
-            f"{path}: no architecture in this file's metadata; the checkpoint is damaged"
-        ) from None
     if architecture is not None and architecture != stored:
         raise UserError(f"{path}: {_difference(stored, architecture)}; use another checkpoint or model")
     return SpeakerModel(_network(path, stored, weights), front_end, file_digest(path))
+
+
+def _described(metadata: Mapping[str, str]) -> tuple[EcapaTdnnConfig, FrontEnd]:
+    try:
+        return EcapaTdnnConfig(**json.loads(metadata["architecture"])), FrontEnd(
+            **json.loads(metadata["front_end"])
+        )
+    except (KeyError, TypeError, ValueError):
+        raise UserError("no architecture in this file's metadata; the checkpoint is damaged") from None
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -171,15 +171,17 @@ def convert(weights: Weights, family: Family) -> tuple[EcapaTdnnConfig, dict[str
     """
     layout = _LAYOUTS[family]
     converted: dict[str, Tensor] = {}
-    for name, tensor in weights.items():
-        inner = _unwrapped(name)
-        if inner.endswith(_COUNTER) or re.match(layout.ignored, inner):
-            continue
-        ours = _our_name(inner, layout)
-        if ours is None:
-            raise UserError(f"{name} is unknown in {family}; the nearest known format is {_nearest(weights)}")
-        converted[ours] = _as_ours(ours, tensor.float())
     try:
+        for name, tensor in weights.items():
+            inner = _unwrapped(name)
+            if inner.endswith(_COUNTER) or re.match(layout.ignored, inner):
+                continue
+            ours = _our_name(inner, layout)
+            if ours is None:
+                raise UserError(
+                    f"{name} is unknown in {family}; the nearest known format is {_nearest(weights)}"
+                )
+            converted[ours] = _as_ours(ours, tensor.float())
         architecture = _architecture(converted, layout)
         if layout.first_group_passes:
             _pass_last_group(converted, architecture)
@@ -188,7 +190,7 @@ def convert(weights: Weights, family: Family) -> tuple[EcapaTdnnConfig, dict[str
         raise UserError(
             f"{error.args[0]} is missing for {family}; the nearest known format is {_nearest(weights)}"
         ) from None
-    except ValueError as error:
+    except (ValueError, IndexError, ZeroDivisionError) as error:
         raise UserError(f"its shapes are those of no ECAPA-TDNN ({error})") from None
 
 
