@@ -92,6 +92,18 @@ def test_a_cohort_smaller_than_top_n_is_refused(embeddings: np.ndarray, top_n: i
         cohort_statistics(embeddings, cohort, top_n)
 
 
+def test_a_cohort_of_a_single_recording_is_refused(embeddings: np.ndarray) -> None:
+    with pytest.raises(UserError, match="single recording"):
+        cohort_statistics(embeddings, np.ones((1, 192)))
+
+
+def test_an_unusable_embedding_of_the_cohort_is_said_to_be_one(embeddings: np.ndarray) -> None:
+    cohort = np.ones((5, 192))
+    cohort[3] = np.nan
+    with pytest.raises(UserError, match="cohort recording 3 is not finite"):
+        cohort_statistics(embeddings, cohort)
+
+
 def test_a_cohort_of_one_recording_again_and_again_is_refused(embeddings: np.ndarray) -> None:
     with pytest.raises(UserError, match="score alike"):
         cohort_statistics(embeddings, np.ones((10, 192)))

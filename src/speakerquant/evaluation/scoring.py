@@ -58,7 +58,9 @@ def cohort_statistics(
     Raises:
         UserError: the cohort is smaller than ``top_n`` or than 2, or an embedding is unusable.
     """
-    unit, unit_cohort = _normalised(embeddings), _normalised(cohort)
+    unit, unit_cohort = _normalised(embeddings), _normalised(cohort, "cohort recording")
+    if len(unit_cohort) < 2:
+        raise UserError("scoring.cohort: holds a single recording; name recordings of many speakers")
     kept = len(unit_cohort) if top_n is None else top_n
     if not 2 <= kept <= len(unit_cohort):
         raise UserError(
@@ -97,13 +99,13 @@ def normalised_scores(
     return normalised
 
 
-def _normalised(embeddings: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def _normalised(embeddings: npt.ArrayLike, of: str = "recording") -> npt.NDArray[np.float64]:
     embeddings = np.asarray(embeddings, np.float64)
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
     usable = np.isfinite(norms) & (norms > 0)
     if not usable.all():
         index = int(np.argmin(usable))
         state = "zero" if norms[index] == 0 else "not finite"
-        raise UserError(f"scoring: the embedding of recording {index} is {state}; check this recording")
+        raise UserError(f"scoring: the embedding of {of} {index} is {state}; check this recording")
     unit: npt.NDArray[np.float64] = embeddings / norms
     return unit
