@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from speakerquant.model.checkpoints import load_checkpoint
 from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.ranges import CalibrationTable
+
+# A shell's background jobs ignore Ctrl-C, and so would the processes that tests start to stop them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
