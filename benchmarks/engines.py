@@ -48,7 +48,7 @@ def main() -> None:
     cache = Cache(Path(config.cache.root) if config.cache.root else None)
     model = load_model(config.model)
     inputs = open_inputs(config, model, cache)
-    evaluator = mask_evaluator(config.engine, inputs, calibrated(config.calibration, inputs, cache))
+    evaluator = mask_evaluator(config.engine, inputs, calibrated(config.calibration, inputs, cache), cache)
     builders = _builders(config, cache, console)
     masks = _named_masks(block_units(model.network))
     figures: dict[tuple[str, str], MaskFigures] = {}

@@ -142,7 +142,7 @@ def measure_all_masks() -> dict[str, dict[str, float]]:
     key = digest(model.digest, inputs.features.digest, inputs.data.trials_digest, device)
     path = cache.root / "benchmarks" / f"masks-{key}.json"
     figures: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
-    evaluator = mask_evaluator(config.engine, inputs, calibrated(config.calibration, inputs, cache))
+    evaluator = mask_evaluator(config.engine, inputs, calibrated(config.calibration, inputs, cache), cache)
     units = block_units(model.network)
     masks = [
         Mask(units, dict(zip(units, precisions, strict=True)))

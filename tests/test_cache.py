@@ -51,6 +51,16 @@ def test_a_killed_maker_leaves_no_entry(tmp_path: Path) -> None:
     assert list((tmp_path / "kind").iterdir()) == [entry]
 
 
+def test_unfinished_work_is_kept_until_it_is_finished(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    with pytest.raises(KeyboardInterrupt), cache.unfinished("kind", "key") as folder:
+        (folder / "journal").write_text("begun")
+        raise KeyboardInterrupt
+    with cache.unfinished("kind", "key") as folder:
+        assert (folder / "journal").read_text() == "begun"
+    assert not folder.exists()
+
+
 def test_unwritable_cache_is_said_in_one_line(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.touch()

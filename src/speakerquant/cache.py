@@ -78,6 +78,18 @@ class Cache:
         return target
 
     @contextmanager
+    def unfinished(self, kind: str, key: str) -> Iterator[Path]:
+        """A folder for work that shall outlive its process: as it was left, gone when the block succeeds.
+
+        Concurrent processes wait for the one that is in the block.
+        """
+        folder = self.root / kind / key
+        with self._lock(kind, key):
+            folder.mkdir(parents=True, exist_ok=True)
+            yield folder
+            shutil.rmtree(folder)
+
+    @contextmanager
     def _lock(self, kind: str, key: str) -> Iterator[None]:
         folder = self.root / "locks"
         try:

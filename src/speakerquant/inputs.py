@@ -185,13 +185,16 @@ def calibrated(config: CalibrationConfig, inputs: Inputs, cache: Cache) -> Calib
     return CalibrationTable.load(cache.get("ranges", key, make, suffix=".safetensors"))
 
 
-def mask_evaluator(config: EngineConfig, inputs: Inputs, table: CalibrationTable) -> MaskEvaluator:
+def mask_evaluator(
+    config: EngineConfig, inputs: Inputs, table: CalibrationTable, cache: Cache
+) -> MaskEvaluator:
     """What measures masks on these inputs."""
     return MaskEvaluator(
         inputs.model.network,
         table,
         weight_bits=inputs.weight_bits,
-        features=inputs.features.features,
+        cache=cache,
+        features=inputs.features,
         trials=inputs.data.trials,
         protocol=inputs.protocol,
         fidelity_features=inputs.calibration.features[: config.fidelity_recordings],

@@ -80,7 +80,7 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun) -> Result:
     with times.stage("calibration"):
         table = calibrated(config.calibration, inputs, cache)
         table.save(output / "calibration.safetensors")
-    evaluator = mask_evaluator(config.engine, inputs, table)
+    evaluator = mask_evaluator(config.engine, inputs, table, cache)
     tracked.log_params(
         {
             "digest.checkpoint": inputs.model.digest,

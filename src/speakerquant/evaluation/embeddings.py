@@ -1,6 +1,9 @@
 """Speaker embeddings of whole recordings."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -8,8 +11,18 @@ import torch
 from torch import nn
 
 from speakerquant.audio.features import FeatureArray
+from speakerquant.engine.base import Engine
+from speakerquant.progress import track
 
 Embeddings = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TimedEmbeddings:
+    """Embeddings ``[num_recordings, dim]``, and the seconds that they took with all requests in flight."""
+
+    embeddings: Embeddings
+    seconds: float
 
 
 def embed_with_network(network: nn.Module, features: Sequence[FeatureArray]) -> Embeddings:
@@ -20,3 +33,30 @@ def embed_with_network(network: nn.Module, features: Sequence[FeatureArray]) -> 
         return np.concatenate(
             [network(torch.from_numpy(item).to(device)[None]).float().cpu().numpy() for item in features]
         )
+
+
+def embed_with_engine(
+    engine: Engine, features: Sequence[FeatureArray], dim: int, journal: Path, description: str
+) -> TimedEmbeddings:
+    """Embeddings computed by an engine, behind a progress bar, going on where ``journal`` ends.
+
+    Args:
+        engine: What embeds.
+        features: One ``[n_mels, T]`` per recording.
+        dim: Of an embedding.
+        journal: File that each embedding is added to as soon as there is one; a process that was killed
+            loses no more than those in flight.
+        description: What the bar says.
+    """
+    entry = np.dtype([("embedding", np.float32, (dim,)), ("seconds", np.float64)])
+    with journal.open("ab", buffering=0) as file:
+        done = file.tell() // entry.itemsize
+        file.truncate(done * entry.itemsize)  # a kill may have cut the last entry
+        rest = (features[index] for index in range(done, len(features)))
+        start = time.perf_counter()
+        for embedding in track(engine.embed_many(rest), description, total=len(features), completed=done):
+            now = time.perf_counter()
+            file.write(np.array((embedding, now - start), entry).tobytes())
+            start = now
+    entries = np.fromfile(journal, entry)
+    return TimedEmbeddings(entries["embedding"], float(entries["seconds"].sum()))

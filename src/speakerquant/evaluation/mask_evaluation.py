@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from speakerquant.audio.features import FeatureArray, Features
+from speakerquant.audio.features import CachedFeatures, FeatureArray
+from speakerquant.cache import Cache, digest, file_digest
 from speakerquant.corpus.trials import Trials
 from speakerquant.engine.base import Engine, EngineBuilder, Lengths
 from speakerquant.errors import UserError
-from speakerquant.evaluation.embeddings import Embeddings, embed_with_network
+from speakerquant.evaluation.embeddings import TimedEmbeddings, embed_with_engine, embed_with_network
 from speakerquant.evaluation.fidelity import fidelity
 from speakerquant.evaluation.latency import Latency, measure_latency, request_of
 from speakerquant.evaluation.metrics import eer
 from speakerquant.evaluation.protocol import Protocol
 from speakerquant.model.ecapa_tdnn import EcapaTdnn
-from speakerquant.progress import track
 from speakerquant.quantization.export import export_onnx
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
@@ -65,6 +65,7 @@ class MaskEvaluator:
         network: FP32, in evaluation mode.
         table: Ranges of its layers.
         weight_bits: Bits of the INT8 layers' weights, for engine and simulation alike.
+        cache: Keeps the embeddings of a run that was killed, for the next one.
         features: One ``[n_mels, T]`` per recording of ``trials``.
         trials: Pairs to score.
         protocol: How they are scored.
@@ -83,7 +84,8 @@ class MaskEvaluator:
         table: CalibrationTable,
         *,
         weight_bits: int,
-        features: Features,
+        cache: Cache,
+        features: CachedFeatures,
         trials: Trials,
         protocol: Protocol,
         fidelity_features: Sequence[FeatureArray],
@@ -96,6 +98,7 @@ class MaskEvaluator:
         self._network = network
         self._table = table
         self._weight_bits = weight_bits
+        self._cache = cache
         self._features = features
         self._trials = trials
         self._protocol = protocol
@@ -105,8 +108,9 @@ class MaskEvaluator:
         self._properties = dict(properties or {})
         self._request = request_of(fidelity_features[0], frames_per_second)
         others = [x.shape[1] for x in (*fidelity_features, *protocol.cohort, self._request)]
-        self._lengths = Lengths(int(np.median(features.num_frames)), max([*others, *features.num_frames]))
-        self._speech_seconds = sum(features.num_frames) / frames_per_second
+        num_frames = features.features.num_frames
+        self._lengths = Lengths(int(np.median(num_frames)), max([*others, *num_frames]))
+        self._speech_seconds = sum(num_frames) / frames_per_second
 
     def evaluate(self, mask: Mask, builder: EngineBuilder, folder: Path, times: StageTimes) -> MaskFigures:
         """Build the mask's engine (``model.onnx`` and the engine are left in ``folder``) and measure it.
@@ -130,7 +134,7 @@ class MaskEvaluator:
             engine.save(folder / f"engine.{builder.name}")
             with times.stage("fidelity"):
                 reference = embed_with_network(simulated, self._fidelity_features)
-                agreement = fidelity(_embed(engine, self._fidelity_features, "fidelity"), reference)
+                agreement = fidelity(np.stack(list(engine.embed_many(self._fidelity_features))), reference)
             if not agreement >= self._min_fidelity:
                 raise UserError(
                     f"engine.min_fidelity={self._min_fidelity}: the {builder.name} engine of {mask.key} "
@@ -139,11 +143,12 @@ class MaskEvaluator:
                 )
             with times.stage("latency"):
                 latency = measure_latency(engine, self._request)
-            embedding = StageTimes()
-            with times.stage("embedding"), embedding.stage("embedding"):
-                embeddings = _embed(engine, self._features, "embeddings")
-            with times.stage("scoring"):
-                scores = self._protocol.scores(embeddings, self._trials, partial(_embed, engine))
+            with self._cache.unfinished("embeddings", self._identity(builder, onnx_path)) as folder:
+                embed = partial(self._embed, engine, folder)
+                with times.stage("embedding"):
+                    embedded = embed(self._features.features, "embeddings")
+                with times.stage("scoring"):
+                    scores = self._protocol.scores(embedded.embeddings, self._trials, embed)
         with times.stage("scoring"):
             return MaskFigures(
                 eer(scores, self._trials.labels),
@@ -151,10 +156,17 @@ class MaskEvaluator:
                 engine.size_bytes,
                 agreement,
                 latency,
-                embedding.seconds["embedding"] / self._speech_seconds,
+                embedded.seconds / self._speech_seconds,
                 scores,
             )
 
+    def _identity(self, builder: EngineBuilder, onnx_path: Path) -> str:
+        """Of all that determines the embeddings."""
+        backend = (builder.name, dict(builder.environment), dict(builder.settings))
+        return digest(file_digest(onnx_path), backend, self._features.digest, self._protocol.cohort_digest)
 
-def _embed(engine: Engine, features: Sequence[FeatureArray], description: str) -> Embeddings:
-    return np.stack(list(track(engine.embed_many(features), description, total=len(features))))
+    def _embed(
+        self, engine: Engine, folder: Path, features: Sequence[FeatureArray], description: str
+    ) -> TimedEmbeddings:
+        dim = self._network.config.embedding_dim
+        return embed_with_engine(engine, features, dim, folder / description, description)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from speakerquant.audio.features import FeatureArray
 from speakerquant.corpus.trials import Trials
 from speakerquant.errors import UserError
-from speakerquant.evaluation.embeddings import Embeddings
+from speakerquant.evaluation.embeddings import Embeddings, TimedEmbeddings
 from speakerquant.evaluation.metrics import min_dcf
 from speakerquant.evaluation.scoring import cohort_statistics, cosine_scores, normalised_scores
 
@@ -62,7 +62,7 @@ class Protocol:
         self,
         embeddings: Embeddings,
         trials: Trials,
-        embed: Callable[[Sequence[FeatureArray], str], Embeddings],
+        embed: Callable[[Sequence[FeatureArray], str], TimedEmbeddings],
     ) -> npt.NDArray[np.float64]:
         """Scores ``[num_trials]`` of embedded recordings ``[num_recordings, dim]``.
 
@@ -78,7 +78,7 @@ class Protocol:
         if self.norm is ScoreNorm.none:
             return scores
         top_n = self.top_n if self.norm is ScoreNorm.as_norm else None
-        statistics = cohort_statistics(embeddings, embed(self.cohort, "cohort"), top_n)
+        statistics = cohort_statistics(embeddings, embed(self.cohort, "cohort").embeddings, top_n)
         return normalised_scores(scores, trials.left, trials.right, statistics)
 
     def min_dcfs(self, scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:

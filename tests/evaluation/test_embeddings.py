@@ -1,0 +1,81 @@
+"""Embeddings that outlive the process that made them."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from conftest import Subject
+
+from speakerquant.engine.base import Engine
+from speakerquant.engine.onnxruntime import OnnxRuntimeBuilder
+from speakerquant.evaluation.embeddings import embed_with_engine
+from speakerquant.quantization.export import export_onnx
+
+KILLED_AT = 30
+
+
+class Recordings(list[npt.NDArray[np.float32]]):
+    """Remembers what was read, and dies where it is told to."""
+
+    def __init__(self, recordings: list[npt.NDArray[np.float32]], killed_at: int | None = None) -> None:
+        super().__init__(recordings)
+        self.read: list[int] = []
+        self._killed_at = killed_at
+
+    def __getitem__(self, index):
+        if index == self._killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.read.append(index)
+        return super().__getitem__(index)
+
+
+@pytest.fixture
+def engine(small: Subject, tmp_path: Path) -> Iterator[Engine]:
+    export_onnx(small.network, tmp_path / "model.onnx", n_mels=80)
+    with OnnxRuntimeBuilder().build(tmp_path / "model.onnx") as built:
+        built.save(tmp_path / "engine")
+        yield built
+
+
+def test_a_killed_process_loses_only_what_was_in_flight(
+    engine: Engine, small: Subject, tmp_path: Path
+) -> None:
+    recordings = [x[:, : 50 + index] for index, x in enumerate(small.recordings * 8)]
+    dim = small.network.config.embedding_dim
+    np.savez(tmp_path / "recordings.npz", *recordings)
+    script = (
+        "import sys; from test_embeddings import *\n"
+        "folder = Path(sys.argv[1]); stored = np.load(folder / 'recordings.npz')\n"
+        "recordings = Recordings([stored[name] for name in stored.files], killed_at=KILLED_AT)\n"
+        "engine = OnnxRuntimeBuilder().load(folder / 'engine')\n"
+        f"embed_with_engine(engine, recordings, {dim}, folder / 'journal', 'embeddings')"
+    )
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (here, here.parent)))}
+    killed = subprocess.run([sys.executable, "-c", script, tmp_path], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    journal = tmp_path / "journal"
+    with journal.open("ab") as file:
+        file.write(b"cut")  # in the midst of an entry
+    rest = Recordings(recordings)
+    embedded = embed_with_engine(engine, rest, dim, journal, "embeddings")
+    assert KILLED_AT - 3 * engine.parallel_requests - 1 <= rest.read[0] <= KILLED_AT
+    assert rest.read == list(range(rest.read[0], len(recordings)))
+    np.testing.assert_array_equal(embedded.embeddings, list(engine.embed_many(recordings)))
+    assert embedded.seconds > 0
+
+
+def test_what_is_there_is_not_done_again(engine: Engine, small: Subject, tmp_path: Path) -> None:
+    dim = small.network.config.embedding_dim
+    first = embed_with_engine(engine, small.recordings, dim, tmp_path / "journal", "embeddings")
+    recordings = Recordings(small.recordings)
+    again = embed_with_engine(engine, recordings, dim, tmp_path / "journal", "embeddings")
+    assert recordings.read == []
+    np.testing.assert_array_equal(again.embeddings, first.embeddings)
+    assert again.seconds == first.seconds
