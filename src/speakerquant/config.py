@@ -52,6 +52,7 @@ class DataConfig:
     root: str | None = MISSING
     trials: str | None = MISSING
     development_trials: str | None = None
+    keep_repeated_trials: bool = False
     evaluate_on: TrialList = TrialList.test
     calibration_root: str | None = MISSING
     calibration_list: str | None = None

@@ -3,10 +3,11 @@
 import argparse
 from pathlib import Path
 
-from speakerquant.cache import atomic_path
+from speakerquant.cache import Cache, atomic_path
 from speakerquant.corpus.recordings import open_recordings
 from speakerquant.corpus.selection import balanced_choice, check_recordings
-from speakerquant.corpus.trials import read_trials
+from speakerquant.corpus.trial_sources import trial_list_path
+from speakerquant.corpus.trials import read_trials, repeated_trials
 from speakerquant.entry_point import run_command
 from speakerquant.errors import UserError
 
@@ -19,7 +20,7 @@ def check(root: Path, trials_path: Path, sample_rate: int) -> None:
     Raises:
         UserError: any is not usable, or the list itself.
     """
-    trials = read_trials(trials_path)
+    trials = read_trials(trials_path, keep_repeated=True)
     recordings = open_recordings(root)
     speakers = {recordings.speaker_of(name) for name in trials.recordings}
     findings = check_recordings(recordings, trials.recordings, sample_rate)
@@ -27,6 +28,8 @@ def check(root: Path, trials_path: Path, sample_rate: int) -> None:
         print(problem)
     if len(findings.problems) > _SHOWN:
         print(f"... and {len(findings.problems) - _SHOWN} more")
+    if num_repeated := len(repeated_trials(trials)[1]):
+        print(f"{num_repeated} trials repeat a pair; data.keep_repeated_trials=true counts them all")
     print(
         f"{len(trials)} trials ({int(trials.labels.sum())} target), {len(speakers)} speakers, "
         f"{len(trials.recordings)} recordings: {findings.num_usable} usable, {len(findings.problems)} not"
@@ -41,7 +44,7 @@ def calibration(root: Path, trials_path: Path, num_recordings: int, seed: int, o
     Raises:
         UserError: there are too few, or the list cannot be written.
     """
-    trials, recordings = read_trials(trials_path), open_recordings(root)
+    trials, recordings = read_trials(trials_path, keep_repeated=True), open_recordings(root)
     tested = {recordings.speaker_of(name) for name in trials.recordings}
     chosen = balanced_choice(recordings, tested, num_recordings, seed)
     with atomic_path(output) as part:
@@ -61,17 +64,18 @@ def _command() -> None:
         command.add_argument(
             "--root", type=Path, required=True, help="folder, Kaldi wav.scp or SpeechBrain csv"
         )
-        command.add_argument("--trials", type=Path, required=True, help="list to test on")
+        command.add_argument("--trials", required=True, help="list to test on: a path or an address")
     commands.choices["check"].add_argument("--sample-rate", type=int, default=16000, help="in Hz")
     chosen = commands.choices["calibration"]
     chosen.add_argument("--num-recordings", type=int, default=50, help="how many")
     chosen.add_argument("--seed", type=int, default=0, help="determines which")
     chosen.add_argument("--output", type=Path, required=True, help="the list")
     given = parser.parse_args()
+    trials = trial_list_path(given.trials, Cache())
     if given.command == "check":
-        check(given.root, given.trials, given.sample_rate)
+        check(given.root, trials, given.sample_rate)
     else:
-        calibration(given.root, given.trials, given.num_recordings, given.seed, given.output)
+        calibration(given.root, trials, given.num_recordings, given.seed, given.output)
 
 
 def main() -> None:

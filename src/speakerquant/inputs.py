@@ -24,6 +24,7 @@ from speakerquant.corpus.evaluation_data import (
 )
 from speakerquant.corpus.recordings import Recordings, SpeakerOf, open_recordings, speaker_from_mapping
 from speakerquant.corpus.synthetic import DEVELOPMENT, TEST
+from speakerquant.corpus.trial_sources import trial_list_path
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.engine.registry import engine_builder
 from speakerquant.errors import UserError
@@ -139,11 +140,12 @@ def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> Evalua
     speaker_of = speaker_from_mapping(Path(data.speakers)) if data.speakers else None
     return open_evaluation_data(
         _recordings(data.root, speaker_of),
-        Path(trials),
+        trial_list_path(trials, cache),
         _recordings(data.calibration_root, speaker_of),
         num_calibration=calibration.num_recordings,
         calibration_seed=calibration.seed,
         calibration_list=Path(data.calibration_list) if data.calibration_list else None,
+        keep_repeated_trials=data.keep_repeated_trials,
     )
 
 

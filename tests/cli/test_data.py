@@ -38,6 +38,15 @@ def test_check_counts_what_is_usable(corpus: Path, command: Command) -> None:
     assert "3 trials (2 target), 2 speakers, 4 recordings: 4 usable, 0 not" in finished.out
 
 
+def test_check_counts_repeated_pairs(corpus: Path, command: Command) -> None:
+    trials = corpus / "trials.txt"
+    trials.write_text(trials.read_text() * 2)
+    finished = command("check", "--root", corpus / "wav", "--trials", trials)
+    assert finished.code == 0, finished.err
+    assert "3 trials repeat a pair" in finished.out
+    assert "6 trials (4 target)" in finished.out
+
+
 def test_check_does_not_stop_at_the_first(corpus: Path, command: Command) -> None:
     folder = corpus / "wav" / "id1" / "video"
     (folder / "0.wav").unlink()

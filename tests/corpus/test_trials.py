@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from speakerquant.corpus.recordings import find_recordings, speaker_from_mapping, speaker_from_path
-from speakerquant.corpus.trials import read_trials, write_trials
+from speakerquant.corpus.trials import read_trials, repeated_trials, write_trials
 from speakerquant.errors import UserError
 
 
@@ -32,7 +32,7 @@ def test_trials_survive_writing_and_reading(tmp_path: Path) -> None:
         ("target a b\n", ":1: label 'target'"),
         ("a b target\na c 0\n", ":2: label '0'; write target or nontarget"),
         ("1 a b\n0 a c\n1 a b\n", ":3: the same pair as line 1"),
-        ("1 a b\n0 a b\n", ":2: the same pair as line 1"),
+        ("1 a b\n0 a b\n", ":2: the same pair as line 1 with the other label"),
         ("1 a b\n1 a c\n", "no non-target trial"),
         ("0 a b\n", "no target trial"),
         ("", "no target trial"),
@@ -47,6 +47,18 @@ def test_faulty_list_is_refused_with_file_and_line(tmp_path: Path, text: str, sa
         read_trials(path)
     assert str(path) in str(caught.value)
     assert said in str(caught.value)
+
+
+def test_repeated_trials_may_be_kept_but_not_with_both_labels(tmp_path: Path) -> None:
+    path = tmp_path / "trials.txt"
+    path.write_text("1 a b\n0 a c\n1 a b\n1 a b\n")
+    trials = read_trials(path, keep_repeated=True)
+    assert [*trials.labels] == [True, False, True, True]
+    first, second = repeated_trials(trials)
+    assert [*first] == [0, 2] and [*second] == [2, 3]
+    path.write_text("1 a b\n0 a c\n0 a b\n")
+    with pytest.raises(UserError, match="other label"):
+        read_trials(path, keep_repeated=True)
 
 
 def test_missing_or_binary_list_is_refused(tmp_path: Path) -> None:

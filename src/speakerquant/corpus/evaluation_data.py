@@ -39,6 +39,7 @@ def open_evaluation_data(
     num_calibration: int,
     calibration_seed: int,
     calibration_list: Path | None = None,
+    keep_repeated_trials: bool = False,
 ) -> EvaluationData:
     """Read the trial list and choose ``num_calibration`` recordings at random (all, if there are fewer).
 
@@ -49,6 +50,7 @@ def open_evaluation_data(
         num_calibration: How many.
         calibration_seed: Determines which.
         calibration_list: File that names some of them, one a line; without it, they are chosen from all.
+        keep_repeated_trials: A pair may come more than once.
 
     Raises:
         UserError: a folder, list or recording is missing, the calibration set is empty, or a calibration
@@ -58,7 +60,7 @@ def open_evaluation_data(
         raise UserError(
             f"calibration.num_recordings={num_calibration}: the calibration set is empty; use at least 1"
         )
-    trials = read_trials(trials_path)
+    trials = read_trials(trials_path, keep_repeated=keep_repeated_trials)
     paths = _existing(recordings, trials.recordings, trials_path)
     names = read_list(calibration_list) if calibration_list else calibration.names()
     if shared := _shared_speaker(calibration, names, recordings, trials):

@@ -33,14 +33,19 @@ class Trials:
         return len(self.labels)
 
 
-def read_trials(path: Path) -> Trials:
+def read_trials(path: Path, *, keep_repeated: bool = False) -> Trials:
     """Read a list in VoxCeleb's form, ``1 a.wav b.wav`` (same speaker) and ``0 a.wav b.wav``, or in Kaldi's.
 
     Kaldi's lines are ``a b target`` and ``a b nontarget``; the first line decides.
 
+    Args:
+        path: The list.
+        keep_repeated: A pair may come again, and counts as often as it does.
+
     Raises:
         UserError: the file is missing, a line has not three fields or another label, a recording lies outside
-            the root, a pair comes twice, or one of the two kinds of trial is missing; names file and line.
+            the root, a pair comes again or with both labels, or one of the two kinds of trial is missing;
+            names file and line.
     """
     indices: dict[str, int] = {}
     labels, left, right = array("b"), array("i"), array("i")
@@ -70,7 +75,7 @@ def read_trials(path: Path) -> Trials:
     trials = Trials(
         tuple(indices), np.array(left, np.int32), np.array(right, np.int32), np.array(labels, dtype=np.bool_)
     )
-    _check(path, trials)
+    _check(path, trials, keep_repeated)
     return trials
 
 
@@ -87,17 +92,32 @@ _VOXCELEB = _Form((0, 1, 2), {"1": True, "0": False}, "1 (same speaker) or 0 (di
 _KALDI = _Form((2, 0, 1), {"target": True, "nontarget": False}, "target or nontarget")
 
 
-def _check(path: Path, trials: Trials) -> None:
+def _check(path: Path, trials: Trials, keep_repeated: bool) -> None:
     if not trials.labels.any():
         raise UserError(f"{path}: no target trial (label 1); EER needs both kinds")
     if trials.labels.all():
         raise UserError(f"{path}: no non-target trial (label 0); EER needs both kinds")
+    first, second = repeated_trials(trials)
+    contradictory = np.flatnonzero(trials.labels[first] != trials.labels[second])
+    if len(contradictory):
+        index = contradictory[0]
+        raise UserError(
+            f"{path}:{second[index] + 1}: the same pair as line {first[index] + 1} with the other label; "
+            "take one of them out"
+        )
+    if len(second) and not keep_repeated:
+        raise UserError(
+            f"{path}:{second[0] + 1}: the same pair as line {first[0] + 1}; take one of them out, "
+            "or set data.keep_repeated_trials=true"
+        )
+
+
+def repeated_trials(trials: Trials) -> tuple[IndexArray, IndexArray]:
+    """Indices of trials whose pair came before, as the second, and of the trial that it came in last."""
     pairs = trials.left.astype(np.int64) * len(trials.recordings) + trials.right
-    order = np.argsort(pairs, kind="stable")
+    order = np.argsort(pairs, kind="stable").astype(np.int32)
     again = np.flatnonzero(pairs[order[1:]] == pairs[order[:-1]])
-    if len(again):
-        first, second = order[again[0]], order[again[0] + 1]
-        raise UserError(f"{path}:{second + 1}: the same pair as line {first + 1}; take one of them out")
+    return order[again], order[again + 1]
 
 
 def write_trials(path: Path, trials: Iterable[tuple[bool, str, str]]) -> None:
