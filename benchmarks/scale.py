@@ -1,8 +1,9 @@
-"""VoxCeleb1-O's size: ``python benchmarks/scale.py [--counts 500 1500 4715] [--mask all]``.
+"""VoxCeleb1-O's size: ``python benchmarks/scale.py [--counts 500 1500 4715] [--trials 37720] [--mask all]``.
 
 Generates, once, a corpus of VoxCeleb's shape (40 speakers, 4,715 recordings of about 8 s of synthetic speech,
 37,720 trials) below the cache, and runs ``speakerquant experiment=voxceleb`` on some of its recordings in a
-process of its own, with an empty cache: recordings per second of features and of embeddings, and peak memory.
+process of its own, with an empty cache: recordings per second of features and embeddings, seconds of scoring,
+and peak memory.
 """
 
 import argparse
@@ -47,6 +48,9 @@ def main() -> None:
     parser.add_argument(
         "--counts", type=int, nargs="+", default=[500, 1500, NUM_RECORDINGS], help="recordings"
     )
+    parser.add_argument(
+        "--trials", type=int, default=NUM_TRIALS, help="for all recordings; in proportion for fewer"
+    )
     parser.add_argument("--mask", default="all", help="mask to measure, beside the baseline")
     arguments = parser.parse_args()
     console = Console()
@@ -54,15 +58,19 @@ def main() -> None:
     corpus = cache.get("benchmarks", "voxceleb1-o-shaped", _generate)
     calibration = synthesize_split(CALIBRATION, 0, cache)
     table = Table(title=f"{describe_cpu()}, mask {arguments.mask}")
-    for heading in ("recordings", "features per s", "embeddings per s", "all stages, s", "peak memory, MB"):
+    headings = ("recordings", "trials", "features per s", "embeddings per s", "scoring, s", "all stages, s")
+    for heading in (*headings, "peak memory, MB"):
         table.add_column(heading, justify="right")
     for count in arguments.counts:
-        measured = _run(corpus, calibration, count, arguments.mask)
+        num_trials = arguments.trials * count // NUM_RECORDINGS
+        measured = _run(corpus, calibration, count, num_trials, arguments.mask)
         seconds = measured.seconds
         table.add_row(
-            str(count),
+            f"{count:,}",
+            f"{num_trials:,}",
             f"{count / seconds['features']:.1f}",
             f"{count / seconds['embedding']:.1f}",
+            f"{seconds['scoring']:.1f}",
             f"{sum(seconds.values()):.1f}",
             f"{measured.peak_mb:.0f}",
         )
@@ -102,12 +110,12 @@ def _trials(names: Sequence[str], count: int) -> list[tuple[bool, str, str]]:
     return [(same, first, second) for (first, second), same in chosen.items()]
 
 
-def _run(corpus: Path, calibration: Path, count: int, mask: str) -> Measured:
+def _run(corpus: Path, calibration: Path, count: int, num_trials: int, mask: str) -> Measured:
     names = find_recordings(corpus / "wav")
     random.Random(0).shuffle(names)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        trials = _trials(names[:count], NUM_TRIALS * count // NUM_RECORDINGS)
+        trials = _trials(names[:count], num_trials)
         paired = {name for _, *pair in trials for name in pair}
         write_trials(folder / "trials.txt", [*trials, *_leftover(names[:count], paired)])
         command = [
