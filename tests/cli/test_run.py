@@ -209,9 +209,13 @@ def test_the_protocol_is_recorded_and_the_baseline_is_of_the_same(
     assert plain["min_dcf"] != baseline["min_dcf"]
 
 
-def test_voxceleb_lists_are_sought_beside_the_recordings() -> None:
-    data = composed("data=voxceleb1_h", "data.root=/corpora/voxceleb1/wav").data
-    assert Path(data.trials).resolve() == Path("/corpora/voxceleb1/list_test_hard2.txt")
+@pytest.mark.parametrize(
+    ("name", "file"), [("o", "veri_test2"), ("e", "list_test_all2"), ("h", "list_test_hard2")]
+)
+def test_voxcelebs_lists_are_the_official_ones_as_they_are(name: str, file: str) -> None:
+    data = composed(f"data=voxceleb1_{name}", "data.root=/corpora/voxceleb1/wav").data
+    assert data.trials == f"https://www.robots.ox.ac.uk/~vgg/data/voxceleb/meta/{file}.txt"
+    assert data.keep_repeated_trials
 
 
 def test_calibration_may_be_on_a_list(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:

@@ -115,10 +115,12 @@ def test_every_unit_of_every_family_can_be_int8(name: str, small: Subject, tmp_p
     units = block_units(loaded)
     assert list(units) == list(block_units(small.network))
     table = calibrate(loaded, [torch.from_numpy(x) for x in small.recordings], "max")
+    builder = OpenVinoBuilder()
     for int8, agreement in (([], 0.99999), ([*units], 0.999)):
-        simulated = simulate(loaded, Mask(units, dict.fromkeys(int8, Precision.INT8)), table)
+        mask = Mask(units, dict.fromkeys(int8, Precision.INT8))
+        simulated = simulate(loaded, mask, table, builder.weight_bits())
         export_onnx(simulated, tmp_path / "model.onnx", n_mels=80)
-        engine = OpenVinoBuilder().build(tmp_path / "model.onnx")
+        engine = builder.build(tmp_path / "model.onnx")
         embeddings = torch.stack([torch.from_numpy(x) for x in engine.embed_many(small.recordings)]).numpy()
         assert fidelity(embeddings, embed_with_network(simulated, small.recordings)) >= agreement
 
