@@ -35,6 +35,9 @@ INT8_UNITS = {
 }
 
 
+BY_PARTS = "attentive_pooling.hidden"  # of a frame, the mean and the deviation: three convolutions
+
+
 @pytest.fixture(scope="module", params=INT8_UNITS)
 def exported(
     request: pytest.FixtureRequest, small: Subject, tmp_path_factory: pytest.TempPathFactory
@@ -65,9 +68,20 @@ def test_only_int8_layers_have_quantizers(exported: tuple[Mask, torch.nn.Module,
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     kinds = Counter(node.op_type for node in model.graph.node)
-    layers = len(mask.quantized_layers)
+    layers = len(mask.quantized_layers) + 2 * (BY_PARTS in mask.quantized_layers)
     assert kinds["QuantizeLinear"] == layers  # of the inputs; weights are stored quantized
     assert kinds["DequantizeLinear"] == 2 * layers
+
+
+def test_the_attentions_context_is_not_repeated_in_every_frame(
+    exported: tuple[Mask, torch.nn.Module, Path], small: Subject
+) -> None:
+    _, _, path = exported
+    graph = onnx.load(path).graph
+    assert "Expand" not in {node.op_type for node in graph.node}
+    config = small.network.config
+    shapes = [tuple(tensor.dims) for tensor in graph.initializer]
+    assert shapes.count((config.attention_channels, config.aggregation_channels, 1)) == 3
 
 
 def test_weights_of_int8_layers_are_stored_as_int8(
@@ -77,7 +91,10 @@ def test_weights_of_int8_layers_are_stored_as_int8(
     graph = onnx.load(path).graph
     stored = [numpy_helper.to_array(tensor) for tensor in graph.initializer]
     weights = sorted(x.size for x in stored if x.dtype == np.int8)
-    expected = [small.network.get_submodule(layer).weight.numel() for layer in mask.quantized_layers]
+    layers = [*mask.quantized_layers]
+    layers += 2 * [layer for layer in layers if layer == BY_PARTS]
+    sizes = [small.network.get_submodule(layer).weight.numel() for layer in layers]
+    expected = [size // 3 if layer == BY_PARTS else size for layer, size in zip(layers, sizes, strict=True)]
     assert weights == sorted(expected)
     everything = sum(x.numel() for x in small.network.state_dict().values() if x.is_floating_point())
     assert sum(x.size for x in stored if x.dtype == np.float32) <= everything - sum(expected)

@@ -40,6 +40,17 @@ def _core() -> ov.Core:
     return core
 
 
+@cache
+def _has_avx512() -> bool:
+    """Whether OpenVINO convolves with AVX-512, which the processor may have and the environment forbid."""
+    features = ops.parameter([1, _PROBE_CHANNELS, 8], np.float32)
+    weight = ops.constant(np.ones((_PROBE_CHANNELS, _PROBE_CHANNELS, 1), np.float32))
+    convolution = ops.convolution(features, weight, [1], [0], [0], [1])
+    compiled = _core().compile_model(ov.Model([convolution], [features]), "CPU", _CONFIG)
+    kernels = [node.get_rt_info()["primitiveType"] for node in compiled.get_runtime_model().get_ops()]
+    return any("avx512" in kernel.astype(str) for kernel in kernels)
+
+
 class OpenVinoEngine(Engine):
     """Runs a blob that OpenVINO's CPU plugin exported."""
 
@@ -92,7 +103,7 @@ class OpenVinoBuilder(EngineBuilder):
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
         try:
             model = _core().read_model(onnx_path)
-            adapt(model)
+            adapt(model, matrix_products=not _has_avx512())
             blob = _core().compile_model(model, "CPU", _CONFIG).export_model()
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]  # the lines before say where in OpenVINO's sources

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from speakerquant.quantization.export import used_nodes
+from speakerquant.quantization.graph_passes import remove_unused
 
 _FP16, _FP32 = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
 _SAME_IN_TWO_DIMENSIONS = {
-    *("Add", "Sub", "Mul", "Div", "Relu", "Sigmoid", "Tanh", "Sqrt", "Clip", "BatchNormalization"),
+    *("Add", "Sum", "Sub", "Mul", "Div", "Relu", "Sigmoid", "Tanh", "Sqrt", "Clip", "BatchNormalization"),
     *("Slice", "Concat", "Softmax", "Expand", "Shape", "Gather", "Constant"),
     *("Cast", "QuantizeLinear", "DequantizeLinear"),
 }
@@ -65,13 +65,9 @@ def adapt(model: onnx.ModelProto, *, fp16: bool = False) -> None:
             raise ValueError(f"{node.op_type} is not known to be the same in two dimensions")
         nodes.append(node)
     nodes.append(helper.make_node("Squeeze", [column, last_axes[1].name], [embeddings.name]))
-    nodes = used_nodes(nodes, {embeddings.name})
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
-    inputs = {name for node in graph.node for name in node.input}
-    for tensor in list(graph.initializer):
-        if tensor.name not in inputs:
-            graph.initializer.remove(tensor)
+    remove_unused(graph)
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:
@@ -103,7 +99,7 @@ def _layer(
             raise ValueError(f"{node.name}: a linear layer of another form than x W^T + b")
         attributes = {"kernel_shape": [1]}
     layer = output = node.output[0]
-    source, weight, bias = node.input
+    source, weight, *bias = node.input
     if dequantize := dequantized.get(weight):
         quantized, scale, zero_point = dequantize.input
         steps = value(quantized).astype(np.float32)
@@ -114,14 +110,14 @@ def _layer(
         yield helper.make_node("DequantizeLinear", [int8, scale, zero_point], [weight], axis=0)
     elif fp16:
         weight = constant("kernel_fp16", _as_kernel(value(weight)).astype(np.float16))
-        bias = constant("bias_fp16", value(bias).astype(np.float16))
+        bias = [constant("bias_fp16", value(name).astype(np.float16)) for name in bias]
         rounded, output = f"{layer}/input_fp16", f"{layer}/output_fp16"
         yield helper.make_node("Cast", [source], [rounded], to=_FP16)
         source = rounded
     else:
         weight = constant("kernel", _as_kernel(value(weight)))
     yield helper.make_node(
-        "Conv", [source, weight, bias], [output], node.name, **_two_dimensional(attributes)
+        "Conv", [source, weight, *bias], [output], node.name, **_two_dimensional(attributes)
     )
     if output != layer:
         yield helper.make_node("Cast", [output], [layer], to=_FP32)
