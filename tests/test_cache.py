@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -51,14 +52,38 @@ def test_a_killed_maker_leaves_no_entry(tmp_path: Path) -> None:
     assert list((tmp_path / "kind").iterdir()) == [entry]
 
 
-def test_unfinished_work_is_kept_until_it_is_finished(tmp_path: Path) -> None:
+def test_work_that_was_broken_off_is_continued_and_done_once(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    with pytest.raises(KeyboardInterrupt), cache.unfinished("kind", "key") as folder:
-        (folder / "journal").write_text("begun")
+
+    def begin(path: Path) -> None:
+        path.write_text("begun")
         raise KeyboardInterrupt
-    with cache.unfinished("kind", "key") as folder:
-        assert (folder / "journal").read_text() == "begun"
-    assert not folder.exists()
+
+    def go_on(path: Path) -> None:
+        path.write_text(path.read_text() + ", finished")
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.continued("kind", "key", begin)
+    for make in (go_on, begin):
+        assert cache.continued("kind", "key", make).read_text() == "begun, finished"
+    assert [path.name for path in (tmp_path / "kind").iterdir()] == ["key"]
+
+
+def test_who_waits_for_another_process_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    cache = Cache(tmp_path)
+    at_work = threading.Event()
+
+    def make(path: Path) -> None:
+        at_work.set()
+        time.sleep(2)
+        path.touch()
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(cache.get, "kind", "key", make)
+        at_work.wait()
+        assert cache.get("kind", "key", make) == first.result()
+    assert "waiting for another process, which is making the same kind" in caplog.text
 
 
 def test_unwritable_cache_is_said_in_one_line(tmp_path: Path) -> None:

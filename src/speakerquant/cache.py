@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from speakerquant.errors import UserError
 
+log = logging.getLogger(__name__)
+
 _CHUNK = 1 << 20
+_NOTICEABLE = 1.0  # seconds of waiting
 
 
 def digest(*parts: Any) -> str:
@@ -77,33 +81,44 @@ class Cache:
                     make(part)
         return target
 
-    @contextmanager
-    def unfinished(self, kind: str, key: str) -> Iterator[Path]:
-        """A folder for work that shall outlive its process: as it was left, gone when the block succeeds.
-
-        Concurrent processes wait for the one that is in the block.
-        """
-        folder = self.root / kind / key
+    def continued(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
+        """As :meth:`get`, but ``make(path)`` goes on with the file that a killed process left at ``path``."""
+        target = self.root / kind / key
+        if target.exists():
+            return target
         with self._lock(kind, key):
-            folder.mkdir(parents=True, exist_ok=True)
-            yield folder
-            shutil.rmtree(folder)
+            if not target.exists():
+                part = target.with_name(f"{key}.unfinished")
+                with self._writable():
+                    part.parent.mkdir(parents=True, exist_ok=True)
+                make(part)
+                part.replace(target)
+        return target
 
     @contextmanager
     def _lock(self, kind: str, key: str) -> Iterator[None]:
         folder = self.root / "locks"
-        try:
+        with self._writable():
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / f"{kind}-{key}")
-            lock.acquire()
-        except OSError as error:
-            raise UserError(
-                f"cannot write the cache {self.root}: {error.strerror}; set cache.root to a writable folder"
-            ) from None
+            try:
+                lock.acquire(timeout=_NOTICEABLE)
+            except Timeout:
+                log.info("waiting for another process, which is making the same %s", kind)
+                lock.acquire()
         try:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"cannot write the cache {self.root}: {error.strerror}; set cache.root to a writable folder"
+            ) from None
 
 
 def _remove_leftovers(target: Path) -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from speakerquant.cache import Cache, atomic_path
-from speakerquant.corpus.recordings import open_recordings
+from speakerquant.corpus.recordings import Recordings, open_recordings, speaker_from_mapping
 from speakerquant.corpus.selection import balanced_choice, check_recordings
 from speakerquant.corpus.trial_sources import trial_list_path
 from speakerquant.corpus.trials import read_trials, repeated_trials
@@ -14,14 +14,15 @@ from speakerquant.errors import UserError
 _SHOWN = 20
 
 
-def check(root: Path, trials_path: Path, sample_rate: int) -> None:
+def check(recordings: Recordings, trials_path: Path, sample_rate: int) -> None:
     """Read every recording of a trial list and print how many are usable, and what is wrong with the others.
 
     Raises:
         UserError: any is not usable, or the list itself.
     """
+    if sample_rate < 1:
+        raise UserError(f"--sample-rate {sample_rate}: give a rate in Hz, such as 16000")
     trials = read_trials(trials_path, keep_repeated=True)
-    recordings = open_recordings(root)
     speakers = {recordings.speaker_of(name) for name in trials.recordings}
     findings = check_recordings(recordings, trials.recordings, sample_rate)
     for problem in findings.problems[:_SHOWN]:
@@ -38,13 +39,15 @@ def check(root: Path, trials_path: Path, sample_rate: int) -> None:
         raise UserError(f"{trials_path}: {len(findings.problems)} recordings are not usable; see above")
 
 
-def calibration(root: Path, trials_path: Path, num_recordings: int, seed: int, output: Path) -> None:
+def calibration(
+    recordings: Recordings, trials_path: Path, num_recordings: int, seed: int, output: Path
+) -> None:
     """Write a list of recordings of speakers that are in no trial, balanced over speakers.
 
     Raises:
         UserError: there are too few, or the list cannot be written.
     """
-    trials, recordings = read_trials(trials_path, keep_repeated=True), open_recordings(root)
+    trials = read_trials(trials_path, keep_repeated=True)
     tested = {recordings.speaker_of(name) for name in trials.recordings}
     chosen = balanced_choice(recordings, tested, num_recordings, seed)
     with atomic_path(output) as part:
@@ -65,6 +68,9 @@ def _command() -> None:
             "--root", type=Path, required=True, help="folder, Kaldi wav.scp or SpeechBrain csv"
         )
         command.add_argument("--trials", required=True, help="list to test on: a path or an address")
+        command.add_argument(
+            "--speakers", type=Path, help="file of lines 'recording speaker'; else names and paths tell"
+        )
     commands.choices["check"].add_argument("--sample-rate", type=int, default=16000, help="in Hz")
     chosen = commands.choices["calibration"]
     chosen.add_argument("--num-recordings", type=int, default=50, help="how many")
@@ -72,10 +78,11 @@ def _command() -> None:
     chosen.add_argument("--output", type=Path, required=True, help="the list")
     given = parser.parse_args()
     trials = trial_list_path(given.trials, Cache())
+    recordings = open_recordings(given.root, speaker_from_mapping(given.speakers) if given.speakers else None)
     if given.command == "check":
-        check(given.root, trials, given.sample_rate)
+        check(recordings, trials, given.sample_rate)
     else:
-        calibration(given.root, trials, given.num_recordings, given.seed, given.output)
+        calibration(recordings, trials, given.num_recordings, given.seed, given.output)
 
 
 def main() -> None:

@@ -25,7 +25,10 @@ _NOT_FOR_USERS = (
     "provider=",
     "To append to",
 )
-_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
+_UNWRITABLE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+}
 
 
 def config_folder() -> str:
@@ -51,7 +54,8 @@ def run_command(command: Callable[[], object]) -> None:
     except OSError as error:
         if _WANTS_TRACEBACK or error.errno not in _UNWRITABLE:
             raise
-        fail(f"cannot write {error.filename or 'a file'}: {error.strerror}; choose another output folder")
+        what = error.filename2 or error.filename or "a file"
+        fail(f"cannot write {what}: {error.strerror}; choose another folder for the output or the cache")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

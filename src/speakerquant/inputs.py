@@ -1,9 +1,11 @@
 """What a run's configuration names, opened: model, recordings with their trial list, ranges."""
 
 import logging
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from speakerquant.audio.features import CachedFeatures, extract_features
@@ -22,7 +24,7 @@ from speakerquant.corpus.evaluation_data import (
     open_evaluation_data,
     open_synthetic_evaluation_data,
 )
-from speakerquant.corpus.recordings import Recordings, SpeakerOf, open_recordings, speaker_from_mapping
+from speakerquant.corpus.recordings import open_recordings, speaker_from_mapping
 from speakerquant.corpus.synthetic import DEVELOPMENT, TEST
 from speakerquant.corpus.trial_sources import trial_list_path
 from speakerquant.engine.base import EngineBuilder
@@ -105,9 +107,21 @@ def open_inputs(config: RunConfig, model: SpeakerModel, cache: Cache) -> Inputs:
         data,
         _protocol(config, data, model, cache),
         trial_list,
-        extract_features(data.recordings, model.front_end, cache),
-        extract_features(data.calibration, model.front_end, cache),
+        _features(data.recordings, model, cache),
+        _features(data.calibration, model, cache),
     )
+
+
+def _features(recordings: Sequence[Path], model: SpeakerModel, cache: Cache) -> CachedFeatures:
+    extracted = extract_features(recordings, model.front_end, cache)
+    num_frames, fewest = extracted.features.num_frames, model.network.config.min_frames
+    if min(num_frames) < fewest:
+        path = recordings[int(np.argmin(num_frames))]
+        raise UserError(
+            f"{path}: {min(num_frames)} frames, and the network needs {fewest}; "
+            "take the recording off the list"
+        )
+    return extracted
 
 
 def _trial_list(config: RunConfig) -> TrialList:
@@ -139,9 +153,9 @@ def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> Evalua
     assert trials is not None
     speaker_of = speaker_from_mapping(Path(data.speakers)) if data.speakers else None
     return open_evaluation_data(
-        _recordings(data.root, speaker_of),
+        open_recordings(Path(data.root), speaker_of),
         trial_list_path(trials, cache),
-        _recordings(data.calibration_root, speaker_of),
+        open_recordings(Path(data.calibration_root), speaker_of),
         num_calibration=calibration.num_recordings,
         calibration_seed=calibration.seed,
         calibration_list=Path(data.calibration_list) if data.calibration_list else None,
@@ -152,22 +166,21 @@ def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> Evalua
 def _protocol(config: RunConfig, data: EvaluationData, model: SpeakerModel, cache: Cache) -> Protocol:
     scoring = config.scoring
     if scoring.norm is ScoreNorm.none:
+        if scoring.cohort_root is not None:
+            raise UserError(
+                "scoring.cohort_root is set, and scoring.norm=none has no use for it; choose scoring=as_norm"
+            )
         return Protocol(p_targets=scoring.p_targets)
     if scoring.cohort_root is None:
         raise UserError(f"scoring.norm={scoring.norm}: set scoring.cohort_root, a folder of other speakers")
     cohort = open_cohort(
-        _recordings(scoring.cohort_root, data.source.speaker_of if config.data.speakers else None),
+        open_recordings(Path(scoring.cohort_root), data.source.speaker_of if config.data.speakers else None),
         Path(scoring.cohort) if scoring.cohort else None,
         data.source,
         data.trials,
     )
-    features = extract_features(cohort, model.front_end, cache)
-    return Protocol(scoring.norm, scoring.top_n, features.features, features.digest, scoring.p_targets)
-
-
-def _recordings(source: str, speaker_of: SpeakerOf | None) -> Recordings:
-    recordings = open_recordings(Path(source))
-    return replace(recordings, speaker_of=speaker_of) if speaker_of else recordings
+    features = _features(cohort, model, cache)
+    return Protocol(scoring.norm, scoring.top_n, features, scoring.p_targets)
 
 
 def calibrated(config: CalibrationConfig, inputs: Inputs, cache: Cache) -> CalibrationTable:

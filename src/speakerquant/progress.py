@@ -44,4 +44,7 @@ def track(
         console=console,
         disable=not (visible and console.is_terminal),
     ) as progress:
-        yield from progress.track(items, total=total, completed=completed, description=description)
+        task = progress.add_task(description, total=total, completed=completed)
+        for item in items:
+            yield item
+            progress.advance(task)

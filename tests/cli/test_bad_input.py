@@ -48,6 +48,7 @@ def assert_one_line(finished: Finished, *said: str) -> None:
         (["engine=tensorrt", "engine.python=/nowhere"], ["/nowhere", "cannot be started"]),
         (["scoring=as_norm"], ["scoring.norm=as_norm", "set scoring.cohort_root"]),
         (["scoring=as_norm", "scoring.cohort_root=/nowhere"], ["/nowhere"]),
+        (["scoring.cohort_root=/nowhere"], ["scoring.cohort_root", "scoring=as_norm"]),
         (
             ["scoring=as_norm", "scoring.cohort_root=${data.calibration_root}"],
             ["top_n=300", "cohort"],

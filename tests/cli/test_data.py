@@ -79,6 +79,36 @@ def test_a_calibration_list_is_balanced_seeded_and_of_other_speakers(corpus: Pat
     assert sorted(counts.values()) == [2, 2, 3, 3]
 
 
+def test_speakers_may_be_told_by_a_file(corpus: Path, command: Command) -> None:
+    recordings = sorted((corpus / "wav").rglob("*.wav"))
+    names = [path.relative_to(corpus / "wav").as_posix() for path in recordings]
+    (corpus / "speakers.txt").write_text("".join(f"{name} one\n" for name in names))
+    arguments = ["--root", corpus / "wav", "--trials", corpus / "trials.txt"]
+    arguments += ["--speakers", corpus / "speakers.txt"]
+    assert " 1 speakers," in command("check", *arguments).out
+    finished = command("calibration", *arguments, "--output", corpus / "list.txt")
+    assert finished.code == 2 and "0 are of speakers that are not in the trial list" in finished.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["check", "--trials", "http://["], "http://[: no address"),
+        (["check", "--trials", "{trials}", "--sample-rate", "0"], "--sample-rate 0"),
+        (
+            ["calibration", "--trials", "{trials}", "--num-recordings", "2", "--output", "{wav}"],
+            "cannot write",
+        ),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments: list[str], says: str, corpus: Path, command: Command) -> None:
+    places = {"trials": corpus / "trials.txt", "wav": corpus / "wav"}
+    finished = command(*(argument.format(**places) for argument in arguments), "--root", corpus / "wav")
+    assert finished.code == 2
+    assert finished.err.startswith("error: ") and says in finished.err
+    assert len(finished.err.splitlines()) == 1
+
+
 def test_more_than_there_are_is_refused_and_nothing_written(corpus: Path, command: Command) -> None:
     arguments = ["--num-recordings", 19, "--output", corpus / "list.txt"]
     finished = command("calibration", "--root", corpus / "wav", "--trials", corpus / "trials.txt", *arguments)

@@ -108,6 +108,26 @@ def test_the_same_command_again_measures_the_same_and_computes_no_feature_or_ran
     assert first["min_dcf"] == second["min_dcf"]
 
 
+def test_a_killed_run_goes_on_where_it_was(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    command = [*workspace.arguments(), f"cache.root={tmp_path / 'cache'}", "mask=all"]
+    speakerquant(*command)
+    entries = sorted((tmp_path / "cache" / "embeddings").iterdir())
+    contents = [entry.read_bytes() for entry in entries]
+    for entry, content in zip(entries, contents, strict=True):  # as after a kill amid the recordings
+        entry.with_name(f"{entry.name}.unfinished").write_bytes(content[: len(content) // 2])
+        entry.unlink()
+    speakerquant(*command)
+    [entry] = (tmp_path / "cache" / "embeddings").glob("*[!d]")
+    before = contents[entries.index(entry)]
+    # The seconds that each took are in it: nothing of it was done again.
+    assert entry.read_bytes()[: len(before) // 2] == before[: len(before) // 2]
+    assert entry.stat().st_size == len(before)
+    first, second = results(tmp_path)
+    assert first["eer"] == second["eer"]
+
+
 def test_the_baseline_is_the_fp32_mask(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
     speakerquant(*workspace.arguments(), "mask=none")
     [result] = results(tmp_path)

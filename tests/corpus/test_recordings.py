@@ -10,9 +10,14 @@ import soundfile
 
 from speakerquant.audio.waveform import read_waveform
 from speakerquant.corpus.evaluation_data import open_evaluation_data
-from speakerquant.corpus.recordings import open_recordings
+from speakerquant.corpus.recordings import open_recordings, read_list
 from speakerquant.corpus.trials import write_trials
 from speakerquant.errors import UserError
+
+TRIALS = [
+    (True, "id1/x/00001.wav", "id1/y/00001.wav"),
+    (False, "id1/x/00001.wav", "id2/x/00001.wav"),
+]
 
 
 @pytest.fixture
@@ -28,9 +33,9 @@ def root(tmp_path: Path) -> Path:
 def test_a_table_is_a_folder_by_other_means(root: Path, tmp_path: Path) -> None:
     names = ["id1/x/00001.wav", "id2/y/00001.wav"]
     (tmp_path / "wav.scp").write_text("".join(f"{name} {root / name}\n" for name in names))
-    (tmp_path / "relative.scp").write_text("".join(f"{name} wav/{name}\n" for name in names))
+    (tmp_path / "relative.scp").write_text("".join(f"{name}\twav/{name}\n" for name in names))
     rows = "".join(f"{name},1.0,{root / name},{name[:3]}\n" for name in names)
-    (tmp_path / "list.csv").write_text("ID,duration,wav,spk_id\n" + rows)
+    (tmp_path / "list.csv").write_text("ID,duration,wav,spk_id\n" + rows, encoding="utf-8-sig")
     for source in (root, tmp_path / "wav.scp", tmp_path / "relative.scp", tmp_path / "list.csv"):
         recordings = open_recordings(source)
         assert set(names) <= set(recordings.names())
@@ -44,6 +49,12 @@ def test_a_table_is_a_folder_by_other_means(root: Path, tmp_path: Path) -> None:
     [
         ("wav.scp", "a touch {trap} |\n", ":1: a command, which is never run"),
         ("wav.scp", "a x.wav\nb\n", ":2: no path"),
+        ("wav.scp", "a x.wav\na y.wav\n", ":2: a again"),
+        ("wav.scp", "", "no recording in the list"),
+        ("list.csv", "ID,wav\n", "no recording in the list"),
+        ("list.csv", "ID,wav\n\na,x.wav\na,y.wav\n", ":4: a again"),
+        ("list.csv", "ID,wav,start,stop\na,x.wav,0,9\nb,x.wav,9,18\n", ":3: x.wav again; .* taken whole"),
+        ("list.csv", 'ID,wav\na,"x.wav\n', ":2: not a line of CSV"),
         ("list.csv", "ID,wav\na,\n", ":2: no ID or wav"),
         ("list.csv", "ID,wav\na,$data_root/x.wav\n", "without variables"),
         ("missing.scp", None, "cannot read the list of recordings"),
@@ -88,8 +99,71 @@ def test_m4a_without_ffmpeg_gives_the_command_that_converts(
     path.write_bytes(b"content")
     with pytest.raises(UserError) as caught:
         read_waveform(path, 16000)
-    assert f"find {tmp_path / 'aac'} -name '*.m4a' -exec sh -c" in str(caught.value)
+    assert "in its folder: find . -name '*.m4a' -exec sh -c" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_list_holds_before_and_after_a_conversion(root: Path) -> None:
+    recordings = open_recordings(root)
+    assert recordings.path_of("id1/x/00001.m4a") == root / "id1/x/00001.wav"
+    (root / "id1/x/00001.wav").rename(root / "id1/x/00001.m4a")
+    assert recordings.path_of("id1/x/00001.wav") == root / "id1/x/00001.m4a"
+    assert recordings.path_of("id1/x/00002.wav") == root / "id1/x/00002.wav"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{root}/id3/x/00001.wav", "lies outside the root"),
+        ("../wav/id3/x/00001.wav", "lies outside the root"),
+        ("id4/../id3/x/00001.wav", "lies outside the root"),
+        (".", "lies outside the root"),
+        ("id4/x/00001.wav", ":2: id4/x/00001.wav again, as in line 1"),
+    ],
+)
+def test_a_list_names_recordings_of_the_root_once(line: str, says: str, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"id4/x/00001.wav\n{line.format(root=root)}\n")
+    with pytest.raises(UserError, match=says):
+        read_list(tmp_path / "list.txt")
+
+
+def test_a_calibration_list_is_taken_whole(root: Path, tmp_path: Path) -> None:
+    write_trials(tmp_path / "trials.txt", TRIALS)
+    listed = ["id3/x/00001.wav", "id3/y/00001.wav", "id4/x/00001.wav"]
+    (tmp_path / "list.txt").write_text("\n".join(listed))
+    folder = open_recordings(root)
+    data = open_evaluation_data(
+        folder,
+        tmp_path / "trials.txt",
+        folder,
+        num_calibration=1,
+        calibration_seed=0,
+        calibration_list=tmp_path / "list.txt",
+    )
+    assert list(data.calibration) == [root / name for name in listed]
+
+
+def test_speakers_that_names_do_not_tell_are_warned_of(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def opened(folder: Path, prefix: str) -> None:
+        write_trials(tmp_path / "trials.txt", [(t, prefix + a, prefix + b) for t, a, b in TRIALS])
+        soundfile.write(tmp_path / "other.wav", np.zeros(10), 16000)
+        (tmp_path / "list.txt").write_text("other.wav")
+        open_evaluation_data(
+            open_recordings(folder),
+            tmp_path / "trials.txt",
+            open_recordings(tmp_path),
+            num_calibration=1,
+            calibration_seed=0,
+            calibration_list=tmp_path / "list.txt",
+        )
+
+    opened(root, "")
+    assert caplog.text == ""
+    opened(tmp_path, "wav/")
+    assert "1 of 2 trials disagree with the speakers that names tell" in caplog.text
+    assert "wav/id1/x/00001.wav wav/id2/x/00001.wav (wav and wav)" in caplog.text
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")

@@ -1,5 +1,6 @@
 """Trial lists in VoxCeleb's form, and the speakers behind recordings."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,9 @@ def test_trials_survive_writing_and_reading(tmp_path: Path) -> None:
         ("target a b\n", ":1: label 'target'"),
         ("a b target\na c 0\n", ":2: label '0'; write target or nontarget"),
         ("1 a b\n0 a c\n1 a b\n", ":3: the same pair as line 1"),
+        ("1 a b\n0 a c\n1 b a\n", ":3: the same pair as line 1"),
         ("1 a b\n0 a b\n", ":2: the same pair as line 1 with the other label"),
+        ("1 a b\n0 b a\n", ":2: the same pair as line 1 with the other label"),
         ("1 a b\n1 a c\n", "no non-target trial"),
         ("0 a b\n", "no target trial"),
         ("", "no target trial"),
@@ -61,6 +64,11 @@ def test_repeated_trials_may_be_kept_but_not_with_both_labels(tmp_path: Path) ->
         read_trials(path, keep_repeated=True)
 
 
+def test_a_byte_order_mark_is_no_label(tmp_path: Path) -> None:
+    (tmp_path / "trials.txt").write_text("1 a b\n0 a c\n", encoding="utf-8-sig")
+    assert len(read_trials(tmp_path / "trials.txt")) == 2
+
+
 def test_missing_or_binary_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     for name in ("missing", "binary"):
@@ -72,6 +80,7 @@ def test_missing_or_binary_list_is_refused(tmp_path: Path) -> None:
     ("recording", "speaker"),
     [
         ("id10270/5r0dWxy17C8/00001.wav", "id10270"),
+        ("dev/aac/id00012/21Uxsk56VDQ/00001.m4a", "id00012"),
         ("103-1240-0000.flac", "103"),
         ("anna_1.wav", "anna"),
         ("anna.wav", "anna"),
@@ -101,10 +110,17 @@ def test_finding_recordings(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "c").symlink_to(tmp_path / "b")
     (tmp_path / "folder.wav").mkdir()
+    (tmp_path / "a" / "back").symlink_to(tmp_path)
     assert find_recordings(tmp_path) == ["a/1.FLAC", "b/2.wav", "c/2.wav"]
+    (tmp_path / "b" / "2.m4a").touch()  # converted to wav
+    (tmp_path / "b" / "3.m4a").touch()
+    assert find_recordings(tmp_path / "b") == ["2.wav", "3.m4a"]
     with pytest.raises(UserError, match="no such folder"):
         find_recordings(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
+    Path(os.fsdecode(bytes(tmp_path) + b"/b/\xff.wav")).touch()
+    with pytest.raises(UserError, match=r"udcff\.wav' is not UTF-8"):
+        find_recordings(tmp_path)
     with pytest.raises(UserError, match="no wav, flac or m4a"):
         find_recordings(tmp_path / "empty")
 

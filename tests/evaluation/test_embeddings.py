@@ -14,7 +14,7 @@ from conftest import Subject
 
 from speakerquant.engine.base import Engine
 from speakerquant.engine.onnxruntime import OnnxRuntimeBuilder
-from speakerquant.evaluation.embeddings import embed_with_engine
+from speakerquant.evaluation.embeddings import TimedEmbeddings, embed_with_engine, read_embeddings
 from speakerquant.quantization.export import export_onnx
 
 KILLED_AT = 30
@@ -43,6 +43,13 @@ def engine(small: Subject, tmp_path: Path) -> Iterator[Engine]:
         yield built
 
 
+def embedded(
+    engine: Engine, recordings: list[npt.NDArray[np.float32]], dim: int, journal: Path
+) -> TimedEmbeddings:
+    embed_with_engine(engine, recordings, dim, journal, "embeddings")
+    return read_embeddings(journal, dim)
+
+
 def test_a_killed_process_loses_only_what_was_in_flight(
     engine: Engine, small: Subject, tmp_path: Path
 ) -> None:
@@ -64,18 +71,32 @@ def test_a_killed_process_loses_only_what_was_in_flight(
     with journal.open("ab") as file:
         file.write(b"cut")  # in the midst of an entry
     rest = Recordings(recordings)
-    embedded = embed_with_engine(engine, rest, dim, journal, "embeddings")
+    finished = embedded(engine, rest, dim, journal)
     assert KILLED_AT - 3 * engine.parallel_requests - 1 <= rest.read[0] <= KILLED_AT
     assert rest.read == list(range(rest.read[0], len(recordings)))
-    np.testing.assert_array_equal(embedded.embeddings, list(engine.embed_many(recordings)))
-    assert embedded.seconds > 0
+    np.testing.assert_array_equal(finished.embeddings, list(engine.embed_many(recordings)))
+    assert finished.seconds > 0
 
 
 def test_what_is_there_is_not_done_again(engine: Engine, small: Subject, tmp_path: Path) -> None:
     dim = small.network.config.embedding_dim
-    first = embed_with_engine(engine, small.recordings, dim, tmp_path / "journal", "embeddings")
+    first = embedded(engine, small.recordings, dim, tmp_path / "journal")
     recordings = Recordings(small.recordings)
-    again = embed_with_engine(engine, recordings, dim, tmp_path / "journal", "embeddings")
+    again = embedded(engine, recordings, dim, tmp_path / "journal")
     assert recordings.read == []
     np.testing.assert_array_equal(again.embeddings, first.embeddings)
     assert again.seconds == first.seconds
+
+
+def test_what_a_machine_that_went_down_never_wrote_is_done_again(
+    engine: Engine, small: Subject, tmp_path: Path
+) -> None:
+    dim, journal = small.network.config.embedding_dim, tmp_path / "journal"
+    whole = embedded(engine, small.recordings, dim, journal)
+    content = journal.read_bytes()
+    kept = len(content) // len(small.recordings) * 3
+    journal.write_bytes(content[:kept] + bytes(len(content) - kept))
+    recordings = Recordings(small.recordings)
+    again = embedded(engine, recordings, dim, journal)
+    assert recordings.read == list(range(3, len(recordings)))
+    np.testing.assert_array_equal(again.embeddings, whole.embeddings)

@@ -54,6 +54,9 @@ def test_refuses_an_embedding_without_direction(embeddings: np.ndarray, value: f
     embeddings[7] = value
     with pytest.raises(UserError, match=message):
         cosine_scores(embeddings, [0], [1])
+    names = [f"{index}.wav" for index in range(len(embeddings))]
+    with pytest.raises(UserError, match=r"recording 7\.wav is"):
+        cosine_scores(embeddings, [0], [1], names)
 
 
 @pytest.mark.parametrize("top_n", [None, 20, 2])

@@ -85,6 +85,11 @@ def test_another_width_is_named(checkpoint: Path) -> None:
         (lambda w, m: w.update({"input_conv.bias": torch.zeros(3)}), "input_conv.bias"),
         (lambda w, m: m.clear(), "known family"),
         (lambda w, m: m.update(architecture='{"channels": 64, "colour": 1}'), "no architecture"),
+        (lambda w, m: m.update(architecture='{"channels": 64, "res2net_scale": 0}'), "no architecture"),
+        (lambda w, m: m.update(architecture='{"channels": 64, "se_channels": "x"}'), "do not fit"),
+        (lambda w, m: m.update(architecture='{"channels": 64, "se_channels": -1}'), "do not fit"),
+        (lambda w, m: m.update(architecture='{"channels": 1099511627776}'), "do not fit"),
+        (lambda w, m: m.update(architecture='{"channels": 64, "embedding_dim": null}'), "do not fit"),
     ],
 )
 def test_incomplete_checkpoint_is_refused(checkpoint: Path, change, said: str) -> None:

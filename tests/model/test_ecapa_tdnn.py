@@ -39,6 +39,15 @@ def test_any_length_gives_one_embedding(network: EcapaTdnn, frames: int) -> None
     assert embeddings.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("difference", "fewest"), [({}, 1), ({"padding": "reflect"}, 5), ({"unbiased_context": True}, 2)], ids=str
+)
+def test_the_fewest_frames_give_an_embedding(difference: dict, fewest: int) -> None:
+    config = EcapaTdnnConfig(channels=64, **difference)
+    assert config.min_frames == fewest
+    assert EcapaTdnn(config).eval()(torch.randn(1, 80, fewest)).isfinite().all()
+
+
 def test_recordings_of_a_batch_do_not_mix(network: EcapaTdnn) -> None:
     features = torch.randn(3, 80, 50)
     together = network(features)

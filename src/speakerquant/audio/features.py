@@ -66,7 +66,8 @@ def extract_features(recordings: Sequence[Path], front_end: FrontEnd, cache: Cac
         UserError: a recording is missing, unreadable or shorter than one frame.
     """
     with ThreadPoolExecutor() as pool:
-        contents = list(pool.map(_recording_digest, recordings))
+        digests = pool.map(_recording_digest, recordings)
+        contents = list(track(digests, "recordings", total=len(recordings)))
     key = digest(_FORMAT, asdict(front_end), contents)
     folder = cache.get("features", key, lambda path: _write(path, recordings, front_end))
     return CachedFeatures(Features(folder), key)
@@ -78,6 +79,10 @@ def _recording_digest(path: Path) -> str:
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such recording; check the root folder and the list that names it"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot read the recording ({error.strerror}); make it readable or take it off the list"
         ) from None
 
 

@@ -93,13 +93,13 @@ def _decode(path: Path, sample_rate: int) -> Waveform:
     """By ffmpeg, as VoxCeleb2 comes in m4a, which libsndfile does not read."""
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
+        convert = f'ffmpeg -nostdin -n -i "$1" -ac 1 -ar {sample_rate} "${{1%.m4a}}.wav"'
         raise UserError(
-            f"{path}: m4a needs ffmpeg, which is not installed; or convert the folder where it is: "
-            f"find {path.parents[min(2, len(path.parents) - 1)]} -name '*.m4a' "
-            f'-exec sh -c \'ffmpeg -i "$1" -ac 1 -ar {sample_rate} "${{1%.m4a}}.wav"\' _ {{}} \\;'
+            f"{path}: m4a needs ffmpeg, which is not installed; or convert the corpus where it is, in its "
+            f"folder: find . -name '*.m4a' -exec sh -c '{convert}' _ {{}} \\;"
         )
     output = f"-ac 1 -ar {sample_rate} -f f32le -".split()
-    command = [ffmpeg, "-v", "error", "-i", str(path), *output]
+    command = [ffmpeg, "-v", "error", "-i", f"file:{path}", *output]
     decoded = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if decoded.returncode or not decoded.stdout:
         said = decoded.stderr.decode(errors="replace").strip().splitlines()

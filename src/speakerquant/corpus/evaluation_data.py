@@ -1,15 +1,20 @@
 """What an evaluation needs of a corpus: trials to test on, recordings of other speakers to calibrate on."""
 
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from speakerquant.cache import Cache, file_digest
-from speakerquant.corpus.recordings import Recordings, open_recordings, read_list
+from speakerquant.corpus.recordings import Recordings, is_file, open_recordings, read_list
 from speakerquant.corpus.synthetic import CALIBRATION, TRIALS_FILE, Split, synthesize_split
-from speakerquant.corpus.trials import Trials, read_trials
+from speakerquant.corpus.trials import Trials, read_trials, repeated_trials
 from speakerquant.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,15 +46,15 @@ def open_evaluation_data(
     calibration_list: Path | None = None,
     keep_repeated_trials: bool = False,
 ) -> EvaluationData:
-    """Read the trial list and choose ``num_calibration`` recordings at random (all, if there are fewer).
+    """Read the trial list and choose what to calibrate on.
 
     Args:
         recordings: Has those that the trial list names.
         trials_path: The trial list.
         calibration: Has those to calibrate on.
-        num_calibration: How many.
+        num_calibration: How many are chosen at random (all, if there are fewer).
         calibration_seed: Determines which.
-        calibration_list: File that names some of them, one a line; without it, they are chosen from all.
+        calibration_list: File that names those to take instead, one a line.
         keep_repeated_trials: A pair may come more than once.
 
     Raises:
@@ -61,21 +66,21 @@ def open_evaluation_data(
             f"calibration.num_recordings={num_calibration}: the calibration set is empty; use at least 1"
         )
     trials = read_trials(trials_path, keep_repeated=keep_repeated_trials)
-    paths = _existing(recordings, trials.recordings, trials_path)
+    if num_repeated := len(repeated_trials(trials)[1]):
+        log.info("%s: %d trials repeat a pair, and all count", trials_path, num_repeated)
+    paths = _existing(recordings, trials.recordings, trials_path, "data.root and data.trials")
+    _warn_of_unknown_speakers(recordings, trials, trials_path)
     names = read_list(calibration_list) if calibration_list else calibration.names()
     if shared := _shared_speaker(calibration, names, recordings, trials):
         raise UserError(
             f"{calibration_list or calibration.source}: speaker {shared} is also in the test list "
             f"{trials_path}; calibrate on other speakers"
         )
-    chosen = sorted(random.Random(calibration_seed).sample(names, min(num_calibration, len(names))))
-    return EvaluationData(
-        recordings,
-        paths,
-        trials,
-        file_digest(trials_path),
-        _existing(calibration, chosen, calibration_list or calibration.source),
-    )
+    if calibration_list is None:
+        names = random.Random(calibration_seed).sample(names, min(num_calibration, len(names)))
+    keys = "data.calibration_root and data.calibration_list"
+    chosen = _existing(calibration, sorted(names), calibration_list or calibration.source, keys)
+    return EvaluationData(recordings, paths, trials, file_digest(trials_path), chosen)
 
 
 def open_cohort(
@@ -92,22 +97,38 @@ def open_cohort(
             f"{list_path or cohort.source}: speaker {shared} of the cohort is also in the trial list; "
             "name a cohort of other speakers"
         )
-    return _existing(cohort, names, list_path or cohort.source)
+    return _existing(cohort, names, list_path or cohort.source, "scoring.cohort_root and scoring.cohort")
 
 
-def _existing(recordings: Recordings, names: Sequence[str], listed_in: Path) -> Sequence[Path]:
+def _existing(recordings: Recordings, names: Sequence[str], listed_in: Path, keys: str) -> Sequence[Path]:
     paths = [recordings.path_of(name) for name in names]
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not is_file(path)]
     if len(missing) == len(paths) > 1:
         raise UserError(
             f"{listed_in}: none of its {len(paths)} recordings is in {recordings.source}, such as "
-            f"{missing[0]}, which does not exist; is it the list of another corpus? check data.root"
+            f"{missing[0]}, which does not exist; is it the list of another corpus? check {keys}"
         )
     if missing:
-        raise UserError(
-            f"{listed_in}: recording {missing[0]} does not exist; check data.root and data.trials"
-        )
+        raise UserError(f"{listed_in}: recording {missing[0]} does not exist; check {keys}")
     return paths
+
+
+def _warn_of_unknown_speakers(recordings: Recordings, trials: Trials, trials_path: Path) -> None:
+    """Overlaps are found by speaker, so it matters that these are told rightly."""
+    numbers: dict[str, int] = {}
+    speakers = np.array(
+        [numbers.setdefault(recordings.speaker_of(name), len(numbers)) for name in trials.recordings]
+    )
+    wrong = np.flatnonzero((speakers[trials.left] == speakers[trials.right]) != trials.labels)
+    if len(wrong):
+        pair = [trials.recordings[side[wrong[0]]] for side in (trials.left, trials.right)]
+        told = " and ".join(recordings.speaker_of(name) for name in pair)
+        log.warning(
+            "%s: %d of %d trials disagree with the speakers that names tell, such as %s %s (%s); whether a "
+            "calibration speaker is tested too is not known then: set data.root to the folder of the "
+            "speakers, or data.speakers",
+            *(trials_path, len(wrong), len(trials), *pair, told),
+        )
 
 
 def _shared_speaker(

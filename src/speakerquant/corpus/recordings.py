@@ -3,7 +3,7 @@
 import csv
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +11,8 @@ from speakerquant.audio.waveform import EXTENSIONS
 from speakerquant.errors import UserError
 
 SpeakerOf = Callable[[str], str]
+
+_VOXCELEB_SPEAKER = re.compile(r"id\d{5}")
 
 
 @dataclass(frozen=True)
@@ -30,34 +32,64 @@ class Recordings:
     speaker_of: SpeakerOf
 
 
-def open_recordings(source: Path) -> Recordings:
+def open_recordings(source: Path, speaker_of: SpeakerOf | None = None) -> Recordings:
     """The recordings of a folder, of a Kaldi ``wav.scp`` or of a SpeechBrain CSV file.
+
+    Args:
+        source: The folder or file.
+        speaker_of: Who speaks in them, if not as the source tells.
 
     Raises:
         UserError: there is no such folder or file, or a line of it cannot be understood.
     """
     if source.suffix == ".scp":
-        return _of_table(source, _read_scp(source), speakers={})
+        return _of_table(source, _read_scp(source), speaker_of or speaker_from_path)
     if source.suffix == ".csv":
         paths, speakers = _read_csv(source)
-        return _of_table(source, paths, speakers)
-    return Recordings(source, source.joinpath, lambda: find_recordings(source), speaker_from_path)
+        return _of_table(
+            source, paths, speaker_of or (lambda name: speakers.get(name) or speaker_from_path(name))
+        )
+    return Recordings(
+        source,
+        lambda name: _in_folder(source, name),
+        lambda: find_recordings(source),
+        speaker_of or speaker_from_path,
+    )
+
+
+def _in_folder(root: Path, name: str) -> Path:
+    """Where a recording is, though it was listed before it was converted, or after."""
+    path = root / name
+    other = {".wav": ".m4a", ".m4a": ".wav"}.get(path.suffix)
+    if other is not None and not is_file(path) and is_file(path.with_suffix(other)):
+        return path.with_suffix(other)
+    return path
 
 
 def find_recordings(root: Path) -> list[str]:
     """Every wav, flac and m4a file below ``root`` (links followed) as a path relative to it, sorted.
 
+    Of an m4a and the wav that it was converted to, only the wav.
+
     Raises:
-        UserError: there is no such folder, or no recording in it.
+        UserError: there is no such folder, no recording in it, or one whose name is not UTF-8.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder of recordings; check the path")
-    names = sorted(
-        (Path(folder) / file).relative_to(root).as_posix()
-        for folder, _, files in os.walk(root, followlinks=True)
-        for file in files
-        if Path(file).suffix.lower() in EXTENSIONS
-    )
+    names: list[str] = []
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not _leads_back(folder, name)]
+        present = set(files)
+        names += (
+            (Path(folder) / file).relative_to(root).as_posix()
+            for file in files
+            if (suffix := Path(file).suffix).lower() in EXTENSIONS
+            and not (suffix == ".m4a" and file.removesuffix(suffix) + ".wav" in present)
+        )
+    names.sort()
+    for name in names:
+        if not name.isascii() and not _is_utf8(name):
+            raise UserError(f"{root}: the name of {name!a} is not UTF-8; rename the recording")
     if not names:
         raise UserError(
             f"{root}: no wav, flac or m4a recording in this folder; name the folder that holds them"
@@ -65,21 +97,68 @@ def find_recordings(root: Path) -> list[str]:
     return names
 
 
+def _leads_back(folder: str, name: str) -> bool:
+    """Whether a subfolder is a link to a folder that it lies in."""
+    path = os.path.join(folder, name)  # noqa: PTH118 (a million times for a large corpus)
+    return os.path.islink(path) and Path(folder).resolve().is_relative_to(Path(path).resolve())  # noqa: PTH114
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_file(path: Path) -> bool:
+    """Also of names that no file can have."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def read_list(path: Path) -> list[str]:
     """Names of recordings, one a line.
 
     Raises:
-        UserError: the file is missing or empty.
+        UserError: the file is missing or empty, a name comes again, or lies outside the root.
     """
-    names = [line.strip() for line in _lines(path, "the list of recordings") if line.strip()]
+    names: dict[str, int] = {}
+    for number, line in enumerate(_lines(path, "the list of recordings"), 1):
+        name = line.strip()
+        if not name:
+            continue
+        if name in names:
+            raise UserError(f"{path}:{number}: {name} again, as in line {names[name]}; take one of them out")
+        names[name] = number
     if not names:
         raise UserError(f"{path}: no recording in the list; write one a line")
-    return names
+    check_names(names, path)
+    return list(names)
+
+
+def check_names(names: Iterable[str], listed_in: Path) -> None:
+    """Whether recordings lie in the folder that they are sought in; their speakers could not be told else.
+
+    Raises:
+        UserError: a name is an absolute path, leads out of the folder, or names no file.
+    """
+    for name in names:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise UserError(
+                f"{listed_in}: recording {name} lies outside the root; write paths relative to data.root"
+            )
 
 
 def speaker_from_path(recording: str) -> str:
-    """First path component; for a file directly in the root, its name up to the first ``-`` or ``_``."""
+    """First path component; for a file directly in the root, its name up to the first ``-`` or ``_``.
+
+    VoxCeleb's speakers (``id10270``) are known wherever they stand, as below ``dev/aac``.
+    """
     parts = PurePosixPath(recording).parts
+    for part in parts[:-1]:
+        if _VOXCELEB_SPEAKER.fullmatch(part):
+            return part
     return parts[0] if len(parts) > 1 else re.split(r"[-_]|\.[^.]*$", parts[0], maxsplit=1)[0]
 
 
@@ -105,15 +184,15 @@ def speaker_from_mapping(path: Path) -> SpeakerOf:
     return speaker_of
 
 
-def _of_table(source: Path, paths: dict[str, Path], speakers: dict[str, str]) -> Recordings:
+def _of_table(source: Path, paths: dict[str, Path], speaker_of: SpeakerOf) -> Recordings:
+    if not paths:
+        raise UserError(f"{source}: no recording in the list; write one a line")
+
     def path_of(name: str) -> Path:
         try:
             return paths[name]
         except KeyError:
             raise UserError(f"{source}: has no recording {name}; add it, or take it off the list") from None
-
-    def speaker_of(name: str) -> str:
-        return speakers.get(name) or speaker_from_path(name)
 
     return Recordings(source, path_of, lambda: sorted(paths), speaker_of)
 
@@ -121,35 +200,50 @@ def _of_table(source: Path, paths: dict[str, Path], speakers: dict[str, str]) ->
 def _read_scp(source: Path) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     for number, line in enumerate(_lines(source, "the list of recordings"), 1):
-        name, _, path = line.strip().partition(" ")
-        path = path.strip()
+        fields = line.split(maxsplit=1)
+        if len(fields) != 2:
+            raise UserError(f"{source}:{number}: no path; write 'name path'")
+        name, path = fields[0], fields[1].strip()
         if path.endswith("|") or path.startswith("|"):
             raise UserError(f"{source}:{number}: a command, which is never run; write 'name path' of a file")
-        if not path:
-            raise UserError(f"{source}:{number}: no path; write 'name path'")
+        if name in paths:
+            raise UserError(f"{source}:{number}: {name} again; take one of its lines out")
         paths[name] = source.parent / path
     return paths
 
 
 def _read_csv(source: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    rows = list(csv.DictReader(_lines(source, "the list of recordings"), skipinitialspace=True))
+    reader = csv.DictReader(_lines(source, "the list of recordings"), skipinitialspace=True, strict=True)
     paths: dict[str, Path] = {}
     speakers: dict[str, str] = {}
-    for number, row in enumerate(rows, 2):
-        if not row.get("ID") or not row.get("wav"):
-            raise UserError(
-                f"{source}:{number}: no ID or wav; write SpeechBrain's columns ID, wav and spk_id"
-            )
-        if "$" in row["wav"]:
-            raise UserError(f"{source}:{number}: {row['wav']}: write the path without variables")
-        paths[row["ID"]] = source.parent / row["wav"]
-        if row.get("spk_id"):
-            speakers[row["ID"]] = row["spk_id"]
+    whole: set[str] = set()
+    try:
+        for row in reader:
+            if problem := _problem_of_row(row, paths, whole):
+                raise UserError(f"{source}:{reader.line_num}: {problem}")
+            paths[row["ID"]] = source.parent / row["wav"]
+            whole.add(row["wav"])
+            if row.get("spk_id"):
+                speakers[row["ID"]] = row["spk_id"]
+    except csv.Error as error:
+        raise UserError(f"{source}:{reader.reader.line_num}: not a line of CSV ({error})") from None
     return paths, speakers
+
+
+def _problem_of_row(row: Mapping[str, str], known: Container[str], whole: Container[str]) -> str | None:
+    if not row.get("ID") or not row.get("wav"):
+        return "no ID or wav; write SpeechBrain's columns ID, wav and spk_id"
+    if "$" in row["wav"]:
+        return f"{row['wav']}: write the path without variables"
+    if row["ID"] in known:
+        return f"{row['ID']} again; take one of its lines out"
+    if row["wav"] in whole:
+        return f"{row['wav']} again; recordings are taken whole, not from start to stop: name each once"
+    return None
 
 
 def _lines(path: Path, what: str) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{path}: cannot read {what}") from None

@@ -42,7 +42,12 @@ def trial_list_path(reference: str, cache: Cache) -> Path:
             what = str(error).removeprefix(f"{path}")
             raise UserError(f"{reference}{what}; is it the address of a trial list?") from None
 
-    name = PurePosixPath(urlsplit(reference).path).name
+    try:
+        name = PurePosixPath(urlsplit(reference).path).name
+    except ValueError as error:
+        raise UserError(
+            f"{reference}: no address ({error}); check it, or give the path of the list"
+        ) from None
     return cache.get("trial_lists", digest(reference), download, suffix=f"-{name}")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from speakerquant.corpus.recordings import check_names
 from speakerquant.errors import UserError
 
 IndexArray = npt.NDArray[np.int32]
@@ -51,7 +52,7 @@ def read_trials(path: Path, *, keep_repeated: bool = False) -> Trials:
     labels, left, right = array("b"), array("i"), array("i")
     form = None
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 fields = line.split()
                 if len(fields) != 3:
@@ -67,11 +68,7 @@ def read_trials(path: Path, *, keep_repeated: bool = False) -> Trials:
                 right.append(indices.setdefault(second, len(indices)))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the trial list ({error}); check data.trials") from None
-    for name in indices:
-        if name.startswith("/") or ".." in name.split("/"):
-            raise UserError(
-                f"{path}: recording {name} lies outside the root; write paths relative to data.root"
-            )
+    check_names(indices, path)
     trials = Trials(
         tuple(indices), np.array(left, np.int32), np.array(right, np.int32), np.array(labels, dtype=np.bool_)
     )
@@ -113,8 +110,12 @@ def _check(path: Path, trials: Trials, keep_repeated: bool) -> None:
 
 
 def repeated_trials(trials: Trials) -> tuple[IndexArray, IndexArray]:
-    """Indices of trials whose pair came before, as the second, and of the trial that it came in last."""
-    pairs = trials.left.astype(np.int64) * len(trials.recordings) + trials.right
+    """Indices of trials whose pair came before, as the second, and of the trial that it came in last.
+
+    Scores are symmetric: a pair the other way round is the same pair.
+    """
+    first, second = np.minimum(trials.left, trials.right), np.maximum(trials.left, trials.right)
+    pairs = first.astype(np.int64) * len(trials.recordings) + second
     order = np.argsort(pairs, kind="stable").astype(np.int32)
     again = np.flatnonzero(pairs[order[1:]] == pairs[order[:-1]])
     return order[again], order[again + 1]

@@ -37,26 +37,43 @@ def embed_with_network(network: nn.Module, features: Sequence[FeatureArray]) -> 
 
 def embed_with_engine(
     engine: Engine, features: Sequence[FeatureArray], dim: int, journal: Path, description: str
-) -> TimedEmbeddings:
-    """Embeddings computed by an engine, behind a progress bar, going on where ``journal`` ends.
+) -> None:
+    """Add embeddings computed by an engine to a file, behind a progress bar, going on where the file ends.
 
     Args:
         engine: What embeds.
         features: One ``[n_mels, T]`` per recording.
         dim: Of an embedding.
-        journal: File that each embedding is added to as soon as there is one; a process that was killed
-            loses no more than those in flight.
+        journal: File that each embedding is added to as soon as there is one, for :func:`read_embeddings`; a
+            process that was killed loses no more than those in flight.
         description: What the bar says.
     """
-    entry = np.dtype([("embedding", np.float32, (dim,)), ("seconds", np.float64)])
-    with journal.open("ab", buffering=0) as file:
-        done = file.tell() // entry.itemsize
-        file.truncate(done * entry.itemsize)  # a kill may have cut the last entry
+    entry = _entry(dim)
+    journal.touch()
+    with journal.open("r+b") as file:
+        done = _num_whole(np.fromfile(file, entry))
+        file.seek(done * entry.itemsize)
+        file.truncate()
         rest = (features[index] for index in range(done, len(features)))
         start = time.perf_counter()
         for embedding in track(engine.embed_many(rest), description, total=len(features), completed=done):
             now = time.perf_counter()
             file.write(np.array((embedding, now - start), entry).tobytes())
+            file.flush()
             start = now
-    entries = np.fromfile(journal, entry)
+
+
+def read_embeddings(journal: Path, dim: int) -> TimedEmbeddings:
+    """What :func:`embed_with_engine` wrote."""
+    entries = np.fromfile(journal, _entry(dim))
     return TimedEmbeddings(entries["embedding"], float(entries["seconds"].sum()))
+
+
+def _entry(dim: int) -> np.dtype[np.void]:
+    return np.dtype([("embedding", np.float32, (dim,)), ("seconds", np.float64)])
+
+
+def _num_whole(entries: npt.NDArray[np.void]) -> int:
+    """Entries before the first that never reached the disk: a machine that goes down leaves zeros."""
+    written = entries["seconds"] > 0
+    return len(written) if written.all() else int(np.argmin(written))

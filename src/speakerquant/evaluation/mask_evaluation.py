@@ -15,7 +15,12 @@ from speakerquant.cache import Cache, digest, file_digest
 from speakerquant.corpus.trials import Trials
 from speakerquant.engine.base import Engine, EngineBuilder, Lengths
 from speakerquant.errors import UserError
-from speakerquant.evaluation.embeddings import TimedEmbeddings, embed_with_engine, embed_with_network
+from speakerquant.evaluation.embeddings import (
+    TimedEmbeddings,
+    embed_with_engine,
+    embed_with_network,
+    read_embeddings,
+)
 from speakerquant.evaluation.fidelity import fidelity
 from speakerquant.evaluation.latency import Latency, measure_latency, request_of
 from speakerquant.evaluation.metrics import eer
@@ -25,6 +30,9 @@ from speakerquant.quantization.export import export_onnx
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.simulate import simulate
+
+# Raise it when an engine of the same network comes to compute other embeddings.
+_EMBEDDINGS_FORMAT = 1
 
 
 @dataclass
@@ -65,7 +73,7 @@ class MaskEvaluator:
         network: FP32, in evaluation mode.
         table: Ranges of its layers.
         weight_bits: Bits of the INT8 layers' weights, for engine and simulation alike.
-        cache: Keeps the embeddings of a run that was killed, for the next one.
+        cache: Keeps embeddings, those of a run that was killed too.
         features: One ``[n_mels, T]`` per recording of ``trials``.
         trials: Pairs to score.
         protocol: How they are scored.
@@ -107,8 +115,9 @@ class MaskEvaluator:
         self._frames_per_second = frames_per_second
         self._properties = dict(properties or {})
         self._request = request_of(fidelity_features[0], frames_per_second)
-        others = [x.shape[1] for x in (*fidelity_features, *protocol.cohort, self._request)]
         num_frames = features.features.num_frames
+        others = [x.shape[1] for x in (*fidelity_features, self._request)]
+        others += protocol.cohort.features.num_frames if protocol.cohort else []
         self._lengths = Lengths(int(np.median(num_frames)), max([*others, *num_frames]))
         self._speech_seconds = sum(num_frames) / frames_per_second
 
@@ -143,12 +152,13 @@ class MaskEvaluator:
                 )
             with times.stage("latency"):
                 latency = measure_latency(engine, self._request)
-            with self._cache.unfinished("embeddings", self._identity(builder, onnx_path)) as folder:
-                embed = partial(self._embed, engine, folder)
-                with times.stage("embedding"):
-                    embedded = embed(self._features.features, "embeddings")
-                with times.stage("scoring"):
-                    scores = self._protocol.scores(embedded.embeddings, self._trials, embed)
+            embed = partial(self._embed, engine, self._identity(builder, onnx_path))
+            embedded = embed(self._features, "embeddings")
+            times.seconds["embedding"] = embedded.seconds
+            with times.stage("scoring"):
+                scores = self._protocol.scores(
+                    embedded.embeddings, self._trials, lambda cohort: embed(cohort, "cohort").embeddings
+                )
         with times.stage("scoring"):
             return MaskFigures(
                 eer(scores, self._trials.labels),
@@ -161,12 +171,17 @@ class MaskEvaluator:
             )
 
     def _identity(self, builder: EngineBuilder, onnx_path: Path) -> str:
-        """Of all that determines the embeddings."""
+        """Of all that determines what an engine computes."""
         backend = (builder.name, dict(builder.environment), dict(builder.settings))
-        return digest(file_digest(onnx_path), backend, self._features.digest, self._protocol.cohort_digest)
+        return digest(_EMBEDDINGS_FORMAT, file_digest(onnx_path), backend)
 
     def _embed(
-        self, engine: Engine, folder: Path, features: Sequence[FeatureArray], description: str
+        self, engine: Engine, identity: str, recordings: CachedFeatures, description: str
     ) -> TimedEmbeddings:
         dim = self._network.config.embedding_dim
-        return embed_with_engine(engine, features, dim, folder / description, description)
+        path = self._cache.continued(
+            "embeddings",
+            digest(identity, recordings.digest),
+            lambda part: embed_with_engine(engine, recordings.features, dim, part, description),
+        )
+        return read_embeddings(path, dim)

@@ -8,12 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speakerquant.audio.features import FeatureArray
+from speakerquant.audio.features import CachedFeatures
 from speakerquant.corpus.trials import Trials
 from speakerquant.errors import UserError
-from speakerquant.evaluation.embeddings import Embeddings, TimedEmbeddings
+from speakerquant.evaluation.embeddings import Embeddings
 from speakerquant.evaluation.metrics import min_dcf
-from speakerquant.evaluation.scoring import cohort_statistics, cosine_scores, normalised_scores
+from speakerquant.evaluation.scoring import (
+    check_cohort,
+    cohort_statistics,
+    cosine_scores,
+    normalised_scores,
+)
 
 MIN_DCF = "min_dcf"
 """Name of the metric at the first prior."""
@@ -35,50 +40,58 @@ class Protocol:
         norm: Of the scores.
         top_n: Cohort scores that AS-norm looks at.
         cohort: Features of the cohort's recordings; none without normalisation.
-        cohort_digest: Changes with them.
         p_targets: Effective priors that minDCF is measured at; the first is that of ``min_dcf``.
 
     Raises:
-        UserError: there is no prior, or one is not between 0 and 1.
+        UserError: there is no prior, or one is not between 0 and 1; or the cohort is too small.
     """
 
     norm: ScoreNorm = ScoreNorm.none
     top_n: int = 300
-    cohort: Sequence[FeatureArray] = ()
-    cohort_digest: str = ""
+    cohort: CachedFeatures | None = None
     p_targets: Sequence[float] = (0.01,)
 
     def __post_init__(self) -> None:
         if not self.p_targets or not all(0 < p_target < 1 for p_target in self.p_targets):
             raise UserError(f"scoring.p_targets={list(self.p_targets)}: give priors between 0 and 1")
+        if self.cohort is not None:
+            check_cohort(len(self.cohort.features), self._highest)
 
     @property
     def identity(self) -> list[Any]:
         """What must be equal for two EERs to be comparable."""
-        adaptive = self.top_n if self.norm is ScoreNorm.as_norm else None
-        return [self.norm.value, adaptive, self.cohort_digest]
+        return [self.norm.value, self._highest, self.cohort_digest]
+
+    @property
+    def cohort_digest(self) -> str:
+        """Changes with the cohort's features; empty without a cohort."""
+        return self.cohort.digest if self.cohort is not None else ""
+
+    @property
+    def _highest(self) -> int | None:
+        """Of the cohort's scores, how many count; none: all."""
+        return self.top_n if self.norm is ScoreNorm.as_norm else None
 
     def scores(
         self,
         embeddings: Embeddings,
         trials: Trials,
-        embed: Callable[[Sequence[FeatureArray], str], TimedEmbeddings],
+        embed_cohort: Callable[[CachedFeatures], Embeddings],
     ) -> npt.NDArray[np.float64]:
         """Scores ``[num_trials]`` of embedded recordings ``[num_recordings, dim]``.
 
         Args:
             embeddings: Of the trials' recordings.
             trials: Pairs to score.
-            embed: Embeds the cohort; the second argument says what of.
+            embed_cohort: Embeddings ``[num_cohort, dim]`` of the cohort's recordings.
 
         Raises:
-            UserError: an embedding is unusable, or the cohort too small.
+            UserError: an embedding is unusable.
         """
-        scores = cosine_scores(embeddings, trials.left, trials.right)
-        if self.norm is ScoreNorm.none:
+        scores = cosine_scores(embeddings, trials.left, trials.right, trials.recordings)
+        if self.cohort is None:
             return scores
-        top_n = self.top_n if self.norm is ScoreNorm.as_norm else None
-        statistics = cohort_statistics(embeddings, embed(self.cohort, "cohort").embeddings, top_n)
+        statistics = cohort_statistics(embeddings, embed_cohort(self.cohort), self._highest)
         return normalised_scores(scores, trials.left, trials.right, statistics)
 
     def min_dcfs(self, scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:

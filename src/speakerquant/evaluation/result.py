@@ -35,7 +35,8 @@ class Result:
         real_time_factor: Seconds of embedding per second of speech, with as many requests in flight as the
             engine has room for.
         fidelity: Smallest cosine between the engine's and the fake-quantized network's embeddings.
-        seconds: Time by stage; what came from the cache took next to none.
+        seconds: Time by stage. What came from the cache took next to none, but for embeddings, whose time is
+            that of the runs that made them.
     """
 
     mask: Mapping[str, str]

@@ -1,5 +1,6 @@
 """Scores of trials from the embeddings of their recordings, and their normalisation against a cohort."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ class CohortStatistics:
 
 
 def cosine_scores(
-    embeddings: npt.ArrayLike, left: npt.ArrayLike, right: npt.ArrayLike
+    embeddings: npt.ArrayLike, left: npt.ArrayLike, right: npt.ArrayLike, names: Sequence[str] | None = None
 ) -> npt.NDArray[np.float64]:
     """Cosine of the angle between the two embeddings of each trial.
 
@@ -29,14 +30,15 @@ def cosine_scores(
         embeddings: ``[num_recordings, dim]``.
         left: ``[num_trials]`` indices of recordings.
         right: ``[num_trials]`` indices of recordings.
+        names: Of the recordings, to say which one is unusable.
 
     Returns:
         ``[num_trials]``, from -1 to 1.
 
     Raises:
-        UserError: an embedding is zero or not finite; names the recording's index.
+        UserError: an embedding is zero or not finite; names the recording, or its index.
     """
-    unit = _normalised(embeddings)
+    unit = _normalised(embeddings, names=names)
     left, right = np.asarray(left), np.asarray(right)
     scores = np.empty(len(left), np.float64)
     for start in range(0, len(left), _CHUNK):
@@ -59,14 +61,8 @@ def cohort_statistics(
         UserError: the cohort is smaller than ``top_n`` or than 2, or an embedding is unusable.
     """
     unit, unit_cohort = _normalised(embeddings), _normalised(cohort, "cohort recording")
-    if len(unit_cohort) < 2:
-        raise UserError("scoring.cohort: holds a single recording; name recordings of many speakers")
+    check_cohort(len(unit_cohort), top_n)
     kept = len(unit_cohort) if top_n is None else top_n
-    if not 2 <= kept <= len(unit_cohort):
-        raise UserError(
-            f"scoring.top_n={kept}: must be from 2 to the cohort's {len(unit_cohort)} recordings; "
-            "lower it or name a larger cohort"
-        )
     statistics = np.empty((2, len(unit)))
     for start in range(0, len(unit), _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -76,6 +72,21 @@ def cohort_statistics(
     if not (statistics[1] > 0).all():
         raise UserError("scoring.cohort: all its recordings score alike; name recordings of many speakers")
     return CohortStatistics(*statistics)
+
+
+def check_cohort(num_recordings: int, top_n: int | None) -> None:
+    """Whether a cohort is large enough for :func:`cohort_statistics`.
+
+    Raises:
+        UserError: it is smaller than ``top_n`` or than 2.
+    """
+    if num_recordings < 2:
+        raise UserError("scoring.cohort: holds a single recording; name recordings of many speakers")
+    if top_n is not None and not 2 <= top_n <= num_recordings:
+        raise UserError(
+            f"scoring.top_n={top_n}: must be from 2 to the cohort's {num_recordings} recordings; "
+            "lower it or name a larger cohort"
+        )
 
 
 def normalised_scores(
@@ -99,13 +110,16 @@ def normalised_scores(
     return normalised
 
 
-def _normalised(embeddings: npt.ArrayLike, of: str = "recording") -> npt.NDArray[np.float64]:
+def _normalised(
+    embeddings: npt.ArrayLike, of: str = "recording", names: Sequence[str] | None = None
+) -> npt.NDArray[np.float64]:
     embeddings = np.asarray(embeddings, np.float64)
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
     usable = np.isfinite(norms) & (norms > 0)
     if not usable.all():
         index = int(np.argmin(usable))
         state = "zero" if norms[index] == 0 else "not finite"
-        raise UserError(f"scoring: the embedding of {of} {index} is {state}; check this recording")
+        which = names[index] if names else index
+        raise UserError(f"scoring: the embedding of {of} {which} is {state}; check this recording")
     unit: npt.NDArray[np.float64] = embeddings / norms
     return unit

@@ -15,7 +15,7 @@ from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import atomic_path, file_digest
 from speakerquant.errors import UserError
 from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
-from speakerquant.model.families import FRONT_ENDS, Family, convert, family_of
+from speakerquant.model.families import FRONT_ENDS, Family, convert, family_of, nearest_format
 
 _STATE_DICTS = ("model", "state_dict")
 # What PyTorch raises for damaged files, and for those with more in them than tensors.
@@ -73,17 +73,19 @@ def load_checkpoint(
                     f"written by speakerquant-train, not of family {family}; choose model=shipped"
                 )
             stored, front_end = _described(metadata)
+            network = _network(stored, weights, advice="it is damaged")
         else:
             family = family_of(weights) if family is Family.auto else family
-            stored, weights = convert(weights, family)
+            stored, converted = convert(weights, family)
             front_end = front_end or replace(FRONT_ENDS[family], n_mels=stored.n_mels)
+            network = _network(stored, converted, advice=nearest_format(weights, family))
         if stored.n_mels != front_end.n_mels:
             raise UserError(f"network of {stored.n_mels} mel bands, front end of {front_end.n_mels}")
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if architecture is not None and architecture != stored:
         raise UserError(f"{path}: {_difference(stored, architecture)}; use another checkpoint or model")
-    return SpeakerModel(_network(path, stored, weights), front_end, file_digest(path))
+    return SpeakerModel(network, front_end, file_digest(path))
 
 
 def _described(metadata: Mapping[str, str]) -> tuple[EcapaTdnnConfig, FrontEnd]:
@@ -91,7 +93,7 @@ def _described(metadata: Mapping[str, str]) -> tuple[EcapaTdnnConfig, FrontEnd]:
         return EcapaTdnnConfig(**json.loads(metadata["architecture"])), FrontEnd(
             **json.loads(metadata["front_end"])
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
         raise UserError("no architecture in this file's metadata; the checkpoint is damaged") from None
 
 
@@ -113,24 +115,24 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     for wrapper in _STATE_DICTS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if not isinstance(content, Mapping):
+    named = content.items() if isinstance(content, Mapping) else ()
+    weights = {str(name): value for name, value in named if isinstance(value, Tensor)}
+    if not weights:
         raise UserError(f"{path}: holds no weights by name; give the state dict of a network")
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}, {}
+    return weights, {}
 
 
-def _network(path: Path, architecture: EcapaTdnnConfig, weights: Mapping[str, Tensor]) -> EcapaTdnn:
-    network = EcapaTdnn(architecture)
+def _network(architecture: EcapaTdnnConfig, weights: Mapping[str, Tensor], advice: str) -> EcapaTdnn:
     try:
+        network = EcapaTdnn(architecture)
         keys = network.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         reason = str(error).splitlines()[-1].strip()
-        raise UserError(
-            f"{path}: weights do not fit the architecture ({reason}); the checkpoint is damaged"
-        ) from None
+        raise UserError(f"weights do not fit the architecture ({reason}); {advice}") from None
     missing = [key for key in keys.missing_keys if not key.endswith("num_batches_tracked")]
     if missing or keys.unexpected_keys:
         problem = f"lacks {missing[0]}" if missing else f"has the unknown {keys.unexpected_keys[0]}"
-        raise UserError(f"{path}: the checkpoint {problem}; it is damaged")
+        raise UserError(f"the checkpoint {problem}; {advice}")
     return network.eval()
 
 

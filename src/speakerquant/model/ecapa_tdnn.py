@@ -50,6 +50,7 @@ class EcapaTdnnConfig:
         global_context: The attention also sees mean and deviation over the recording.
         attention_norm: ReLU and batch normalisation in the attention's hidden layer, before its tanh.
         unbiased_context: That deviation is the unbiased one.
+        context_floor_added: The floor is added to its variance, not its least value.
         variance_floor: Smallest variance over time.
         embedding_norm: Batch normalisation of the embedding.
     """
@@ -68,6 +69,7 @@ class EcapaTdnnConfig:
     global_context: bool = True
     attention_norm: bool = True
     unbiased_context: bool = False
+    context_floor_added: bool = False
     variance_floor: float = 1e-4
     embedding_norm: bool = True
 
@@ -82,6 +84,12 @@ class EcapaTdnnConfig:
             raise UserError(
                 f"model.architecture.dilations={self.dilations}: give one for each of the three blocks"
             )
+
+    @property
+    def min_frames(self) -> int:
+        """Fewest frames that the network has embeddings for."""
+        reflected = max(2, *self.dilations) + 1 if self.padding is Padding.reflect else 1
+        return max(reflected, 2 if self.global_context and self.unbiased_context else 1)
 
 
 def _reflection(width: int, dilation: int, padding: Padding) -> int:
@@ -161,6 +169,7 @@ class AttentiveStatisticsPooling(nn.Module):
         channels, hidden_channels = config.aggregation_channels, config.attention_channels
         self.global_context = config.global_context
         self.unbiased_context = config.unbiased_context
+        self.context_floor_added = config.context_floor_added
         self.variance_floor = config.variance_floor
         self.hidden = nn.Conv1d(channels * (3 if config.global_context else 1), hidden_channels, 1)
         self.norm = nn.BatchNorm1d(hidden_channels) if config.attention_norm else None
@@ -174,7 +183,7 @@ class AttentiveStatisticsPooling(nn.Module):
         mean = (x * weights).sum(dim=2, keepdim=True)
         # not the mean of squares less the square of the mean, which cancels where a channel hardly moves
         variance = ((x - mean).square() * weights).sum(dim=2, keepdim=True)
-        return torch.cat([mean, self._deviation(variance)], dim=1).squeeze(2)
+        return torch.cat([mean, self._floored(variance).sqrt()], dim=1).squeeze(2)
 
     def _context(self, x: Tensor) -> Tensor:
         mean = x.mean(dim=2, keepdim=True)
@@ -182,10 +191,11 @@ class AttentiveStatisticsPooling(nn.Module):
         if self.unbiased_context:
             frames = x.shape[2]
             variance = variance * (frames / (frames - 1))
-        return torch.cat([x, mean.expand_as(x), self._deviation(variance).expand_as(x)], dim=1)
+        floored = variance + self.variance_floor if self.context_floor_added else self._floored(variance)
+        return torch.cat([x, mean.expand_as(x), floored.sqrt().expand_as(x)], dim=1)
 
-    def _deviation(self, variance: Tensor) -> Tensor:
-        return variance.clamp(min=self.variance_floor).sqrt()
+    def _floored(self, variance: Tensor) -> Tensor:
+        return variance.clamp(min=self.variance_floor)
 
 
 class EcapaTdnn(nn.Module):

@@ -99,8 +99,13 @@ _WESPEAKER = _Layout(
         r"linear": "embedding_linear",
         r"bn2": "embedding_norm",
     },
-    ignored=r"projection\.",
-    differences={"block_input": BlockInput.previous, "unbiased_context": True, "variance_floor": 1e-7},
+    ignored=r"projection(_head)?\.|mlp\.",
+    differences={
+        "block_input": BlockInput.previous,
+        "unbiased_context": True,
+        "context_floor_added": True,
+        "variance_floor": 1e-7,
+    },
 )
 _VOXCELEB_TRAINER = _Layout(
     signature=("conv1.weight", "layer1.se.se.1.weight"),
@@ -154,7 +159,7 @@ def family_of(weights: Weights) -> Family:
     names = {_unwrapped(name) for name in weights}
     found = [family for family, layout in _LAYOUTS.items() if names.issuperset(layout.signature)]
     if not found:
-        raise UserError(f"no ECAPA-TDNN of a known family; the nearest known format is {_nearest(weights)}")
+        raise UserError(f"no ECAPA-TDNN of a known family; {nearest_format(weights)}")
     if len(found) > 1:
         raise UserError(
             "SpeechBrain and 3D-Speaker name their layers alike, but their features differ; "
@@ -178,9 +183,7 @@ def convert(weights: Weights, family: Family) -> tuple[EcapaTdnnConfig, dict[str
                 continue
             ours = _our_name(inner, layout)
             if ours is None:
-                raise UserError(
-                    f"{name} is unknown in {family}; the nearest known format is {_nearest(weights)}"
-                )
+                raise UserError(f"{name} is unknown in {family}; {nearest_format(weights, family)}")
             converted[ours] = _as_ours(ours, tensor.float())
         architecture = _architecture(converted, layout)
         if layout.first_group_passes:
@@ -188,10 +191,21 @@ def convert(weights: Weights, family: Family) -> tuple[EcapaTdnnConfig, dict[str
         return architecture, converted
     except KeyError as error:
         raise UserError(
-            f"{error.args[0]} is missing for {family}; the nearest known format is {_nearest(weights)}"
+            f"{error.args[0]} is missing for {family}; {nearest_format(weights, family)}"
         ) from None
-    except (ValueError, IndexError, ZeroDivisionError) as error:
+    except (ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
         raise UserError(f"its shapes are those of no ECAPA-TDNN ({error})") from None
+
+
+def nearest_format(weights: Weights, preferred: Family = Family.auto) -> str:
+    """In words, the family that knows most of these names; of two that know as many, the preferred one."""
+    names = [_unwrapped(name) for name in weights]
+    known = {
+        family: sum(_our_name(name, layout) is not None for name in names)
+        for family, layout in _LAYOUTS.items()
+    }
+    nearest = max(known, key=lambda family: (known[family], family is preferred))
+    return f"the nearest known format is {nearest}" if known[nearest] else "it resembles no known format"
 
 
 def _as_ours(name: str, tensor: Tensor) -> Tensor:
@@ -249,11 +263,3 @@ def _our_name(inner: str, layout: _Layout) -> str | None:
         if match := re.fullmatch(pattern, layer):
             return match.expand(replacement) + parameter[0]
     return None
-
-
-def _nearest(weights: Weights) -> Family:
-    """The family that knows most of these names."""
-    names = [_unwrapped(name) for name in weights]
-    return max(
-        _LAYOUTS, key=lambda family: sum(_our_name(name, _LAYOUTS[family]) is not None for name in names)
-    )
