@@ -165,14 +165,12 @@ def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> Evalua
 
 def _protocol(config: RunConfig, data: EvaluationData, model: SpeakerModel, cache: Cache) -> Protocol:
     scoring = config.scoring
-    if scoring.norm is ScoreNorm.none:
-        if scoring.cohort_root is not None:
-            raise UserError(
-                "scoring.cohort_root is set, and scoring.norm=none has no use for it; choose scoring=as_norm"
-            )
-        return Protocol(p_targets=scoring.p_targets)
     if scoring.cohort_root is None:
-        raise UserError(f"scoring.norm={scoring.norm}: set scoring.cohort_root, a folder of other speakers")
+        return Protocol(scoring.norm, scoring.top_n, None, scoring.p_targets)
+    if scoring.norm is ScoreNorm.none:
+        raise UserError(
+            "scoring.cohort_root is set, and scoring.norm=none has no use for it; choose scoring=as_norm"
+        )
     cohort = open_cohort(
         open_recordings(Path(scoring.cohort_root), data.source.speaker_of if config.data.speakers else None),
         Path(scoring.cohort) if scoring.cohort else None,

@@ -43,7 +43,7 @@ class Protocol:
         p_targets: Effective priors that minDCF is measured at; the first is that of ``min_dcf``.
 
     Raises:
-        UserError: there is no prior, or one is not between 0 and 1; or the cohort is too small.
+        UserError: there is no prior, or one is not between 0 and 1; or the cohort is missing or too small.
     """
 
     norm: ScoreNorm = ScoreNorm.none
@@ -54,6 +54,8 @@ class Protocol:
     def __post_init__(self) -> None:
         if not self.p_targets or not all(0 < p_target < 1 for p_target in self.p_targets):
             raise UserError(f"scoring.p_targets={list(self.p_targets)}: give priors between 0 and 1")
+        if self.norm is not ScoreNorm.none and self.cohort is None:
+            raise UserError(f"scoring.norm={self.norm}: set scoring.cohort_root, a folder of other speakers")
         if self.cohort is not None:
             check_cohort(len(self.cohort.features), self._highest)
 
