@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 import torch
 
-from speakerquant.audio.features import extract_features
+from speakerquant.audio.features import Features, extract_features
 from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
 from speakerquant.cache import Cache
 from speakerquant.errors import UserError
@@ -75,3 +76,13 @@ def test_failed_extraction_leaves_nothing_in_the_cache(recordings: list[Path], t
     with pytest.raises(UserError, match="truncated"):
         extract_features(recordings, FRONT_END, Cache(tmp_path / "cache"))
     assert list((tmp_path / "cache" / "features").iterdir()) == []
+
+
+def test_memory_does_not_grow_with_what_was_read(tmp_path: Path) -> None:
+    num_recordings, frames = 100, 3000
+    np.save(tmp_path / "frames.npy", np.ones((num_recordings * frames, 80), np.float32))
+    np.save(tmp_path / "offsets.npy", np.arange(0, num_recordings * frames + 1, frames))
+    features = Features(tmp_path)
+    before = psutil.Process().memory_info().rss
+    assert all(item.shape == (80, frames) for item in features)
+    assert psutil.Process().memory_info().rss - before < 20e6  # of 96 MB

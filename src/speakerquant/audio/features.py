@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import overload
+from typing import BinaryIO, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,10 @@ _FORMAT = 2  # raise it when the same recordings and front end come to give othe
 
 
 class Features(Sequence[FeatureArray]):
-    """Features of a list of recordings, each ``[n_mels, T]``; memory-mapped, read when asked for."""
+    """Features of a list of recordings, each ``[n_mels, T]``; memory-mapped while one is read."""
 
     def __init__(self, folder: Path) -> None:
-        self._frames = np.load(folder / "frames.npy", mmap_mode="r", allow_pickle=False)
+        self._frames = folder / "frames.npy"
         self._offsets = np.load(folder / "offsets.npy", allow_pickle=False)
 
     def __len__(self) -> int:
@@ -45,8 +45,9 @@ class Features(Sequence[FeatureArray]):
             return [self[i] for i in range(len(self))[index]]
         if not 0 <= index < len(self):
             raise IndexError(index)
-        frames = self._frames[self._offsets[index] : self._offsets[index + 1]]
-        return np.ascontiguousarray(frames.T)
+        # Mapped anew each time: pages that were read count as the process's memory until they are unmapped.
+        frames = np.load(self._frames, mmap_mode="r", allow_pickle=False)
+        return np.ascontiguousarray(frames[self._offsets[index] : self._offsets[index + 1]].T)
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,21 @@ def _recording_digest(path: Path) -> str:
 def _write(folder: Path, recordings: Sequence[Path], front_end: FrontEnd) -> None:
     folder.mkdir()
     lengths: list[int] = []
-    with (folder / "frames.raw").open("wb") as file:
+    with (folder / "frames.npy").open("wb") as file:
+        _write_header(file, 0, front_end.n_mels)
         for features in track(_stream(recordings, front_end), "features", total=len(recordings)):
             lengths.append(features.shape[1])
             file.write(np.ascontiguousarray(features.T).tobytes())
-    frames = np.memmap(folder / "frames.raw", np.float32, "r", shape=(sum(lengths), front_end.n_mels))
-    np.save(folder / "frames.npy", frames)
-    (folder / "frames.raw").unlink()
+        file.seek(0)
+        _write_header(file, sum(lengths), front_end.n_mels)
     np.save(folder / "offsets.npy", np.cumsum([0, *lengths]))
+
+
+def _write_header(file: BinaryIO, num_frames: int, n_mels: int) -> None:
+    """Of an array ``[num_frames, n_mels]``; equally long for every number of frames."""
+    description = np.lib.format.dtype_to_descr(np.dtype(np.float32))
+    header = {"descr": description, "fortran_order": False, "shape": (num_frames, n_mels)}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def _stream(recordings: Sequence[Path], front_end: FrontEnd) -> Iterator[FeatureArray]:
