@@ -11,7 +11,7 @@ import numpy as np
 from speakerquant.cache import Cache, file_digest
 from speakerquant.corpus.recordings import Recordings, is_file, open_recordings, read_list
 from speakerquant.corpus.synthetic import CALIBRATION, TRIALS_FILE, Split, synthesize_split
-from speakerquant.corpus.trials import Trials, read_trials, repeated_trials
+from speakerquant.corpus.trials import Trials, read_trials
 from speakerquant.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -66,8 +66,6 @@ def open_evaluation_data(
             f"calibration.num_recordings={num_calibration}: the calibration set is empty; use at least 1"
         )
     trials = read_trials(trials_path, keep_repeated=keep_repeated_trials)
-    if num_repeated := len(repeated_trials(trials)[1]):
-        log.info("%s: %d trials repeat a pair, and all count", trials_path, num_repeated)
     paths = _existing(recordings, trials.recordings, trials_path, "data.root and data.trials")
     _warn_of_unknown_speakers(recordings, trials, trials_path)
     names = read_list(calibration_list) if calibration_list else calibration.names()

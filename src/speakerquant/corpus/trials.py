@@ -1,5 +1,6 @@
 """Trial lists: pairs of recordings to compare, in VoxCeleb's or in Kaldi's form."""
 
+import logging
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import numpy.typing as npt
 
 from speakerquant.corpus.recordings import check_names
 from speakerquant.errors import UserError
+
+log = logging.getLogger(__name__)
 
 IndexArray = npt.NDArray[np.int32]
 
@@ -102,7 +105,9 @@ def _check(path: Path, trials: Trials, keep_repeated: bool) -> None:
             f"{path}:{second[index] + 1}: the same pair as line {first[index] + 1} with the other label; "
             "take one of them out"
         )
-    if len(second) and not keep_repeated:
+    if len(second) and keep_repeated:
+        log.info("%s: %d trials repeat a pair, and all count", path, len(second))
+    elif len(second):
         raise UserError(
             f"{path}:{second[0] + 1}: the same pair as line {first[0] + 1}; take one of them out, "
             "or set data.keep_repeated_trials=true"
