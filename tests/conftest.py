@@ -1,26 +1,36 @@
 """Fixtures that several folders of tests share."""
 
+import functools
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 import torch
 from torch import nn
+from toy_network import TOY
 
+from speakerquant.architectures import registry
+from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
+from speakerquant.architectures.checkpoints import load_checkpoint
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.audio.features import extract_features
 from speakerquant.cache import Cache
 from speakerquant.corpus.recordings import find_recordings
-from speakerquant.model.checkpoint_sources import shipped_checkpoint
-from speakerquant.model.checkpoints import load_checkpoint
-from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.graph.export import export_network
+from speakerquant.graph.masking import write_mask
+from speakerquant.quantization import precision
 from speakerquant.quantization.calibration import calibrate
+from speakerquant.quantization.mask import Mask, baseline_mask
+from speakerquant.quantization.precision import Precision, WeightFormat
 from speakerquant.quantization.ranges import CalibrationTable
 
 # A shell's background jobs ignore Ctrl-C, and so would the processes that tests start to stop them.
@@ -31,9 +41,34 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 class Subject:
     """A network with its ranges, and other recordings ``[n_mels, T]`` than it was calibrated on."""
 
-    network: EcapaTdnn
+    network: SpeakerNetwork
     table: CalibrationTable
     recordings: list[npt.NDArray[np.float32]]
+
+
+@functools.lru_cache(maxsize=4)
+def exported_network(network: SpeakerNetwork) -> onnx.ModelProto:
+    """The graph that masks are put on, exported once however many tests do so."""
+    return export_network(network, network.n_mels)
+
+
+def write_model(
+    network: SpeakerNetwork,
+    path: Path,
+    mask: Mask | None = None,
+    table: CalibrationTable | None = None,
+    max_weight_bits: int = 8,
+    properties: Mapping[str, str] | None = None,
+) -> None:
+    """Write the ONNX graph of a mask; without one, of the baseline."""
+    write_mask(
+        exported_network(network),
+        mask or baseline_mask(network.units()),
+        table or CalibrationTable("max", {}, {}),
+        path,
+        max_weight_bits=max_weight_bits,
+        properties=properties,
+    )
 
 
 @pytest.fixture
@@ -74,6 +109,20 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     features = list(extract_features(recordings, model.front_end, cache).features)
     table = calibrate(model.network, [torch.from_numpy(x) for x in features[:16]])
     return Subject(model.network, table, features[16:])
+
+
+@pytest.fixture
+def toy() -> Iterator[Architecture]:
+    """A second architecture, known for the length of a test."""
+    yield registry.register(TOY)
+    del registry._BY_NAME[TOY.name]
+
+
+@pytest.fixture
+def int6() -> Iterator[Precision]:
+    """A precision of six-bit weights, known for the length of a test."""
+    yield precision.register(Precision("int6", WeightFormat(6), input_bits=8))
+    del precision._BY_NAME["int6"]
 
 
 def _random_network(config: EcapaTdnnConfig) -> EcapaTdnn:

@@ -9,25 +9,26 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
-from speakerquant.engine import tensorrt_worker
+from speakerquant.engine.tensorrt import worker
 
-sys.path.insert(0, str(Path(tensorrt_worker.__file__).parent))
+sys.path.insert(0, str(Path(worker.__file__).parent))
 
-from protocol import WorkerError, serve
+from protocol import Message, WorkerError, serve
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--on", action="append", default=[])
 parser.add_argument("--version", default="8.5.3.1")
 arguments, _ = parser.parse_known_args()
 troubles = dict(trouble.split("=") for trouble in arguments.on)
-sessions = []
+sessions: list[ort.InferenceSession] = []
 
 
-def trouble(request):
+def trouble(request: str) -> None:
     what = troubles.get(request)
     if what == "crash":
         print("the driver has gone", file=sys.stderr, flush=True)
@@ -43,19 +44,19 @@ def trouble(request):
         print("and something more", flush=True)
 
 
-def describe(payload):
+def describe(payload: bytes) -> Message:
     trouble("describe")
     gpu = {"GPU": "stand-in", "compute capability": "8.6"}
     return {"environment": {"TensorRT": arguments.version, **gpu}}, b""
 
 
-def build(payload, onnx, int8, **settings):
+def build(payload: bytes, onnx: str, int8: bool, **settings: Any) -> Message:
     trouble("int8" if int8 else "fp32")
     trouble("build")
     return {}, Path(onnx).read_bytes()
 
 
-def load(payload):
+def load(payload: bytes) -> Message:
     trouble("load")
     try:
         sessions.append(ort.InferenceSession(payload, providers=["CPUExecutionProvider"]))
@@ -64,7 +65,7 @@ def load(payload):
     return {}, b""
 
 
-def embed(payload, shape):
+def embed(payload: bytes, shape: list[int]) -> Message:
     trouble("embed")
     if shape[0] != 1:
         raise WorkerError("the engine could not be run: its profile is for one recording")

@@ -19,7 +19,7 @@ def test_wheel_brings_configuration_and_runs_from_any_folder(tmp_path: Path) -> 
         archive.extractall(tmp_path / "site")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    command = [sys.executable, "-m", "speakerquant.run", "--cfg", "job", "mask=all"]
+    command = [sys.executable, "-m", "speakerquant.commands.evaluate_mask", "--cfg", "job", "mask=all"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     printed = subprocess.run(
         command, cwd=elsewhere, env=environment, check=True, capture_output=True, text=True
@@ -27,5 +27,5 @@ def test_wheel_brings_configuration_and_runs_from_any_folder(tmp_path: Path) -> 
     assert set(yaml.safe_load(printed.stdout)["mask"].values()) == {"int8"}
     site = tmp_path / "site" / "speakerquant"
     assert (site / "conf" / "run.yaml").is_file()
-    assert (tmp_path / "site" / "hydra_plugins" / "optuna_mask_sweeper" / "sweeper.py").is_file()
-    assert (site / "model" / "shipped" / "ecapa_tdnn.safetensors").is_file()
+    assert (tmp_path / "site" / "hydra_plugins" / "optuna_sweeper" / "sweeper.py").is_file()
+    assert (site / "architectures" / "ecapa_tdnn" / "shipped" / "ecapa_tdnn.safetensors").is_file()

@@ -13,26 +13,26 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from conftest import Subject
+from conftest import Subject, write_model
 from onnx import helper
 
+from speakerquant.architectures.checkpoints import random_model
+from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.architectures.units import block_units, quantizable_layers
 from speakerquant.audio.front_end import FrontEnd
+from speakerquant.engine.backends import ENGINES, engine_builder
 from speakerquant.engine.base import Engine, EngineBuilder
 from speakerquant.engine.provenance import provenance_path
-from speakerquant.engine.registry import ENGINES, engine_builder
-from speakerquant.engine.settings import TensorRtSettings
+from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
 from speakerquant.errors import UserError
-from speakerquant.evaluation.embeddings import embed_with_network
-from speakerquant.evaluation.fidelity import fidelity
-from speakerquant.model.checkpoints import random_model
-from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
-from speakerquant.model.units import block_units, quantizable_layers
-from speakerquant.paper import RESULTS
-from speakerquant.quantization.export import export_onnx
+from speakerquant.evaluation.check import fidelity
+from speakerquant.evaluation.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import Precision
+from speakerquant.quantization.precision import INT8
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.simulate import simulate
+from speakerquant.report.paper import RESULTS
 
 TENSORRT = TensorRtSettings(python=os.environ.get("SPEAKERQUANT_TENSORRT_PYTHON"))
 UNITS = block_units(EcapaTdnn(EcapaTdnnConfig(channels=8)))
@@ -59,7 +59,7 @@ def builder(request: pytest.FixtureRequest) -> EngineBuilder:
 def engine(builder: EngineBuilder, small: Subject, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """The paper's mask on the small network."""
     path = tmp_path_factory.mktemp("engine") / "model.onnx"
-    export_onnx(_simulated(small, builder), path, n_mels=80)
+    write_model(small.network, path, _mask("paper"), small.table, builder.weight_bits())
     return builder.build(path)
 
 
@@ -82,7 +82,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Subject, str
         if key not in made:
             path = folder / f"{len(made)}.onnx"
             simulated = simulate(subject.network, _mask(mask), subject.table, weight_bits)
-            export_onnx(simulated, path, n_mels=80)
+            write_model(subject.network, path, _mask(mask), subject.table, weight_bits)
             made[key] = Exported(path, embed_with_network(simulated, subject.recordings))
         return made[key]
 
@@ -108,7 +108,7 @@ def test_computes_what_the_mask_says(
 @pytest.fixture(scope="session")
 def large() -> EcapaTdnn:
     """Of the paper's size."""
-    return random_model(EcapaTdnnConfig(channels=1024), FrontEnd(), seed=0).network
+    return random_model(ECAPA_TDNN, EcapaTdnnConfig(channels=1024), FrontEnd(), seed=0).network
 
 
 @pytest.mark.parametrize("int8_units", RESULTS, ids=lambda units: ", ".join(sorted(units)) or "none")
@@ -121,9 +121,9 @@ def test_size_is_that_of_the_paper(
         dict.fromkeys(layers, 4.0),
         {name: layer.weight.detach().abs().flatten(1).amax(1).numpy() for name, layer in layers.items()},
     )
-    mask = Mask(block_units(large), dict.fromkeys(int8_units, Precision.INT8))
+    mask = Mask(block_units(large), dict.fromkeys(int8_units, INT8))
     path = tmp_path / "model.onnx"
-    export_onnx(simulate(large, mask, table), path, n_mels=80)
+    write_model(large, path, mask, table)
     megabytes = builder.build(path).size_bytes / 1e6
     # Smaller is no fault: ONNX Runtime's engine of the paper's proposal is 6.3 % smaller than the paper's.
     assert 0.93 <= megabytes / RESULTS[int8_units].size_mb <= 1.06
@@ -196,7 +196,7 @@ def test_saved_engine_is_what_is_weighed_and_what_runs(
 
 def test_remembers_what_made_it(builder: EngineBuilder, small: Subject, tmp_path: Path) -> None:
     properties = {"mask": _mask("none").key, "checkpoint": "0123"}
-    export_onnx(small.network, tmp_path / "model.onnx", 80, properties)
+    write_model(small.network, tmp_path / "model.onnx", properties=properties)
     builder.build(tmp_path / "model.onnx").save(tmp_path / "engine")
     provenance = builder.load(tmp_path / "engine").provenance
     assert provenance.engine == builder.name
@@ -313,4 +313,4 @@ def _simulated(subject: Subject, builder: EngineBuilder) -> EcapaTdnn:
 
 
 def _mask(name: str) -> Mask:
-    return Mask(UNITS, dict.fromkeys(MASKS[name], Precision.INT8))
+    return Mask(UNITS, dict.fromkeys(MASKS[name], INT8))

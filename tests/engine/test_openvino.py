@@ -8,16 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Subject
+from conftest import Subject, write_model
 
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.engine.openvino import OpenVinoBuilder
-from speakerquant.evaluation.embeddings import embed_with_network
-from speakerquant.model.units import block_units
-from speakerquant.quantization.export import export_onnx
+from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
+from speakerquant.evaluation.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import Precision
-from speakerquant.quantization.simulate import simulate
+from speakerquant.quantization.precision import INT8
 
 TESTS = Path(__file__).parents[1]
 
@@ -27,7 +24,7 @@ lesser_cpus = pytest.mark.skipif(
 
 
 def test_fp32_is_fp32(small: Subject, tmp_path: Path) -> None:
-    export_onnx(small.network, tmp_path / "model.onnx", n_mels=80)
+    write_model(small.network, tmp_path / "model.onnx")
     engine = OpenVinoBuilder().build(tmp_path / "model.onnx")
     embeddings = np.stack(list(engine.embed_many(small.recordings)))
     reference = embed_with_network(small.network, small.recordings)
@@ -38,7 +35,7 @@ MEMORY_OVER_LENGTHS = """
 import sys
 from pathlib import Path
 import numpy as np
-from speakerquant.engine.openvino import OpenVinoBuilder
+from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
 
 def megabytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
@@ -55,10 +52,9 @@ print(megabytes() - before)
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc")
 def test_memory_is_bounded_over_many_lengths(small: Subject, tmp_path: Path) -> None:
-    units = block_units(small.network)
-    mask = Mask(units, dict.fromkeys(units, Precision.INT8))
+    mask = Mask(small.network.units(), {"*": INT8})
     path = tmp_path / "model.onnx"
-    export_onnx(simulate(small.network, mask, small.table), path, n_mels=80)
+    write_model(small.network, path, mask, small.table)
     grown = subprocess.run(
         [sys.executable, "-c", MEMORY_OVER_LENGTHS, path], capture_output=True, text=True, check=True
     )
@@ -98,7 +94,10 @@ def test_computes_what_the_mask_says_on_lesser_cpus(instructions: str) -> None:
     ],
 )
 def test_weight_bits_follow_the_processor(instructions: str, bits: int) -> None:
-    script = "from speakerquant.engine.openvino import OpenVinoBuilder as B; print(B().weight_bits('auto'))"
+    script = (
+        "from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder\n"
+        "print(OpenVinoBuilder().weight_bits('auto'))"
+    )
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions}
     printed = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
@@ -109,10 +108,10 @@ def test_weight_bits_follow_the_processor(instructions: str, bits: int) -> None:
 def test_signals_are_survived_after_engines_came_and_went(small: Subject, tmp_path: Path) -> None:
     """Ctrl-C must reach Python: on processors with AMX, OpenVINO's own signal stacks could crash it."""
     path = tmp_path / "model.onnx"
-    export_onnx(small.network, path, n_mels=80)
+    write_model(small.network, path)
     script = (
         "import gc, signal, sys, threading; from pathlib import Path\n"
-        "from speakerquant.engine.openvino import OpenVinoBuilder\n"
+        "from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder\n"
         "def engines():\n"
         "    kept = [OpenVinoBuilder().build(Path(sys.argv[1])) for _ in range(3)]\n"
         "    while kept: del kept[0]; gc.collect()\n"

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from speakerquant.engine.openvino import OpenVinoBuilder
-from speakerquant.model.units import layer_units
+from speakerquant.architectures.units import layer_units
+from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
+from speakerquant.graph.export import export_network
+from speakerquant.graph.masking import write_mask
 from speakerquant.quantization.calibration import calibrate
-from speakerquant.quantization.export import export_onnx
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import Precision
+from speakerquant.quantization.precision import INT8
 from speakerquant.quantization.simulate import simulate
 
 
@@ -85,10 +86,16 @@ def test_computes_what_the_graph_says(
     network.eval()
     features = torch.randn(4, 80, 100)
     builder = OpenVinoBuilder()
-    mask = Mask(layer_units(network), dict.fromkeys(int8_layers, Precision.INT8))
+    mask = Mask(layer_units(network), dict.fromkeys(int8_layers, INT8))
     table = calibrate(network, [features], "max")
     simulated = simulate(network, mask, table, builder.weight_bits())
-    export_onnx(simulated, tmp_path / "model.onnx", n_mels=80)
+    write_mask(
+        export_network(network, n_mels=80),
+        mask,
+        table,
+        tmp_path / "model.onnx",
+        max_weight_bits=builder.weight_bits(),
+    )
     embeddings = builder.build(tmp_path / "model.onnx").embed(features.numpy())
     with torch.inference_mode():
         reference = simulated(features).numpy()

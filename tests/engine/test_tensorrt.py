@@ -17,23 +17,21 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import Subject
+from conftest import Subject, write_model
 
 from speakerquant.cache import Cache
-from speakerquant.engine import tensorrt_worker
+from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import EngineBuilder, Lengths
-from speakerquant.engine.registry import engine_builder
-from speakerquant.engine.settings import TensorRtSettings
+from speakerquant.engine.tensorrt import worker
+from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
 from speakerquant.errors import UserError
-from speakerquant.evaluation.embeddings import embed_with_network
-from speakerquant.evaluation.fidelity import fidelity
-from speakerquant.model.units import block_units
-from speakerquant.quantization.export import export_onnx
+from speakerquant.evaluation.check import fidelity
+from speakerquant.evaluation.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import Precision
+from speakerquant.quantization.precision import FP16, FP32, INT8
 from speakerquant.quantization.simulate import simulate
 
-WORKER = Path(tensorrt_worker.__file__).parent
+WORKER = Path(worker.__file__).parent
 OLDEST_PYTHON = (3, 8)
 
 StandIn = Callable[..., str]
@@ -51,7 +49,7 @@ def tensorrt(tmp_path: Path) -> Build:
 @pytest.fixture
 def onnx_path(small: Subject, tmp_path: Path) -> Path:
     path = tmp_path / "model.onnx"
-    export_onnx(_simulated(small), path, n_mels=80)
+    write_model(small.network, path, _all_int8(small), small.table)
     return path
 
 
@@ -169,8 +167,8 @@ def test_the_worker_ends_when_its_parent_is_killed(
     """Even amid a request that would take for ever."""
     script = (
         "import sys; from pathlib import Path\n"
-        "from speakerquant.cache import Cache; from speakerquant.engine.registry import engine_builder\n"
-        "from speakerquant.engine.settings import TensorRtSettings as Settings\n"
+        "from speakerquant.cache import Cache; from speakerquant.engine.backends import engine_builder\n"
+        "from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings as Settings\n"
         "builder = engine_builder('tensorrt', Settings(python=sys.argv[1]), Cache(Path(sys.argv[3])))\n"
         "print('building', flush=True); builder.build(Path(sys.argv[2]))"
     )
@@ -222,10 +220,10 @@ def test_longer_recordings_than_allowed_are_refused_before_building(
         builder.build(onnx_path, Lengths(300, 812))
 
 
-def test_fp16_is_no_baseline(tensorrt: Build, tensorrt_stand_in: StandIn, onnx_path: Path) -> None:
-    builder = tensorrt(python=tensorrt_stand_in(), fp16=True)
-    assert builder.build(onnx_path).provenance.settings == {"fp16": "true"}
-    assert builder.fp32.build(onnx_path).provenance.settings == {"fp16": "false"}
+def test_fp16_is_a_precision_of_the_mask(tensorrt: Build, tensorrt_stand_in: StandIn, small: Subject) -> None:
+    builder = tensorrt(python=tensorrt_stand_in())
+    assert all(builder.runs(precision) for precision in (FP32, FP16, INT8))
+    builder.check_mask(Mask(small.network.units(), {"aggregation_conv": FP16}))
     baseline = builder.fp32
     assert baseline.fp32 is baseline
 
@@ -276,5 +274,8 @@ def test_the_worker_starts_on_old_interpreters(tensorrt: Build, version: str) ->
 
 
 def _simulated(subject: Subject):
-    units = block_units(subject.network)
-    return simulate(subject.network, Mask(units, dict.fromkeys(units, Precision.INT8)), subject.table)
+    return simulate(subject.network, _all_int8(subject), subject.table)
+
+
+def _all_int8(subject: Subject) -> Mask:
+    return Mask(subject.network.units(), {"*": INT8})

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,16 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from conftest import Subject
+from conftest import Subject, exported_network, write_model
 from onnx import TensorProto, helper
 
-from speakerquant.engine.tensorrt_graph import adapt, is_quantized
-from speakerquant.model.ecapa_tdnn import EcapaTdnn
-from speakerquant.model.units import block_units, quantizable_layers
-from speakerquant.quantization.export import export_onnx
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
+from speakerquant.architectures.units import quantizable_layers
+from speakerquant.engine.tensorrt.tensorrt_graph import adapt, computes_in_half, is_quantized
+from speakerquant.graph.export import export_network
+from speakerquant.graph.masking import apply_mask
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import Precision
-from speakerquant.quantization.simulate import simulate
+from speakerquant.quantization.precision import FP16, FP32, INT8, Precision
 
 NUM_CONVOLUTIONS = 40  # 38 layers, one of them in three parts
 MASKS = {
@@ -33,17 +34,28 @@ MASKS = {
 
 
 @pytest.fixture(params=MASKS)
-def exported(request: pytest.FixtureRequest, small: Subject, tmp_path: Path) -> onnx.ModelProto:
-    mask = Mask(block_units(small.network), dict.fromkeys(MASKS[request.param], Precision.INT8))
-    export_onnx(simulate(small.network, mask, small.table), tmp_path / "model.onnx", n_mels=80)
-    return onnx.load(tmp_path / "model.onnx")
+def exported(request: pytest.FixtureRequest, small: Subject) -> onnx.ModelProto:
+    return _masked(small, {"*": FP32, **dict.fromkeys(MASKS[request.param], INT8)})
 
 
-@pytest.mark.parametrize(("fp16", "tolerance"), [(False, 1e-5), (True, 2e-2)])
-def test_computes_the_same(exported: onnx.ModelProto, small: Subject, fp16: bool, tolerance: float) -> None:
+@pytest.fixture(params=MASKS)
+def half(request: pytest.FixtureRequest, small: Subject) -> onnx.ModelProto:
+    """The same masks with FP16 in place of FP32."""
+    return _masked(small, {"*": FP16, **dict.fromkeys(MASKS[request.param], INT8)})
+
+
+def test_computes_the_same(exported: onnx.ModelProto, small: Subject) -> None:
+    _assert_computes_the_same(exported, small, tolerance=1e-5)
+
+
+def test_computes_the_same_in_half(half: onnx.ModelProto, small: Subject) -> None:
+    _assert_computes_the_same(half, small, tolerance=2e-2)
+
+
+def _assert_computes_the_same(exported: onnx.ModelProto, small: Subject, tolerance: float) -> None:
     features = small.recordings[0][np.newaxis].repeat(2, axis=0)
     expected = _run(exported, features)
-    adapt(exported, fp16=fp16)
+    adapt(exported)
     onnx.checker.check_model(exported, full_check=True)
     embeddings = _run(exported, features)
     assert embeddings.shape == expected.shape
@@ -73,26 +85,29 @@ def test_every_layer_is_two_dimensional_and_meets_its_quantizers(exported: onnx.
     assert is_quantized(exported) == bool(quantized)
 
 
-def test_fp16_is_for_the_layers_without_quantizers(exported: onnx.ModelProto) -> None:
-    num_plain = NUM_CONVOLUTIONS - sum(node.op_type == "QuantizeLinear" for node in exported.graph.node)
-    adapt(exported, fp16=True)
-    kernels = [tensor for tensor in exported.graph.initializer if len(tensor.dims) == 4]
+def test_fp16_is_for_the_layers_without_quantizers(half: onnx.ModelProto) -> None:
+    num_plain = NUM_CONVOLUTIONS - sum(node.op_type == "QuantizeLinear" for node in half.graph.node)
+    adapt(half)
+    kernels = [tensor for tensor in half.graph.initializer if len(tensor.dims) == 4]
     assert sum(tensor.data_type == TensorProto.FLOAT16 for tensor in kernels) == num_plain
+    assert computes_in_half(half) == bool(num_plain)
 
 
-def test_equal_weights_may_have_one_name(small: Subject, tmp_path: Path) -> None:
+def test_equal_weights_may_have_one_name(small: Subject) -> None:
     """The exporter stores tensors of equal values once, and gives them further names by Identity."""
     network = copy.deepcopy(small.network)
     for layer in quantizable_layers(network).values():
         torch.nn.init.zeros_(layer.bias)
-    mask = Mask(block_units(network), dict.fromkeys(MASKS["mixed"], Precision.INT8))
-    export_onnx(simulate(network, mask, small.table), tmp_path / "model.onnx", n_mels=80)
-    model = onnx.load(tmp_path / "model.onnx")
-    assert any(node.op_type == "Identity" for node in model.graph.node)
-    expected = _run(model, small.recordings[0][np.newaxis])
-    for fp16 in (False, True):
-        adapted = copy.deepcopy(model)
-        adapt(adapted, fp16=fp16)
+    network_graph = export_network(network, n_mels=80)
+    zeros = [tensor for tensor in network_graph.graph.initializer if tensor.name.endswith(".bias")]
+    assert len(zeros) < len(quantizable_layers(network))  # stored once for all layers of that width
+    int8 = dict.fromkeys(MASKS["mixed"], INT8)
+    expected = _run(
+        apply_mask(network_graph, Mask(network.units(), int8), small.table), small.recordings[0][np.newaxis]
+    )
+    for rest in (FP32, FP16):
+        adapted = apply_mask(network_graph, Mask(network.units(), {"*": rest, **int8}), small.table)
+        adapt(adapted)
         names = [tensor.name for tensor in adapted.graph.initializer]
         assert len(names) == len(set(names))
         embeddings = _run(adapted, small.recordings[0][np.newaxis])
@@ -106,7 +121,7 @@ def test_the_differences_of_other_families(
     torch.manual_seed(0)
     network = EcapaTdnn(dataclasses.replace(small.network.config, **difference)).eval()
     features = small.recordings[0][np.newaxis]
-    export_onnx(network, tmp_path / "model.onnx", n_mels=80)
+    write_model(network, tmp_path / "model.onnx")
     model = onnx.load(tmp_path / "model.onnx")
     expected = network(torch.from_numpy(features)).detach().numpy()
     adapt(model)
@@ -123,6 +138,11 @@ def test_refuses_what_it_does_not_know() -> None:
     )
     with pytest.raises(ValueError, match="Flatten"):
         adapt(helper.make_model(graph))
+
+
+def _masked(small: Subject, precisions: Mapping[str, Precision]) -> onnx.ModelProto:
+    mask = Mask(small.network.units(), precisions)
+    return apply_mask(exported_network(small.network), mask, small.table)
 
 
 def _run(model: onnx.ModelProto, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import Subject
+from conftest import Subject, write_model
 
 from speakerquant.engine.base import Engine
-from speakerquant.engine.onnxruntime import OnnxRuntimeBuilder
-from speakerquant.evaluation.embeddings import TimedEmbeddings, embed_with_engine, read_embeddings
-from speakerquant.quantization.export import export_onnx
+from speakerquant.engine.onnxruntime.onnxruntime_engine import OnnxRuntimeBuilder
+from speakerquant.evaluation.embedding import TimedEmbeddings, embed_with_engine, read_embeddings
 
 KILLED_AT = 30
 
@@ -37,7 +36,7 @@ class Recordings(list[npt.NDArray[np.float32]]):
 
 @pytest.fixture
 def engine(small: Subject, tmp_path: Path) -> Iterator[Engine]:
-    export_onnx(small.network, tmp_path / "model.onnx", n_mels=80)
+    write_model(small.network, tmp_path / "model.onnx")
     with OnnxRuntimeBuilder().build(tmp_path / "model.onnx") as built:
         built.save(tmp_path / "engine")
         yield built

@@ -26,10 +26,10 @@ from hydra.test_utils.launcher_common_tests import (
 )
 from hydra.test_utils.test_utils import TSweepRunner
 
-from hydra_plugins.optuna_mask_sweeper.sweeper import OptunaMaskSweeper
+from hydra_plugins.optuna_sweeper.sweeper import OptunaSweeper
 
 SWEEPER = [
-    "hydra/sweeper=optuna_mask",
+    "hydra/sweeper=optuna_search",
     "hydra.sweeper.objectives={value: minimize}",
     "hydra.job.chdir=True",
     "hydra.sweeper.max_failure_rate=1.0",  # Hydra's task functions return nothing
@@ -48,13 +48,13 @@ def in_order_sampler(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
 
 
 def test_the_sweeper_is_discovered() -> None:
-    assert OptunaMaskSweeper in Plugins.instance().discover(Sweeper)
+    assert OptunaSweeper in Plugins.instance().discover(Sweeper)
 
 
 def test_discovery_imports_nothing_heavy() -> None:
     program = (
         "import sys; from hydra.core.plugins import Plugins; Plugins.instance();"
-        "assert 'hydra_plugins.optuna_mask_sweeper.sweeper' in sys.modules;"
+        "assert 'hydra_plugins.optuna_sweeper.sweeper' in sys.modules;"
         "print(*sorted({'optuna', 'torch', 'mlflow', 'matplotlib', 'numpy'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -13,7 +13,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from hydra_plugins.optuna_mask_sweeper._overrides import default_point, parse_overrides, point_overrides
+from hydra_plugins.optuna_sweeper._overrides import default_point, parse_overrides, point_overrides
 from speakerquant.errors import UserError
 
 

@@ -6,9 +6,9 @@ import torch
 from pytorch_quantization.calib import HistogramCalibrator
 from torch import Tensor, nn
 
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.architectures.units import quantizable_layers
 from speakerquant.errors import UserError
-from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
-from speakerquant.model.units import quantizable_layers
 from speakerquant.quantization.calibration import METHODS, InputCalibrator, calibrate
 
 every_method = pytest.mark.parametrize("method", METHODS)

@@ -8,10 +8,12 @@ import torch
 from conftest import Subject
 from torch import nn
 
+from speakerquant.architectures.units import block_units, quantizable_layers
 from speakerquant.errors import UserError
-from speakerquant.model.units import block_units, quantizable_layers
+from speakerquant.evaluation.check import fidelity
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.quantizers import quantized_layers
+from speakerquant.quantization.precision import INT8
+from speakerquant.quantization.quantizers import insert_quantizers, quantized_layers
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.simulate import simulate
 
@@ -27,17 +29,41 @@ def test_no_int8_no_change(small: Subject) -> None:
 def test_int8_layers_see_rounded_inputs_and_weights(small: Subject, weight_bits: int, largest: int) -> None:
     mask = _mask(small, {"aggregation_conv": "int8"})
     simulated = simulate(small.network, mask, small.table, weight_bits)
-    layer = simulated.aggregation_conv
+    layer, plain = simulated.aggregation_conv, small.network.aggregation_conv
     scale = torch.from_numpy(small.table.weight_ranges["aggregation_conv"])[:, None, None] / largest
-    weight_steps = layer.weight_quantizer(layer.weight) / scale
+    weight_steps = layer.weight / scale
     assert weight_steps.abs().max().item() == pytest.approx(largest, abs=1e-3)
-    torch.testing.assert_close(weight_steps, (layer.weight / scale).round(), rtol=0, atol=1e-3)
+    torch.testing.assert_close(weight_steps, (plain.weight / scale).round(), rtol=0, atol=1e-3)
     input_scale = small.table.input_ranges["aggregation_conv"] / 127
     inputs = torch.linspace(-1.5, 1.5, 999) * 127 * input_scale
-    input_steps = layer.input_quantizer(inputs) / input_scale
+    seen = _seen_by(layer, inputs.repeat(plain.in_channels, 1)[None])
     torch.testing.assert_close(
-        input_steps, (inputs / input_scale).round().clamp(-128, 127), rtol=0, atol=1e-3
+        seen[0, 0] / input_scale, (inputs / input_scale).round().clamp(-128, 127), rtol=0, atol=1e-3
     )
+
+
+def test_half_layers_see_rounded_inputs_and_weights(small: Subject) -> None:
+    simulated = simulate(small.network, _mask(small, {"aggregation_conv": "fp16"}), small.table)
+    layer, plain = simulated.aggregation_conv, small.network.aggregation_conv
+    assert torch.equal(layer.weight, plain.weight.half().float())
+    inputs = torch.linspace(-3, 3, 999).repeat(plain.in_channels, 1)[None]
+    assert torch.equal(_seen_by(layer, inputs), inputs.half().float())
+
+
+def test_computes_what_nvidias_quantizers_compute(small: Subject) -> None:
+    mask = _mask(small, dict.fromkeys(block_units(small.network), "int8"))
+    original = insert_quantizers(small.network)
+    for name, layer in quantized_layers(original).items():
+        layer.input_quantizer.amax = small.table.input_ranges[name]
+        shape = (-1, *(1 for _ in layer.weight.shape[1:]))
+        layer.weight_quantizer.amax = small.table.weight_ranges[name].reshape(shape)
+        layer.input_quantizer.enable()
+        layer.weight_quantizer.enable()
+    simulated = simulate(small.network, mask, small.table)
+    with torch.inference_mode():
+        for recording in small.recordings:
+            features = torch.from_numpy(recording)[None]
+            assert fidelity(simulated(features).numpy(), original(features).numpy()) >= 0.99999
 
 
 def test_layers_outside_the_mask_are_not_quantized(small: Subject) -> None:
@@ -49,10 +75,12 @@ def test_layers_outside_the_mask_are_not_quantized(small: Subject) -> None:
     for name in layers:
         before_the_unit = name.startswith(("input_conv", "se_res2block1"))
         assert torch.equal(plain[name], changed[name]) == before_the_unit, name
-    enabled = {
-        name for name, layer in quantized_layers(simulated).items() if not layer.input_quantizer._disabled
+    rounded = {
+        name
+        for name in layers
+        if not torch.equal(simulated.get_submodule(name).weight, small.network.get_submodule(name).weight)
     }
-    assert enabled == mask.quantized_layers
+    assert rounded == {layer for layer, precision in mask.layers.items() if precision is INT8}
 
 
 def test_the_model_is_left_alone(small: Subject) -> None:
@@ -78,6 +106,16 @@ def test_refuses_the_table_of_another_model(small: Subject, misfit: str) -> None
 
 def _mask(subject: Subject, precisions: Mapping[str, str]) -> Mask:
     return Mask(block_units(subject.network), precisions)
+
+
+def _seen_by(layer: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """What the layer computes with when it is given ``inputs``."""
+    seen: list[torch.Tensor] = []
+    handle = layer.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    with torch.inference_mode():
+        layer(inputs)
+    handle.remove()
+    return seen[0]
 
 
 def _outputs(network: nn.Module, layers: list[str], features: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -27,24 +27,27 @@ def postgresql() -> Iterator[str]:
     pytest.importorskip("psycopg", reason="the PostgreSQL driver psycopg is not installed")
     folder = Path(tempfile.mkdtemp(prefix="speakerquant-postgresql-"))
     # The server refuses to run as root.
-    user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+    user = "postgres" if os.geteuid() == 0 else None
     if user:
-        shutil.chown(folder, **user)
+        shutil.chown(folder, user, user)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     data = folder / "data"
     try:
         subprocess.run(
-            [initdb, "-D", data, "-U", "tester", "--auth=trust", "--no-sync"],
+            [initdb, "-D", str(data), "-U", "tester", "--auth=trust", "--no-sync"],
             check=True,
             capture_output=True,
             cwd=folder,
-            **user,
+            user=user,
+            group=user,
         )
-        options = ["-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-c", "fsync=off"]
+        options = ["-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-c", "fsync=off"]
         with (folder / "log").open("w") as log:
-            server = subprocess.Popen([postgres, *options], stdout=log, stderr=log, cwd=folder, **user)
+            server = subprocess.Popen(
+                [postgres, *options], stdout=log, stderr=log, cwd=folder, user=user, group=user
+            )
         url = f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
         _wait_for(port, server)
         yield url

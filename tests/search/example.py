@@ -12,12 +12,12 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import TPESampler
 from optuna.storages import BaseStorage
 
+from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Claim, Ledger
-from speakerquant.search.loop import Budget, Outcome, Search, Succeeded
+from speakerquant.search.search_loop import Budget, Outcome, Search, Succeeded
 from speakerquant.search.space import Scalar, Space
 from speakerquant.search.storage import open_storage
-from speakerquant.search.warm_start import MaskWarmStart
 
 UNITS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
 SAVING = dict(zip(UNITS, (1, 9, 9, 9, 15, 7, 3), strict=True))

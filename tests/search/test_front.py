@@ -8,12 +8,12 @@ import pytest
 from optuna.distributions import IntDistribution
 from optuna.samplers import RandomSampler
 
+from speakerquant.report.search_report import SearchReport
 from speakerquant.search.front import Front, front_of
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import History
 from speakerquant.search.ledger import Claim, Ledger
-from speakerquant.search.loop import Budget, Failed, Outcome, Search, Succeeded
-from speakerquant.search.report import Report
+from speakerquant.search.search_loop import Budget, Failed, Outcome, Search, Succeeded
 from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
 from speakerquant.search.view import PlainView
@@ -72,7 +72,7 @@ def test_the_report_of_any_application(
 ) -> None:
     goals = Goals(dict.fromkeys(objectives, "minimize"), {"loss": 1.5})
     history = history_of(goals)
-    report = Report("mine", goals, PlainView(goals), lambda point: f"run {point['index']}", tmp_path, 9)
+    report = SearchReport("mine", goals, PlainView(goals), lambda point: f"run {point['index']}", tmp_path, 9)
     files = report.write(history)
     assert [path.name for path in files] == ["front.json", "front.csv", "front.png", "front.html"]
     assert all(path.stat().st_size > 0 for path in files)

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from search import example
 from speakerquant.errors import UserError
+from speakerquant.report.search_report import SearchReport
 from speakerquant.search import owner
 from speakerquant.search.application import Observer, SearchApplication
 from speakerquant.search.goals import Goals
@@ -30,9 +31,8 @@ from speakerquant.search.history import (
     History,
 )
 from speakerquant.search.ledger import MAX_RETRIES, Claim, Ledger
-from speakerquant.search.loop import Budget, Failed, Interrupted, Outcome, Search, Succeeded
 from speakerquant.search.owner import Owner
-from speakerquant.search.report import Report
+from speakerquant.search.search_loop import Budget, Failed, Interrupted, Outcome, Search, Succeeded
 from speakerquant.search.session import Session
 from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
@@ -252,7 +252,7 @@ def test_a_dead_process_is_not_waited_for(storage: BaseStorage, study_name: str,
     history = search(ledger, 6)
     assert len(history.completed) == 6
     assert history.trials[0].state is TrialState.FAIL
-    assert history.trials[0].user_attrs[INTERRUPTED] == "its process ended without a word"
+    assert history.trials[0].user_attrs[INTERRUPTED] == "its process died without ending the trial"
 
 
 @pytest.mark.parametrize("case", ["here", "other host, heard of"])
@@ -382,7 +382,7 @@ def test_the_recommended_point_is_evaluated_finally_though_another_one_was_broke
     class Application(SearchApplication):
         final_overrides = ("data=final",)
 
-    report = Report("study", ONE_GOAL, PlainView(ONE_GOAL), lambda point: "again", tmp_path, 6)
+    report = SearchReport("study", ONE_GOAL, PlainView(ONE_GOAL), lambda point: "again", tmp_path, 6)
     for _ in range(2):
         Session(ledger, final, Application(), evaluate, report, Observer()).run(
             Budget(6), None, example.make_sampler, seed=0

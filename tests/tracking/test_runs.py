@@ -6,8 +6,8 @@ import pytest
 
 from speakerquant.errors import UserError
 from speakerquant.tracking.client import Tracking, connect
-from speakerquant.tracking.history import fail_running, latest_multirun, mask_runs
-from speakerquant.tracking.runs import TrackedRun, tracked_run
+from speakerquant.tracking.recorded_runs import fail_running, latest_multirun, mask_runs
+from speakerquant.tracking.runs import DIED, TrackedRun, tracked_run
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +47,18 @@ def test_the_runs_of_a_multirun_come_back_in_order(tracking: Tracking) -> None:
     for index in range(3):
         try:
             with tracked_run(tracking, f"child{index}", parent.run_id) as run:
-                run.log_params({"mask.a": "int8", "other": index})
                 if index == 1:
                     raise UserError("broken")
+                run.log_params({"mask.a": "int8", "mask.b.convs.0": "fp32", "other": index})
                 run.log_metrics({"eer": float(index)})
         except UserError:
             pass
     runs = mask_runs(tracking, parent.run_id)
     assert [run.failure for run in runs] == [None, "broken", None]
     assert [run.metrics.get("eer") for run in runs] == [0.0, None, 2.0]
-    assert runs[0].mask == {"a": "int8"}
+    assert runs[0].mask == runs[2].mask == {"a": "int8", "b.convs.0": "fp32"}
+    assert runs[1].mask == {}, "it failed before its mask was known"
+    assert [run.name for run in runs] == ["child0", "child1", "child2"]
     assert latest_multirun(tracking) == parent.run_id
 
 
@@ -65,6 +67,7 @@ def test_a_run_whose_process_died_is_closed_with_its_multirun(tracking: Tracking
     child = TrackedRun.start(tracking, "child", parent.run_id)
     fail_running(tracking, parent.run_id)
     assert status(tracking, child) == "FAILED"
+    assert [run.failure for run in mask_runs(tracking, parent.run_id)] == [DIED]
     assert status(tracking, parent) == "RUNNING"
 
 

@@ -10,9 +10,8 @@ from speakerquant.search.ledger import Ledger
 from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
 from speakerquant.tracking.client import Tracking, connect
-from speakerquant.tracking.runs import FAILURE_TAG, TrackedRun
+from speakerquant.tracking.runs import FAILURE_TAG, PARENT_FILE, TrackedRun
 from speakerquant.tracking.study import StudyRun, trial_tags
-from speakerquant.tracking.sweep import PARENT_FILE
 
 
 @pytest.fixture

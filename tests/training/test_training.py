@@ -10,14 +10,15 @@ import soundfile
 import torch
 from lightning_fabric import Fabric
 
+from speakerquant.architectures.checkpoints import SpeakerModel, random_model
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.architectures.registry import architecture_of
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.errors import UserError
-from speakerquant.model.checkpoints import random_model
-from speakerquant.model.ecapa_tdnn import EcapaTdnnConfig
 from speakerquant.training.augmentation import Augmentation
-from speakerquant.training.data import SPEEDS, SpeechSource, TrainingBatches
-from speakerquant.training.loop import Trainer
-from speakerquant.training.settings import AugmentationConfig, TrainingConfig
+from speakerquant.training.batches import SPEEDS, SpeechSource, TrainingBatches
+from speakerquant.training.hyperparameters import AugmentationConfig, TrainingConfig
+from speakerquant.training.trainer import Trainer
 
 SMALL = EcapaTdnnConfig(channels=32, aggregation_channels=64, attention_channels=16, se_channels=16)
 FRONT_END = FrontEnd()
@@ -105,13 +106,17 @@ def test_noise_and_rooms_come_from_folders_when_given(speech: Path, tmp_path: Pa
     np.testing.assert_allclose(disturbed, 0.9 * expected / np.abs(expected).max(), atol=1e-3)
 
 
+def small_model(seed: int) -> SpeakerModel:
+    return random_model(architecture_of("ecapa_tdnn"), SMALL, FRONT_END, seed)
+
+
 def train(
     speech: Path, state: Path, steps: int, config: TrainingConfig = CONFIG
 ) -> tuple[dict[str, torch.Tensor], list[float]]:
     """Train, resuming from ``state`` if it is there, until interrupted after ``steps``."""
-    network = random_model(SMALL, FRONT_END, seed=0).network
+    model = small_model(seed=0)
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    trainer = Trainer(fabric, network, batches_of(speech), FRONT_END, config)
+    trainer = Trainer(fabric, model, batches_of(speech), config)
     if state.exists():
         trainer.load(state)
     losses: list[float] = []
@@ -123,7 +128,7 @@ def train(
 
     with contextlib.suppress(KeyboardInterrupt):
         trainer.fit(state, report, lambda _: {"validation_eer": 50.0})
-    return network.state_dict(), losses
+    return model.network.state_dict(), losses
 
 
 def test_resumed_training_equals_unbroken_training(speech: Path, tmp_path: Path) -> None:
@@ -133,6 +138,36 @@ def test_resumed_training_equals_unbroken_training(speech: Path, tmp_path: Path)
     assert later_losses == losses[3:]
     for name, weight in unbroken.items():
         assert torch.equal(weight, resumed[name]), name
+
+
+def test_only_a_training_from_its_beginning_validates_before_its_first_step(
+    speech: Path, tmp_path: Path
+) -> None:
+    state = tmp_path / "a.state"
+    assert validated_steps(speech, state, num_steps=3) == [0, 3]
+    assert validated_steps(speech, state, num_steps=6) == [6]
+
+
+def validated_steps(speech: Path, state: Path, num_steps: int) -> list[int]:
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    trainer = Trainer(fabric, small_model(seed=0), batches_of(speech), replace(CONFIG, num_steps=num_steps))
+    if state.exists():
+        trainer.load(state)
+    steps: list[int] = []
+
+    def report(step: int, metrics) -> None:
+        steps.extend([step] if "validation_eer" in metrics else [])
+
+    trainer.fit(state, report, lambda _: {"validation_eer": 50.0})
+    return steps
+
+
+def test_a_state_that_began_from_other_weights_is_refused(speech: Path, tmp_path: Path) -> None:
+    train(speech, tmp_path / "a.state", steps=3, config=replace(CONFIG, num_steps=3))
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    other = Trainer(fabric, small_model(seed=1), batches_of(speech), CONFIG)
+    with pytest.raises(UserError, match=r"a\.state: .*began from other weights"):
+        other.load(tmp_path / "a.state")
 
 
 def test_training_learns(speech: Path, tmp_path: Path) -> None:
@@ -165,8 +200,7 @@ def test_impossible_settings_are_named(change: dict[str, int], said: str) -> Non
 
 def test_foreign_or_pickled_state_is_refused(speech: Path, tmp_path: Path) -> None:
     fabric = Fabric(accelerator="cpu", devices=1)
-    network = random_model(SMALL, FRONT_END, seed=0).network
-    trainer = Trainer(fabric, network, batches_of(speech), FRONT_END, CONFIG)
+    trainer = Trainer(fabric, small_model(seed=0), batches_of(speech), CONFIG)
     foreign = tmp_path / "foreign.state"
     torch.save({"step": 1}, foreign)
     trap = tmp_path / "trap"

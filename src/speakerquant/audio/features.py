@@ -9,6 +9,7 @@ from typing import BinaryIO, overload
 import numpy as np
 import numpy.typing as npt
 
+from speakerquant import formats
 from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
 from speakerquant.audio.waveform import Waveform, read_waveform
 from speakerquant.cache import Cache, digest, file_digest
@@ -18,11 +19,10 @@ from speakerquant.progress import track
 FeatureArray = npt.NDArray[np.float32]
 
 _BATCH = 32
-_FORMAT = 2  # raise it when the same recordings and front end come to give other numbers
 
 
 class Features(Sequence[FeatureArray]):
-    """Features of a list of recordings, each ``[n_mels, T]``; memory-mapped while one is read."""
+    """The features ``[n_mels, T]`` of a list of recordings, which are read from disk one at a time."""
 
     def __init__(self, folder: Path) -> None:
         self._frames = folder / "frames.npy"
@@ -33,7 +33,7 @@ class Features(Sequence[FeatureArray]):
 
     @property
     def num_frames(self) -> list[int]:
-        """Length of each, without reading it."""
+        """Number of frames of every recording, known without reading the features."""
         return [int(length) for length in np.diff(self._offsets)]
 
     @overload
@@ -52,14 +52,14 @@ class Features(Sequence[FeatureArray]):
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """Features beside the digest of all that determines them."""
+    """Features, and the digest of all that determines them."""
 
     features: Features
     digest: str
 
 
 def extract_features(recordings: Sequence[Path], front_end: FrontEnd, cache: Cache) -> CachedFeatures:
-    """Features of the recordings in their order, computed unless the cache has them.
+    """Return the features of the recordings in their order, computed unless the cache has them.
 
     The cache key is the content of the recordings and the front end; names and folders do not matter.
 
@@ -69,7 +69,7 @@ def extract_features(recordings: Sequence[Path], front_end: FrontEnd, cache: Cac
     with ThreadPoolExecutor() as pool:
         digests = pool.map(_recording_digest, recordings)
         contents = list(track(digests, "recordings", total=len(recordings)))
-    key = digest(_FORMAT, asdict(front_end), contents)
+    key = digest(formats.FEATURES, asdict(front_end), contents)
     folder = cache.get("features", key, lambda path: _write(path, recordings, front_end))
     return CachedFeatures(Features(folder), key)
 
@@ -101,14 +101,14 @@ def _write(folder: Path, recordings: Sequence[Path], front_end: FrontEnd) -> Non
 
 
 def _write_header(file: BinaryIO, num_frames: int, n_mels: int) -> None:
-    """Of an array ``[num_frames, n_mels]``; equally long for every number of frames."""
+    """Write the header of an array ``[num_frames, n_mels]``; its length does not depend on the numbers."""
     description = np.lib.format.dtype_to_descr(np.dtype(np.float32))
     header = {"descr": description, "fortran_order": False, "shape": (num_frames, n_mels)}
     np.lib.format.write_array_header_1_0(file, header)
 
 
 def _stream(recordings: Sequence[Path], front_end: FrontEnd) -> Iterator[FeatureArray]:
-    """Features one by one; a batch of recordings at a time is read and transformed, each by itself."""
+    """Yield the features of one recording after another; a batch of recordings is processed in parallel."""
     extractor = FeatureExtractor(front_end)
 
     with ThreadPoolExecutor() as pool:

@@ -1,4 +1,4 @@
-"""From waveforms to the features that a network was trained on."""
+"""The front end, which turns waveforms into the features that a network was trained on."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from speakerquant.errors import UserError
 
 
 class FrontEndKind(StrEnum):
-    """Whose definition of log-mel features."""
+    """The software whose definition of log-mel features is used."""
 
     log_mel = "log_mel"
     speechbrain = "speechbrain"
@@ -24,7 +24,7 @@ class FrontEndKind(StrEnum):
 
 
 class Window(StrEnum):
-    """Of a frame."""
+    """The window function that a frame is multiplied with."""
 
     hamming = "hamming"
     povey = "povey"
@@ -35,17 +35,17 @@ class FrontEnd:
     """Settings of the front end; lengths in samples, frequencies in Hz.
 
     Attributes:
-        kind: Whose definition.
-        sample_rate: Of the waveforms.
+        kind: Definition of the features.
+        sample_rate: Sample rate of the waveforms.
         n_fft: Length of the Fourier transform (kaldi: the next power of two above ``win_length``).
         win_length: Length of a frame.
-        hop_length: From one frame to the next.
-        n_mels: Mel bands.
+        hop_length: Distance from the start of one frame to that of the next.
+        n_mels: Number of mel bands.
         f_min: Lower end of the lowest band.
-        f_max: Upper end of the highest.
-        preemphasis: Coefficient, for the kinds log_mel and kaldi.
-        center: Frames are centred on multiples of ``hop_length`` and reach beyond the ends (log_mel).
-        window: Of a frame.
+        f_max: Upper end of the highest band.
+        preemphasis: Coefficient of the pre-emphasis (log_mel and kaldi).
+        center: Whether frames are centred on multiples of ``hop_length`` and reach beyond the ends (log_mel).
+        window: Window function of a frame (kaldi; Hamming for the others).
         waveform_scale: Largest value of a waveform, 1 or 32768 (kaldi).
     """
 
@@ -64,7 +64,7 @@ class FrontEnd:
 
     @property
     def frames_per_second(self) -> float:
-        """Of the features."""
+        """Number of frames in a second of speech."""
         return self.sample_rate / self.hop_length
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class FrontEnd:
 
 
 class LogMel(nn.Module):
-    """Log of mel-filtered power spectra, with pre-emphasis (torchaudio's definitions).
+    """The logarithm of mel-filtered power spectra after pre-emphasis, by torchaudio's definitions.
 
     Frames lie wholly inside the waveform, so that a frame never depends on padding:
     ``T = 1 + (samples - n_fft) // hop_length``; with ``center`` they reach beyond it into its reflection.
@@ -116,7 +116,7 @@ class LogMel(nn.Module):
 
 
 class SpeechBrainFbank(nn.Module):
-    """SpeechBrain's filterbank: power under symmetric triangles in dB, at most 80 dB below the loudest."""
+    """SpeechBrain's filterbank: power under symmetric triangles in dB, at most 80 dB below the maximum."""
 
     floor = 1e-10
     range_db = 80.0
@@ -178,7 +178,7 @@ _KINDS: dict[FrontEndKind, type[nn.Module]] = {
 
 
 class FeatureExtractor(nn.Module):
-    """Waveforms ``[B, samples]`` within -1 and 1 to features ``[B, n_mels, T]`` whose mean over time is 0."""
+    """Turns waveforms ``[B, samples]`` in [-1, 1] into features ``[B, n_mels, T]`` of zero mean over time."""
 
     def __init__(self, front_end: FrontEnd) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ class FeatureExtractor(nn.Module):
         return free
 
     def extract(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Features ``[n_mels, T]`` of one waveform ``[samples]``."""
+        """Return the features ``[n_mels, T]`` of one waveform ``[samples]``."""
         with torch.inference_mode():
             features: npt.NDArray[np.float32] = self(torch.from_numpy(waveform)[None])[0].numpy()
         return features

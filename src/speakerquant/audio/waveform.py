@@ -23,7 +23,7 @@ EXTENSIONS = frozenset({".wav", ".flac", _COMPRESSED})
 
 
 def read_waveform(path: Path, sample_rate: int) -> Waveform:
-    """The whole recording as mono ``[samples]`` in [-1, 1] at ``sample_rate`` Hz; channels are averaged.
+    """Read a whole recording as mono ``[samples]`` in [-1, 1] at ``sample_rate`` Hz; channels are averaged.
 
     Raises:
         UserError: the file is missing, empty, truncated, not audio, or holds non-finite samples.
@@ -49,7 +49,7 @@ def read_waveform(path: Path, sample_rate: int) -> Waveform:
 
 
 def read_random_part(path: Path, length: int, sample_rate: int, rng: Generator) -> Waveform:
-    """``[length]`` samples from a random place of a recording; a shorter recording is repeated.
+    """Read ``[length]`` samples from a random place of a recording; a shorter recording is repeated.
 
     Raises:
         UserError: as :func:`read_waveform`.
@@ -71,12 +71,15 @@ def read_random_part(path: Path, length: int, sample_rate: int, rng: Generator) 
 
 
 def stored_rate(path: Path) -> int | None:
-    """Sample rate of a readable recording in Hz; none of a compressed one, which is decoded at any rate."""
+    """Return the sample rate of a readable recording in Hz.
+
+    Compressed recordings, which are decoded at any rate, have none.
+    """
     return None if _is_compressed(path) else int(soundfile.info(path).samplerate)
 
 
 def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform:
-    """Band-limited resampling of ``[samples]``."""
+    """Resample a waveform ``[samples]`` with a band-limiting filter."""
     if source_rate == target_rate:
         return waveform
     resampled: Waveform = torchaudio.functional.resample(
@@ -90,7 +93,7 @@ def _is_compressed(path: Path) -> bool:
 
 
 def _decode(path: Path, sample_rate: int) -> Waveform:
-    """By ffmpeg, as VoxCeleb2 comes in m4a, which libsndfile does not read."""
+    """Decode a recording with ffmpeg: VoxCeleb2 is distributed as m4a, which libsndfile does not read."""
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         convert = f'ffmpeg -nostdin -n -i "$1" -ac 1 -ar {sample_rate} "${{1%.m4a}}.wav"'
@@ -108,7 +111,7 @@ def _decode(path: Path, sample_rate: int) -> Waveform:
 
 
 def _is_cut_wav(log: str) -> bool:
-    """Whether the header promises more samples than there are, which libsndfile only mentions in its log."""
+    """Tell whether the header promises more samples than there are, which only libsndfile's log says."""
     match = re.search(r"^data : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
     return match is not None and int(match[2]) < int(match[1]) < _STREAMED
 

@@ -1,4 +1,4 @@
-"""What an evaluation needs of a corpus: trials to test on, recordings of other speakers to calibrate on."""
+"""The data of an evaluation: trials to test on, and recordings of other speakers to calibrate on."""
 
 import logging
 import random
@@ -22,10 +22,10 @@ class EvaluationData:
     """A trial list and the recordings around it.
 
     Attributes:
-        source: Has the recordings that the trial list names.
-        recordings: Paths in the order of ``trials.recordings``.
-        trials: Pairs to score.
-        trials_digest: Digest of the trial list's bytes.
+        source: The recordings that the trial list names, by name.
+        recordings: Paths of these recordings, in the order of ``trials.recordings``.
+        trials: The pairs to score.
+        trials_digest: Digest of the bytes of the trial list.
         calibration: Paths of the recordings to calibrate on; none of their speakers is in ``trials``.
     """
 
@@ -49,13 +49,13 @@ def open_evaluation_data(
     """Read the trial list and choose what to calibrate on.
 
     Args:
-        recordings: Has those that the trial list names.
-        trials_path: The trial list.
-        calibration: Has those to calibrate on.
-        num_calibration: How many are chosen at random (all, if there are fewer).
-        calibration_seed: Determines which.
-        calibration_list: File that names those to take instead, one a line.
-        keep_repeated_trials: A pair may come more than once.
+        recordings: The recordings that the trial list names.
+        trials_path: Path of the trial list.
+        calibration: The recordings to choose from for calibration.
+        num_calibration: Number of recordings that are chosen at random (all, if there are fewer).
+        calibration_seed: Seed of that choice.
+        calibration_list: File that names the recordings to take instead, one a line.
+        keep_repeated_trials: Whether a pair may come more than once.
 
     Raises:
         UserError: a folder, list or recording is missing, the calibration set is empty, or a calibration
@@ -84,7 +84,7 @@ def open_evaluation_data(
 def open_cohort(
     cohort: Recordings, list_path: Path | None, recordings: Recordings, trials: Trials
 ) -> Sequence[Path]:
-    """Recordings to normalise scores against: those of the list, or all.
+    """Return the recordings to normalise scores against: those of the list, or all.
 
     Raises:
         UserError: a folder, list or recording is missing, or a speaker is also in the trials.
@@ -112,7 +112,7 @@ def _existing(recordings: Recordings, names: Sequence[str], listed_in: Path, key
 
 
 def _warn_of_unknown_speakers(recordings: Recordings, trials: Trials, trials_path: Path) -> None:
-    """Overlaps are found by speaker, so it matters that these are told rightly."""
+    """Warn if the trials contradict the speakers, by which overlaps with other recordings are found."""
     numbers: dict[str, int] = {}
     speakers = np.array(
         [numbers.setdefault(recordings.speaker_of(name), len(numbers)) for name in trials.recordings]
@@ -132,7 +132,7 @@ def _warn_of_unknown_speakers(recordings: Recordings, trials: Trials, trials_pat
 def _shared_speaker(
     others: Recordings, names: Sequence[str], recordings: Recordings, trials: Trials
 ) -> str | None:
-    """A speaker of the other recordings who is also in the trials, if there is one."""
+    """Return a speaker of the other recordings who is also in the trials, if there is one."""
     tested = {recordings.speaker_of(name) for name in trials.recordings}
     return min({others.speaker_of(name) for name in names} & tested, default=None)
 
@@ -140,7 +140,7 @@ def _shared_speaker(
 def open_synthetic_evaluation_data(
     split: Split, seed: int, cache: Cache, *, num_calibration: int, calibration_seed: int
 ) -> EvaluationData:
-    """The trial list of a synthetic split with the synthetic calibration speakers, generated on first use."""
+    """Open the trial list of a synthetic split, with the synthetic calibration speakers."""
     root = synthesize_split(split, seed, cache)
     return open_evaluation_data(
         open_recordings(root),

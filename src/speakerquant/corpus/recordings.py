@@ -1,4 +1,4 @@
-"""Where recordings are and who speaks in them: folders, Kaldi's wav.scp, SpeechBrain's CSV."""
+"""Finds recordings and their speakers, in folders, Kaldi's ``wav.scp`` or SpeechBrain's CSV files."""
 
 import csv
 import os
@@ -17,13 +17,13 @@ _VOXCELEB_SPEAKER = re.compile(r"id\d{5}")
 
 @dataclass(frozen=True)
 class Recordings:
-    """Recordings by name.
+    """The recordings of a folder or file, by name.
 
     Attributes:
-        source: The folder or file that they are from.
-        path_of: Path of a recording; it need not exist.
-        names: Lists all of them.
-        speaker_of: Who speaks, as far as the source tells.
+        source: The folder or file.
+        path_of: Gives the path of a recording, which need not exist.
+        names: Lists the names of all recordings.
+        speaker_of: Gives the speaker of a recording.
     """
 
     source: Path
@@ -33,11 +33,11 @@ class Recordings:
 
 
 def open_recordings(source: Path, speaker_of: SpeakerOf | None = None) -> Recordings:
-    """The recordings of a folder, of a Kaldi ``wav.scp`` or of a SpeechBrain CSV file.
+    """Open the recordings of a folder, of a Kaldi ``wav.scp`` or of a SpeechBrain CSV file.
 
     Args:
         source: The folder or file.
-        speaker_of: Who speaks in them, if not as the source tells.
+        speaker_of: Gives the speaker of a recording, in place of what the source tells.
 
     Raises:
         UserError: there is no such folder or file, or a line of it cannot be understood.
@@ -58,7 +58,7 @@ def open_recordings(source: Path, speaker_of: SpeakerOf | None = None) -> Record
 
 
 def _in_folder(root: Path, name: str) -> Path:
-    """Where a recording is, though it was listed before it was converted, or after."""
+    """Return the path of a recording, whether it was listed before or after it was converted to wav."""
     path = root / name
     other = {".wav": ".m4a", ".m4a": ".wav"}.get(path.suffix)
     if other is not None and not is_file(path) and is_file(path.with_suffix(other)):
@@ -67,9 +67,9 @@ def _in_folder(root: Path, name: str) -> Path:
 
 
 def find_recordings(root: Path) -> list[str]:
-    """Every wav, flac and m4a file below ``root`` (links followed) as a path relative to it, sorted.
+    """Return every wav, flac and m4a file below ``root`` (links followed) as a path relative to it, sorted.
 
-    Of an m4a and the wav that it was converted to, only the wav.
+    Where an m4a was converted to a wav beside it, only the wav is listed.
 
     Raises:
         UserError: there is no such folder, no recording in it, or one whose name is not UTF-8.
@@ -98,7 +98,7 @@ def find_recordings(root: Path) -> list[str]:
 
 
 def _leads_back(folder: str, name: str) -> bool:
-    """Whether a subfolder is a link to a folder that it lies in."""
+    """Tell whether a subfolder is a link to a folder that it lies in."""
     path = os.path.join(folder, name)  # noqa: PTH118 (a million times for a large corpus)
     return os.path.islink(path) and Path(folder).resolve().is_relative_to(Path(path).resolve())  # noqa: PTH114
 
@@ -112,12 +112,12 @@ def _is_utf8(name: str) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Also of names that no file can have."""
+    """Tell whether there is such a file, also for names that no file can have."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def read_list(path: Path) -> list[str]:
-    """Names of recordings, one a line.
+    """Read the names of recordings, one a line.
 
     Raises:
         UserError: the file is missing or empty, a name comes again, or lies outside the root.
@@ -137,7 +137,7 @@ def read_list(path: Path) -> list[str]:
 
 
 def check_names(names: Iterable[str], listed_in: Path) -> None:
-    """Whether recordings lie in the folder that they are sought in; their speakers could not be told else.
+    """Check that recordings lie in the folder that they are sought in, or their speakers could not be told.
 
     Raises:
         UserError: a name is an absolute path, leads out of the folder, or names no file.
@@ -151,9 +151,9 @@ def check_names(names: Iterable[str], listed_in: Path) -> None:
 
 
 def speaker_from_path(recording: str) -> str:
-    """First path component; for a file directly in the root, its name up to the first ``-`` or ``_``.
+    """Return the first path component, or the name of a file in the root up to its first ``-`` or ``_``.
 
-    VoxCeleb's speakers (``id10270``) are known wherever they stand, as below ``dev/aac``.
+    VoxCeleb's speakers (``id10270``) are recognised in any component, as below ``dev/aac``.
     """
     parts = PurePosixPath(recording).parts
     for part in parts[:-1]:
@@ -163,7 +163,7 @@ def speaker_from_path(recording: str) -> str:
 
 
 def speaker_from_mapping(path: Path) -> SpeakerOf:
-    """Speakers from a file of lines ``recording speaker``, such as Kaldi's ``utt2spk``.
+    """Read the speakers from a file of lines ``recording speaker``, such as Kaldi's ``utt2spk``.
 
     Raises:
         UserError: the file is missing, a line has not two fields, or a recording is not in it.

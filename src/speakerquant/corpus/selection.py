@@ -1,4 +1,4 @@
-"""Which recordings of a corpus are usable, and which to calibrate on."""
+"""Checks the recordings of a corpus, and chooses recordings to calibrate on."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,11 @@ from speakerquant.progress import track
 
 @dataclass
 class Findings:
-    """What :func:`check_recordings` found.
+    """The findings of :func:`check_recordings`.
 
     Attributes:
-        num_usable: Recordings that are there, can be read whole, and have the rate.
-        problems: What is wrong with each of the others, in one line.
+        num_usable: Number of recordings that exist, can be read whole, and have the sample rate.
+        problems: One line for each of the others that says what is wrong with it.
     """
 
     num_usable: int = 0
@@ -25,7 +25,7 @@ class Findings:
 
 
 def check_recordings(recordings: Recordings, names: Sequence[str], sample_rate: int) -> Findings:
-    """Read every recording; nothing stops at the first that cannot be read."""
+    """Read every recording, and go on after those that cannot be read."""
     findings = Findings()
     with ThreadPoolExecutor() as pool:
         problems = pool.map(lambda name: _problem(recordings, name, sample_rate), names)
@@ -40,10 +40,10 @@ def check_recordings(recordings: Recordings, names: Sequence[str], sample_rate: 
 def balanced_choice(
     recordings: Recordings, excluded_speakers: set[str], num_recordings: int, seed: int
 ) -> list[str]:
-    """Recordings of as many speakers as can be, as many of each as of the others, give or take one.
+    """Choose recordings of as many speakers as possible, and about as many of each (plus or minus one).
 
     Raises:
-        UserError: there are not that many of other speakers.
+        UserError: speakers that are not excluded have fewer recordings.
     """
     rng = random.Random(seed)
     by_speaker: dict[str, list[str]] = {}
@@ -66,7 +66,7 @@ def balanced_choice(
 
 
 def _rounds(speakers: Sequence[Sequence[str]]) -> Iterator[list[str]]:
-    """First recordings of all speakers, then second ones, and so on."""
+    """Yield the first recordings of all speakers, then the second ones, and so on."""
     for number in range(max(map(len, speakers))):
         yield [names[number] for names in speakers if number < len(names)]
 

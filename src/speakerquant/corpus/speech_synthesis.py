@@ -74,7 +74,7 @@ _WORDS = (  # noqa: SIM905
 
 @dataclass(frozen=True)
 class Voice:
-    """An espeak-ng voice: frequencies in Hz, scales in percent."""
+    """An espeak-ng voice; pitches are in Hz, and formants in percent of those of the language."""
 
     language: str
     pitch: float
@@ -109,7 +109,7 @@ class Voice:
 
 
 def random_voice(rng: Generator) -> Voice:
-    """A voice between a deep and a high one; pitch and vocal-tract length go together, loosely."""
+    """Return a voice between a deep and a high one, whose vocal-tract length goes loosely with its pitch."""
     weights = np.array([weight for _, weight in _LANGUAGES], dtype=np.float64)
     language = _LANGUAGES[rng.choice(len(_LANGUAGES), p=weights / weights.sum())][0]
     height = rng.uniform(-1.0, 1.0)
@@ -131,12 +131,12 @@ def random_voice(rng: Generator) -> Voice:
 
 
 def random_sentence(rng: Generator) -> str:
-    """Six to twelve words without sense: no two recordings share their text."""
+    """Return six to twelve random words, so that recordings do not share their text."""
     return " ".join(rng.choice(_WORDS, rng.integers(6, 13)))
 
 
 class Synthesizer:
-    """One espeak-ng with a state of its own, used as a context manager.
+    """An instance of espeak-ng with a state of its own, used as a context manager.
 
     Raises:
         UserError: the optional package that brings espeak-ng is not installed.
@@ -168,7 +168,7 @@ class Synthesizer:
         self._library.espeak_Terminate()
 
     def speak(self, text: str, voice: Voice) -> Waveform:
-        """``[samples]`` in [-1, 1] at :attr:`sample_rate` Hz."""
+        """Return the text as speech ``[samples]`` in [-1, 1] at :attr:`sample_rate` Hz."""
         with tempfile.TemporaryDirectory() as folder:
             definition = Path(folder) / "voice"
             definition.write_text(voice.definition())
@@ -190,7 +190,7 @@ class Synthesizer:
 
 
 def import_espeak() -> ModuleType:
-    """The optional package ``espeakng_loader``.
+    """Import the optional package ``espeakng_loader``.
 
     Raises:
         UserError: it is not installed.

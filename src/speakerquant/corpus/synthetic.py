@@ -1,4 +1,4 @@
-"""The synthetic corpus: speakers that espeak-ng invents, in VoxCeleb's folder form.
+"""The synthetic corpus: speech of random espeak-ng voices in the folder layout of VoxCeleb.
 
 Every split has its own speakers. Each session has its own microphone, room and background noise, so
 that a network must tell voices apart, not sessions. Everything follows from the seed.
@@ -15,7 +15,8 @@ import numpy as np
 import soundfile
 from numpy.random import Generator
 
-from speakerquant.audio.augmentation import (
+from speakerquant import formats
+from speakerquant.audio.disturbance import (
     mix_at_snr,
     normalize_peak,
     pass_channel,
@@ -40,18 +41,22 @@ from speakerquant.progress import track
 SAMPLE_RATE = 16000
 TRIALS_FILE = "trials.txt"
 
-_FORMAT = 1  # raise it when the same settings come to give other recordings
-
 
 @dataclass(frozen=True)
 class Split:
-    """Size of one part of the corpus; ``name`` prefixes its speakers, so that splits never share one."""
+    """A part of the corpus.
+
+    Attributes:
+        name: Prefix of its speakers' names, so that parts never share a speaker.
+        num_speakers: Number of speakers.
+        num_sessions: Number of sessions of each speaker.
+        num_utterances: Number of utterances of each session.
+    """
 
     name: str
     num_speakers: int
     num_sessions: int
     num_utterances: int
-    """Utterances per session."""
 
 
 TRAIN = Split("train", num_speakers=600, num_sessions=4, num_utterances=3)
@@ -61,14 +66,14 @@ TEST = Split("test", num_speakers=40, num_sessions=6, num_utterances=2)
 
 
 def synthesize_split(split: Split, seed: int, cache: Cache) -> Path:
-    """Folder of the split's recordings (``speaker/session/utterance.wav``) with ``trials.txt`` in it.
+    """Return the folder of the split's recordings (``speaker/session/utterance.wav``) and its ``trials.txt``.
 
-    Generated in parallel on first use; a killed generation leaves nothing behind.
+    It is generated in parallel on first use; a generation that is killed leaves nothing behind.
 
     Raises:
         UserError: espeak-ng is not installed.
     """
-    key = digest(_FORMAT, asdict(split), seed)
+    key = digest(formats.CORPUS, asdict(split), seed)
     return cache.get("synthetic", f"{split.name}-{key}", partial(_generate, split=split, seed=seed))
 
 
@@ -103,7 +108,7 @@ def _generate_speaker(index: int, folder: Path, split: Split, seed: int) -> None
 
 
 def _mood(voice: Voice, rng: Generator) -> Voice:
-    """The same speaker on another day: higher or lower, faster or slower."""
+    """Vary the voice of a speaker as from day to day: in pitch, intonation and speed."""
     return replace(
         voice,
         pitch=voice.pitch * rng.uniform(0.92, 1.09),
@@ -114,7 +119,7 @@ def _mood(voice: Voice, rng: Generator) -> Voice:
 
 @dataclass(frozen=True)
 class _Conditions:
-    """Room, channel and background of one session."""
+    """The recording conditions of one session: its room, its channel and its noise level."""
 
     room: Waveform
     channel: Waveform
@@ -130,7 +135,7 @@ class _Conditions:
 
 
 def _write_all_pairs(folder: Path) -> None:
-    """Every pair of recordings but those of one session: same microphone and room would make it easy."""
+    """Write all pairs of recordings but those of one session, which share microphone and room."""
     pairs = itertools.combinations(find_recordings(folder), 2)
     write_trials(
         folder / TRIALS_FILE,

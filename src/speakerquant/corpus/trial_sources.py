@@ -14,11 +14,11 @@ _TIMEOUT = 30.0  # seconds without a byte
 
 
 def trial_list_path(reference: str, cache: Cache) -> Path:
-    """Where the trial list lies on this machine.
+    """Return the path of the trial list on this machine.
 
     Args:
-        reference: A path; or an address, which is downloaded once and found in the cache after that.
-        cache: Keeps what was downloaded.
+        reference: A path, or an address, whose list is downloaded once and then found in the cache.
+        cache: Cache of downloaded lists.
 
     Raises:
         UserError: it cannot be downloaded, or is no trial list.

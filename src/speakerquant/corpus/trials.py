@@ -1,4 +1,4 @@
-"""Trial lists: pairs of recordings to compare, in VoxCeleb's or in Kaldi's form."""
+"""Trial lists: pairs of recordings to compare, in VoxCeleb's or Kaldi's form."""
 
 import logging
 from array import array
@@ -19,13 +19,13 @@ IndexArray = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Trials:
-    """Pairs of recordings; ``left`` and ``right`` are indices into ``recordings``.
+    """The pairs of recordings of a trial list.
 
     Attributes:
         recordings: Names of all recordings that the list mentions, relative to the root, in first-seen order.
-        left: ``[num_trials]``.
-        right: ``[num_trials]``.
-        labels: ``[num_trials]`` booleans, true where both recordings are of one speaker (a target trial).
+        left: Indices ``[num_trials]`` of the first recordings in ``recordings``.
+        right: Indices ``[num_trials]`` of the second recordings.
+        labels: Booleans ``[num_trials]``, true where both recordings are of one speaker (a target trial).
     """
 
     recordings: tuple[str, ...]
@@ -43,8 +43,8 @@ def read_trials(path: Path, *, keep_repeated: bool = False) -> Trials:
     Kaldi's lines are ``a b target`` and ``a b nontarget``; the first line decides.
 
     Args:
-        path: The list.
-        keep_repeated: A pair may come again, and counts as often as it does.
+        path: Path of the list.
+        keep_repeated: Whether a pair may come again; it then counts as often as it comes.
 
     Raises:
         UserError: the file is missing, a line has not three fields or another label, a recording lies outside
@@ -81,7 +81,13 @@ def read_trials(path: Path, *, keep_repeated: bool = False) -> Trials:
 
 @dataclass(frozen=True)
 class _Form:
-    """Where a line's label, first and second recording are, and what the labels mean."""
+    """The form of a list's lines.
+
+    Attributes:
+        order: Positions of the label, the first and the second recording.
+        labels: Whether a label means a target trial.
+        labels_in_words: The labels, as error messages explain them.
+    """
 
     order: tuple[int, int, int]
     labels: Mapping[str, bool]
@@ -115,7 +121,7 @@ def _check(path: Path, trials: Trials, keep_repeated: bool) -> None:
 
 
 def repeated_trials(trials: Trials) -> tuple[IndexArray, IndexArray]:
-    """Indices of trials whose pair came before, as the second, and of the trial that it came in last.
+    """Return, for each trial whose pair came before, the trial where it came last and that trial itself.
 
     Scores are symmetric: a pair the other way round is the same pair.
     """

@@ -15,6 +15,9 @@ import numpy.typing as npt
 from speakerquant.cache import atomic_path
 from speakerquant.engine.provenance import Provenance, network_properties, read_engine, sha256
 from speakerquant.errors import UserError
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.precision import Precision, WeightFormat, registered
+from speakerquant.quantization.simulate import MAX_WEIGHT_BITS
 
 log = logging.getLogger(__name__)
 
@@ -108,13 +111,25 @@ class EngineBuilder(ABC):
     def environment(self) -> Mapping[str, str]:
         """Versions and devices that it builds with, by name, in words."""
 
-    @property
-    def fp32(self) -> "EngineBuilder":
-        """The builder of the baseline: this one, unless its settings round what the mask leaves in FP32."""
-        return self
+    @abstractmethod
+    def runs(self, precision: Precision) -> bool:
+        """Whether its engines compute layers of this precision as it is described."""
+
+    def check_mask(self, mask: Mask) -> None:
+        """Refuse a mask that its engines do not compute.
+
+        Raises:
+            UserError: a precision of the mask is none of those that it runs, with their names.
+        """
+        for unit, precision in mask.items():
+            if not self.runs(precision):
+                runnable = ", ".join(known.name for known in registered() if self.runs(known))
+                raise UserError(
+                    f"mask.{unit}={precision}: the engine {self.name} does not run it; it runs {runnable}"
+                )
 
     def weight_bits(self, requested: str = "auto") -> int:
-        """Bits of INT8 weights to simulate with: 8, 7, or for ``auto`` what the device computes exactly.
+        """Most bits of integer weights: 8, 7, or for ``auto`` what the device computes exactly.
 
         Raises:
             UserError: another value.
@@ -124,11 +139,11 @@ class EngineBuilder(ABC):
         return self.exact_weight_bits() if requested == "auto" else int(requested)
 
     def exact_weight_bits(self) -> int:
-        """The most bits that INT8 weights may have without saturating the device's arithmetic."""
-        return 8
+        """The most bits that integer weights may have without saturating the device's arithmetic."""
+        return MAX_WEIGHT_BITS
 
     def build(self, onnx_path: Path, lengths: Lengths = Lengths()) -> Engine:
-        """Engine for a network that :func:`speakerquant.quantization.export.export_onnx` wrote.
+        """Engine for a network that :func:`speakerquant.graph.masking.write_mask` wrote.
 
         Args:
             onnx_path: The network.
@@ -190,3 +205,10 @@ class EngineBuilder(ABC):
         Raises:
             UserError: the bytes are not an engine that can run here, with the reason.
         """
+
+
+def is_eight_bit_or_float(precision: Precision) -> bool:
+    """Whether a layer is eight-bit integers throughout, or floating point: what INT8 kernels are made for."""
+    if precision.weights is None:
+        return precision.input_bits is None
+    return precision.weights == WeightFormat(8) and precision.input_bits is not None

@@ -22,7 +22,7 @@ class Provenance:
         environment: Versions and devices that it was built with, by name.
         settings: The backend's settings that change what the engine computes, by name.
         network: What the ONNX file says of its network, by name
-            (:func:`speakerquant.quantization.export.export_onnx`).
+            (:func:`speakerquant.graph.masking.write_mask`).
         size_bytes: Size of the serialized engine.
         sha256: Of the serialized engine.
     """

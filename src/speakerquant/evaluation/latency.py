@@ -11,7 +11,7 @@ from speakerquant.engine.base import Engine
 
 REQUEST_SECONDS = 3.0
 WARM_UPS = 5
-REPEATS = 50
+REPEATS = 50  # requests of a measurement that is made for its own sake
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,35 @@ def request_of(recording: FeatureArray, frames_per_second: float) -> FeatureArra
     return request
 
 
-def measure_latency(engine: Engine, request: FeatureArray) -> Latency:
+def measure_latency(engine: Engine, request: FeatureArray, repeats: int = REPEATS) -> Latency:
     """Time of a request with one recording ``[n_mels, T]`` while no other is in flight.
 
-    Of :data:`REPEATS` requests, after :data:`WARM_UPS` that do not count.
+    Of ``repeats`` requests, after :data:`WARM_UPS` that do not count.
     """
     times = []
-    for _ in range(WARM_UPS + REPEATS):
+    for _ in range(WARM_UPS + repeats):
         start = time.perf_counter()
         engine.embed(request[np.newaxis])
         times.append(time.perf_counter() - start)
     median, tail = np.percentile(1000 * np.array(times[WARM_UPS:]), [50, 95])
     return Latency(float(median), float(tail))
+
+
+@dataclass(frozen=True)
+class LatencyMeasurement:
+    """How the latency of an engine is measured.
+
+    Attributes:
+        request: Features ``[n_mels, T]`` of a request.
+        repeats: How many requests are timed.
+    """
+
+    request: FeatureArray
+    repeats: int
+
+    def measure(self, engine: Engine) -> Latency:
+        """The engine's latency."""
+        return measure_latency(engine, self.request, self.repeats)
 
 
 def measure_real_time_factor(engine: Engine, recordings: Iterable[FeatureArray], seconds: float) -> float:

@@ -2,62 +2,72 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from speakerquant import formats
 from speakerquant.cache import atomic_path
+from speakerquant.evaluation.figures import Direction, Figure, described, figures_of
 
 RESULT_FILE = "result.json"
+_SECONDS = "seconds"
+_OTHER_MIN_DCFS = "other_min_dcfs"
+_LESS, _MORE = Direction.minimize, Direction.maximize
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """Error rates in percent, sizes in bytes, times in seconds.
 
     Attributes:
+        schema_version: Version of these keys (:data:`speakerquant.formats.RESULT`).
         mask: Unit to precision.
         eer: Equal error rate of the engine.
         min_dcf: Normalised minimum detection cost of the engine.
         other_min_dcfs: The same at further priors, by the names of their metrics.
-        baseline_eer: EER of the FP32 engine of the same model on the same list.
+        baseline_eer: EER of the baseline: the FP32 engine of the same model on the same list.
         delta_eer: ``eer - baseline_eer``.
         engine_size_bytes: Size of the serialized engine.
-        size_ratio: Over the FP32 engine's size.
+        size_ratio: Over the baseline's size.
         scoring: Normalisation of the scores.
         trial_list: ``test`` or ``development``, whichever was scored.
         num_trials: Trials scored.
         num_recordings: Recordings embedded.
         engine: Backend that built and ran the engine.
-        weight_bits: Bits of the INT8 layers' weights.
-        latency_ms_p50: Median time of one request with one recording of 3 s, in milliseconds.
-        latency_ms_p95: Of twenty such requests, one takes longer.
+        weight_bits: Most bits of integer weights that the device computes exactly.
+        latency_ms_p50: Median time of one request with one recording of 3 s, in milliseconds; none if it was
+            not measured.
+        latency_ms_p95: 95th percentile of the same.
         real_time_factor: Seconds of embedding per second of speech, with as many requests in flight as the
             engine has room for.
-        fidelity: Smallest cosine between the engine's and the fake-quantized network's embeddings.
+        fidelity: Smallest cosine between the engine's and the simulated network's embeddings.
         seconds: Time by stage. What came from the cache took next to none, but for embeddings, whose time is
             that of the runs that made them.
     """
 
     mask: Mapping[str, str]
-    eer: float
-    min_dcf: float
+    eer: float = described(Figure("EER", "%", _LESS))
+    min_dcf: float = described(Figure("minDCF", "", _LESS))
     other_min_dcfs: Mapping[str, float]
-    baseline_eer: float
-    delta_eer: float
-    engine_size_bytes: int
-    size_ratio: float
+    baseline_eer: float = described(Figure("baseline EER", "%", _LESS))
+    delta_eer: float = described(Figure("ΔEER", "%", _LESS, "+.3f"))
+    engine_size_bytes: int = described(Figure("size", "MB", _LESS, scale=1e-6))
+    size_ratio: float = described(Figure("size ratio", "", _LESS))
     scoring: str
     trial_list: str
     num_trials: int
     num_recordings: int
     engine: str
     weight_bits: int
-    fidelity: float
-    latency_ms_p50: float
-    latency_ms_p95: float
-    real_time_factor: float
+    fidelity: float = described(Figure("fidelity", "", _MORE, ".5f"))
+    latency_ms_p50: float | None = described(Figure("latency", "ms", _LESS, ".1f", is_time=True))
+    latency_ms_p95: float | None = described(
+        Figure("95 % of latencies below", "ms", _LESS, ".1f", is_time=True)
+    )
+    real_time_factor: float = described(Figure("real-time factor", "", _LESS, ".5f", is_time=True))
     seconds: Mapping[str, float]
+    schema_version: int = formats.RESULT
 
     def to_dict(self) -> dict[str, Any]:
         """As ``result.json`` holds it."""
@@ -66,8 +76,8 @@ class Result:
     def metrics(self) -> dict[str, float]:
         """Every number by name; stage times as ``seconds.<stage>``, further detection costs as they are."""
         fields: dict[str, Any] = asdict(self)
-        others: dict[str, float] = fields.pop("other_min_dcfs")
-        seconds = {f"seconds.{stage}": value for stage, value in fields.pop("seconds").items()}
+        others: dict[str, float] = fields.pop(_OTHER_MIN_DCFS)
+        seconds = {f"{_SECONDS}.{stage}": value for stage, value in fields.pop(_SECONDS).items()}
         numbers = {name: value for name, value in fields.items() if isinstance(value, int | float)}
         return numbers | others | seconds
 
@@ -77,10 +87,35 @@ class Result:
             part.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
 
 
+FIGURES: Mapping[str, Figure] = figures_of(Result)
+"""The numbers of a result that are compared, by name."""
+
+
+def figure_of(name: str) -> Figure | None:
+    """The description of a number by its name in :meth:`Result.metrics`; none of one that is not compared."""
+    if name in FIGURES:
+        return FIGURES[name]
+    if name.startswith(f"{_SECONDS}."):
+        stage = name.removeprefix(f"{_SECONDS}.")
+        return Figure(stage, "s", _LESS, ".2f", is_time=True)
+    if name.startswith("min_dcf_"):
+        prior = name.removeprefix("min_dcf_")
+        return replace(FIGURES["min_dcf"], heading=f"minDCF at {prior}")
+    return None
+
+
 @dataclass(frozen=True)
 class MaskRun:
-    """One run as tables and plots show it: its figures (:meth:`Result.metrics`), or why it failed."""
+    """One recorded run as tables and pictures show it.
+
+    Attributes:
+        mask: Precision by unit; empty if the run failed before its mask was known.
+        metrics: Its numbers (:meth:`Result.metrics`).
+        failure: Why it failed; none if it finished.
+        name: What it was recorded as.
+    """
 
     mask: dict[str, str]
     metrics: dict[str, float]
     failure: str | None
+    name: str = ""

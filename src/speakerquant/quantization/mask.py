@@ -1,24 +1,40 @@
-"""Masks: which unit of the network runs in which precision."""
+"""Masks: which layer of the network runs in which precision."""
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 
+from speakerquant.architectures.units import Units
 from speakerquant.errors import UserError
-from speakerquant.model.units import Units
-from speakerquant.quantization.precision import Precision
+from speakerquant.quantization.precision import BASELINE, Precision, precision_of
+
+_WILDCARDS = frozenset("*?[")
 
 
 class Mask(Mapping[str, Precision]):
-    """Immutable mapping, in network order, from unit to precision; units not named are FP32.
+    """Immutable mapping, in network order, from unit to precision.
+
+    A key is the name of a unit or a shell pattern (``*``, ``?``, ``[23]``). It selects the units that it
+    fits and those below them: ``se_res2block1`` fits ``se_res2block1.conv_in`` too. Patterns apply in their
+    order, then names in theirs; the last that fits a unit decides, and units that nothing fits stay in the
+    precision of the baseline.
+
+    Args:
+        units: The network's.
+        precisions: Precision, or its name, by unit or pattern.
 
     Raises:
-        UserError: an unknown unit or precision, with the list of valid ones.
+        UserError: a key fits no unit, or a precision is unknown; with the valid ones.
     """
 
-    def __init__(self, units: Units, precisions: Mapping[str, str]) -> None:
-        for unit in precisions:
-            if unit not in units:
-                raise UserError(f"mask.{unit}: unknown unit; this network has {', '.join(units)}")
-        self._precisions = {unit: _precision(unit, precisions.get(unit, Precision.FP32)) for unit in units}
+    def __init__(self, units: Units, precisions: Mapping[str, Precision | str]) -> None:
+        chosen: dict[str, Precision] = dict.fromkeys(units, BASELINE)
+        for key in sorted(precisions, key=lambda key: not _is_pattern(key)):  # stable: patterns come first
+            precision = _precision(key, precisions[key])
+            selected = [unit for unit in units if _selects(key, unit)]
+            if not selected:
+                raise UserError(f"mask.{key}: unknown unit; this network has {', '.join(units)}")
+            chosen.update(dict.fromkeys(selected, precision))
+        self._precisions = chosen
         self._units = units
 
     def __getitem__(self, unit: str) -> Precision:
@@ -42,19 +58,40 @@ class Mask(Mapping[str, Precision]):
         return ",".join(f"{unit}={precision}" for unit, precision in self._precisions.items())
 
     @property
-    def quantized_layers(self) -> frozenset[str]:
-        """Names of the layers that the mask switches to INT8."""
-        return frozenset(
-            layer
-            for unit, precision in self._precisions.items()
-            if precision is Precision.INT8
-            for layer in self._units[unit]
-        )
+    def names(self) -> dict[str, str]:
+        """Name of the precision by unit, as results and MLflow record it."""
+        return {unit: precision.name for unit, precision in self._precisions.items()}
+
+    @property
+    def layers(self) -> dict[str, Precision]:
+        """Precision of every layer (module name), in network order."""
+        return {layer: precision for unit, precision in self.items() for layer in self._units[unit]}
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether every unit is in the precision of the baseline."""
+        return all(precision == BASELINE for precision in self.values())
 
 
-def _precision(unit: str, value: str) -> Precision:
+def baseline_mask(units: Units) -> Mask:
+    """The mask that every other is compared with."""
+    return Mask(units, {})
+
+
+def _is_pattern(key: str) -> bool:
+    return not _WILDCARDS.isdisjoint(key)
+
+
+def _selects(key: str, unit: str) -> bool:
+    """Whether the key fits the unit or one of the modules that the unit lies in."""
+    parts = unit.split(".")
+    return any(fnmatchcase(".".join(parts[:count]), key) for count in range(1, len(parts) + 1))
+
+
+def _precision(key: str, value: Precision | str) -> Precision:
+    if isinstance(value, Precision):
+        return value
     try:
-        return Precision(value)
-    except ValueError:
-        valid = ", ".join(Precision)
-        raise UserError(f"mask.{unit}: unknown precision {value!r}; valid are {valid}") from None
+        return precision_of(value)
+    except UserError as error:
+        raise UserError(f"mask.{key}: {error}") from None

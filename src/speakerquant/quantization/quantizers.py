@@ -9,7 +9,7 @@ from pytorch_quantization import nn as quant_nn
 from pytorch_quantization.tensor_quant import QuantDescriptor
 from torch import nn
 
-from speakerquant.model.units import quantizable_layers
+from speakerquant.architectures.units import quantizable_layers
 
 # On import pytorch-quantization puts absl's handler on the root logger; then it reports every step it takes.
 logging.getLogger().removeHandler(absl_logging.get_absl_handler())

@@ -1,34 +1,99 @@
-"""Simulates a mask in PyTorch: fake quantization in the layers that the mask switches to INT8."""
+"""Simulates a mask in PyTorch: each layer computes with inputs and weights rounded as its precision says."""
+
+import copy
+from collections.abc import Callable
 
 import numpy as np
-from torch import nn
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
 
+from speakerquant.architectures.units import QuantizableLayer, quantizable_layers
 from speakerquant.errors import UserError
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.quantizers import insert_quantizers, quantized_layers
+from speakerquant.quantization.precision import FloatType, Precision, WeightFormat
 from speakerquant.quantization.ranges import CalibrationTable
 
+MAX_WEIGHT_BITS = 8
+"""Bits of integer weights that every device has room for; some compute exactly with fewer only."""
 
-def simulate(model: nn.Module, mask: Mask, table: CalibrationTable, weight_bits: int = 8) -> nn.Module:
-    """A copy of ``model`` in evaluation mode that computes what ``mask`` says; FP32 layers stay as they are.
+Rounding = Callable[[Tensor], Tensor]
 
-    ``weight_bits`` of 7 keeps the INT8 weights within -63..63, for processors whose INT8 instructions
-    saturate with more: the range is widened by 127/63 and the quantizer stays an ordinary 8-bit one.
+
+def simulate(
+    model: nn.Module, mask: Mask, table: CalibrationTable, max_weight_bits: int = MAX_WEIGHT_BITS
+) -> nn.Module:
+    """A copy of ``model`` in evaluation mode that computes what ``mask`` says, in FP32 arithmetic.
+
+    Args:
+        model: The FP32 network.
+        mask: The precision of every layer.
+        table: Ranges of the layers' inputs and weights.
+        max_weight_bits: Most bits of integer weights. With 7, eight-bit weights keep to -63..63, for
+            processors whose INT8 instructions saturate with more.
 
     Raises:
         UserError: the table does not fit the model.
     """
-    simulated = insert_quantizers(model)
-    widening = np.float32(127 / (2 ** (weight_bits - 1) - 1))
-    for name, layer in quantized_layers(simulated).items():
-        if name not in mask.quantized_layers:
-            continue
-        weight_range = table.weight_ranges.get(name)
-        if weight_range is None or weight_range.shape != layer.weight.shape[:1]:
-            raise UserError(f"calibration table: no ranges that fit {name}; calibrate this model")
-        per_channel = (-1, *(1 for _ in layer.weight.shape[1:]))
-        layer.input_quantizer.amax = table.input_ranges[name]
-        layer.weight_quantizer.amax = (weight_range * widening).reshape(per_channel)
-        layer.input_quantizer.enable()
-        layer.weight_quantizer.enable()
-    return simulated.to(next(model.parameters()).device)
+    simulated = copy.deepcopy(model).eval()
+    layers = quantizable_layers(simulated)
+    for name, precision in mask.layers.items():
+        layer = layers[name]
+        if precision.weights is not None:
+            _round_weight(name, layer, table, weight_bound(precision.weights, max_weight_bits))
+        elif precision.arithmetic is FloatType.float16:
+            layer.weight.data = _through_half(layer.weight.data)
+        rounding = _input_rounding(name, precision, table)
+        if rounding is not None:
+            layer.register_forward_pre_hook(lambda _, inputs, rounding=rounding: (rounding(inputs[0]),))
+    return simulated
+
+
+def weight_bound(weights: WeightFormat, max_weight_bits: int) -> int:
+    """The largest magnitude of an integer weight; the smallest value is its negative."""
+    return int(2 ** (min(weights.bits, max_weight_bits) - 1) - 1)
+
+
+def weight_scales(
+    name: str, layer_weight: npt.NDArray[np.float32], table: CalibrationTable, bound: int
+) -> npt.NDArray[np.float32]:
+    """What one integer step of each output channel's weights stands for, ``[out_channels]``.
+
+    Raises:
+        UserError: the table has no range that fits the layer.
+    """
+    ranges = table.weight_ranges.get(name)
+    if ranges is None or ranges.shape != layer_weight.shape[:1]:
+        raise UserError(f"calibration table: no ranges that fit {name}; calibrate this model")
+    scales: npt.NDArray[np.float32] = (ranges / np.float32(bound)).astype(np.float32)
+    return scales
+
+
+def input_scale(name: str, input_bits: int, table: CalibrationTable) -> np.float32:
+    """What one integer step of a layer's input stands for.
+
+    Raises:
+        UserError: the table has no range for the layer.
+    """
+    if name not in table.input_ranges:
+        raise UserError(f"calibration table: no ranges that fit {name}; calibrate this model")
+    return np.float32(table.input_ranges[name]) / np.float32(2 ** (input_bits - 1) - 1)
+
+
+def _round_weight(name: str, layer: QuantizableLayer, table: CalibrationTable, bound: int) -> None:
+    weight = layer.weight.data
+    scales = torch.from_numpy(weight_scales(name, weight.cpu().numpy(), table, bound)).to(weight.device)
+    zero_points = torch.zeros_like(scales, dtype=torch.int32)
+    layer.weight.data = torch.fake_quantize_per_channel_affine(weight, scales, zero_points, 0, -bound, bound)
+
+
+def _input_rounding(name: str, precision: Precision, table: CalibrationTable) -> Rounding | None:
+    if precision.input_bits is not None:
+        scale = float(input_scale(name, precision.input_bits, table))
+        largest = 2 ** (precision.input_bits - 1) - 1
+        return lambda x: torch.fake_quantize_per_tensor_affine(x, scale, 0, -largest - 1, largest)
+    return _through_half if precision.arithmetic is FloatType.float16 else None
+
+
+def _through_half(x: Tensor) -> Tensor:
+    return x.half().float()

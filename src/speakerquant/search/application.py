@@ -6,32 +6,29 @@ from typing import Any
 
 from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Ledger
-from speakerquant.search.loop import FirstPoints
+from speakerquant.search.search_loop import FirstPoints
 from speakerquant.search.space import Point, Space
 from speakerquant.search.view import PlainView, View
 
 TRIAL_FILE = "trial.json"
-"""In a job's folder: ``study``, ``trial`` (its number), ``source`` and ``point``."""
+"""File in a job's folder that names ``study``, ``trial`` (its number), ``source`` and ``point``."""
 
 
 class Observer:
-    """Told how a search goes; this one does not listen."""
+    """Is told how a search goes, and by itself does nothing about it."""
 
     def before_batch(self) -> None:
-        """Points have been claimed and are about to be evaluated."""
+        """Called when points have been claimed and are about to be evaluated."""
 
     def updated(self, files: Sequence[Path]) -> None:
-        """The report was written."""
+        """Called when the report has been written, with its files."""
 
     def closed(self, failure: str | None) -> None:
-        """The search ends here; ``failure`` says why if it is not complete."""
+        """Called when the search ends; ``failure`` says why if it is not complete."""
 
 
 class SearchApplication:
-    """Base of an application's own; by itself it adds nothing.
-
-    A Hydra application makes it known as attribute ``search`` of its task function.
-    """
+    """What an application adds to a search; subclasses override what they add, this class adds nothing."""
 
     final_overrides: Sequence[str] = ()
     """With these the recommended point is evaluated once more, on data that the search has not seen."""
@@ -62,7 +59,13 @@ class SearchApplication:
         return PlainView(goals)
 
     def observer(self, config: Any, ledgers: Sequence[Ledger], folder: Path) -> Observer:
-        """Whom to tell. ``ledgers`` are the search's and, if there is one, that of the final evaluation."""
+        """What is told how the search goes.
+
+        Args:
+            config: The configuration of one point.
+            ledgers: The ledger of the search, and that of the final evaluation if there is one.
+            folder: The folder of the search.
+        """
         return Observer()
 
     def was_final(self, result: Mapping[str, Any]) -> bool:

@@ -59,11 +59,12 @@ class Goals:
 
     @property
     def names(self) -> list[str]:
-        """Of objectives and constraints."""
+        """The names of the objectives, then those of the constraints."""
         return [*self.objectives, *self.constraints]
 
     @property
     def directions(self) -> list[StudyDirection]:
+        """The directions of the objectives, in Optuna's terms."""
         return [StudyDirection[direction.upper()] for direction in self.objectives.values()]
 
     def read(self, result: Mapping[str, Any]) -> Measured:

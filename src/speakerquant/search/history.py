@@ -34,12 +34,12 @@ class History:
 
     @cached_property
     def running(self) -> dict[str, FrozenTrial]:
-        """By point: being evaluated."""
+        """The trials that are being evaluated, by point."""
         return self._by_point(trial for trial in self.trials if trial.state is TrialState.RUNNING)
 
     @cached_property
     def finished(self) -> dict[str, FrozenTrial]:
-        """By point: completed or failed by themselves. Repeats and interrupted trials do not count."""
+        """The trials that completed or failed by themselves, by point; not repeats, nor interrupted ones."""
         return self._by_point(trial for trial in self.trials if _is_finished(trial))
 
     @property
@@ -54,7 +54,7 @@ class History:
 
     @cached_property
     def interruptions(self) -> dict[str, int]:
-        """By point: how often its trial was interrupted."""
+        """How often the trials of a point were interrupted, by point."""
         counts: dict[str, int] = {}
         for trial in self.trials:
             if _is_interrupted(trial):
@@ -63,7 +63,7 @@ class History:
         return counts
 
     def to_retry(self) -> list[Point]:
-        """Points whose trial was interrupted, and which nobody has taken up again."""
+        """The points whose trial was interrupted and that no process has taken up again."""
         return [
             trial.params
             for key, trial in self._by_point(t for t in self.trials if _is_interrupted(t)).items()

@@ -1,4 +1,4 @@
-"""The study's record: every point is evaluated once, by one process; the dead are not waited for."""
+"""The record of a study: every point is evaluated once, and dead processes are not waited for."""
 
 import json
 import logging
@@ -58,7 +58,7 @@ class Ledger:
 
     Args:
         storage: Any of Optuna's.
-        name: Of the study, made on first use.
+        name: The name of the study, which is made on first use.
         space: What is searched.
         goals: Objectives and constraints.
         fingerprint: What must be the same for two trials to be comparable, by name.
@@ -85,7 +85,7 @@ class Ledger:
 
     @property
     def identity(self) -> str:
-        """Tells this study from others of its name, in other storages or before it was deleted."""
+        """Identifies the study among all that had its name, in other storages or before it was deleted."""
         return str(self._record()["identity"])
 
     def history(self) -> History:
@@ -180,10 +180,10 @@ class Ledger:
         self._storage.create_new_trial(self._study_id, template)
 
     def release_dead(self) -> None:
-        """Interrupt the trials whose process has ended without a word."""
+        """Interrupt the trials whose process has died without ending them."""
         for trial in self._running():
             if self._is_dead(trial):
-                self._interrupt(trial, "its process ended without a word")
+                self._interrupt(trial, "its process died without ending the trial")
 
     @contextmanager
     def heartbeat(self) -> Iterator[None]:
@@ -221,7 +221,7 @@ class Ledger:
         return [trial for trial in self._trials() if trial.state is TrialState.RUNNING]
 
     def _own(self) -> Sequence[FrozenTrial]:
-        """Those that this process runs."""
+        """The running trials of this process."""
         record = self._owner.record()
         return [trial for trial in self._running() if trial.user_attrs.get(OWNER) == record]
 
@@ -277,5 +277,5 @@ class Ledger:
 
 
 def _plain(value: Any) -> float | str:
-    """What JSON does not know, such as NumPy's numbers or a path."""
+    """The JSON form of what JSON does not know, such as NumPy's numbers or a path."""
     return float(value) if isinstance(value, Real) else str(value)

@@ -1,4 +1,4 @@
-"""Who runs a trial, and whether that process is still there."""
+"""Which process runs a trial, and whether it still exists."""
 
 import os
 import socket
@@ -27,18 +27,21 @@ class Owner:
 
     @classmethod
     def this_process(cls) -> "Owner":
+        """The process that calls."""
         pid = os.getpid()
         return cls(_host(), pid, _start(psutil.Process(pid)))
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Owner":
+        """The process that :meth:`record` describes."""
         return cls(str(record["host"]), int(record["pid"]), float(record["started"]))
 
     def record(self) -> dict[str, Any]:
+        """A JSON-representable form."""
         return asdict(self)
 
     def is_gone(self, heartbeat: float) -> bool:
-        """Whether the process has ended: seen directly on its own host, elsewhere by an old heartbeat."""
+        """Whether the process has ended, which another host can only tell by an old heartbeat."""
         if self.host != _host():
             return time.time() - heartbeat > STALE_SECONDS
         try:
@@ -52,13 +55,13 @@ class Owner:
 
 
 def _start(process: psutil.Process) -> float:
-    """Since boot, not since the epoch: the clock may be set while the process runs."""
+    """When a process started, in seconds since boot: the clock may be set while the process runs."""
     return process.create_time() - psutil.boot_time()
 
 
 @cache
 def _host() -> str:
-    """Where process ids mean the same: host names repeat, and a container counts by itself."""
+    """Identifies a host or container, within which process ids are unique; host names alone repeat."""
     try:
         machine = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         processes = Path("/proc/self/ns/pid").stat().st_ino

@@ -4,7 +4,8 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,8 +15,7 @@ from speakerquant.search.application import Observer, SearchApplication
 from speakerquant.search.front import Entry, front_of
 from speakerquant.search.history import FAILURE, History, result_of
 from speakerquant.search.ledger import Claim, Ledger
-from speakerquant.search.loop import Budget, FirstPoints, Outcome, Search
-from speakerquant.search.report import Report
+from speakerquant.search.search_loop import Budget, FirstPoints, Outcome, Search
 from speakerquant.search.space import Point
 from speakerquant.search.suggestion import MakeSampler
 
@@ -23,6 +23,19 @@ log = logging.getLogger(__name__)
 
 EvaluateWith = Callable[[Sequence[Claim], Sequence[str]], Sequence[Outcome]]
 """Evaluates points with further overrides."""
+
+
+class Report(Protocol):
+    """Shows people what a study has found.
+
+    ``final_result`` is what the recommended point measured on unseen data, when that is known.
+    """
+
+    def write(self, history: History, final_result: Mapping[str, Any] | None = None) -> Sequence[Path]:
+        """Write files, and say which."""
+
+    def print(self, history: History, final_result: Mapping[str, Any] | None = None) -> None:
+        """Print to standard output."""
 
 
 @dataclass(frozen=True)

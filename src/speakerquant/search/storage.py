@@ -59,7 +59,7 @@ def _open_database(location: str) -> BaseStorage:
 
 
 def _is_being_created(error: Exception) -> bool:
-    """Whether another process has made the same table first: Optuna's set-up does not expect company."""
+    """Whether another process has just made the same table, which Optuna does not expect."""
     text = str(error).lower()
     return "unique constraint" in text or "already exists" in text
 
@@ -80,7 +80,7 @@ def shown(location: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The database's own words, which Optuna and SQLAlchemy wrap."""
+    """The database's own message, which Optuna and SQLAlchemy wrap."""
     while error.__cause__ is not None:
         error = error.__cause__
     return first_line(error)[:200]

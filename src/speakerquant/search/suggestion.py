@@ -94,7 +94,7 @@ class Suggester:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Not a word of the copies."""
+    """Keep Optuna from logging about the copies."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

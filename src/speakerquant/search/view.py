@@ -4,11 +4,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from speakerquant.search.goals import Goals, find
+from speakerquant.search.goals import Goals
 from speakerquant.search.space import Point
 
 TRIAL = "trial"
 """Stands for the trial's number on an axis."""
+
+
+class Quantity(Protocol):
+    """How a number of a result is shown."""
+
+    @property
+    def label(self) -> str:
+        """What it is called, with its unit."""
+
+    @property
+    def scale(self) -> float:
+        """The shown value is the number in the result times this."""
+
+    def text(self, value: float) -> str:
+        """The number in the result as it is shown."""
+
+
+@dataclass(frozen=True)
+class PlainQuantity:
+    """A number of which nothing but its name is known."""
+
+    label: str
+    scale: float = 1.0
+
+    def text(self, value: float) -> str:
+        return f"{value:.6g}"
 
 
 @dataclass(frozen=True)
@@ -22,12 +48,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Plane:
-    """What the picture shows: names of numbers in the result, with their labels."""
+    """What the picture shows: the names of two numbers of the result, and points to compare with."""
 
     x: str
     y: str
-    x_label: str
-    y_label: str
     references: Sequence[Reference] = ()
 
 
@@ -35,19 +59,21 @@ class View(Protocol):
     """Words and axes for the results of one kind of search."""
 
     @property
-    def point_heading(self) -> str: ...
+    def point_heading(self) -> str:
+        """What points are called."""
 
     @property
-    def headings(self) -> Sequence[str]: ...
+    def columns(self) -> Sequence[str]:
+        """Names of the numbers that are shown of every result, whatever the goals."""
 
     @property
     def plane(self) -> Plane: ...
 
+    def quantity(self, name: str) -> Quantity:
+        """How the number of this name is shown."""
+
     def describe(self, point: Point) -> str:
         """A point in few words."""
-
-    def cells(self, result: Mapping[str, Any]) -> Sequence[str]:
-        """A result under ``headings``."""
 
     def data(self, result: Mapping[str, Any], *, searched: bool) -> str:
         """What a result was measured on; ``searched`` tells that the search has chosen by it."""
@@ -59,15 +85,15 @@ class PlainView:
     point_heading = "point"
 
     def __init__(self, goals: Goals) -> None:
-        self.headings = list(goals.objectives)
-        x, y = self.headings[:2] if len(self.headings) > 1 else (TRIAL, self.headings[0])
-        self.plane = Plane(x, y, x, y)
+        self.columns = list(goals.objectives)
+        x, y = self.columns[:2] if len(self.columns) > 1 else (TRIAL, self.columns[0])
+        self.plane = Plane(x, y)
+
+    def quantity(self, name: str) -> Quantity:
+        return PlainQuantity(name)
 
     def describe(self, point: Point) -> str:
         return " ".join(f"{name}={value}" for name, value in point.items())
-
-    def cells(self, result: Mapping[str, Any]) -> Sequence[str]:
-        return [f"{find(result, name):.6g}" for name in self.headings]
 
     def data(self, result: Mapping[str, Any], *, searched: bool) -> str:
         return "while searching" if searched else "afterwards"

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from speakerquant.errors import UserError, first_line
 
-# By themselves the client's retries hang for minutes on a dead server.
+# By default the client retries for minutes when a server does not answer.
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
@@ -26,7 +26,9 @@ class Tracking:
 
 
 def connect(uri: str, experiment: str) -> Tracking:
-    """Open the store and the experiment, made on first use; a silent server is given up within 15 s.
+    """Open the store and the experiment, which are made on first use.
+
+    A server that does not answer is given up after at most 15 s.
 
     Raises:
         UserError: the server does not answer, the store cannot be opened, or the experiment was deleted.
@@ -53,7 +55,7 @@ def connect(uri: str, experiment: str) -> Tracking:
 
 @contextmanager
 def _impatient() -> Iterator[None]:
-    """Short limits for the first requests only: an upload may well take longer."""
+    """Limit the time of the requests made in the block; later ones, such as uploads, may take longer."""
     before = {name: os.environ.get(name) for name in _IMPATIENT}
     os.environ.update({name: value for name, value in _IMPATIENT.items() if before[name] is None})
     try:
@@ -65,7 +67,7 @@ def _impatient() -> Iterator[None]:
 
 
 def _prepare_sqlite(uri: str) -> str | None:
-    """For a SQLite file: make its folder, and keep artifacts beside it."""
+    """Make the folder of a SQLite file; the address of the artifacts beside it, none for other stores."""
     prefix = "sqlite:///"
     if not uri.startswith(prefix):
         return None

@@ -12,13 +12,19 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from speakerquant.tracking.client import Tracking
 
+PARENT_FILE = ".mlflow_parent_run"
+"""In a sweep folder: the id of the parent run, where the jobs of any process find it."""
+
 FAILURE_TAG = "failure"
+DIED = "its process died without closing the run"
+"""Reason of a run that somebody else had to close."""
+
 _VALUE_LIMIT = 5000  # characters, below every store's own
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """One MLflow run to log to."""
+    """An MLflow run that can be logged to."""
 
     tracking: Tracking
     run_id: str
@@ -48,23 +54,30 @@ class TrackedRun:
         self.tracking.client.set_terminated(self.run_id, "FAILED")
 
     def reopen(self) -> None:
-        """Set the run to RUNNING, should it have ended before."""
+        """Set the run back to RUNNING if it has ended."""
         run = self.tracking.client.get_run(self.run_id)
         if FAILURE_TAG in run.data.tags:
             self.tracking.client.delete_tag(self.run_id, FAILURE_TAG)
         if run.info.status != "RUNNING":
             self.tracking.client.update_run(self.run_id, status="RUNNING")
 
+    def rename(self, name: str) -> None:
+        """Give the run another name."""
+        self.tracking.client.update_run(self.run_id, name=name)
+
     def log_params(self, params: Mapping[str, object]) -> None:
+        """Log parameters; long values are cut to what every store takes."""
         entries = [Param(key, str(value)[:_VALUE_LIMIT]) for key, value in params.items()]
         self.tracking.client.log_batch(self.run_id, params=entries)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log numbers."""
         now = int(time.time() * 1000)
         entries = [Metric(key, value, now, step) for key, value in metrics.items()]
         self.tracking.client.log_batch(self.run_id, metrics=entries)
 
     def log_artifact(self, path: Path) -> None:
+        """Copy a file to the run's artifacts."""
         self.tracking.client.log_artifact(self.run_id, str(path))
 
 
@@ -72,7 +85,7 @@ class TrackedRun:
 def tracked_run(
     tracking: Tracking, name: str, parent_id: str | None = None, tags: Mapping[str, str] | None = None
 ) -> Iterator[TrackedRun]:
-    """A run for the length of the block; any exception closes it as FAILED and goes on."""
+    """A run that is open during the block; any exception closes it as FAILED and is raised on."""
     run = TrackedRun.start(tracking, name, parent_id, tags)
     try:
         yield run

@@ -1,4 +1,4 @@
-"""A search is one MLflow parent run, whichever and however many commands work on its study."""
+"""A search is recorded as one MLflow parent run, however many commands work on its study."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -14,9 +14,8 @@ from speakerquant.errors import first_line
 from speakerquant.search.application import Observer
 from speakerquant.search.ledger import Ledger
 from speakerquant.tracking.client import Tracking
-from speakerquant.tracking.history import children
-from speakerquant.tracking.runs import TrackedRun
-from speakerquant.tracking.sweep import PARENT_FILE
+from speakerquant.tracking.recorded_runs import children
+from speakerquant.tracking.runs import DIED, PARENT_FILE, TrackedRun
 
 log = logging.getLogger(__name__)
 
@@ -26,17 +25,17 @@ _IDENTITY_TAG = "study_identity"
 
 
 def trial_tags(study: str, trial: int) -> dict[str, str]:
-    """Tags of the run that evaluates a trial."""
+    """The tags of the run that evaluates a trial."""
     return {_STUDY_TAG: study, _TRIAL_TAG: str(trial)}
 
 
 class StudyRun(Observer):
-    """The parent run of a study: adopted if there is one, else opened.
+    """The parent run of a study, which is opened by the first command and adopted by the others.
 
     Args:
         tracking: The experiment.
-        ledgers: The study's, and that of the final evaluation if there is one.
-        folder: The sweep's, where the jobs find the parent run.
+        ledgers: The ledger of the search, and that of the final evaluation if there is one.
+        folder: The sweep folder, where the jobs find the parent run.
 
     Raises:
         MlflowException: the store does not answer.
@@ -77,7 +76,7 @@ class StudyRun(Observer):
                 self._run.fail(failure)
 
     def _adopt(self) -> None:
-        """Every process chooses the oldest of the study's runs, and removes its own if that is another."""
+        """Choose the oldest of the study's runs, as every process does; remove our own if it is another."""
         name, identity = self._ledgers[0].name, self._identity
         own = self._own
         if not self._candidates(identity):
@@ -107,7 +106,7 @@ class StudyRun(Observer):
         }
 
     def _close_orphans(self) -> None:
-        """Close the runs of trials that have ended without closing them."""
+        """Close the runs that are still open although their trials have ended."""
         for ledger in self._ledgers:
             ledger.release_dead()
         runs = children(self._tracking, self._run.run_id)
@@ -115,17 +114,17 @@ class StudyRun(Observer):
         for run in runs:
             trial = (run.data.tags.get(_STUDY_TAG, ""), run.data.tags.get(_TRIAL_TAG, ""))
             if run.info.status == "RUNNING" and trial not in running and self._is_open(run):
-                TrackedRun(self._tracking, run.info.run_id).fail("its process ended without a word")
+                TrackedRun(self._tracking, run.info.run_id).fail(DIED)
 
     def _is_open(self, run: Run) -> bool:
-        """Whether it still is: its trial may have ended in good order since the runs were listed."""
+        """Whether the run is open by now: its trial may have closed it since the runs were listed."""
         return bool(self._tracking.client.get_run(run.info.run_id).info.status == "RUNNING")
 
 
 @contextmanager
 def _tolerant() -> Iterator[None]:
-    """A search does not end because its record has a hiccup: the results are in the study and the folder."""
+    """Log failures of MLflow and go on: the results are safe in the study and in the folder."""
     try:
         yield
     except (MlflowException, OSError) as error:
-        log.warning("MLflow did not take it: %s", first_line(error))
+        log.warning("MLflow could not record the search: %s", first_line(error))

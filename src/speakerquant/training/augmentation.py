@@ -1,4 +1,4 @@
-"""Training augmentation: every crop gets another room, channel and background."""
+"""Training augmentation: random rooms, channels and noise for every crop."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from speakerquant.audio.augmentation import (
+from speakerquant.audio.disturbance import (
     mix_at_snr,
     normalize_peak,
     pass_channel,
@@ -17,11 +17,11 @@ from speakerquant.audio.augmentation import (
 )
 from speakerquant.audio.waveform import Waveform, read_random_part, read_waveform
 from speakerquant.corpus.recordings import find_recordings
-from speakerquant.training.settings import AugmentationConfig
+from speakerquant.training.hyperparameters import AugmentationConfig
 
 
 class Augmentation:
-    """Disturbs waveforms ``[samples]`` at ``sample_rate`` Hz with draws from the caller's generator."""
+    """Random disturbances of waveforms ``[samples]``, drawn from the caller's generator."""
 
     def __init__(self, config: AugmentationConfig, sample_rate: int) -> None:
         self._config = config

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class AamSoftmax(nn.Module):
-    """Embeddings ``[B, dim]`` and speaker labels ``[B]`` to the mean loss.
+    """The training head: computes the mean loss from embeddings ``[B, dim]`` and speaker labels ``[B]``.
 
     Deng et al.: "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019, equation 3.
     """

@@ -1,0 +1,261 @@
+"""Translates between Hydra and :mod:`speakerquant.search`: overrides, jobs and their results."""
+
+import itertools
+import json
+import logging
+import secrets
+import shlex
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.types import HydraContext, TaskFunction
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
+
+from hydra_plugins.optuna_sweeper._overrides import (
+    ParsedOverrides,
+    default_point,
+    parse_overrides,
+    point_overrides,
+)
+from hydra_plugins.optuna_sweeper.sweeper import OptunaSweeperConf
+from speakerquant.cache import digest
+from speakerquant.errors import UserError, first_line
+from speakerquant.report.search_report import SearchReport
+from speakerquant.search.application import TRIAL_FILE, SearchApplication
+from speakerquant.search.goals import Goals
+from speakerquant.search.ledger import Claim, Ledger
+from speakerquant.search.search_loop import Budget, Failed, Interrupted, Outcome, Succeeded
+from speakerquant.search.session import Session
+from speakerquant.search.space import Point, Space
+from speakerquant.search.storage import open_storage, shown
+from speakerquant.search.suggestion import check_sampler
+
+log = logging.getLogger(__name__)
+
+# Overrides that configure the search and mean nothing to a single evaluation.
+_SEARCH_OVERRIDES = (
+    *("hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher"),
+    *("hydra.sweep.", "hydra.mode"),
+)
+
+
+class Implementation:
+    """What :class:`hydra_plugins.optuna_sweeper.sweeper.OptunaSweeper` does, with its heavy imports."""
+
+    def __init__(self, settings: OptunaSweeperConf) -> None:
+        self._settings = settings
+        self._returns: list[Sequence[JobReturn]] = []
+
+    def setup(self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._config = config
+        self._loader = hydra_context.config_loader
+        self._application = _application(self._settings.application)
+        self._launcher = Plugins.instance().instantiate_launcher(
+            config=config, hydra_context=hydra_context, task_function=task_function
+        )
+        self._folder = Path(config.hydra.sweep.dir)
+
+    def sweep(self, arguments: list[str]) -> Sequence[Sequence[JobReturn]]:
+        """Run the search.
+
+        Returns:
+            The launched batches.
+
+        Raises:
+            UserError: the settings contradict themselves, the configuration, or the stored study.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        settings, application = self._settings, self._application
+        goals = Goals(_plain(settings.objectives), _plain(settings.constraints))
+        budget = Budget(settings.n_trials, settings.n_jobs, settings.max_failure_rate)
+        if disturbed := [name for name in goals.names if budget.n_jobs > 1 and application.is_time(name)]:
+            raise UserError(
+                f"hydra.sweeper.n_jobs={budget.n_jobs}: {disturbed[0]} is a time, "
+                "which jobs running beside each other disturb; set hydra.sweeper.n_jobs=1"
+            )
+        overrides = parse_overrides(_plain(settings.params), arguments, self._loader)
+        space = overrides.space
+        if not space.axes:
+            raise UserError(
+                "hydra.sweeper.params: nothing to search; give keys to search, such as key=choice(a,b)"
+            )
+        if warning := check_sampler(self._sampler(0), space, goals):
+            log.warning(warning)
+        defaults = self._defaults(overrides)
+        sample = self._compose([*point_overrides(defaults), *overrides.fixed])
+        with open_dict(sample):
+            del sample["hydra"]  # as the jobs see it
+        for name, axis in space.axes.items():
+            for choice in getattr(axis, "choices", ()):
+                if choice != defaults[name]:  # the sample has shown that the defaults compose
+                    self._compose([*point_overrides({**defaults, name: choice}), *overrides.fixed])
+        comparable = application.fingerprint(sample, space, goals)
+        ledger, *final_ledgers = self._open_ledgers(space, goals, comparable)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self._config, self._folder / "multirun.yaml")
+        where = shown(settings.storage) if settings.storage else "memory"
+        log.info("study %s in %s, jobs in %s", ledger.name, where, self._folder)
+        session = Session(
+            ledger,
+            final_ledgers[0] if final_ledgers else None,
+            application,
+            partial(self._launch, overrides.fixed),
+            SearchReport(
+                ledger.name,
+                goals,
+                application.view(goals),
+                partial(self._command, overrides.fixed),
+                self._folder,
+                int(min(budget.n_trials, space.size)),
+            ),
+            application.observer(sample, [ledger, *final_ledgers], self._folder),
+        )
+        first_points = application.first_points(space, goals, defaults) if settings.warm_start else None
+        session.run(budget, first_points, self._sampler, self._seed())
+        return self._returns
+
+    def _open_ledgers(self, space: Space, goals: Goals, comparable: Mapping[str, str]) -> list[Ledger]:
+        """The ledger of the search, and that of the final evaluation if the application has one."""
+        fingerprint = {
+            **{f"axis {name}": text for name, text in space.describe().items()},
+            "objectives": str(dict(goals.objectives)),
+            "constraints": str(dict(goals.constraints)),
+            **comparable,
+        }
+        name = self._settings.study_name or f"search-{digest(fingerprint)[:8]}"
+        names = [name, f"{name}-final"] if self._application.final_overrides else [name]
+        storage = open_storage(self._settings.storage)
+        return [Ledger(storage, each, space, goals, fingerprint) for each in names]
+
+    def _defaults(self, overrides: ParsedOverrides) -> Point:
+        try:
+            config = self._compose(overrides.fixed)
+        except HydraException:
+            config = None  # an axis chooses an option of a group that has no default
+        return default_point(overrides.space, config)
+
+    def _compose(self, overrides: Sequence[str]) -> DictConfig:
+        return self._loader.load_sweep_config(self._config, list(overrides))
+
+    def _seed(self) -> int:
+        seed = self._settings.sampler.get("seed")
+        return secrets.randbits(32) if seed is None else int(seed)
+
+    def _sampler(self, seed: int) -> BaseSampler:
+        """The configured sampler, with this seed if it takes one."""
+        config = self._settings.sampler
+        _check_class(
+            "hydra.sweeper.sampler._target_", config.get("_target_"), BaseSampler, "an Optuna sampler"
+        )
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                sampler: BaseSampler = instantiate(config, **({"seed": seed} if "seed" in config else {}))
+        except HydraException as error:
+            raise UserError(
+                f"hydra.sweeper.sampler: {first_line(error.__cause__ or error)}; check its arguments"
+            ) from None
+        return sampler
+
+    def _launch(self, fixed: Sequence[str], claims: Sequence[Claim], further: Sequence[str]) -> list[Outcome]:
+        """Evaluate points as Hydra jobs, each in a new folder; the trial's number is the job's number."""
+        jobs = []
+        for claim in claims:
+            overrides = [*point_overrides(claim.point), *fixed, *further]
+            number = [f"++hydra.job.num={claim.number}", f"++hydra.job.id={claim.number}"]
+            config = self._compose([*overrides, *number])
+            name = str(config.hydra.sweep.subdir)
+            folder = self._new_folder(f"final-{name}" if further else name)
+            record = {"study": claim.study, "trial": claim.number, "source": claim.source}
+            (self._folder / folder / TRIAL_FILE).write_text(json.dumps({**record, "point": claim.point}))
+            jobs.append(
+                [*overrides, f"hydra.sweep.subdir={QuotedString(folder, Quote.single).with_quotes()}"]
+            )
+        try:
+            returns = self._launcher.launch(jobs, initial_job_idx=claims[0].number)
+        except (HydraException, OmegaConfBaseException):
+            raise  # the configuration itself: no other point would fare better
+        except Exception as error:
+            log.exception("the launcher failed")
+            reason = f"the launcher failed: {first_line(error)}"
+            # Together with others it is unknown whose fault it was: each is tried again alone.
+            return [Failed(reason)] if len(claims) == 1 else [Interrupted(reason)] * len(claims)
+        self._returns.append(returns)
+        return [_outcome(job) for job in returns]
+
+    def _new_folder(self, name: str) -> str:
+        """Make a folder in the sweep folder that no process has made before."""
+        for suffix in itertools.chain([""], (f"-{count}" for count in itertools.count(2))):
+            try:
+                (self._folder / f"{name}{suffix}").mkdir(parents=True)
+                return f"{name}{suffix}"
+            except FileExistsError:
+                continue
+        raise AssertionError
+
+    def _command(self, fixed: Sequence[str], point: Point) -> str:
+        """The command that evaluates a single point on the final data."""
+        hydra = OmegaConf.to_container(self._config.hydra.overrides.hydra)
+        task = OmegaConf.to_container(self._config.hydra.overrides.task)
+        assert isinstance(hydra, list) and isinstance(task, list)
+        flags = [word for word in sys.argv[1:] if word not in (*hydra, *task, "-m", "--multirun")]
+        kept = [override for override in hydra if not override.lstrip("+~").startswith(_SEARCH_OVERRIDES)]
+        program = Path(sys.argv[0])
+        words = ["python", str(program)] if program.suffix == ".py" else [program.name]
+        overrides = [*kept, "hydra.mode=RUN", *point_overrides(point), *fixed]
+        return shlex.join([*words, *flags, *overrides, *self._application.final_overrides])
+
+
+def _application(path: str | None) -> SearchApplication:
+    """An instance of the class at an import path; without a path, one that adds nothing to the search."""
+    if path is None:
+        return SearchApplication()
+    _check_class("hydra.sweeper.application", path, SearchApplication, "a SearchApplication")
+    application: SearchApplication = get_class(path)()
+    return application
+
+
+def _check_class(key: str, path: Any, base: type, kind: str) -> None:
+    """Check that the import path given for a configuration key leads to a class with this base.
+
+    Raises:
+        UserError: it does not.
+    """
+    advice = f"give the import path of {kind}"
+    try:
+        found = get_class(path)
+    except (TypeError, ValueError, ImportError) as error:
+        raise UserError(f"{key}={path}: cannot be imported ({first_line(error)}); {advice}") from None
+    if not issubclass(found, base):
+        raise UserError(f"{key}={path}: not {kind}; {advice}")
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """A mapping of the configuration as a plain one, empty if it is not set."""
+    container: Any = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    return dict(container or {})
+
+
+def _outcome(job: JobReturn) -> Outcome:
+    value = job._return_value  # the property would print the exception and raise it
+    if job.status is not JobStatus.COMPLETED:
+        return Failed(first_line(value) if isinstance(value, BaseException) else str(value))
+    if isinstance(value, Mapping):
+        return Succeeded(value)
+    if isinstance(value, Real):
+        return Succeeded({"value": float(value)})
+    return Failed(f"the job returned {type(value).__name__}, not a number or a mapping with numbers")

@@ -1,0 +1,165 @@
+"""Translates between Hydra's override grammar and search spaces."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    IntervalSweep,
+    Override,
+    RangeSweep,
+    Transformer,
+)
+from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from speakerquant.errors import UserError, first_line
+from speakerquant.search.space import Point, Scalar, Space
+
+_PREFIX = re.compile(r"^(\+{0,2}|~)")
+
+
+@dataclass(frozen=True)
+class ParsedOverrides:
+    """A search space, and the overrides that are the same in every job."""
+
+    space: Space
+    fixed: Sequence[str]
+
+
+def parse_overrides(
+    params: Mapping[str, Any] | None, arguments: Sequence[str], config_loader: ConfigLoader | None = None
+) -> ParsedOverrides:
+    """Sort overrides into axes and fixed ones; an argument replaces the parameter of the same key.
+
+    Raises:
+        UserError: a range is empty, or a sweep is of a kind that cannot be searched.
+    """
+    lines = [*(f"{key}={value}" for key, value in _flat(params or {})), *arguments]
+    axes: dict[str, BaseDistribution] = {}
+    fixed: dict[str, str] = {}
+    for override in OverridesParser.create(config_loader=config_loader).parse_overrides(lines):
+        key = override.get_key_element()
+        name = _PREFIX.sub("", key)
+        for known in [other for other in (*axes, *fixed) if _PREFIX.sub("", other) == name]:
+            axes.pop(known, None)
+            fixed.pop(known, None)
+        if override.is_sweep_override():
+            axes[key] = distribution(override)
+        else:
+            assert override.input_line is not None
+            fixed[key] = override.input_line
+    return ParsedOverrides(Space(axes), list(fixed.values()))
+
+
+def distribution(override: Override) -> BaseDistribution:
+    """The axis that a sweep describes.
+
+    As in Hydra, ranges do not contain their end, nor do intervals of whole numbers; that an interval of
+    floating-point numbers contains it makes no difference, as samplers practically never draw it.
+
+    Raises:
+        UserError: the sweep is empty, or has no counterpart.
+    """
+    try:
+        if override.is_interval_sweep():
+            return _interval(override)
+        if override.is_range_sweep() and not _sweep(override).shuffle:
+            return _range(override)
+        choices = [_choice(value) for value in override.sweep_iterator()]
+        if any(choices.index(choice) != index for index, choice in enumerate(choices)):
+            raise UserError(f"{override.input_line}: two of the choices are equal; remove one")
+        return CategoricalDistribution(choices)
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{override.input_line}: nothing to choose from ({first_line(error)})") from None
+
+
+def point_overrides(point: Point) -> list[str]:
+    """Overrides that set a point."""
+    return [f"{name}={_text(value)}" for name, value in point.items()]
+
+
+def default_point(space: Space, config: DictConfig | None) -> Point:
+    """The configuration's own value on every axis; the first one where that is not among the choices."""
+    config = config or OmegaConf.create({"hydra": {"runtime": {"choices": {}}}})
+    choices = config.hydra.runtime.choices
+    point: dict[str, Scalar] = {}
+    for name, axis in space.axes.items():
+        key = _PREFIX.sub("", name)
+        value = choices[key] if key in choices else OmegaConf.select(config, key)
+        internal = axis.to_internal_repr(value if _contains(axis, value) else _first(axis))
+        point[name] = axis.to_external_repr(internal)
+    return point
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _text(value)
+
+
+def _sweep(override: Override) -> RangeSweep:
+    sweep = override.value()
+    assert isinstance(sweep, RangeSweep)
+    return sweep
+
+
+def _range(override: Override) -> BaseDistribution:
+    values: list[Any] = sorted(override.sweep_iterator())
+    if not values:
+        raise ValueError("the range is empty")
+    step = abs(_sweep(override).step or 1)
+    log = "log" in _sweep(override).tags
+    if log and step != 1:
+        raise UserError(f"{override.input_line}: a logarithmic range must have step 1; or use an interval")
+    if all(isinstance(value, int) for value in values) and isinstance(step, int):
+        return IntDistribution(values[0], values[-1], log=log, step=step)
+    if log:
+        raise UserError(f"{override.input_line}: a logarithmic range must be of whole numbers")
+    return FloatDistribution(float(values[0]), float(values[-1]), step=float(step))
+
+
+def _interval(override: Override) -> BaseDistribution:
+    sweep = override.value()
+    assert isinstance(sweep, IntervalSweep)
+    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+    assert low is not None and high is not None
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high - 1, log=log)
+    return FloatDistribution(float(low), float(high), log=log)
+
+
+def _choice(value: Any) -> Scalar:
+    """A choice as an axis holds it: numbers, booleans and null unchanged, all else as text."""
+    return value if value is None or isinstance(value, bool | int | float) else Transformer.str(value)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _contains(axis: BaseDistribution, value: Any) -> bool:
+    if isinstance(axis, CategoricalDistribution):
+        return any(value == choice and type(value) is type(choice) for choice in axis.choices)
+    assert isinstance(axis, IntDistribution | FloatDistribution)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and axis._contains(axis.to_internal_repr(value))
+
+
+def _first(axis: BaseDistribution) -> Scalar:
+    if isinstance(axis, CategoricalDistribution):
+        return axis.choices[0]
+    assert isinstance(axis, IntDistribution | FloatDistribution)
+    return axis.low

@@ -1,0 +1,216 @@
+"""Reads and writes checkpoints.
+
+Our own hold weights, architecture and front end in one safetensors file. Those of public families are read
+as they are distributed.
+"""
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from speakerquant.architectures.registry import architecture_of, architectures
+from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
+from speakerquant.audio.front_end import FrontEnd
+from speakerquant.cache import atomic_path, file_digest
+from speakerquant.errors import UserError
+
+_STATE_DICTS = ("model", "state_dict")
+_UNNAMED = "ecapa_tdnn"  # the network of checkpoints from the time when there was no other
+# What PyTorch raises for damaged files, and for those with more in them than tensors.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    OSError,
+)
+
+AUTO = "auto"
+"""In place of a family's name: the names of the checkpoint's layers tell which family it is."""
+
+
+@dataclass(frozen=True)
+class SpeakerModel:
+    """A network ready to embed, with the front end that it was trained on.
+
+    Attributes:
+        network: The FP32 network, in evaluation mode.
+        front_end: Settings of the features that the network takes.
+        digest: Digest that changes whenever any weight does.
+    """
+
+    network: SpeakerNetwork
+    front_end: FrontEnd
+    digest: str
+
+
+def load_checkpoint(
+    path: Path,
+    config: Any = None,
+    family: str = AUTO,
+    front_end: FrontEnd | None = None,
+) -> SpeakerModel:
+    """Load what :func:`save_checkpoint` wrote, or a checkpoint of a public family as it is distributed.
+
+    Args:
+        path: A safetensors file or a PyTorch one, of which nothing but tensors is read.
+        config: Settings that the checkpoint's network must be shaped by, if they are given.
+        family: Name of the checkpoint's family; ``auto`` tells it by the names of the layers.
+        front_end: Front end that replaces the family's own; what :func:`save_checkpoint` wrote keeps its own.
+
+    Raises:
+        UserError: the file is missing, damaged, holds more than tensors, or is of another shape or family.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint; check model.checkpoint")
+    weights, metadata = _read(path)
+    try:
+        if "architecture" in metadata:
+            if family != AUTO:
+                raise UserError(
+                    f"written by speakerquant-train, not of family {family}; choose model=shipped"
+                )
+            architecture, stored, front_end = _described(metadata)
+            network = _network(architecture, stored, weights, advice="it is damaged")
+        else:
+            network, front_end = _foreign(weights, family, front_end)
+        if network.n_mels != front_end.n_mels:
+            raise UserError(f"network of {network.n_mels} mel bands, front end of {front_end.n_mels}")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if config is not None and config != network.config:
+        raise UserError(f"{path}: {_difference(network.config, config)}; use another checkpoint or model")
+    return SpeakerModel(network, front_end, file_digest(path))
+
+
+def _described(metadata: Mapping[str, str]) -> tuple[Architecture, Any, FrontEnd]:
+    try:
+        architecture = architecture_of(metadata.get("network", _UNNAMED))
+        config = architecture.config(**json.loads(metadata["architecture"]))
+        return architecture, config, FrontEnd(**json.loads(metadata["front_end"]))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        raise UserError("no architecture in this file's metadata; the checkpoint is damaged") from None
+
+
+def _foreign(
+    weights: Mapping[str, Tensor], family: str, front_end: FrontEnd | None
+) -> tuple[SpeakerNetwork, FrontEnd]:
+    """Return a public checkpoint's network, and the given front end or else the one it was trained with."""
+    known = [architecture for architecture in architectures() if architecture.families]
+    if family == AUTO:
+        architecture, family = _recognized(known, weights)
+    else:
+        owners = [a for a in known if a.families and family in a.families.names]
+        if not owners:
+            names = [name for a in known if a.families for name in a.families.names]
+            raise UserError(f"model.family={family}: unknown family; valid are auto, {', '.join(names)}")
+        architecture = owners[0]
+    families = architecture.families
+    assert families is not None
+    foreign = families.convert(weights, family)
+    network = _network(
+        architecture, foreign.config, foreign.weights, advice=families.nearest_format(weights, family)
+    )
+    return network, front_end or replace(foreign.front_end, n_mels=network.n_mels)
+
+
+def _recognized(known: Sequence[Architecture], weights: Mapping[str, Tensor]) -> tuple[Architecture, str]:
+    """Return the first architecture, with its family, that the names belong to."""
+    for index, architecture in enumerate(known):
+        assert architecture.families is not None
+        try:
+            return architecture, architecture.families.recognize(weights)
+        except UserError:
+            if index == len(known) - 1:
+                raise
+    raise UserError("no known network loads public checkpoints")
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors by name, and the metadata if there is any."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            return weights, file.metadata() or {}
+    except (SafetensorError, OSError):
+        pass  # then PyTorch's own format
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE:
+        raise UserError(
+            f"{path}: no checkpoint, damaged, or with more in it than tensors, which is never loaded; "
+            "give the state dict of a network"
+        ) from None
+    for wrapper in _STATE_DICTS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    named = content.items() if isinstance(content, Mapping) else ()
+    weights = {str(name): value for name, value in named if isinstance(value, Tensor)}
+    if not weights:
+        raise UserError(f"{path}: holds no weights by name; give the state dict of a network")
+    return weights, {}
+
+
+def _network(
+    architecture: Architecture, config: Any, weights: Mapping[str, Tensor], advice: str
+) -> SpeakerNetwork:
+    try:
+        network = architecture.build(config)
+        keys = network.load_state_dict(weights, strict=False)
+    except (RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"weights do not fit the architecture ({reason}); {advice}") from None
+    missing = [key for key in keys.missing_keys if not key.endswith("num_batches_tracked")]
+    if missing or keys.unexpected_keys:
+        problem = f"lacks {missing[0]}" if missing else f"has the unknown {keys.unexpected_keys[0]}"
+        raise UserError(f"the checkpoint {problem}; {advice}")
+    return network.eval()
+
+
+def random_model(architecture: Architecture, config: Any, front_end: FrontEnd, seed: int) -> SpeakerModel:
+    """Make an untrained network, whose weights the seed determines.
+
+    Raises:
+        UserError: network and front end have different numbers of mel bands.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = architecture.build(config).eval()
+    if network.n_mels != front_end.n_mels:
+        raise UserError(f"model: {network.n_mels} mel bands in architecture, {front_end.n_mels} in front_end")
+    return SpeakerModel(network, front_end, f"random-{seed}-{architecture.name}-{asdict(config)}")
+
+
+def save_checkpoint(path: Path, network: SpeakerNetwork, front_end: FrontEnd) -> None:
+    """Write the network's weights in FP16, its statistics in FP32, its architecture and its front end."""
+    [name] = [a.name for a in architectures() if isinstance(network.config, a.config)]
+    metadata = {
+        "network": name,
+        "architecture": json.dumps(asdict(network.config)),
+        "front_end": json.dumps(asdict(front_end)),
+    }
+    weights = {name: parameter.detach().half() for name, parameter in network.named_parameters()}
+    # variances may lie beyond the range of FP16; the counters of batches (integers) are not needed
+    weights |= {name: buffer for name, buffer in network.named_buffers() if buffer.is_floating_point()}
+    content = save({name: tensor.cpu().contiguous() for name, tensor in weights.items()}, metadata)
+    with atomic_path(path) as part:
+        part.write_bytes(content)
+
+
+def _difference(stored: Any, wanted: Any) -> str:
+    if type(stored) is not type(wanted):
+        return f"checkpoint is of a {type(stored).__name__}, the model config of a {type(wanted).__name__}"
+    theirs, ours = asdict(stored), asdict(wanted)
+    name = next(name for name in ours if ours[name] != theirs[name])
+    return f"checkpoint has {name} {theirs[name]}, the model config {ours[name]}"

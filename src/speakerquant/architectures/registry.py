@@ -1,0 +1,37 @@
+"""The architectures that the project knows, by name."""
+
+from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
+from speakerquant.architectures.speaker_network import Architecture
+from speakerquant.errors import UserError
+
+_BY_NAME: dict[str, Architecture] = {}
+
+
+def register(architecture: Architecture) -> Architecture:
+    """Make an architecture known by its name.
+
+    Raises:
+        ValueError: another architecture has the name.
+    """
+    if _BY_NAME.setdefault(architecture.name, architecture) != architecture:
+        raise ValueError(f"the architecture {architecture.name} is registered already")
+    return architecture
+
+
+def architectures() -> tuple[Architecture, ...]:
+    """Return every known architecture, in the order of registration."""
+    return tuple(_BY_NAME.values())
+
+
+def architecture_of(name: str) -> Architecture:
+    """Return the architecture of that name.
+
+    Raises:
+        UserError: there is none; the message lists the names of those there are.
+    """
+    if name not in _BY_NAME:
+        raise UserError(f"unknown network {name!r}; valid are {', '.join(_BY_NAME)}")
+    return _BY_NAME[name]
+
+
+register(ECAPA_TDNN)

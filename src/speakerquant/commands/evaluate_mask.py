@@ -1,0 +1,146 @@
+"""``speakerquant``: one mask in, one result out."""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from speakerquant.cache import atomic_path
+from speakerquant.commands.console_script import config_folder, fail, run_command, wants_traceback
+from speakerquant.commands.multirun import parent_run_id, recorded_multirun
+from speakerquant.configuration.opening import (
+    mask_entries,
+    open_cache,
+    open_evaluation,
+    open_inputs,
+    open_mask,
+    open_model,
+    open_ranges,
+)
+from speakerquant.configuration.schema import RunConfig, flat, register_schemas, typed
+from speakerquant.engine.provenance import provenance_path
+from speakerquant.errors import UserError
+from speakerquant.evaluation.assembly import assemble_result
+from speakerquant.evaluation.baseline import measured_baseline
+from speakerquant.evaluation.build import ONNX_FILE
+from speakerquant.evaluation.result import RESULT_FILE, MaskRun, Result
+from speakerquant.evaluation.stage_times import StageTimes
+from speakerquant.report.mask_words import mask_name
+from speakerquant.report.multirun_report import print_runs
+from speakerquant.search.application import TRIAL_FILE
+from speakerquant.tracking.client import connect
+from speakerquant.tracking.runs import TrackedRun, tracked_run
+from speakerquant.tracking.study import trial_tags
+
+log = logging.getLogger(__name__)
+
+RANGES_FILE, SCORES_FILE = "calibration.safetensors", "scores.npy"
+ARTIFACTS = (RESULT_FILE, ONNX_FILE, RANGES_FILE, SCORES_FILE, ".hydra/config.yaml")
+_MASK = "mask."
+
+
+def evaluate(
+    config: RunConfig, params: Mapping[str, object], output: Path, parent_id: str | None = None
+) -> Result:
+    """Evaluate ``config.mask`` and leave ``result.json``, engine, ONNX and scores in ``output``.
+
+    Args:
+        config: The composed configuration.
+        params: The same by dotted names, for MLflow.
+        output: An existing folder.
+        parent_id: MLflow run of the multirun that this is part of.
+
+    Raises:
+        UserError: see the modules that it calls; the MLflow run is closed as FAILED with the message.
+    """
+    tracking = connect(config.tracking.uri, config.tracking.experiment)
+    entries = mask_entries(config.mask)
+    prefix, tags = "", {}
+    if (output / TRIAL_FILE).exists():
+        trial = json.loads((output / TRIAL_FILE).read_text())
+        prefix, tags = f"trial {trial['trial']}: ", trial_tags(trial["study"], trial["trial"])
+    name = prefix + " ".join(f"{unit}={precision}" for unit, precision in entries.items())
+    with tracked_run(tracking, name, parent_id, tags) as tracked:
+        # The mask is recorded as it applies to the network, when that is known: patterns are no parameters.
+        tracked.log_params({key: value for key, value in params.items() if not key.startswith(_MASK)})
+        result = _evaluate(config, output, tracked, prefix)
+        tracked.log_metrics(result.metrics())
+        result.save(output)
+        engine = output / f"engine.{result.engine}"
+        for path in (*(output / name for name in ARTIFACTS), engine, provenance_path(engine)):
+            tracked.log_artifact(path)
+    return result
+
+
+def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun, prefix: str) -> Result:
+    times = StageTimes()
+    cache = open_cache(config.cache)
+    if config.model.checkpoint is None:
+        log.warning(
+            "model.checkpoint is not set: random weights, so sizes and times mean something, EER does not"
+        )
+    with times.stage("model"):
+        model = open_model(config.model)
+    mask = open_mask(config.mask, model.network.units(config.units))
+    tracked.rename(prefix + mask_name(mask.names))
+    tracked.log_params({f"{_MASK}{unit}": precision for unit, precision in mask.names.items()})
+    with times.stage("features"):
+        inputs = open_inputs(config, model, cache)
+    with times.stage("calibration"):
+        table = open_ranges(config.calibration, inputs, cache)
+        table.save(output / RANGES_FILE)
+    digests = {
+        "digest.checkpoint": model.digest,
+        "digest.trials": inputs.data.trials_digest,
+        "digest.recordings": inputs.features.digest,
+        "digest.cohort": inputs.protocol.cohort_digest,
+    }
+    tracked.log_params(digests)
+    with times.stage("graph"):
+        evaluation = open_evaluation(config.engine, inputs, table, cache)
+    [measured] = evaluation.evaluate([mask], [output])
+    with atomic_path(output / SCORES_FILE) as part:
+        np.save(part, measured.scored.scores.astype(np.float32))
+    with times.stage("baseline"):
+        identity = [digests, inputs.protocol.identity]
+        baseline = measured_baseline(
+            evaluation, inputs.units, identity, known=measured if mask.is_baseline else None
+        )
+    return assemble_result(measured, baseline, evaluation, inputs.trial_list.name, times)
+
+
+def _application(config: DictConfig) -> dict[str, Any]:
+    hydra_config = HydraConfig.get()
+    output = Path(hydra_config.runtime.output_dir)
+    try:
+        result = evaluate(typed(config, RunConfig), flat(config), output, parent_run_id())
+    except UserError as error:
+        # In a multirun Hydra must see the failure; a single run ends here, before Hydra adds its own lines.
+        if hydra_config.mode is RunMode.MULTIRUN or wants_traceback():
+            raise
+        fail(error)
+    if hydra_config.mode is RunMode.RUN:
+        print_runs([MaskRun(dict(result.mask), result.metrics(), failure=None)], title=str(output))
+    return result.to_dict()
+
+
+def _command() -> None:
+    with recorded_multirun():
+        hydra.main(config_path=config_folder(), config_name="run", version_base="1.3")(_application)()
+
+
+def main() -> None:
+    """Entry point of ``speakerquant``."""
+    register_schemas()
+    run_command(_command)
+
+
+if __name__ == "__main__":
+    main()

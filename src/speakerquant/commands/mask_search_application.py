@@ -1,0 +1,114 @@
+"""What ``speakerquant`` adds to a search over its configuration."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from speakerquant.architectures.units import Units
+from speakerquant.configuration.opening import open_cache, open_inputs, open_mask, open_model
+from speakerquant.configuration.schema import EngineConfig, RunConfig, TrialList, typed
+from speakerquant.engine.base import EngineBuilder
+from speakerquant.errors import UserError
+from speakerquant.evaluation.result import figure_of
+from speakerquant.mask_search.warm_start import MASK_AXIS, MaskWarmStart
+from speakerquant.quantization.mask import Mask
+from speakerquant.report.mask_view import MaskView
+from speakerquant.search.application import Observer, SearchApplication
+from speakerquant.search.goals import Goals
+from speakerquant.search.ledger import Ledger
+from speakerquant.search.search_loop import FirstPoints
+from speakerquant.search.space import Point, Space
+from speakerquant.search.view import View
+from speakerquant.tracking.client import connect
+from speakerquant.tracking.study import StudyRun
+
+_LATENCY_REQUESTS = "engine.latency_requests=20"
+
+
+class MaskSearchApplication(SearchApplication):
+    """Searches :class:`speakerquant.configuration.schema.RunConfig`, masks above all."""
+
+    # A search need not time every mask, so the recommended one is timed at the end.
+    final_overrides = (f"data.evaluate_on={TrialList.test.name}", _LATENCY_REQUESTS)
+
+    def is_time(self, name: str) -> bool:
+        figure = figure_of(name)
+        return figure is not None and figure.is_time
+
+    def fingerprint(self, config: DictConfig, space: Space, goals: Goals) -> Mapping[str, str]:
+        run = typed(config, RunConfig)
+        self._check_times_are_measured(goals, run.engine)
+        model = open_model(run.model)
+        units = model.network.units(run.units)
+        masks = _searched_masks(space, units)  # refuses unknown units and precisions before any time is spent
+        inputs = open_inputs(run, model, open_cache(run.cache))
+        for mask in masks:
+            inputs.builder.check_mask(mask)
+        machine = {"machine": ", ".join(inputs.builder.environment.values())}
+        return {
+            **(machine if any(map(self.is_time, goals.names)) else {}),
+            "checkpoint": model.digest,
+            "trial list": inputs.data.trials_digest,
+            "recordings": inputs.features.digest,
+            "scoring": " ".join(str(part) for part in inputs.protocol.identity if part),
+            "calibration recordings": inputs.calibration.digest,
+            "calibration": f"{run.calibration.method} {run.calibration.percentile}",
+            "units": run.units.value,
+            "fixed part of the mask": _fixed_part(open_mask(run.mask, units), space),
+            "fidelity": f"{run.engine.min_fidelity} on {run.engine.fidelity_recordings} recordings",
+            "engine": _engine(inputs.builder, inputs.weight_bits),
+        }
+
+    def first_points(self, space: Space, goals: Goals, defaults: Point) -> FirstPoints:
+        return MaskWarmStart(space, goals, defaults)
+
+    def view(self, goals: Goals) -> View:
+        return MaskView(final_list=TrialList.test.name)
+
+    def observer(self, config: DictConfig, ledgers: Sequence[Ledger], folder: Path) -> Observer:
+        return StudyRun(connect(config.tracking.uri, config.tracking.experiment), ledgers, folder)
+
+    def was_final(self, result: Mapping[str, Any]) -> bool:
+        return bool(result["trial_list"] == TrialList.test.name)
+
+    def _check_times_are_measured(self, goals: Goals, engine: EngineConfig) -> None:
+        """Refuse goals that need latency where the configuration has it not measured."""
+        latencies = [name for name in goals.names if name.startswith("latency_") and self.is_time(name)]
+        if latencies and engine.latency_requests == 0:
+            raise UserError(
+                f"engine.latency_requests=0: {latencies[0]} is a goal of the search but is not measured; "
+                f"set engine.latency_requests, such as {_LATENCY_REQUESTS}"
+            )
+
+
+def _searched_masks(space: Space, units: Units) -> list[Mask]:
+    """For every choice of every unit that is searched, the mask that makes this choice alone.
+
+    Raises:
+        UserError: a unit or a precision is unknown.
+    """
+    return [
+        Mask(units, {axis.group(1): str(choice)})
+        for name, distribution in space.axes.items()
+        if (axis := MASK_AXIS.fullmatch(name))
+        for choice in getattr(distribution, "choices", ())
+    ]
+
+
+def _fixed_part(mask: Mask, space: Space) -> str:
+    """The precisions of the units that are not searched, by themselves or with a module that they lie in."""
+    keys = {name.lstrip("+") for name in space.axes}
+
+    def is_searched(unit: str) -> bool:
+        parts = ("mask", *unit.split("."))
+        return any(".".join(parts[:count]) in keys for count in range(1, len(parts) + 1))
+
+    return " ".join(f"{unit}={name}" for unit, name in mask.names.items() if not is_searched(unit))
+
+
+def _engine(builder: EngineBuilder, weight_bits: int) -> str:
+    versions = [f"{name} {value}" for name, value in builder.environment.items() if name in builder.bound_to]
+    settings = [f"{name}={value}" for name, value in builder.settings.items()]
+    return ", ".join([builder.name, *versions, *settings, f"{weight_bits}-bit weights"])

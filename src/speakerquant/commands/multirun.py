@@ -1,0 +1,106 @@
+"""A multirun is recorded as one MLflow parent run, whose children are its jobs."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from speakerquant.commands.console_script import fail
+from speakerquant.report.multirun_report import draw_runs, print_runs
+from speakerquant.tracking.client import connect
+from speakerquant.tracking.recorded_runs import fail_running, mask_runs
+from speakerquant.tracking.runs import PARENT_FILE, TrackedRun
+
+PICTURE_FILE = "size_vs_eer.png"
+
+
+@dataclass(frozen=True)
+class _ParentRecord:
+    """Where an open parent run is: its MLflow store and experiment, and the folder of the multirun."""
+
+    uri: str
+    experiment: str
+    run_id: str
+    folder: str
+
+
+class ParentRun(Callback):
+    """Hydra callback that opens the parent run before the first job.
+
+    It leaves closing to :func:`recorded_multirun`, as Hydra calls no callback at the end when a job failed.
+
+    Args:
+        journal: File to write down in which run was opened.
+    """
+
+    def __init__(self, journal: str) -> None:
+        self._journal = Path(journal)
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        if config.hydra.sweeper.get("application"):
+            return  # it records the search itself, as one run however many commands work on it
+        uri, experiment = config.tracking.uri, config.tracking.experiment
+        folder = Path(config.hydra.sweep.dir)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            run = TrackedRun.start(connect(uri, experiment), name=folder.name)
+            record = _ParentRecord(uri, experiment, run.run_id, str(folder))
+            self._journal.write_text(json.dumps(asdict(record)))
+            (folder / PARENT_FILE).write_text(run.run_id)
+        except Exception as error:  # whatever it is, Hydra would log it and carry on
+            fail(error)
+
+
+@contextmanager
+def recorded_multirun() -> Iterator[None]:
+    """Record the multirun that Hydra starts in the block, if it starts one.
+
+    However Hydra ends, the parent run is closed, and what the jobs measured is shown and logged. For Hydra to
+    find the callback, the primary configuration must have
+    ``optional base/callbacks@hydra.callbacks: recorded_multirun`` among its defaults.
+    """
+    with tempfile.TemporaryDirectory(prefix="speakerquant-") as folder:
+        journal = Path(folder) / "parent_run.json"
+        callback = {"_target_": f"{__name__}.{ParentRun.__name__}", "journal": str(journal)}
+        ConfigStore.instance().store("recorded_multirun", {"parent_run": callback}, group="base/callbacks")
+        succeeded = False
+        try:
+            yield
+            succeeded = True
+        finally:
+            if journal.exists():
+                _close(_ParentRecord(**json.loads(journal.read_text())), succeeded)
+
+
+def parent_run_id() -> str | None:
+    """In a Hydra job: the MLflow run of the multirun that it belongs to, if it does."""
+    hydra = HydraConfig.get()
+    if hydra.mode is not RunMode.MULTIRUN:
+        return None
+    return (Path(hydra.sweep.dir) / PARENT_FILE).read_text()
+
+
+def _close(record: _ParentRecord, succeeded: bool) -> None:
+    """Close the parent, as FAILED if any job failed; then show and log what the jobs measured."""
+    parent = TrackedRun(connect(record.uri, record.experiment), record.run_id)
+    fail_running(parent.tracking, parent.run_id)
+    runs = mask_runs(parent.tracking, parent.run_id)
+    failed = sum(run.failure is not None for run in runs)
+    if succeeded and not failed:
+        parent.finish()
+    else:
+        parent.fail(f"{failed} of {len(runs)} runs failed" if failed else "the multirun was broken off")
+    print_runs(runs, title=record.folder)
+    if failed < len(runs):
+        picture = Path(record.folder) / PICTURE_FILE
+        draw_runs(runs, picture)
+        parent.log_artifact(picture)

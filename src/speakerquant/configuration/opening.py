@@ -1,0 +1,266 @@
+"""What a run's configuration names, opened: model, recordings with their trial list, ranges."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+
+from speakerquant import formats
+from speakerquant.architectures.checkpoint_sources import checkpoint_path
+from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint, random_model
+from speakerquant.architectures.registry import architecture_of
+from speakerquant.architectures.speaker_network import Architecture
+from speakerquant.architectures.units import Units
+from speakerquant.audio.features import CachedFeatures, extract_features
+from speakerquant.cache import Cache, digest
+from speakerquant.configuration.schema import (
+    CacheConfig,
+    CalibrationConfig,
+    EngineConfig,
+    ModelConfig,
+    RunConfig,
+    TensorRtConfig,
+    TrialList,
+    flat,
+)
+from speakerquant.corpus.evaluation_data import (
+    EvaluationData,
+    open_cohort,
+    open_evaluation_data,
+    open_synthetic_evaluation_data,
+)
+from speakerquant.corpus.recordings import open_recordings, speaker_from_mapping
+from speakerquant.corpus.synthetic import DEVELOPMENT, TEST
+from speakerquant.corpus.trial_sources import trial_list_path
+from speakerquant.engine.backends import engine_builder
+from speakerquant.engine.base import EngineBuilder
+from speakerquant.errors import UserError
+from speakerquant.evaluation.evaluate import Evaluation
+from speakerquant.evaluation.preparation import prepare_evaluation
+from speakerquant.evaluation.scoring_protocol import Protocol, ScoreNorm
+from speakerquant.progress import track
+from speakerquant.quantization.calibration import calibrate, check_method
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.ranges import CalibrationTable
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that the masks of one configuration share.
+
+    Attributes:
+        model: The FP32 network with its front end.
+        units: What masks give precisions to.
+        builder: The engine's backend.
+        weight_bits: Most bits of integer weights.
+        data: The trial list and its recordings.
+        protocol: How the list is scored.
+        trial_list: Which list that is: without a development list, it is the test list that is tuned on.
+        features: Features of the trial list's recordings.
+        calibration: Features of the calibration recordings.
+    """
+
+    model: SpeakerModel
+    units: Units
+    builder: EngineBuilder
+    weight_bits: int
+    data: EvaluationData
+    protocol: Protocol
+    trial_list: TrialList
+    features: CachedFeatures
+    calibration: CachedFeatures
+
+
+def open_cache(config: CacheConfig) -> Cache:
+    """The cache of the configuration, or the user's."""
+    return Cache(Path(config.root) if config.root else None)
+
+
+def open_model(config: ModelConfig) -> SpeakerModel:
+    """The checkpoint's network, or one with random weights.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or there is neither checkpoint nor architecture.
+        OmegaConfBaseException: the architecture has no such setting.
+    """
+    shape = _architecture(config)
+    if config.checkpoint is not None:
+        path = checkpoint_path(config.checkpoint)
+        return load_checkpoint(path, shape and shape[1], config.family, config.front_end)
+    if shape is None or config.front_end is None:
+        raise UserError(
+            "model.checkpoint: no checkpoint and no architecture; set one, such as model=ecapa_c1024"
+        )
+    return random_model(*shape, config.front_end, config.seed)
+
+
+def _architecture(config: ModelConfig) -> tuple[Architecture, Any] | None:
+    """The kind of network and its settings; none if the checkpoint is to tell."""
+    if config.architecture is None:
+        return None
+    if config.network is None:
+        raise UserError("model.architecture is set: set model.network too, such as model.network=ecapa_tdnn")
+    try:
+        architecture = architecture_of(config.network)
+    except UserError as error:
+        raise UserError(f"model.network: {error}") from None
+    settings = OmegaConf.merge(OmegaConf.structured(architecture.config), config.architecture)
+    return architecture, OmegaConf.to_object(settings)
+
+
+def open_mask(config: Any, units: Units) -> Mask:
+    """The mask of a configuration, whose keys nest where the names of units have dots.
+
+    Raises:
+        UserError: a unit or a precision is unknown.
+    """
+    return Mask(units, mask_entries(config))
+
+
+def mask_entries(config: Any) -> dict[str, str]:
+    """Precision by unit or pattern, as the configuration gives them."""
+    return {name: str(precision) for name, precision in flat(config).items()}
+
+
+def open_inputs(config: RunConfig, model: SpeakerModel, cache: Cache) -> Inputs:
+    """Open the recordings and extract their features, once it is clear that the engine runs the mask.
+
+    Raises:
+        UserError: a part of the configuration is missing, names nothing, or contradicts another.
+    """
+    tensorrt = config.engine if isinstance(config.engine, TensorRtConfig) else None
+    builder = engine_builder(config.engine.name, tensorrt, cache)
+    weight_bits = builder.weight_bits(config.engine.weight_bits)
+    if config.engine.latency_requests < 0:
+        raise UserError(
+            f"engine.latency_requests={config.engine.latency_requests}: give how many to time; 0 times none"
+        )
+    units = model.network.units(config.units)
+    builder.check_mask(open_mask(config.mask, units))
+    check_method(config.calibration.method, config.calibration.percentile)
+    trial_list = _trial_list(config)
+    data = _open_data(config, trial_list, cache)
+    return Inputs(
+        model,
+        units,
+        builder,
+        weight_bits,
+        data,
+        _protocol(config, data, model, cache),
+        trial_list,
+        _features(data.recordings, model, cache),
+        _features(data.calibration, model, cache),
+    )
+
+
+def _features(recordings: Sequence[Path], model: SpeakerModel, cache: Cache) -> CachedFeatures:
+    extracted = extract_features(recordings, model.front_end, cache)
+    num_frames, fewest = extracted.features.num_frames, model.network.min_frames
+    if min(num_frames) < fewest:
+        path = recordings[int(np.argmin(num_frames))]
+        raise UserError(
+            f"{path}: {min(num_frames)} frames, and the network needs {fewest}; "
+            "take the recording off the list"
+        )
+    return extracted
+
+
+def _trial_list(config: RunConfig) -> TrialList:
+    data = config.data
+    if data.evaluate_on is TrialList.development and data.root is not None and not data.development_trials:
+        log.warning("data.development_trials is not set: evaluating on the test list, data.trials")
+        return TrialList.test
+    return data.evaluate_on
+
+
+def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> EvaluationData:
+    data, calibration = config.data, config.calibration
+    if data.root is None:
+        given = (data.trials, data.development_trials, data.calibration_root, data.calibration_list)
+        if any(given) or data.speakers:
+            raise UserError(
+                "data.root is not set, so the rest of data has no meaning; set it, with data=folder"
+            )
+        return open_synthetic_evaluation_data(
+            DEVELOPMENT if trial_list is TrialList.development else TEST,
+            data.seed,
+            cache,
+            num_calibration=calibration.num_recordings,
+            calibration_seed=calibration.seed,
+        )
+    if data.trials is None or data.calibration_root is None:
+        raise UserError("data.root is set: set data.trials and data.calibration_root too")
+    trials = data.development_trials if trial_list is TrialList.development else data.trials
+    assert trials is not None
+    speaker_of = speaker_from_mapping(Path(data.speakers)) if data.speakers else None
+    return open_evaluation_data(
+        open_recordings(Path(data.root), speaker_of),
+        trial_list_path(trials, cache),
+        open_recordings(Path(data.calibration_root), speaker_of),
+        num_calibration=calibration.num_recordings,
+        calibration_seed=calibration.seed,
+        calibration_list=Path(data.calibration_list) if data.calibration_list else None,
+        keep_repeated_trials=data.keep_repeated_trials,
+    )
+
+
+def _protocol(config: RunConfig, data: EvaluationData, model: SpeakerModel, cache: Cache) -> Protocol:
+    scoring = config.scoring
+    if scoring.cohort_root is None:
+        return Protocol(scoring.norm, scoring.top_n, None, scoring.p_targets)
+    if scoring.norm is ScoreNorm.none:
+        raise UserError(
+            "scoring.cohort_root is set, and scoring.norm=none has no use for it; choose scoring=as_norm"
+        )
+    cohort = open_cohort(
+        open_recordings(Path(scoring.cohort_root), data.source.speaker_of if config.data.speakers else None),
+        Path(scoring.cohort) if scoring.cohort else None,
+        data.source,
+        data.trials,
+    )
+    features = _features(cohort, model, cache)
+    return Protocol(scoring.norm, scoring.top_n, features, scoring.p_targets)
+
+
+def open_ranges(config: CalibrationConfig, inputs: Inputs, cache: Cache) -> CalibrationTable:
+    """Ranges of every layer: measured once per checkpoint, calibration recordings and method."""
+
+    def make(path: Path) -> None:
+        features = inputs.calibration.features
+        recordings = track(features, "calibration", total=len(features))
+        table = calibrate(
+            inputs.model.network, map(torch.from_numpy, recordings), config.method, config.percentile
+        )
+        table.save(path)
+
+    key = digest(
+        formats.RANGES, inputs.model.digest, inputs.calibration.digest, config.method, config.percentile
+    )
+    return CalibrationTable.load(cache.get("ranges", key, make, suffix=".safetensors"))
+
+
+def open_evaluation(
+    config: EngineConfig, inputs: Inputs, table: CalibrationTable, cache: Cache
+) -> Evaluation:
+    """What measures masks on these inputs."""
+    return prepare_evaluation(
+        inputs.model,
+        table,
+        inputs.builder,
+        cache,
+        recordings=inputs.features,
+        trials=inputs.data.trials,
+        protocol=inputs.protocol,
+        calibration=inputs.calibration.features,
+        max_weight_bits=inputs.weight_bits,
+        fidelity_recordings=config.fidelity_recordings,
+        min_fidelity=config.min_fidelity,
+        latency_requests=config.latency_requests,
+    )

@@ -1,0 +1,211 @@
+"""Schema of every configuration group, registered with Hydra so that each key and type is checked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, TypeVar
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from speakerquant.architectures.checkpoints import AUTO
+from speakerquant.architectures.registry import architectures
+from speakerquant.architectures.units import Granularity
+from speakerquant.audio.front_end import FrontEnd
+from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
+from speakerquant.errors import UserError
+from speakerquant.evaluation.scoring_protocol import ScoreNorm
+from speakerquant.quantization.precision import BASELINE, INT8
+from speakerquant.training.hyperparameters import AugmentationConfig, TrainingConfig
+
+T = TypeVar("T")
+
+
+@dataclass
+class CacheConfig:
+    root: str | None = None
+
+
+@dataclass
+class TrackingConfig:
+    uri: str = MISSING
+    experiment: str = MISSING
+
+
+@dataclass
+class ModelConfig:
+    """``architecture`` holds settings of ``network``, whose own dataclass checks them."""
+
+    checkpoint: str | None = None
+    network: str | None = None
+    architecture: Any = None
+    front_end: FrontEnd | None = None
+    family: str = AUTO
+    seed: int = 0
+
+
+class TrialList(Enum):
+    """Which trial list a run is measured on."""
+
+    test = auto()
+    development = auto()
+
+
+@dataclass
+class DataConfig:
+    """``root`` null means the synthetic corpus of ``seed``."""
+
+    root: str | None = MISSING
+    trials: str | None = MISSING
+    development_trials: str | None = None
+    keep_repeated_trials: bool = False
+    evaluate_on: TrialList = TrialList.test
+    calibration_root: str | None = MISSING
+    calibration_list: str | None = None
+    speakers: str | None = None
+    seed: int = 0
+
+
+@dataclass
+class CalibrationConfig:
+    method: str = MISSING
+    percentile: float = MISSING
+    num_recordings: int = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class ScoringConfig:
+    norm: ScoreNorm = MISSING
+    top_n: int = MISSING
+    cohort_root: str | None = MISSING
+    cohort: str | None = MISSING
+    p_targets: list[float] = MISSING
+
+
+@dataclass
+class EngineConfig:
+    name: str = MISSING
+    weight_bits: str = MISSING
+    min_fidelity: float = MISSING
+    fidelity_recordings: int = MISSING
+    latency_requests: int = MISSING
+
+
+@dataclass
+class TensorRtConfig(TensorRtSettings, EngineConfig):
+    """With the settings of TensorRT, which only some engines have."""
+
+
+@dataclass
+class RunConfig:
+    data: DataConfig = MISSING
+    model: ModelConfig = MISSING
+    calibration: CalibrationConfig = MISSING
+    units: Granularity = Granularity.block
+    mask: Any = MISSING  # unit to precision: the units are the network's, so the mask itself checks them
+    engine: EngineConfig = MISSING
+    scoring: ScoringConfig = MISSING
+    tracking: TrackingConfig = MISSING
+    cache: CacheConfig = field(default_factory=CacheConfig)
+
+
+@dataclass
+class ReportConfig:
+    run: str | None = None
+    output: str = MISSING
+    tracking: TrackingConfig = MISSING
+
+
+@dataclass
+class TrainingDataConfig:
+    root: str | None = None
+    synthetic_share: float = MISSING
+
+
+@dataclass
+class ValidationConfig:
+    root: str | None = None
+    trials: str | None = None
+
+
+@dataclass
+class TrainConfig:
+    model: ModelConfig = MISSING
+    training_data: TrainingDataConfig = MISSING
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    training: TrainingConfig = MISSING
+    tracking: TrackingConfig = MISSING
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    batch_size: int = MISSING
+    crop_seconds: float = MISSING
+    corpus_seed: int = 0
+    accelerator: str = "auto"
+    devices: str = "auto"
+    precision: Any = "auto"
+    output: str = MISSING
+
+
+def register_schemas() -> None:
+    """Make the schemas known to Hydra; the files in ``conf/`` build on them."""
+    store = ConfigStore.instance()
+    store.store("run_schema", RunConfig)
+    # Which units there are is the network's affair: unknown ones reach the mask, which lists the valid ones.
+    store.store("any_unit", OmegaConf.create({}, flags={"struct": False}), group="base/mask", package="mask")
+    # The settings of a network are keys only where its architecture is chosen.
+    for architecture in architectures():
+        store.store(architecture.name, architecture.config, group="base/model", package="model.architecture")
+    for name, quantized in _named_masks().items():
+        store.store(name, _quantizing(quantized), group="mask")
+    # The settings of TensorRT are keys only where the engine may be TensorRT.
+    store.store("tensorrt", TensorRtConfig, group="base/engine", package="engine")
+    store.store("report_schema", ReportConfig)
+    store.store("train_schema", TrainConfig)
+
+
+def _named_masks() -> dict[str, tuple[str, ...]]:
+    """Units to quantize, by the name of the mask: each unit alone, and what the networks name themselves."""
+    masks: dict[str, tuple[str, ...]] = {}
+    for architecture in architectures():
+        masks |= {unit: (unit,) for unit in architecture.blocks} | dict(architecture.named_masks)
+    return masks
+
+
+def _quantizing(units: Sequence[str]) -> dict[str, Any]:
+    """An option of the group ``mask``, in the form of the files in ``conf/mask``."""
+    return {
+        "defaults": [{"/base/mask": "any_unit"}, "_self_"],
+        "*": BASELINE.name,
+        **dict.fromkeys(units, INT8.name),
+    }
+
+
+def typed(config: DictConfig, schema: type[T]) -> T:
+    """The composed configuration as an object of its schema.
+
+    Raises:
+        UserError: a key that has no default was not given.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{missing[0]}: not set and without a default; set it on the command line")
+    result = OmegaConf.to_object(config)
+    assert isinstance(result, schema)
+    return result
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """Every leaf of a configuration, or of a plain mapping, by its dotted name."""
+    leaves: dict[str, Any] = {}
+    node = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    _collect(node, "", leaves)
+    return leaves
+
+
+def _collect(node: Any, prefix: str, leaves: dict[str, Any]) -> None:
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            _collect(value, f"{prefix}.{key}" if prefix else str(key), leaves)
+    else:
+        leaves[prefix] = node

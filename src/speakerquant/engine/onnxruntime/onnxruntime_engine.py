@@ -1,0 +1,87 @@
+"""ONNX Runtime: the reference arithmetic, on any machine.
+
+Its CPU provider keeps 8-bit weights but computes quantized convolutions in FP32: INT8 in size and in
+results, on every processor alike, and no faster than FP32.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths
+from speakerquant.engine.cpu import available_cpus, describe_cpu
+from speakerquant.errors import UserError, first_line
+from speakerquant.quantization.precision import FloatType, Precision
+
+_CUDA = "CUDAExecutionProvider"
+_PROVIDER_OPTIONS: dict[str, dict[str, Any]] = {
+    # FP32 means FP32. Every length would otherwise be searched for its fastest algorithm.
+    _CUDA: {"use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"},
+    "CPUExecutionProvider": {},
+}
+_ERROR = 3
+
+
+class OnnxRuntimeEngine(Engine):
+    """Runs an optimized model, one request per processor."""
+
+    def __init__(self, serialized: bytes) -> None:
+        super().__init__(serialized)
+        self._session = ort.InferenceSession(serialized, _options(), providers=_providers())
+
+    @property
+    def parallel_requests(self) -> int:
+        return available_cpus()
+
+    def embed(self, features: FloatArray) -> FloatArray:
+        embeddings: FloatArray = self._session.run(None, {"features": np.ascontiguousarray(features)})[0]
+        return embeddings
+
+
+class OnnxRuntimeBuilder(EngineBuilder):
+    """Optimizes for this machine; uses CUDA where ONNX Runtime's build for it is installed."""
+
+    name = "onnxruntime"
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {"ONNX Runtime": ort.__version__, "provider": _providers()[0][0], "CPU": describe_cpu()}
+
+    def runs(self, precision: Precision) -> bool:
+        """Whatever is stored in eight bits or fewer, since it is dequantized and computed in FP32."""
+        return precision.arithmetic is FloatType.float32
+
+    def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
+        with tempfile.TemporaryDirectory() as folder:
+            optimized = Path(folder) / "optimized.onnx"
+            options = _options()
+            options.optimized_model_filepath = str(optimized)
+            # Beyond this level, models are laid out for one processor; that is done when they are loaded.
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            try:
+                ort.InferenceSession(onnx_path, options, providers=_providers())
+            except Exception as error:  # its exceptions have no common base of their own
+                raise UserError(f"{onnx_path}: ONNX Runtime cannot build it ({first_line(error)})") from None
+            return self._deserialize(optimized.read_bytes())
+
+    def _deserialize(self, serialized: bytes) -> Engine:
+        try:
+            return OnnxRuntimeEngine(serialized)
+        except Exception:  # as above
+            raise UserError("ONNX Runtime cannot run it here; build it again") from None
+
+
+def _providers() -> list[tuple[str, dict[str, Any]]]:
+    available = ort.get_available_providers()
+    return [(name, options) for name, options in _PROVIDER_OPTIONS.items() if name in available]
+
+
+def _options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1  # many small requests in flight rather than all cores on one
+    options.log_severity_level = _ERROR
+    return options

@@ -1,0 +1,121 @@
+"""OpenVINO: the engine for machines without an NVIDIA GPU."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths, is_eight_bit_or_float
+from speakerquant.engine.cpu import describe_cpu
+from speakerquant.engine.openvino.openvino_graph import adapt
+from speakerquant.errors import UserError
+from speakerquant.quantization.precision import FloatType, Precision
+
+_CONFIG = {
+    # FP32 means FP32: without this, processors with bf16 would use it.
+    "INFERENCE_PRECISION_HINT": "f32",
+    # One request per recording: many small requests in flight rather than all cores on one.
+    "PERFORMANCE_HINT": "THROUGHPUT",
+    # A compiled form is kept per input length and layer; unbounded, every new length takes 2 MB for good.
+    "CPU_RUNTIME_CACHE_CAPACITY": 128,
+}
+_PROBE_CHANNELS = 64
+
+
+@cache
+def _core() -> ov.Core:
+    """The one core of this process, never destroyed.
+
+    With AMX every core registers a signal stack, and several destroyed out of order leave a freed one
+    behind: the next signal that Python handles, Ctrl-C too, would crash the process (OpenVINO 2026.4).
+    """
+    core = ov.Core()
+    # OpenVINO's binding looks NumPy up at the first inference: two threads that get there together deadlock.
+    source = ops.parameter([1], np.float32)
+    core.compile_model(ov.Model([ops.relu(source)], [source]), "CPU")(np.zeros(1, np.float32))
+    return core
+
+
+@cache
+def _has_avx512() -> bool:
+    """Whether OpenVINO convolves with AVX-512, which the processor may have and the environment forbid."""
+    features = ops.parameter([1, _PROBE_CHANNELS, 8], np.float32)
+    weight = ops.constant(np.ones((_PROBE_CHANNELS, _PROBE_CHANNELS, 1), np.float32))
+    convolution = ops.convolution(features, weight, [1], [0], [0], [1])
+    compiled = _core().compile_model(ov.Model([convolution], [features]), "CPU", _CONFIG)
+    kernels = [node.get_rt_info()["primitiveType"] for node in compiled.get_runtime_model().get_ops()]
+    return any("avx512" in kernel.astype(str) for kernel in kernels)
+
+
+class OpenVinoEngine(Engine):
+    """Runs a blob that OpenVINO's CPU plugin exported."""
+
+    def __init__(self, serialized: bytes) -> None:
+        super().__init__(serialized)
+        compiled = _core().import_model(serialized, "CPU", _CONFIG)
+        self._parallel_requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        # Made once and lent: however many threads ask, no more run than the machine has room for.
+        self._requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
+        for _ in range(self._parallel_requests):
+            self._requests.put(compiled.create_infer_request())
+
+    @property
+    def parallel_requests(self) -> int:
+        return self._parallel_requests
+
+    def embed(self, features: FloatArray) -> FloatArray:
+        if features.shape[0] == features.shape[2] == 1:
+            # With AMX, OpenVINO 2026.4 mixes up the channels of INT8 layers on one frame of one recording.
+            return self.embed(np.repeat(features, 2, axis=0))[:1]
+        request = self._requests.get()
+        try:
+            embeddings: FloatArray = request.infer([np.ascontiguousarray(features)])[0].copy()
+        finally:
+            self._requests.put(request)
+        return embeddings
+
+
+class OpenVinoBuilder(EngineBuilder):
+    """Compiles for the CPU of this machine."""
+
+    name = "openvino"
+    bound_to = ("OpenVINO",)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {"OpenVINO": version("openvino"), "CPU": describe_cpu()}
+
+    def runs(self, precision: Precision) -> bool:
+        return precision.arithmetic is FloatType.float32 and is_eight_bit_or_float(precision)
+
+    def exact_weight_bits(self) -> int:
+        """Runs the largest sums of an INT8 convolution: without VNNI, two products overflow 16 bits."""
+        features = ops.parameter([1, _PROBE_CHANNELS, 8], np.float32)
+        quantized = ops.fake_quantize(features, *np.array([-128, 127, -128, 127], np.float32), 256)
+        largest = ops.constant(np.full((_PROBE_CHANNELS, _PROBE_CHANNELS, 1), 127, np.int8))
+        weight = ops.multiply(ops.convert(largest, np.float32), np.float32(1 / 127))
+        convolution = ops.convolution(quantized, weight, [1], [0], [0], [1])
+        compiled = _core().compile_model(ov.Model([convolution], [features]), "CPU", _CONFIG)
+        sums = compiled(np.full((1, _PROBE_CHANNELS, 8), 127, np.float32))[0]
+        return 8 if np.allclose(sums, _PROBE_CHANNELS * 127) else 7
+
+    def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
+        try:
+            model = _core().read_model(onnx_path)
+            adapt(model, matrix_products=not _has_avx512())
+            blob = _core().compile_model(model, "CPU", _CONFIG).export_model()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]  # the lines before say where in OpenVINO's sources
+            raise UserError(f"{onnx_path}: OpenVINO cannot build it ({reason})") from None
+        return self._deserialize(blob.getvalue())
+
+    def _deserialize(self, serialized: bytes) -> Engine:
+        try:
+            return OpenVinoEngine(serialized)
+        except RuntimeError:
+            raise UserError("OpenVINO cannot run it here; build it again") from None

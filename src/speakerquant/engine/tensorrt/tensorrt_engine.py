@@ -1,0 +1,150 @@
+"""TensorRT: the engine for NVIDIA GPUs, built and run in a child process (:mod:`.worker`)."""
+
+import errno
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from speakerquant.cache import Cache
+from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths, is_eight_bit_or_float
+from speakerquant.engine.tensorrt.tensorrt_graph import adapt, computes_in_half, is_quantized
+from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
+from speakerquant.engine.tensorrt.worker_process import WorkerProcess
+from speakerquant.errors import UserError
+from speakerquant.quantization.precision import Precision
+
+_WORKER = Path(__file__).parent / "worker"
+_MEGABYTE = 10**6
+
+
+class TensorRtEngine(Engine):
+    """A plan, loaded in a worker that gives the GPU's memory back when it ends."""
+
+    def __init__(self, plan: bytes, worker: WorkerProcess) -> None:
+        super().__init__(plan)
+        self._worker = worker
+        worker.ask("load", plan)
+
+    def close(self) -> None:
+        self._worker.close()
+
+    @property
+    def parallel_requests(self) -> int:
+        return 1
+
+    def embed(self, features: FloatArray) -> FloatArray:
+        """See :meth:`Engine.embed`.
+
+        Raises:
+            UserError: the recording is longer than the engine was built for, or the worker failed.
+        """
+        return np.concatenate([self._embed(recording) for recording in features])
+
+    def _embed(self, recording: FloatArray) -> FloatArray:
+        # one at a time, which every plan takes, whatever batches it was built for
+        payload = np.ascontiguousarray(recording, np.float32).tobytes()
+        answer, embeddings = self._worker.ask("embed", payload, shape=[1, *recording.shape])
+        return np.frombuffer(embeddings, np.float32).reshape(answer["shape"])
+
+
+class TensorRtBuilder(EngineBuilder):
+    """Builds with the TensorRT of ``settings.python``, for the GPU of this machine.
+
+    Args:
+        settings: How to build.
+        cache: Keeps the timings of kernels, per version and GPU: a second mask asks for mostly the same ones.
+
+    Raises:
+        UserError: there is no TensorRT or no GPU.
+    """
+
+    name = "tensorrt"
+    bound_to = ("TensorRT", "compute capability")
+
+    def __init__(self, settings: TensorRtSettings, cache: Cache) -> None:
+        self._given = settings
+        self._cache = cache
+        self._python = settings.python or sys.executable
+        self._environment = _environment(self._python, settings.time_limit)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return self._environment
+
+    def runs(self, precision: Precision) -> bool:
+        return is_eight_bit_or_float(precision)
+
+    def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
+        given = self._given
+        longest = given.max_frames or lengths.longest
+        if longest < lengths.longest:
+            raise UserError(
+                f"engine.max_frames={longest}: the longest recording has {lengths.longest} frames; raise it"
+            )
+        network = onnx.load(onnx_path)
+        try:
+            adapt(network)
+        except ValueError as error:
+            raise UserError(f"{onnx_path}: cannot be laid out for TensorRT ({error})") from None
+        with self._worker() as worker, tempfile.TemporaryDirectory() as folder:
+            adapted = Path(folder) / "network.onnx"
+            onnx.save(network, adapted)
+            _, plan = worker.ask(
+                "build",
+                onnx=str(adapted),
+                frames=[1, min(given.opt_frames or lengths.typical, longest), longest],
+                max_batch=given.max_batch,
+                int8=is_quantized(network),
+                fp16=computes_in_half(network),
+                workspace_bytes=given.workspace_mb and given.workspace_mb * _MEGABYTE,
+                optimization_level=given.optimization_level,
+                timing_cache=str(self._timing_cache()),
+            )
+            return TensorRtEngine(plan, worker)
+
+    def _deserialize(self, serialized: bytes) -> Engine:
+        with self._worker() as worker:
+            return TensorRtEngine(serialized, worker)
+
+    @contextmanager
+    def _worker(self) -> Iterator[WorkerProcess]:
+        """A new worker, ended if the block fails: the exception may live long, the GPU's memory must not."""
+        worker = _start(self._python, self._given.time_limit)
+        try:
+            yield worker
+        except BaseException:
+            worker.close()
+            raise
+
+    def _timing_cache(self) -> Path:
+        name = "-".join(self.environment.values()).replace("/", "_").replace(" ", "_")
+        path = self._cache.root / "kernel_timings" / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not os.access(path.parent, os.W_OK):  # found out after a build, it would cost that build
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise UserError(
+                f"cannot write the cache {path.parent}: {error.strerror}; set cache.root to a writable folder"
+            ) from None
+        return path
+
+
+def _start(python: str, time_limit: float) -> WorkerProcess:
+    # Without PYTHONPATH and its like, which belong to this interpreter.
+    return WorkerProcess([python, "-E", str(_WORKER)], f"TensorRT of {python}", time_limit)
+
+
+@cache
+def _environment(python: str, time_limit: float) -> Mapping[str, str]:
+    with closing(_start(python, time_limit)) as worker:
+        answer, _ = worker.ask("describe")
+    environment: dict[str, str] = answer["environment"]
+    return environment

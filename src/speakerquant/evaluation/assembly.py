@@ -1,0 +1,44 @@
+"""Puts a result together from what was measured of a mask and of the baseline."""
+
+from speakerquant.evaluation.baseline import Baseline
+from speakerquant.evaluation.evaluate import Evaluation, Measurement
+from speakerquant.evaluation.result import Result
+from speakerquant.evaluation.scoring_protocol import MIN_DCF
+from speakerquant.evaluation.stage_times import StageTimes
+
+
+def assemble_result(
+    measured: Measurement, baseline: Baseline, evaluation: Evaluation, trial_list: str, before: StageTimes
+) -> Result:
+    """The result of one mask.
+
+    Args:
+        measured: What was measured of it.
+        baseline: What it is compared with.
+        evaluation: What measured both.
+        trial_list: Name of the list that was scored.
+        before: Seconds of the stages before the evaluation and between its parts.
+    """
+    data, scored, latency = evaluation.data, measured.scored, measured.latency
+    min_dcfs = dict(scored.min_dcfs)
+    return Result(
+        mask=measured.mask.names,
+        eer=scored.eer,
+        min_dcf=min_dcfs.pop(MIN_DCF),
+        other_min_dcfs=min_dcfs,
+        baseline_eer=baseline.eer,
+        delta_eer=scored.eer - baseline.eer,
+        engine_size_bytes=measured.size_bytes,
+        size_ratio=measured.size_bytes / baseline.size_bytes,
+        scoring=data.protocol.norm.value,
+        trial_list=trial_list,
+        num_trials=len(data.trials),
+        num_recordings=len(data.trials.recordings),
+        engine=evaluation.building.builder.name,
+        weight_bits=evaluation.building.max_weight_bits,
+        fidelity=measured.fidelity,
+        latency_ms_p50=latency.ms_p50 if latency else None,
+        latency_ms_p95=latency.ms_p95 if latency else None,
+        real_time_factor=measured.real_time_factor,
+        seconds={**before.seconds, **measured.times.seconds},
+    )

@@ -1,0 +1,77 @@
+"""The baseline that masks are compared with: measured once, kept with its scores and embeddings."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from speakerquant import formats
+from speakerquant.architectures.units import Units
+from speakerquant.cache import digest
+from speakerquant.evaluation.embedding import Embeddings
+from speakerquant.evaluation.evaluate import Evaluation, Measurement
+from speakerquant.quantization.mask import baseline_mask
+
+_FIGURES, _SCORES, _EMBEDDINGS = "figures.json", "scores.npy", "embeddings.npy"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The engine of the network as it was trained, in FP32.
+
+    Attributes:
+        eer: Equal error rate in percent.
+        size_bytes: Size of its engine.
+        scores: ``[num_trials]``, for paired comparisons.
+        embeddings: ``[num_recordings, dim]``.
+    """
+
+    eer: float
+    size_bytes: int
+    scores: npt.NDArray[np.float64]
+    embeddings: Embeddings
+
+
+def measured_baseline(
+    evaluation: Evaluation, units: Units, identity: object, known: Measurement | None = None
+) -> Baseline:
+    """The baseline of an evaluation, from its cache or measured now.
+
+    Args:
+        evaluation: What measures masks.
+        units: The network's.
+        identity: All that determines the baseline, beside the backend: of JSON-representable values.
+        known: A measurement of the baseline's mask, should there be one.
+
+    Raises:
+        UserError: as :meth:`speakerquant.evaluation.evaluate.Evaluation.evaluate`.
+    """
+
+    def make(folder: Path) -> None:
+        measured = known or _measure(evaluation, units)
+        folder.mkdir()
+        figures = {"eer": measured.scored.eer, "size_bytes": measured.size_bytes}
+        (folder / _FIGURES).write_text(json.dumps(figures))
+        np.save(folder / _SCORES, measured.scored.scores)
+        np.save(folder / _EMBEDDINGS, measured.embedded.embeddings)
+
+    builder = evaluation.building.builder
+    key = digest(formats.BASELINE, identity, builder.name, dict(builder.environment))
+    folder = evaluation.cache.get("baselines", key, make)
+    figures = json.loads((folder / _FIGURES).read_text())
+    return Baseline(
+        figures["eer"],
+        # From build to build the size of an engine differs by some hundred bytes.
+        known.size_bytes if known else figures["size_bytes"],
+        np.load(folder / _SCORES, allow_pickle=False),
+        np.load(folder / _EMBEDDINGS, allow_pickle=False),
+    )
+
+
+def _measure(evaluation: Evaluation, units: Units) -> Measurement:
+    with tempfile.TemporaryDirectory() as folder:
+        [measured] = evaluation.evaluate([baseline_mask(units)], [Path(folder)])
+    return measured

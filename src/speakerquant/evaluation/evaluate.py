@@ -1,0 +1,152 @@
+"""Measures masks: builds their engines, checks them, embeds the recordings and scores the trials."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from speakerquant import formats
+from speakerquant.audio.features import CachedFeatures
+from speakerquant.cache import Cache, digest, file_digest
+from speakerquant.corpus.trials import Trials
+from speakerquant.engine.base import Engine, EngineBuilder
+from speakerquant.evaluation.build import ONNX_FILE, MaskBuilder
+from speakerquant.evaluation.check import FidelityCheck
+from speakerquant.evaluation.embedding import (
+    Embeddings,
+    TimedEmbeddings,
+    embed_with_engine,
+    read_embeddings,
+)
+from speakerquant.evaluation.latency import Latency, LatencyMeasurement
+from speakerquant.evaluation.score import Scored, score_trials
+from speakerquant.evaluation.scoring_protocol import Protocol
+from speakerquant.evaluation.stage_times import StageTimes
+from speakerquant.quantization.mask import Mask
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """What every mask is measured on.
+
+    Attributes:
+        features: Of the trial list's recordings.
+        trials: Pairs to score.
+        protocol: How they are scored.
+        frames_per_second: Frames of the features per second of speech.
+    """
+
+    features: CachedFeatures
+    trials: Trials
+    protocol: Protocol
+    frames_per_second: float
+
+    @property
+    def speech_seconds(self) -> float:
+        """Length of all recordings together."""
+        return sum(self.features.features.num_frames) / self.frames_per_second
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of one mask.
+
+    Attributes:
+        mask: The mask.
+        size_bytes: Size of the serialized engine.
+        fidelity: Smallest cosine between the engine's and the simulation's embeddings.
+        latency: Times of a single request; none if they were not measured.
+        embedded: Embeddings of the trial list's recordings.
+        scored: Scores and error rates.
+        real_time_factor: Seconds of embedding per second of speech.
+        times: Seconds by stage.
+    """
+
+    mask: Mask
+    size_bytes: int
+    fidelity: float
+    latency: Latency | None
+    embedded: TimedEmbeddings
+    scored: Scored
+    real_time_factor: float
+    times: StageTimes
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The parts of an evaluation, which know each other by their results only.
+
+    Attributes:
+        building: Builds the engine of a mask.
+        fidelity: Checks that the engine computes what the mask says.
+        latency: Times single requests; none leaves them untimed.
+        data: What is embedded and scored.
+        cache: Keeps embeddings, those of a run that was killed too.
+    """
+
+    building: MaskBuilder
+    fidelity: FidelityCheck
+    latency: LatencyMeasurement | None
+    data: EvaluationSet
+    cache: Cache
+
+    def evaluate(self, masks: Sequence[Mask], folders: Sequence[Path]) -> Iterator[Measurement]:
+        """Measure the masks in turn; each leaves its ONNX graph and engine in the folder of its place.
+
+        Raises:
+            UserError: the backend does not run a precision of a mask, before any work; or an engine cannot
+                be built, or does not compute what its mask says.
+        """
+        for mask in masks:
+            self.building.builder.check_mask(mask)
+        for mask, folder in zip(masks, folders, strict=True):
+            yield self._measure(mask, folder)
+
+    def _measure(self, mask: Mask, folder: Path) -> Measurement:
+        times = StageTimes()
+        builder = self.building.builder
+        with ExitStack() as stack:
+            engine = stack.enter_context(self.building.build(mask, folder, times))
+            with times.stage("fidelity"):
+                fidelity = self.fidelity.check(engine, mask, builder)
+            latency = None
+            if self.latency is not None:
+                with times.stage("latency"):
+                    latency = self.latency.measure(engine)
+            embed = partial(self._embed, engine, _identity(builder, folder / ONNX_FILE))
+            embedded = embed(self.data.features, "embeddings")
+            times.seconds["embedding"] = embedded.seconds
+
+            def embed_cohort(cohort: CachedFeatures) -> Embeddings:
+                return embed(cohort, "cohort").embeddings
+
+            with times.stage("scoring"):
+                scored = score_trials(embedded.embeddings, self.data.trials, self.data.protocol, embed_cohort)
+        return Measurement(
+            mask,
+            engine.size_bytes,
+            fidelity,
+            latency,
+            embedded,
+            scored,
+            embedded.seconds / self.data.speech_seconds,
+            times,
+        )
+
+    def _embed(
+        self, engine: Engine, identity: str, recordings: CachedFeatures, description: str
+    ) -> TimedEmbeddings:
+        dim = self.fidelity.network.embedding_dim
+        path = self.cache.continued(
+            "embeddings",
+            digest(identity, recordings.digest),
+            lambda part: embed_with_engine(engine, recordings.features, dim, part, description),
+        )
+        return read_embeddings(path, dim)
+
+
+def _identity(builder: EngineBuilder, onnx_path: Path) -> str:
+    """Digest of all that determines what an engine computes."""
+    backend = (builder.name, dict(builder.environment), dict(builder.settings))
+    return digest(formats.EMBEDDINGS, file_digest(onnx_path), backend)

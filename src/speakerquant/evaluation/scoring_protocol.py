@@ -1,0 +1,103 @@
+"""How a trial list is scored and judged: the same for every mask that is compared."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from speakerquant.audio.features import CachedFeatures
+from speakerquant.corpus.trials import Trials
+from speakerquant.errors import UserError
+from speakerquant.evaluation.embedding import Embeddings
+from speakerquant.evaluation.metrics import min_dcf
+from speakerquant.evaluation.scoring import (
+    check_cohort,
+    cohort_statistics,
+    cosine_scores,
+    normalised_scores,
+)
+
+MIN_DCF = "min_dcf"
+"""Name of the metric at the first prior."""
+
+
+class ScoreNorm(StrEnum):
+    """What is done to cosine scores."""
+
+    none = "none"
+    s_norm = "s_norm"
+    as_norm = "as_norm"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Cosine of whole recordings, normalised or not.
+
+    Attributes:
+        norm: Of the scores.
+        top_n: Cohort scores that AS-norm looks at.
+        cohort: Features of the cohort's recordings; none without normalisation.
+        p_targets: Effective priors that minDCF is measured at; the first is that of ``min_dcf``.
+
+    Raises:
+        UserError: there is no prior, or one is not between 0 and 1; or the cohort is missing or too small.
+    """
+
+    norm: ScoreNorm = ScoreNorm.none
+    top_n: int = 300
+    cohort: CachedFeatures | None = None
+    p_targets: Sequence[float] = (0.01,)
+
+    def __post_init__(self) -> None:
+        if not self.p_targets or not all(0 < p_target < 1 for p_target in self.p_targets):
+            raise UserError(f"scoring.p_targets={list(self.p_targets)}: give priors between 0 and 1")
+        if self.norm is not ScoreNorm.none and self.cohort is None:
+            raise UserError(f"scoring.norm={self.norm}: set scoring.cohort_root, a folder of other speakers")
+        if self.cohort is not None:
+            check_cohort(len(self.cohort.features), self._highest)
+
+    @property
+    def identity(self) -> list[Any]:
+        """What must be equal for two EERs to be comparable."""
+        return [self.norm.value, self._highest, self.cohort_digest]
+
+    @property
+    def cohort_digest(self) -> str:
+        """Changes with the cohort's features; empty without a cohort."""
+        return self.cohort.digest if self.cohort is not None else ""
+
+    @property
+    def _highest(self) -> int | None:
+        """Of the cohort's scores, how many count; none: all."""
+        return self.top_n if self.norm is ScoreNorm.as_norm else None
+
+    def scores(
+        self,
+        embeddings: Embeddings,
+        trials: Trials,
+        embed_cohort: Callable[[CachedFeatures], Embeddings],
+    ) -> npt.NDArray[np.float64]:
+        """Scores ``[num_trials]`` of embedded recordings ``[num_recordings, dim]``.
+
+        Args:
+            embeddings: Of the trials' recordings.
+            trials: Pairs to score.
+            embed_cohort: Embeddings ``[num_cohort, dim]`` of the cohort's recordings.
+
+        Raises:
+            UserError: an embedding is unusable.
+        """
+        scores = cosine_scores(embeddings, trials.left, trials.right, trials.recordings)
+        if self.cohort is None:
+            return scores
+        statistics = cohort_statistics(embeddings, embed_cohort(self.cohort), self._highest)
+        return normalised_scores(scores, trials.left, trials.right, statistics)
+
+    def min_dcfs(self, scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
+        """minDCF by the name of its metric: ``min_dcf`` at the first prior, ``min_dcf_<prior>`` at others."""
+        first, *others = self.p_targets
+        names = {MIN_DCF: first} | {f"{MIN_DCF}_{p_target:g}": p_target for p_target in others}
+        return {name: min_dcf(scores, labels, p_target) for name, p_target in names.items()}

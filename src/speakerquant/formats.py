@@ -1,0 +1,26 @@
+"""Versions of what is written and read again.
+
+Raise one when the code comes to write something else under the same name: entries of the cache that bear
+another version are made anew, and readers of ``result.json`` can tell.
+"""
+
+RESULT = 1
+"""Keys and units of ``result.json``, its ``schema_version``."""
+
+CORPUS = 1
+"""Recordings of the synthetic corpus."""
+
+FEATURES = 2
+"""Features of the same recordings and front end."""
+
+RANGES = 1
+"""Ranges of the same network, recordings and method."""
+
+GRAPH = 1
+"""ONNX graph of the same network, before a mask is put on it."""
+
+EMBEDDINGS = 2
+"""Embeddings by an engine of the same ONNX file."""
+
+BASELINE = 3
+"""Figures, scores and embeddings of the baseline."""

@@ -1,0 +1,91 @@
+"""Exports a network to ONNX, once, with a pair of Q/DQ nodes at every place where a mask may want one."""
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from pytorch_quantization.nn import TensorQuantizer
+from torch import nn
+
+from speakerquant.graph.passes import read_shared_weights_directly, store_padding
+from speakerquant.quantization.quantizers import insert_quantizers, quantized_layers
+
+_OPSET = 17
+_EXAMPLE_FRAMES = 100
+_WEIGHT = ".weight"
+
+
+def export_network(network: nn.Module, n_mels: int) -> onnx.ModelProto:
+    """``features [batch, n_mels, time]`` to ``embeddings``, every layer's input and weight behind Q/DQ nodes.
+
+    Batch and time are dynamic. The scales are placeholders: :func:`speakerquant.graph.masking.apply_mask`
+    turns the graph into that of a mask.
+    """
+    quantized = insert_quantizers(network)
+    for layer in quantized_layers(quantized).values():
+        layer.input_quantizer.amax = 1.0
+        per_channel = (layer.weight.shape[0], *(1 for _ in layer.weight.shape[1:]))
+        layer.weight_quantizer.amax = np.ones(per_channel, np.float32)
+        layer.input_quantizer.enable()
+        layer.weight_quantizer.enable()
+    device = next(network.parameters()).device
+    quantized.to(device)
+    example = torch.zeros(2, n_mels, _EXAMPLE_FRAMES, device=device)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        with _quantizers_as_onnx_operators(), warnings.catch_warnings():
+            # That ranges become constants and that the exporter is the older one are both intended.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                quantized,
+                (example,),
+                path,
+                input_names=["features"],
+                output_names=["embeddings"],
+                dynamic_axes={"features": {0: "batch", 2: "time"}, "embeddings": {0: "batch"}},
+                opset_version=_OPSET,
+                dynamo=False,
+            )
+        exported = onnx.load(path)
+    _name_by_layer(exported.graph)
+    read_shared_weights_directly(exported.graph)
+    store_padding(exported)
+    return exported
+
+
+def _name_by_layer(graph: onnx.GraphProto) -> None:
+    """Name the nodes of each layer after it: ``<layer>/Conv``, ``<layer>/input/QuantizeLinear`` and so on."""
+    makers = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    for node in graph.node:
+        if node.op_type != "QuantizeLinear" or not node.input[0].endswith(_WEIGHT):
+            continue
+        layer = node.input[0].removesuffix(_WEIGHT)
+        [dequantize_weight] = readers[node.output[0]]
+        [reader] = readers[dequantize_weight.output[0]]
+        dequantize_input = makers[reader.input[0]]
+        reader.name = f"{layer}/{reader.op_type}"
+        for what, pair in {
+            "weight": (node, dequantize_weight),
+            "input": (makers[dequantize_input.input[0]], dequantize_input),
+        }.items():
+            for quantizer in pair:
+                quantizer.name = f"{layer}/{what}/{quantizer.op_type}"
+
+
+@contextmanager
+def _quantizers_as_onnx_operators() -> Iterator[None]:
+    before = TensorQuantizer.use_fb_fake_quant
+    TensorQuantizer.use_fb_fake_quant = True
+    try:
+        yield
+    finally:
+        TensorQuantizer.use_fb_fake_quant = before

@@ -1,0 +1,50 @@
+"""How a search over masks is shown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from speakerquant.evaluation.result import figure_of
+from speakerquant.report.mask_words import mask_name
+from speakerquant.report.multirun_report import POINT_HEADING, SHOWN, X, Y
+from speakerquant.report.paper import PROPOSED
+from speakerquant.search.space import Point
+from speakerquant.search.view import PlainQuantity, Plane, Quantity, Reference
+
+_MASK = "mask."
+
+
+class MaskView:
+    """Masks by their quantized units; size and EER relative to FP32, as the paper's can be compared.
+
+    Args:
+        final_list: The trial list of the final evaluation; a search on it has seen the data it is judged by.
+    """
+
+    point_heading = POINT_HEADING
+    columns = SHOWN
+    plane = Plane(
+        X,
+        Y,
+        (
+            Reference("FP32, here and in the paper", 1.0, 0.0),
+            Reference("paper's proposal", PROPOSED.metrics[X], PROPOSED.metrics[Y]),
+        ),
+    )
+
+    def __init__(self, final_list: str) -> None:
+        self._final_list = final_list
+
+    def quantity(self, name: str) -> Quantity:
+        return figure_of(name) or PlainQuantity(name)
+
+    def describe(self, point: Point) -> str:
+        mask = {
+            name.removeprefix(_MASK): str(value) for name, value in point.items() if name.startswith(_MASK)
+        }
+        others = [f"{name}={value}" for name, value in point.items() if not name.startswith(_MASK)]
+        return " ".join([mask_name(mask), *others] if mask else others)
+
+    def data(self, result: Mapping[str, Any], *, searched: bool) -> str:
+        trial_list = f"on the {result['trial_list']} list"
+        seen = searched and result["trial_list"] == self._final_list
+        return f"{trial_list}, which the search has seen" if seen else trial_list

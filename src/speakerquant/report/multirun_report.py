@@ -1,0 +1,76 @@
+"""What a multirun leaves for people: its figures beside the paper's, as a table and as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from speakerquant.evaluation.result import FIGURES, MaskRun
+from speakerquant.report.mask_words import mask_name
+from speakerquant.report.paper import paper_result
+from speakerquant.report.picture import Mark, Picture, Series, Style, draw_png
+from speakerquant.report.table import (
+    NOTHING,
+    Column,
+    Row,
+    number_cells,
+    number_columns,
+    print_failures,
+    print_table,
+)
+
+SHOWN = ("eer", "delta_eer", "engine_size_bytes", "size_ratio", "latency_ms_p50")
+"""Names of the figures that are shown of every mask."""
+
+X, Y = "size_ratio", "delta_eer"
+"""Names of the figures that span the plane in which masks are drawn."""
+
+POINT_HEADING = "quantized units"
+
+_OURS = {name: FIGURES[name] for name in SHOWN}
+_PAPERS = {name: FIGURES[name] for name in ("eer", "delta_eer", "engine_size_bytes", "size_ratio")}
+_MEASURED = Style("steelblue", size=6)
+_PAPER = Style("dimgray", size=6, is_filled=False)
+_SAME_MASK = Style("gray", size=0, has_line=True)
+
+
+def print_runs(runs: Sequence[MaskRun], title: str) -> None:
+    """Print one row per run to standard output, and below them why runs failed."""
+    first, *others = number_columns(_PAPERS.values(), style="dim")
+    paper = [Column(f"paper's {first.heading}", is_number=True, style="dim"), *others]
+    columns = [Column(POINT_HEADING), *number_columns(_OURS.values()), *paper]
+    print_table(title, columns, [Row([_name(run), *_our_cells(run), *_paper_cells(run)]) for run in runs])
+    print_failures(f"{_name(run)}: {run.failure}" for run in runs if run.failure)
+
+
+def draw_runs(runs: Sequence[MaskRun], path: Path) -> None:
+    """Draw every finished run by its size and loss, joined to the paper's of the same mask, as a PNG file."""
+    draw_png(runs_picture(runs), path)
+
+
+def runs_picture(runs: Sequence[MaskRun]) -> Picture:
+    """The finished runs by their size relative to FP32 and their ΔEER."""
+    ours, papers, joins = [], [], []
+    for run in runs:
+        if run.failure:
+            continue
+        mark = Mark(run.metrics[X], run.metrics[Y], label=_name(run))
+        ours.append(mark)
+        if paper := paper_result(run.mask):
+            papers.append(Mark(paper.metrics[X], paper.metrics[Y]))
+            joins.append(Series("", [mark, papers[-1]], _SAME_MASK))
+    series = [*joins, Series("paper, same mask", papers, _PAPER), Series("measured here", ours, _MEASURED)]
+    return Picture("", FIGURES[X].label, FIGURES[Y].label, [each for each in series if each.marks])
+
+
+def _name(run: MaskRun) -> str:
+    return mask_name(run.mask) if run.mask else run.name
+
+
+def _our_cells(run: MaskRun) -> list[str]:
+    if run.failure:
+        return ["failed", *[NOTHING] * (len(_OURS) - 1)]
+    return number_cells(_OURS, run.metrics)
+
+
+def _paper_cells(run: MaskRun) -> list[str]:
+    paper = paper_result(run.mask)
+    return number_cells(_PAPERS, paper.metrics if paper else {})

@@ -1,0 +1,229 @@
+"""Results as points in a plane: a PNG file with labels that cover nothing, an HTML file with hover texts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from speakerquant.cache import atomic_path
+from speakerquant.report.label_placement import Array, nearest, place_labels
+
+_INCHES, _GROWTH = (9.0, 5.5), 1.2
+_DPI = 150
+_HTML_PIXELS = 1.5  # to a point of a mark's size
+_LABEL_SIZE = 8
+_LEADER_PIXELS = 14.0  # a label nearer to its point needs no line to it
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A result's place in the plane.
+
+    Attributes:
+        x: Its place along the horizontal axis.
+        y: Its place along the vertical axis.
+        text: What the HTML file says about it.
+        label: What the PNG file has written beside it; may be empty.
+    """
+
+    x: float
+    y: float
+    text: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How the marks of a series look.
+
+    Attributes:
+        color: A color's name in CSS.
+        size: Diameter of a mark in points; without marks, zero.
+        marker: Matplotlib's name of the mark's shape.
+        symbol: Plotly's name of the mark's shape.
+        is_filled: Whether marks are filled.
+        has_line: Whether a line joins the marks in their order.
+    """
+
+    color: str
+    size: float
+    marker: str = "o"
+    symbol: str = "circle"
+    is_filled: bool = True
+    has_line: bool = False
+
+
+@dataclass(frozen=True)
+class Series:
+    """Marks of one kind; those without a name are not in the legend."""
+
+    name: str
+    marks: Sequence[Mark]
+    style: Style
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is drawn; later series lie over earlier ones."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: Sequence[Series]
+
+
+def draw_png(picture: Picture, path: Path) -> None:
+    """Draw into a PNG file."""
+    with atomic_path(path) as part:
+        to_matplotlib(picture).savefig(part, format="png")
+
+
+def draw_html(picture: Picture, path: Path) -> None:
+    """Draw into one HTML file that needs no network; hovering over a mark shows its text."""
+    figure = go.Figure()
+    for series in picture.series:
+        style = series.style
+        modes = [*(["lines"] if style.has_line else []), *(["markers"] if style.size else [])]
+        figure.add_scatter(
+            x=[mark.x for mark in series.marks],
+            y=[mark.y for mark in series.marks],
+            name=series.name,
+            showlegend=bool(series.name),
+            mode="+".join(modes),
+            marker={
+                "symbol": style.symbol + ("" if style.is_filled else "-open"),
+                "size": _HTML_PIXELS * style.size,
+                "color": style.color,
+            },
+            line={"width": 1, "color": style.color},
+            text=[mark.text for mark in series.marks],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    figure.update_layout(
+        title=picture.title,
+        xaxis_title=picture.x_label,
+        yaxis_title=picture.y_label,
+        template="plotly_white",
+    )
+    with atomic_path(path) as part:
+        figure.write_html(part, include_plotlyjs=True)
+
+
+def to_matplotlib(picture: Picture) -> Figure:
+    """The picture as a figure of Matplotlib, large enough for its labels."""
+    width, height = _INCHES
+    while True:
+        figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = _draw_series(figure, picture)
+        if _draw_labels(figure, axes, picture):
+            return figure
+        width, height = width * _GROWTH, height * _GROWTH
+
+
+def _draw_series(figure: Figure, picture: Picture) -> Axes:
+    axes = figure.add_subplot()
+    for series in picture.series:
+        style = series.style
+        axes.plot(
+            [mark.x for mark in series.marks],
+            [mark.y for mark in series.marks],
+            marker=style.marker if style.size else "none",
+            linestyle="-" if style.has_line else "none",
+            linewidth=1 if style.size else 0.5,
+            color=style.color,
+            markerfacecolor=style.color if style.is_filled else "none",
+            markersize=style.size,
+            label=series.name or "_unnamed",  # Matplotlib leaves such names out of the legend
+        )
+    axes.set_xlabel(picture.x_label)
+    axes.set_ylabel(picture.y_label)
+    axes.set_title(picture.title, parse_math=False)
+    axes.margins(0.1)
+    axes.grid(alpha=0.25)
+    if _shows_zero(axes):
+        axes.axhline(0.0, color="black", linewidth=0.5, zorder=0)
+    if picture.series:
+        figure.legend(loc="outside lower center", ncols=len(picture.series), fontsize=9)
+    return axes
+
+
+def _shows_zero(axes: Axes) -> bool:
+    low, high = axes.get_ylim()
+    return low < 0 < high
+
+
+def _draw_labels(figure: Figure, axes: Axes, picture: Picture) -> bool:
+    """Write the labels; false if there is no room for them."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # from here on the axes stay where they are
+    labels = _labels(axes, picture)
+    points = np.array(list(labels)).reshape(-1, 2)
+    sizes = np.array([_size(figure, label) for label in labels.values()]).reshape(-1, 2)
+    boxes = place_labels(points, sizes, *_obstacles(axes, picture), np.array(axes.bbox.extents))
+    if boxes is None:
+        return False
+    for point, label, box in zip(points, labels.values(), boxes, strict=True):
+        end = nearest(point, box)
+        is_far = np.hypot(*(end - point)) > _LEADER_PIXELS
+        axes.annotate(
+            label,
+            tuple(point),
+            xycoords="figure pixels",
+            xytext=(box[:2] - point) * 72 / _DPI,
+            textcoords="offset points",
+            fontsize=_LABEL_SIZE,
+            verticalalignment="bottom",
+            parse_math=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": "gray",
+                "linewidth": 0.5,
+                "shrinkA": 0,
+                "shrinkB": 3,
+                "relpos": (end - box[:2]) / (box[2:] - box[:2]),
+            }
+            if is_far
+            else None,
+        )
+    return True
+
+
+def _labels(axes: Axes, picture: Picture) -> dict[tuple[float, float], str]:
+    """By place in pixels; marks on the same pixel share a label of several lines."""
+    lines: dict[tuple[float, float], list[str]] = {}
+    for series in picture.series:
+        for mark in series.marks:
+            if mark.label and np.isfinite((mark.x, mark.y)).all():  # others are not drawn
+                x, y = axes.transData.transform((mark.x, mark.y)).round()
+                lines.setdefault((x, y), []).append(mark.label)
+    return {place: "\n".join(dict.fromkeys(texts)) for place, texts in lines.items()}
+
+
+def _size(figure: Figure, label: str) -> tuple[float, float]:
+    text = figure.text(0, 0, label, fontsize=_LABEL_SIZE, parse_math=False)
+    extent = text.get_window_extent()
+    text.remove()
+    return extent.width, extent.height
+
+
+def _obstacles(axes: Axes, picture: Picture) -> tuple[Array, Array]:
+    """Boxes of all marks, and the lines between them, in pixels."""
+    boxes, lines = [np.empty((0, 4))], [np.empty((0, 4))]
+    if _shows_zero(axes):
+        left, right = axes.get_xlim()
+        lines.append(axes.transData.transform([(left, 0.0), (right, 0.0)]).reshape(1, 4))
+    for series in picture.series:
+        places = axes.transData.transform(
+            np.array([(mark.x, mark.y) for mark in series.marks]).reshape(-1, 2)
+        )
+        radius = series.style.size * _DPI / 72 / 2
+        boxes.append(np.hstack([places - radius, places + radius]))
+        if series.style.has_line:
+            lines.append(np.hstack([places[:-1], places[1:]]))
+    return np.vstack(boxes), np.vstack(lines)

@@ -1,0 +1,111 @@
+"""What a search leaves for people: the front as a table, as files, and as pictures."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speakerquant.report.picture import draw_html, draw_png
+from speakerquant.report.search_files import write_csv, write_json
+from speakerquant.report.search_picture import search_picture
+from speakerquant.report.table import (
+    Column,
+    Row,
+    number_cells,
+    number_columns,
+    print_failures,
+    print_lines,
+    print_table,
+)
+from speakerquant.search.front import Entry, front_of
+from speakerquant.search.goals import Goals
+from speakerquant.search.history import FAILURE, History
+from speakerquant.search.space import Point
+from speakerquant.search.view import Quantity, View
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """Writes and prints the front of a study.
+
+    Attributes:
+        study: Its name.
+        goals: Its objectives and constraints.
+        view: How to show them.
+        command: The command that evaluates a point once more.
+        folder: Where ``front.json``, ``front.csv``, ``front.png`` and ``front.html`` go.
+        n_trials: How many trials there will be.
+    """
+
+    study: str
+    goals: Goals
+    view: View
+    command: Callable[[Point], str]
+    folder: Path
+    n_trials: int
+
+    def write(self, history: History, final_result: Mapping[str, Any] | None = None) -> list[Path]:
+        """Write the files; ``final_result`` is what the recommended point measured on unseen data."""
+        front = front_of(history, self.goals)
+        document, rows, png, html = (
+            self.folder / f"front.{suffix}" for suffix in ("json", "csv", "png", "html")
+        )
+        write_json(self.study, self.goals, history, front, self.command, final_result, document)
+        write_csv(self.goals, front, rows)
+        picture = search_picture(front, self.view, self._title(history))
+        draw_png(picture, png)
+        draw_html(picture, html)
+        return [document, rows, png, html]
+
+    def print(self, history: History, final_result: Mapping[str, Any] | None = None) -> None:
+        """Print the front, the recommended point and how to evaluate it again."""
+        front = front_of(history, self.goals)
+        measured_on = [self.view.data(entry.result, searched=True) for entry in front.entries[:1]]
+        columns = [
+            Column("trial", is_number=True),
+            Column(self.view.point_heading),
+            *number_columns(self._quantities.values()),
+        ]
+        if self.goals.constraints:
+            bounds = [f"{name} ≤ {bound:g}" for name, bound in self.goals.constraints.items()]
+            columns.append(Column(", ".join(bounds)))
+        rows = [
+            Row(self._cells(entry), style="bold" if entry is front.recommended else "")
+            for entry in front.best
+        ]
+        print_table(", ".join([self._title(history), *measured_on]), columns, rows)
+        print_lines(self._recommendation(front.recommended, final_result))
+        print_failures(f"trial {trial.number}: {trial.user_attrs.get(FAILURE)}" for trial in history.failed)
+
+    @property
+    def _quantities(self) -> dict[str, Quantity]:
+        """What the table shows: the numbers of the view and those that the search is for."""
+        return {name: self.view.quantity(name) for name in (*self.view.columns, *self.goals.objectives)}
+
+    def _recommendation(self, recommended: Entry | None, final_result: Mapping[str, Any] | None) -> list[str]:
+        if recommended is None:
+            return ["recommended: nothing yet meets the constraints"]
+        return [
+            f"recommended: trial {recommended.number}, {self.view.describe(recommended.point)}",
+            self._figures(recommended.result, searched=True),
+            *([] if final_result is None else [self._figures(final_result, searched=False)]),
+            f"  {self.command(recommended.point)}",
+        ]
+
+    def _figures(self, result: Mapping[str, Any], *, searched: bool) -> str:
+        quantities = self._quantities
+        cells = zip(quantities.values(), number_cells(quantities, result), strict=True)
+        figures = ", ".join(f"{quantity.label} {cell}" for quantity, cell in cells)
+        return f"  {self.view.data(result, searched=searched)}: {figures}"
+
+    def _title(self, history: History) -> str:
+        failed = f", {len(history.failed)} failed" if history.failed else ""
+        return f"{self.study}: {len(history.finished)} of {self.n_trials} trials{failed}"
+
+    def _cells(self, entry: Entry) -> list[str]:
+        cells = [
+            str(entry.number),
+            self.view.describe(entry.point),
+            *number_cells(self._quantities, entry.result),
+        ]
+        return [*cells, "yes" if entry.meets_constraints else "no"] if self.goals.constraints else cells

@@ -1,0 +1,74 @@
+"""Results as a table, printed to standard output."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from speakerquant.console import table_console
+from speakerquant.search.goals import find
+from speakerquant.search.view import Quantity
+
+NOTHING = "-"
+"""Stands for a number that was not measured."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: words on the left, numbers on the right."""
+
+    heading: str
+    is_number: bool = False
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row, with a style in Rich's terms."""
+
+    cells: Sequence[str]
+    style: str = ""
+
+
+def number_columns(quantities: Iterable[Quantity], style: str = "") -> list[Column]:
+    """A column for each quantity, under its label."""
+    return [Column(quantity.label, is_number=True, style=style) for quantity in quantities]
+
+
+def number_cells(quantities: Mapping[str, Quantity], result: Mapping[str, Any]) -> list[str]:
+    """The result's numbers of these (dotted) names, as their quantities are shown."""
+    values = {name: find(result, name) for name in quantities}
+    return [
+        NOTHING if values[name] is None else quantity.text(values[name])
+        for name, quantity in quantities.items()
+    ]
+
+
+def print_table(title: str, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+    """Print the rows below their headings."""
+    table = Table(title=escape(title), title_justify="left", min_width=len(title))
+    for column in columns:
+        table.add_column(
+            escape(column.heading), justify="right" if column.is_number else "left", style=column.style
+        )
+    for row in rows:
+        table.add_row(*map(escape, row.cells), style=row.style)
+    table_console().print(table)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines as they are, however long."""
+    _print(map(escape, lines))
+
+
+def print_failures(reasons: Iterable[str]) -> None:
+    """Print what failed, one line each."""
+    _print(f"[red]failed[/red] {escape(reason)}" for reason in reasons)
+
+
+def _print(lines: Iterable[str]) -> None:
+    console = table_console()
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)

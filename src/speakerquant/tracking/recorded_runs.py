@@ -1,0 +1,67 @@
+"""Reads recorded runs back from MLflow."""
+
+from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from speakerquant.errors import UserError
+from speakerquant.evaluation.result import MaskRun
+from speakerquant.tracking.client import Tracking
+from speakerquant.tracking.runs import DIED, FAILURE_TAG, TrackedRun
+
+_MASK = "mask."
+_PAGE = 1000
+
+
+def mask_runs(tracking: Tracking, parent_id: str) -> list[MaskRun]:
+    """The runs of a multirun, in the order in which they started; none if there is no such multirun."""
+    return [_mask_run(run) for run in children(tracking, parent_id)]
+
+
+def fail_running(tracking: Tracking, parent_id: str) -> None:
+    """Close the runs of a finished multirun that are still open because their processes died."""
+    for run in children(tracking, parent_id):
+        if run.info.status == "RUNNING":
+            TrackedRun(tracking, run.info.run_id).fail(DIED)
+
+
+def latest_multirun(tracking: Tracking) -> str:
+    """The run id of the multirun that started last.
+
+    Raises:
+        UserError: the experiment has none.
+    """
+    for run in tracking.client.search_runs([tracking.experiment_id], order_by=["attributes.start_time DESC"]):
+        parent: str | None = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+        if parent:
+            return parent
+    raise UserError(
+        "no multirun in this MLflow experiment; run one, such as: speakerquant experiment=per_unit"
+    )
+
+
+def _mask_run(run: Run) -> MaskRun:
+    """A run as tables and pictures show it; its mask is recorded as one parameter for each unit."""
+    mask = {
+        name.removeprefix(_MASK): value for name, value in run.data.params.items() if name.startswith(_MASK)
+    }
+    failure = None
+    if run.info.status != "FINISHED":
+        failure = run.data.tags.get(FAILURE_TAG, run.info.status.lower())
+    return MaskRun(mask, dict(run.data.metrics), failure, name=run.info.run_name or "")
+
+
+def children(tracking: Tracking, parent_id: str) -> list[Run]:
+    """The runs of a multirun as MLflow describes them, in the order in which they started."""
+    runs: list[Run] = []
+    token: str | None = None
+    while token != "":
+        page = tracking.client.search_runs(
+            [tracking.experiment_id],
+            filter_string=f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'",
+            order_by=["attributes.start_time ASC"],
+            max_results=_PAGE,
+            page_token=token,
+        )
+        runs.extend(page)
+        token = page.token or ""
+    return runs

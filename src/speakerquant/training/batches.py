@@ -1,0 +1,105 @@
+"""Training batches.
+
+Each is a function of the seed and its number alone, so that a training can go on at any number.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from numpy.random import Generator
+from torch.utils.data import Dataset
+
+from speakerquant.audio.disturbance import change_speed
+from speakerquant.audio.waveform import Waveform, read_random_part
+from speakerquant.corpus.recordings import find_recordings, speaker_from_path
+from speakerquant.errors import UserError
+from speakerquant.training.augmentation import Augmentation
+
+SPEEDS = (100, 90, 110)
+"""Playing speeds in percent of the original; a speaker counts as another speaker at each of them."""
+
+Batch = tuple[Waveform, npt.NDArray[np.int64]]
+"""Waveforms ``[B, samples]`` and speaker labels ``[B]``."""
+
+
+@dataclass(frozen=True)
+class SpeechSource:
+    """A source of training speech.
+
+    Attributes:
+        root: Folder of recordings, with a subfolder for each speaker.
+        share: Share of every batch that comes from this source.
+    """
+
+    root: Path
+    share: float
+
+
+class TrainingBatches(Dataset[Batch]):
+    """The training batches by their number.
+
+    Speakers are drawn evenly within each source, whatever the number of their recordings.
+
+    Raises:
+        UserError: a source has no recordings, or a batch would be empty.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[SpeechSource],
+        augmentation: Augmentation,
+        *,
+        sample_rate: int,
+        batch_size: int,
+        crop_seconds: float,
+        seed: int,
+    ) -> None:
+        if batch_size < 1 or crop_seconds * sample_rate < 1:
+            raise UserError("batch_size and crop_seconds must be above 0")
+        self._speakers = [_recordings_by_speaker(source.root) for source in sources]
+        self._first_label = np.cumsum([0, *map(len, self._speakers)]) * len(SPEEDS)
+        self._counts = _split(batch_size, [source.share for source in sources])
+        self._augmentation = augmentation
+        self._sample_rate = sample_rate
+        self._crop = int(crop_seconds * sample_rate)
+        self._seed = seed
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes: the speakers of all sources, times the speeds."""
+        return int(self._first_label[-1])
+
+    def __getitem__(self, number: int) -> Batch:
+        rng = np.random.default_rng([self._seed, number])
+        crops: list[Waveform] = []
+        labels: list[int] = []
+        for source, count in enumerate(self._counts):
+            for _ in range(count):
+                speaker = int(rng.integers(len(self._speakers[source])))
+                speed = int(rng.integers(len(SPEEDS)))
+                recordings = self._speakers[source][speaker]
+                crop = self._read_crop(recordings[rng.integers(len(recordings))], SPEEDS[speed], rng)
+                crops.append(self._augmentation(crop, rng))
+                labels.append(int(self._first_label[source]) + speaker * len(SPEEDS) + speed)
+        return np.stack(crops), np.array(labels, dtype=np.int64)
+
+    def _read_crop(self, path: Path, speed: int, rng: Generator) -> Waveform:
+        needed = -(-self._crop * speed // 100)
+        waveform = change_speed(read_random_part(path, needed, self._sample_rate, rng), speed)
+        return waveform[: self._crop]
+
+
+def _recordings_by_speaker(root: Path) -> list[list[Path]]:
+    speakers: dict[str, list[Path]] = {}
+    for name in find_recordings(root):
+        speakers.setdefault(speaker_from_path(name), []).append(root / name)
+    return list(speakers.values())
+
+
+def _split(total: int, shares: Sequence[float]) -> list[int]:
+    """Split ``total`` into whole parts that are proportional to ``shares``."""
+    bounds = np.round(np.cumsum([0.0, *shares]) / sum(shares) * total).astype(int)
+    return [int(count) for count in np.diff(bounds)]

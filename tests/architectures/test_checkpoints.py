@@ -1,0 +1,166 @@
+"""Checkpoints: what is written is what is read, and nothing else is."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from toy_network import Toy, ToyConfig
+
+from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
+from speakerquant.architectures.checkpoints import (
+    SpeakerModel,
+    load_checkpoint,
+    random_model,
+    save_checkpoint,
+)
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.architectures.registry import architecture_of, register
+from speakerquant.architectures.speaker_network import Architecture
+from speakerquant.audio.front_end import FrontEnd
+from speakerquant.errors import UserError
+
+SMALL = EcapaTdnnConfig(channels=64)
+FRONT_END = FrontEnd(n_mels=80, f_max=7000.0)
+
+
+def small_model(seed: int) -> SpeakerModel:
+    return random_model(architecture_of("ecapa_tdnn"), SMALL, FRONT_END, seed)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, small_model(seed=1).network, FRONT_END)
+    return path
+
+
+def test_loaded_network_is_the_saved_one(checkpoint: Path) -> None:
+    loaded = load_checkpoint(checkpoint, SMALL)
+    original = small_model(seed=1).network
+    features = torch.randn(1, 80, 100)
+    assert loaded.front_end == FRONT_END
+    assert loaded.network.config == SMALL
+    assert not loaded.network.training
+    cosine = torch.cosine_similarity(loaded.network(features), original(features))
+    assert cosine.item() > 0.9999  # stored in FP16
+
+
+def test_statistics_beyond_half_precision_are_kept(tmp_path: Path) -> None:
+    network = small_model(seed=1).network
+    norm = network.get_submodule("input_norm")
+    assert isinstance(norm.running_var, torch.Tensor)
+    norm.running_var[:2] = torch.tensor([1e6, 1e-9])
+    save_checkpoint(tmp_path / "loud.safetensors", network, FRONT_END)
+    loaded = load_checkpoint(tmp_path / "loud.safetensors").network.get_submodule("input_norm")
+    torch.testing.assert_close(loaded.running_var, norm.running_var, rtol=0, atol=0)
+
+
+def test_digest_follows_the_weights(checkpoint: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(other, small_model(seed=2).network, FRONT_END)
+    assert load_checkpoint(checkpoint).digest != load_checkpoint(other).digest
+    assert small_model(seed=1).digest != small_model(seed=2).digest
+
+
+def test_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+
+    class Bomb:
+        def __reduce__(self):
+            return Path.touch, (trap,)
+
+    path = tmp_path / "model.pt"
+    path.write_bytes(pickle.dumps({"weights": Bomb()}))
+    with pytest.raises(UserError, match="no checkpoint, damaged, or with more in it than tensors"):
+        load_checkpoint(path)
+    assert not trap.exists()
+
+
+def _rewritten(checkpoint: Path, change) -> Path:
+    weights = load_file(checkpoint)
+    with safe_open(checkpoint, framework="pt") as file:
+        metadata = dict(file.metadata())
+    change(weights, metadata)
+    save_file(weights, checkpoint, metadata=metadata)
+    return checkpoint
+
+
+def test_checkpoints_of_the_time_when_there_was_one_network_are_loaded(checkpoint: Path) -> None:
+    digest = load_checkpoint(checkpoint).digest
+    loaded = load_checkpoint(_rewritten(checkpoint, lambda w, m: m.pop("network")), SMALL)
+    assert loaded.network.config == SMALL
+    assert loaded.digest != digest  # the file did change
+
+
+def test_any_architecture_is_saved_and_loaded(toy: Architecture, checkpoint: Path, tmp_path: Path) -> None:
+    front_end = FrontEnd(n_mels=8)
+    original = random_model(architecture_of("toy"), ToyConfig(), front_end, seed=1)
+    save_checkpoint(tmp_path / "toy.safetensors", original.network, front_end)
+    loaded = load_checkpoint(tmp_path / "toy.safetensors", ToyConfig())
+    assert isinstance(loaded.network, Toy)
+    assert loaded.front_end == front_end
+    assert tuple(loaded.network.units()) == toy.blocks
+    features = torch.randn(1, 8, 50)
+    torch.testing.assert_close(loaded.network(features), original.network(features), rtol=1e-2, atol=1e-3)
+    with pytest.raises(UserError, match=r"checkpoint has embedding_dim 4, the model config 5"):
+        load_checkpoint(tmp_path / "toy.safetensors", ToyConfig(embedding_dim=5))
+    with pytest.raises(
+        UserError, match=r"checkpoint is of a EcapaTdnnConfig, the model config of a ToyConfig"
+    ):
+        load_checkpoint(checkpoint, ToyConfig())
+
+
+def test_an_unregistered_architecture_is_named_with_those_there_are() -> None:
+    with pytest.raises(UserError, match=r"unknown network 'toy'; valid are ecapa_tdnn$"):
+        architecture_of("toy")
+    with pytest.raises(ValueError, match="registered already"):
+        register(Architecture("ecapa_tdnn", ToyConfig, Toy, ()))
+
+
+def test_another_width_is_named(checkpoint: Path) -> None:
+    with pytest.raises(UserError, match=r"checkpoint has channels 64, the model config 1024"):
+        load_checkpoint(checkpoint, EcapaTdnnConfig())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda w, m: w.pop("input_conv.weight"), "lacks input_conv.weight"),
+        (lambda w, m: w.pop("input_norm.running_mean"), "lacks input_norm.running_mean"),
+        (lambda w, m: w.update(extra=torch.zeros(1)), "unknown extra"),
+        (lambda w, m: w.update({"input_conv.bias": torch.zeros(3)}), "input_conv.bias"),
+        (lambda w, m: m.clear(), "known family"),
+        (lambda w, m: m.update(network="resnet"), "unknown network 'resnet'; valid are ecapa_tdnn"),
+        (lambda w, m: m.update(architecture='{"channels": 64, "colour": 1}'), "no architecture"),
+        (lambda w, m: m.update(architecture='{"channels": 64, "res2net_scale": 0}'), "no architecture"),
+        (lambda w, m: m.update(architecture='{"channels": 64, "se_channels": "x"}'), "do not fit"),
+        (lambda w, m: m.update(architecture='{"channels": 64, "se_channels": -1}'), "do not fit"),
+        (lambda w, m: m.update(architecture='{"channels": 1099511627776}'), "do not fit"),
+        (lambda w, m: m.update(architecture='{"channels": 64, "embedding_dim": null}'), "do not fit"),
+    ],
+)
+def test_incomplete_checkpoint_is_refused(checkpoint: Path, change, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_checkpoint(_rewritten(checkpoint, change))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_missing_or_foreign_file_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    (tmp_path / "letter.txt").write_text("dear reader")
+    for path in (checkpoint, tmp_path / "letter.txt"):
+        with pytest.raises(UserError, match="no checkpoint, damaged, or with more in it than tensors"):
+            load_checkpoint(path)
+    with pytest.raises(UserError, match="no such checkpoint"):
+        load_checkpoint(tmp_path / "missing")
+
+
+def test_shipped_checkpoint_fits_the_package() -> None:
+    model = load_checkpoint(shipped_checkpoint())
+    assert shipped_checkpoint().stat().st_size <= 16e6
+    assert (shipped_checkpoint().parent / "MODEL_CARD.md").is_file()
+    assert model.network(torch.randn(1, model.front_end.n_mels, 100)).isfinite().all()

@@ -1,0 +1,121 @@
+"""The commands as a user types them, on a small network and a few real sentences."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import absl.logging
+import pytest
+
+from speakerquant.architectures.checkpoints import random_model, save_checkpoint
+from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.audio.front_end import FrontEnd
+from speakerquant.cache import Cache
+from speakerquant.commands import evaluate_mask
+from speakerquant.corpus.synthetic import TRIALS_FILE, Split, synthesize_split
+from speakerquant.evaluation.result import RESULT_FILE
+from speakerquant.tracking.client import Tracking, connect
+
+# absl (under pytorch-quantization) keeps the stream that it found when imported, here pytest's own capture,
+# and closes it when Hydra sets up logging.
+absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A corpus, a checkpoint, a store and a cache that the tests of this folder share."""
+
+    corpus: Path
+    calibration: Path
+    checkpoint: Path
+    tracking_uri: str
+    cache: Path
+
+    def arguments(self) -> list[str]:
+        """What every command needs to run on this workspace."""
+        return [
+            "data=folder",
+            f"data.root={self.corpus}",
+            f"data.trials={self.corpus / TRIALS_FILE}",
+            f"data.calibration_root={self.calibration}",
+            f"model.checkpoint={self.checkpoint}",
+            f"tracking.uri={self.tracking_uri}",
+            f"cache.root={self.cache}",
+            "calibration.num_recordings=4",
+        ]
+
+    @property
+    def tracking(self) -> Tracking:
+        return self.tracking_of("speakerquant")
+
+    def tracking_of(self, experiment: str) -> Tracking:
+        return connect(self.tracking_uri, experiment)
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    pytest.importorskip("espeakng_loader", reason="the extra 'synthetic' is not installed")
+    folder = tmp_path_factory.mktemp("workspace")
+    cache = Cache(folder / "cache")
+    checkpoint = folder / "small.safetensors"
+    architecture = EcapaTdnnConfig(
+        channels=64, aggregation_channels=192, attention_channels=32, se_channels=16
+    )
+    model = random_model(ECAPA_TDNN, architecture, FrontEnd(), seed=0)
+    save_checkpoint(checkpoint, model.network, FrontEnd())
+    return Workspace(
+        corpus=synthesize_split(Split("test", 4, 2, 2), 0, cache),
+        calibration=synthesize_split(Split("calibration", 4, 1, 1), 0, cache),
+        checkpoint=checkpoint,
+        tracking_uri=f"sqlite:///{folder}/mlruns/mlflow.db",
+        cache=folder / "cache",
+    )
+
+
+Command = Callable[..., Finished]
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """An entry point with the given arguments, in this process."""
+
+    def command(main: Callable[[], None], *arguments: object) -> Finished:
+        monkeypatch.setattr(sys, "argv", [main.__module__, *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Finished(code, captured.out, captured.err)
+
+    return command
+
+
+@pytest.fixture
+def speakerquant(invoke: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """``speakerquant`` with the given arguments, in this process and an empty folder."""
+
+    def command(*arguments: str) -> Finished:
+        monkeypatch.chdir(tmp_path)
+        return invoke(evaluate_mask.main, *arguments)
+
+    return command
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    """Every ``result.json`` below the folder, in the order of the jobs."""
+    return [json.loads(path.read_text()) for path in sorted(folder.rglob(RESULT_FILE))]

@@ -1,0 +1,341 @@
+"""Every mistake ends in one line that says what, where and what to do; exit code 2."""
+
+import os
+import pickle
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from speakerquant.architectures.checkpoints import random_model, save_checkpoint
+from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.audio.front_end import FrontEnd
+from speakerquant.corpus.recordings import find_recordings
+from speakerquant.corpus.synthetic import TRIALS_FILE
+
+from .conftest import Command, Finished, Workspace, results
+
+
+def assert_one_line(finished: Finished, *said: str) -> None:
+    lines = [line for line in finished.err.splitlines() if line.startswith("error: ")]
+    assert finished.code == 2, finished
+    assert "Traceback" not in finished.err
+    assert len(lines) == 1
+    for text in said:
+        assert text in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["data.root=/nowhere"], ["/nowhere", "data.root"]),
+        (["data.trials=/nowhere.txt"], ["/nowhere.txt", "data.trials"]),
+        (["data.calibration_root=/nowhere"], ["/nowhere"]),
+        (["data.root=null"], ["data.root", "data=folder"]),
+        (["engine.fidelity_recordings=0"], ["engine.fidelity_recordings"]),
+        (["mask.se_res2block9=int8"], ["se_res2block9", "unknown unit", "input_conv", "embedding_linear"]),
+        (["mask.input_conv=int4"], ["mask.input_conv", "'int4'", "fp32, int8"]),
+        (["calibration.method=guess"], ["calibration.method", "'guess'", "max, percentile, entropy, mse"]),
+        (["calibration.num_recordings=0"], ["calibration.num_recordings=0", "empty"]),
+        (["calibration.percentile=101"], ["calibration.percentile", "101"]),
+        (["engine.weight_bits=6"], ["engine.weight_bits", "6"]),
+        (["engine.name=abacus"], ["engine.name", "abacus", "auto, tensorrt, openvino, onnxruntime"]),
+        (["engine=tensorrt", "engine.python=/nowhere"], ["/nowhere", "cannot be started"]),
+        (["scoring=as_norm"], ["scoring.norm=as_norm", "set scoring.cohort_root"]),
+        (["scoring=as_norm", "scoring.cohort_root=/nowhere"], ["/nowhere"]),
+        (["scoring.cohort_root=/nowhere"], ["scoring.cohort_root", "scoring=as_norm"]),
+        (
+            ["scoring=as_norm", "scoring.cohort_root=${data.calibration_root}"],
+            ["top_n=300", "cohort"],
+        ),
+        (
+            ["scoring=s_norm", "scoring.cohort_root=${data.root}"],
+            ["speaker", "also in the trial list"],
+        ),
+        (["scoring.p_targets=[0.01,1]"], ["scoring.p_targets=[0.01, 1.0]"]),
+        (["engine.time_limit=0"], ["engine.time_limit=0", "more than 0"]),
+        (["engine=openvino", "engine.python=python3"], ["engine.python"]),
+        (
+            ["engine=openvino", "mask.aggregation_conv=fp16"],
+            ["mask.aggregation_conv=fp16", "openvino does not run it", "it runs fp32, int8"],
+        ),
+        (["model.checkpoint=/nowhere.safetensors"], ["/nowhere.safetensors", "model.checkpoint"]),
+        (["model=ecapa_c1024"], ["channels 64", "1024"]),
+        (["data.roof=/x"], ["data.roof"]),
+        (["mask=nonsense"], ["nonsense"]),
+        (["calibration.num_recordings=many"], ["many"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) and "=" in value[0] else "",
+)
+def test_wrong_setting(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, arguments: list[str], said: list[str]
+) -> None:
+    # A group choice must precede the checkpoint of the workspace, which then overrides the group's own.
+    finished = speakerquant(*workspace.arguments(), *arguments)
+    assert_one_line(finished, *said)
+    assert results(tmp_path) == []
+
+
+def _remove_recording(corpus: Path, first: Path) -> list[str]:
+    first.unlink()
+    return [str(first), "does not exist"]
+
+
+def _empty_recording(corpus: Path, first: Path) -> list[str]:
+    first.write_bytes(b"")
+    return [str(first), "empty"]
+
+
+def _cut_recording(corpus: Path, first: Path) -> list[str]:
+    first.write_bytes(first.read_bytes()[:1000])
+    return [str(first), "truncated"]
+
+
+def _nan_recording(corpus: Path, first: Path) -> list[str]:
+    soundfile.write(first, np.full(16000, np.nan, np.float32), 16000, subtype="FLOAT")
+    return [str(first), "NaN"]
+
+
+def _short_recording(corpus: Path, first: Path) -> list[str]:
+    soundfile.write(first, np.full(100, 0.1), 16000)
+    return [str(first), "shorter than one frame"]
+
+
+def _two_fields(corpus: Path, first: Path) -> list[str]:
+    return _append(corpus, "0 a.wav", "2 fields")
+
+
+def _four_fields(corpus: Path, first: Path) -> list[str]:
+    return _append(corpus, "0 a.wav b.wav c.wav", "4 fields")
+
+
+def _bad_label(corpus: Path, first: Path) -> list[str]:
+    return _append(corpus, "2 a.wav b.wav", "label '2'")
+
+
+def _append(corpus: Path, line: str, said: str) -> list[str]:
+    path = corpus / TRIALS_FILE
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, line]) + "\n")
+    return [f"{path}:{len(lines) + 1}", said]
+
+
+def _only(label: str, said: str) -> Callable[[Path, Path], list[str]]:
+    def spoil(corpus: Path, first: Path) -> list[str]:
+        path = corpus / TRIALS_FILE
+        path.write_text("".join(line for line in path.open() if line.startswith(label)))
+        return [str(path), said]
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(_remove_recording, id="missing recording"),
+        pytest.param(_empty_recording, id="empty recording"),
+        pytest.param(_cut_recording, id="truncated recording"),
+        pytest.param(_nan_recording, id="NaN recording"),
+        pytest.param(_short_recording, id="short recording"),
+        pytest.param(_two_fields, id="two fields"),
+        pytest.param(_four_fields, id="four fields"),
+        pytest.param(_bad_label, id="bad label"),
+        pytest.param(_only("1", "no non-target trial"), id="only targets"),
+        pytest.param(_only("0", "no target trial"), id="only non-targets"),
+    ],
+)
+def test_faulty_corpus(
+    workspace: Workspace,
+    speakerquant: Command,
+    tmp_path: Path,
+    spoil: Callable[[Path, Path], list[str]],
+) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(workspace.corpus, corpus)
+    said = spoil(corpus, corpus / find_recordings(corpus)[0])
+    finished = speakerquant(
+        *workspace.arguments(), f"data.root={corpus}", f"data.trials={corpus / TRIALS_FILE}"
+    )
+    assert_one_line(finished, *said)
+
+
+@pytest.mark.parametrize("missing", ["data.root", "data.trials", "data.calibration_root"])
+def test_own_recordings_need_all_three_paths(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, missing: str
+) -> None:
+    arguments = [argument for argument in workspace.arguments() if not argument.startswith(f"{missing}=")]
+    assert_one_line(speakerquant(*arguments), missing)
+    assert results(tmp_path) == []
+
+
+def test_calibration_speaker_that_is_also_a_test_speaker(workspace: Workspace, speakerquant: Command) -> None:
+    finished = speakerquant(*workspace.arguments(), f"data.calibration_root={workspace.corpus}")
+    assert_one_line(finished, "test0000", "other speakers")
+
+
+def test_empty_calibration_folder(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    finished = speakerquant(*workspace.arguments(), f"data.calibration_root={tmp_path / 'empty'}")
+    assert_one_line(finished, "empty", "no wav, flac or m4a")
+
+
+def test_checkpoint_of_another_width(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    path = tmp_path / "narrow.safetensors"
+    save_checkpoint(
+        path, random_model(ECAPA_TDNN, EcapaTdnnConfig(channels=32), FrontEnd(), 0).network, FrontEnd()
+    )
+    finished = speakerquant(*workspace.arguments(), "model=ecapa_c1024", f"model.checkpoint={path}")
+    assert_one_line(finished, str(path), "channels 32", "1024")
+
+
+def test_checkpoint_that_is_none(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    path = tmp_path / "letter.txt"
+    path.write_text("dear reader")
+    finished = speakerquant(*workspace.arguments(), f"model.checkpoint={path}")
+    assert_one_line(finished, str(path), "no checkpoint, damaged")
+
+
+def test_pickle_checkpoint_runs_no_code(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+
+    class Bomb:
+        def __reduce__(self):
+            return Path.touch, (trap,)
+
+    path = tmp_path / "model.pt"
+    path.write_bytes(pickle.dumps(Bomb()))
+    finished = speakerquant(*workspace.arguments(), f"model.checkpoint={path}")
+    assert_one_line(finished, str(path), "no checkpoint, damaged")
+    assert not trap.exists()
+
+
+def test_output_folder_that_cannot_be_written(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    # Permissions do not stop a superuser, who may well run the tests: a file in the way stops everyone.
+    (tmp_path / "file").touch()
+    finished = speakerquant(*workspace.arguments(), f"hydra.run.dir={tmp_path / 'file' / 'run'}")
+    assert_one_line(finished, str(tmp_path / "file"), "cannot write")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="a superuser may write everywhere")
+def test_read_only_output_folder(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "readonly"
+    folder.mkdir(mode=0o500)
+    finished = speakerquant(*workspace.arguments(), f"hydra.run.dir={folder / 'run'}")
+    assert_one_line(finished, str(folder), "cannot write")
+
+
+@pytest.mark.parametrize("mode", ["run", "multirun"])
+@pytest.mark.parametrize("server", ["refuses", "is silent"])
+def test_tracking_server_that_does_not_answer(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, server: str, mode: str
+) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    if server == "refuses":
+        listener.close()
+    start = time.monotonic()
+    masks = ["-m", "mask=none,all"] if mode == "multirun" else ["mask=all"]
+    finished = speakerquant(*masks, *workspace.arguments(), f"tracking.uri={address}")
+    assert time.monotonic() - start < 15  # the promise is a bound, not a speed
+    listener.close()
+    assert_one_line(finished, address, "does not answer")
+    assert results(tmp_path) == []
+
+
+SAMPLER = "hydra.sweeper.sampler._target_"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["+hydra.sweeper.objectives.speed=maximize"],
+            ["objectives.speed", "delta_eer", "seconds.embedding"],
+        ),
+        (["+hydra.sweeper.constraints.noise=1"], ["constraints.noise", "delta_eer"]),
+        (["hydra.sweeper.objectives.delta_eer=up"], ["objectives.delta_eer=up", "minimize or maximize"]),
+        (["hydra.sweeper.constraints.delta_eer=low"], ["constraints.delta_eer=low", "largest allowed"]),
+        (
+            ["~hydra.sweeper.objectives.delta_eer", "~hydra.sweeper.objectives.engine_size_bytes"],
+            ["objectives"],
+        ),
+        ([f"{SAMPLER}=optuna.samplers.CmaEsSampler"], ["sampler", "CmaEsSampler", "TPESampler"]),
+        ([f"{SAMPLER}=optuna.samplers.Nonsense"], [SAMPLER, "optuna.samplers.Nonsense", "imported"]),
+        ([f"{SAMPLER}=pathlib.Path"], [SAMPLER, "pathlib.Path", "not an Optuna sampler"]),
+        (["+hydra.sweeper.sampler.speed=1"], ["hydra.sweeper.sampler", "speed"]),
+        (["hydra.sweeper.storage=postgresql+psycopg://u:secret@127.0.0.1:9/x"], ["storage", "127.0.0.1:9"]),
+        (["hydra.sweeper.storage=nonsense://x"], ["hydra.sweeper.storage=nonsense://x"]),
+        (["hydra.sweeper.storage=/dev/null/x.journal"], ["hydra.sweeper.storage=/dev/null/x.journal"]),
+        (["hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials=0", "at least 1"]),
+        (["hydra.sweeper.n_jobs=0"], ["hydra.sweeper.n_jobs=0", "at least 1"]),
+        (
+            ["hydra.sweeper.n_jobs=2", "hydra.sweeper.objectives.latency_ms_p50=minimize"],
+            ["hydra.sweeper.n_jobs=2", "latency_ms_p50 is a time", "n_jobs=1"],
+        ),
+        (["hydra.sweeper.max_failure_rate=2"], ["hydra.sweeper.max_failure_rate=2", "0 to 1"]),
+        (["calibration.colour=choice(red,blue)"], ["calibration.colour"]),
+        (["mask.se_res2block9=choice(fp32,int8)"], ["mask.se_res2block9", "unknown unit", "input_conv"]),
+        (["model.checkpoint=/nowhere.safetensors"], ["/nowhere.safetensors", "model.checkpoint"]),
+        (
+            ["calibration.percentile=range(99,99)"],
+            ["calibration.percentile=range(99,99)", "nothing to choose"],
+        ),
+        (["tracking.uri=http://127.0.0.1:9"], ["tracking.uri=http://127.0.0.1:9"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) and "=" in value[0] else "",
+)
+def test_wrong_search(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, arguments: list[str], said: list[str]
+) -> None:
+    finished = speakerquant("experiment=search", *workspace.arguments(), *arguments)
+    assert_one_line(finished, *said)
+    assert "secret" not in finished.err
+
+
+def test_a_search_without_a_space(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    finished = speakerquant(
+        "-m",
+        "hydra/sweeper=optuna_search",
+        "hydra.sweeper.objectives={eer: minimize}",
+        *workspace.arguments(),
+    )
+    assert_one_line(finished, "hydra.sweeper.params", "nothing to search")
+
+
+def test_a_study_of_another_checkpoint(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    search = ["experiment=search", *workspace.arguments(), "hydra.sweeper.study_name=mine"]
+    assert speakerquant(*search, "hydra.sweeper.n_trials=1").code == 0
+    config = EcapaTdnnConfig(channels=64, aggregation_channels=192, attention_channels=32, se_channels=16)
+    save_checkpoint(
+        tmp_path / "other.safetensors", random_model(ECAPA_TDNN, config, FrontEnd(), 1).network, FrontEnd()
+    )
+    finished = speakerquant(*search, f"model.checkpoint={tmp_path}/other.safetensors")
+    assert_one_line(finished, "study_name=mine", "another checkpoint")
+    finished = speakerquant(*search, "mask.input_conv=int8")
+    assert_one_line(finished, "study_name=mine", "mask.input_conv")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"op_code":0,"worker_id":"a"\n{"op_code":1}\n', "line 1 is broken"),
+        (b"SQLite format 3\0 and so on\n\n", "sqlite:///"),
+        (b'{"op_code":77,"worker_id":"a"}\n', "not a readable journal"),
+    ],
+)
+def test_a_corrupt_journal(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, content: bytes, said: str
+) -> None:
+    journal = tmp_path / "studies.journal"
+    journal.write_bytes(content)
+    finished = speakerquant("experiment=search", *workspace.arguments(), f"hydra.sweeper.storage={journal}")
+    assert_one_line(finished, str(journal), said)
+    assert journal.read_bytes() == content

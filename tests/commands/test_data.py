@@ -1,0 +1,117 @@
+"""``speakerquant-data``: is a corpus complete, and what to calibrate on."""
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from speakerquant.commands import check_data
+from speakerquant.corpus.trials import write_trials
+
+from .conftest import Command
+
+
+@pytest.fixture
+def command(invoke: Command) -> Command:
+    return partial(invoke, check_data.main)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Six speakers with one to six recordings each, and a trial list of the first two."""
+    for speaker in range(1, 7):
+        for number in range(speaker if speaker > 2 else 2):
+            path = tmp_path / "wav" / f"id{speaker}" / "video" / f"{number}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, 0.1 * np.sin(np.arange(8000) / 9), 16000)
+    names = [f"id{speaker}/video/{number}.wav" for speaker in (1, 2) for number in (0, 1)]
+    write_trials(tmp_path / "trials.txt", [(True, *names[:2]), (False, *names[1:3]), (True, *names[2:])])
+    return tmp_path
+
+
+def test_check_counts_what_is_usable(corpus: Path, command: Command) -> None:
+    finished = command("check", "--root", corpus / "wav", "--trials", corpus / "trials.txt")
+    assert finished.code == 0, finished.err
+    assert "3 trials (2 target), 2 speakers, 4 recordings: 4 usable, 0 not" in finished.out
+
+
+def test_check_counts_repeated_pairs(corpus: Path, command: Command) -> None:
+    trials = corpus / "trials.txt"
+    trials.write_text(trials.read_text() * 2)
+    finished = command("check", "--root", corpus / "wav", "--trials", trials)
+    assert finished.code == 0, finished.err
+    assert "3 trials repeat a pair" in finished.out
+    assert "6 trials (4 target)" in finished.out
+
+
+def test_check_does_not_stop_at_the_first(corpus: Path, command: Command) -> None:
+    folder = corpus / "wav" / "id1" / "video"
+    (folder / "0.wav").unlink()
+    (folder / "1.wav").write_bytes((folder / "1.wav").read_bytes()[:300])
+    soundfile.write(corpus / "wav" / "id2" / "video" / "0.wav", np.full(4000, 0.1), 8000)
+    finished = command("check", "--root", corpus / "wav", "--trials", corpus / "trials.txt")
+    assert finished.code == 2
+    assert "4 recordings: 1 usable, 3 not" in finished.out
+    for problem in ("0.wav: no such recording", "1.wav: truncated", "8000 Hz, not 16000"):
+        assert problem in finished.out
+    assert finished.err.splitlines() == [
+        f"error: {corpus / 'trials.txt'}: 3 recordings are not usable; see above"
+    ]
+
+
+def test_a_calibration_list_is_balanced_seeded_and_of_other_speakers(corpus: Path, command: Command) -> None:
+    lists = []
+    for seed in (0, 0, 1):
+        output = corpus / f"list-{len(lists)}.txt"
+        settings = ["--num-recordings", 10, "--seed", seed, "--output", output]
+        finished = command(
+            "calibration", "--root", corpus / "wav", "--trials", corpus / "trials.txt", *settings
+        )
+        assert finished.code == 0, finished.err
+        assert "10 recordings of 4 speakers" in finished.out
+        lists.append(output.read_text().split())
+    assert lists[0] == lists[1] != lists[2]
+    counts = Counter(name.split("/")[0] for name in lists[0])
+    assert set(counts) == {"id3", "id4", "id5", "id6"}
+    assert sorted(counts.values()) == [2, 2, 3, 3]
+
+
+def test_speakers_may_be_told_by_a_file(corpus: Path, command: Command) -> None:
+    recordings = sorted((corpus / "wav").rglob("*.wav"))
+    names = [path.relative_to(corpus / "wav").as_posix() for path in recordings]
+    (corpus / "speakers.txt").write_text("".join(f"{name} one\n" for name in names))
+    arguments = ["--root", corpus / "wav", "--trials", corpus / "trials.txt"]
+    arguments += ["--speakers", corpus / "speakers.txt"]
+    assert " 1 speakers," in command("check", *arguments).out
+    finished = command("calibration", *arguments, "--output", corpus / "list.txt")
+    assert finished.code == 2 and "0 are of speakers that are not in the trial list" in finished.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["check", "--trials", "http://["], "http://[: no address"),
+        (["check", "--trials", "{trials}", "--sample-rate", "0"], "--sample-rate 0"),
+        (
+            ["calibration", "--trials", "{trials}", "--num-recordings", "2", "--output", "{wav}"],
+            "cannot write",
+        ),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments: list[str], says: str, corpus: Path, command: Command) -> None:
+    places = {"trials": corpus / "trials.txt", "wav": corpus / "wav"}
+    finished = command(*(argument.format(**places) for argument in arguments), "--root", corpus / "wav")
+    assert finished.code == 2
+    assert finished.err.startswith("error: ") and says in finished.err
+    assert len(finished.err.splitlines()) == 1
+
+
+def test_more_than_there_are_is_refused_and_nothing_written(corpus: Path, command: Command) -> None:
+    arguments = ["--num-recordings", 19, "--output", corpus / "list.txt"]
+    finished = command("calibration", "--root", corpus / "wav", "--trials", corpus / "trials.txt", *arguments)
+    assert finished.code == 2
+    assert "19 recordings asked for, and 18 are of speakers" in finished.err
+    assert not (corpus / "list.txt").exists()

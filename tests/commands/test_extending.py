@@ -1,0 +1,114 @@
+"""Precisions, networks and layers as units go through every command with nothing but their registration."""
+
+from pathlib import Path
+
+import pytest
+from toy_network import ToyConfig
+
+from speakerquant.architectures.checkpoints import random_model, save_checkpoint
+from speakerquant.architectures.speaker_network import Architecture
+from speakerquant.audio.front_end import FrontEnd
+from speakerquant.commands import show_report
+from speakerquant.quantization.precision import Precision
+from speakerquant.tracking.recorded_runs import children
+
+from .conftest import Command, Workspace, results
+from .test_search import front_of, parent_and_children, stored_trials
+
+LAYERS = [
+    *("input_conv", "se_res2block1.conv_in", "se_res2block1.res2_conv.convs.0"),
+    *("se_res2block2.squeeze_excitation.excite", "attentive_pooling.hidden", "embedding_linear"),
+]
+
+
+@pytest.fixture
+def toy_checkpoint(toy: Architecture, tmp_path: Path) -> Path:
+    path = tmp_path / "toy.safetensors"
+    front_end = FrontEnd(n_mels=8)
+    save_checkpoint(path, random_model(toy, ToyConfig(), front_end, seed=0).network, front_end)
+    return path
+
+
+def search(workspace: Workspace, name: str, *more: str) -> list[str]:
+    return [
+        "experiment=search",
+        "~hydra.sweeper.params",
+        *workspace.arguments(),
+        f"tracking.experiment={name}",
+        f"hydra.sweeper.study_name={name}",
+        "mask=none",
+        *more,
+    ]
+
+
+def test_a_precision_needs_one_registration(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, int6: Precision
+) -> None:
+    masks = ["mask=none", f"mask.aggregation_conv=fp32,{int6}"]
+    finished = speakerquant("-m", *workspace.arguments(), "engine=onnxruntime", *masks)
+    assert finished.code == 0, finished.err
+    baseline, six_bits = sorted(results(tmp_path), key=lambda result: -result["size_ratio"])
+    assert six_bits["mask"]["aggregation_conv"] == "int6"
+    assert six_bits["fidelity"] >= 0.999
+    assert six_bits["size_ratio"] < baseline["size_ratio"]
+    assert "int6: aggregation_conv" in finished.out
+
+    refused = speakerquant(*workspace.arguments(), "engine=openvino", "mask=none", "mask.input_conv=int6")
+    assert refused.code == 2
+    assert "mask.input_conv=int6: the engine openvino does not run it; it runs fp32, int8" in refused.err
+
+    axes = [f"mask.{unit}=choice(fp32,{int6})" for unit in ("aggregation_conv", "embedding_linear")]
+    searched = speakerquant(*search(workspace, "six_bits", *axes, "engine=onnxruntime"))
+    assert searched.code == 0, searched.err
+    assert len(stored_trials(tmp_path, "six_bits")) == 4
+
+
+def test_a_network_needs_one_registration(
+    workspace: Workspace, speakerquant: Command, toy_checkpoint: Path, tmp_path: Path, invoke: Command
+) -> None:
+    model = f"model.checkpoint={toy_checkpoint}"
+    finished = speakerquant("-m", *workspace.arguments(), model, "mask=none,all", "tracking.experiment=toy")
+    assert finished.code == 0, finished.err
+    assert [set(result["mask"]) for result in results(tmp_path)] == [{"frames", "embedding"}] * 2
+    reported = invoke(show_report.main, f"tracking.uri={workspace.tracking_uri}", "tracking.experiment=toy")
+    assert reported.code == 0, reported.err
+    assert {"none", "all"} <= set(reported.out.split())
+
+    axes = ["mask.frames=choice(fp32,int8)", "mask.embedding=choice(fp32,int8)"]
+    searched = speakerquant(*search(workspace, "toy_search", model, *axes))
+    assert searched.code == 0, searched.err
+    assert len(stored_trials(tmp_path, "toy_search")) == 4
+    assert set(front_of(tmp_path)["recommended"]["result"]["mask"]) == {"frames", "embedding"}
+
+
+def test_a_single_layer_is_a_unit(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    single = ["units=layer", "mask=none", "mask.se_res2block1.res2_conv.convs.0=fp32,int8"]
+    finished = speakerquant("-m", *workspace.arguments(), "tracking.experiment=layer", *single)
+    assert finished.code == 0, finished.err
+    plain, quantized = sorted(results(tmp_path), key=lambda result: -result["size_ratio"])
+    assert len(quantized["mask"]) == 38
+    assert [unit for unit in plain["mask"] if plain["mask"][unit] != quantized["mask"][unit]] == [
+        "se_res2block1.res2_conv.convs.0"
+    ]
+    assert "se_res2block1.res2_conv.convs.0" in finished.out
+    tracking = workspace.tracking_of("layer")
+    runs = tracking.client.search_runs([tracking.experiment_id])
+    [parent] = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    recorded = [
+        run.data.params["mask.se_res2block1.res2_conv.convs.0"]
+        for run in children(tracking, parent.info.run_id)
+    ]
+    assert recorded == ["fp32", "int8"]
+
+
+def test_layers_are_searched(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    axes = [f"mask.{layer}=choice(fp32,int8)" for layer in LAYERS]
+    settings = ["units=layer", "hydra.sweeper.n_trials=9", *axes]
+    finished = speakerquant(*search(workspace, "layers", *settings))
+    assert finished.code == 0, finished.err
+    trials = stored_trials(tmp_path, "layers")
+    assert set(trials[0].params) == {f"mask.{layer}" for layer in LAYERS}
+    _, runs = parent_and_children(workspace, "layers")
+    assert len(runs) >= 9
+    assert all(f"mask.{layer}" in run.data.params for run in runs for layer in LAYERS)
+    assert all("delta_eer" in run.data.metrics for run in runs)

@@ -1,0 +1,131 @@
+"""What makes two searches over masks comparable, and which searches are refused before they start."""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from optuna.distributions import CategoricalDistribution
+
+from speakerquant.commands.console_script import config_folder
+from speakerquant.commands.mask_search_application import MaskSearchApplication
+from speakerquant.configuration.schema import register_schemas
+from speakerquant.errors import UserError
+from speakerquant.search.goals import Goals
+from speakerquant.search.space import Space
+
+from .conftest import Command, Workspace, results
+
+SIZE = Goals({"engine_size_bytes": "minimize"})
+BLOCKS = Space({"mask.aggregation_conv": CategoricalDistribution(("fp32", "int8"))})
+FIXED = "fixed part of the mask"
+
+
+def fingerprint(
+    workspace: Workspace, *overrides: str, space: Space = BLOCKS, goals: Goals = SIZE
+) -> Mapping[str, str]:
+    register_schemas()
+    with initialize_config_dir(config_folder(), version_base="1.3"):
+        config = compose("run", [*workspace.arguments(), "engine=openvino", "mask=none", *overrides])
+    return MaskSearchApplication().fingerprint(config, space, goals)
+
+
+def layers(*names: str) -> Space:
+    return Space({f"mask.{name}": CategoricalDistribution(("fp32", "int8")) for name in names})
+
+
+def test_the_units_that_are_not_searched_make_the_difference(workspace: Workspace) -> None:
+    default, searched, fixed = (
+        fingerprint(workspace, *overrides)
+        for overrides in ((), ("mask.aggregation_conv=int8",), ("mask.input_conv=int8",))
+    )
+    assert default == searched
+    assert {name for name in default if default[name] != fixed[name]} == {FIXED}
+    assert "aggregation_conv" not in default[FIXED]
+    assert "input_conv=int8" in fixed[FIXED]
+
+
+def test_layers_lie_under_the_module_that_is_searched(workspace: Workspace) -> None:
+    one = fingerprint(workspace, "units=layer", space=layers("se_res2block1.res2_conv.convs.0"))
+    block = fingerprint(workspace, "units=layer", space=layers("se_res2block1"))
+    assert one["units"] == block["units"] == "layer"
+    assert "se_res2block1.res2_conv.convs.1=fp32" in one[FIXED]
+    assert "se_res2block1.res2_conv.convs.0=" not in one[FIXED]
+    assert "se_res2block1" not in block[FIXED]
+    assert "se_res2block2.conv_in=fp32" in block[FIXED]
+
+
+def test_blocks_and_layers_are_not_compared(workspace: Workspace) -> None:
+    blocks, layer = fingerprint(workspace), fingerprint(workspace, "units=layer")
+    assert blocks["units"] != layer["units"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "choices", "said"),
+    [
+        ("nonsense", ("fp32", "int8"), "mask.nonsense: unknown unit; this network has input_conv"),
+        ("se_res2block1.conv_in", ("fp32", "int8"), "mask.se_res2block1.conv_in: unknown unit"),
+        ("input_conv", ("fp32", "int9"), "mask.input_conv: unknown precision 'int9'"),
+        ("input_conv", ("fp32", "fp16"), "mask.input_conv=fp16: the engine openvino does not run it"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_the_search(
+    workspace: Workspace, unit: str, choices: tuple[str, ...], said: str
+) -> None:
+    space = Space({f"mask.{unit}": CategoricalDistribution(choices)})
+    with pytest.raises(UserError) as caught:
+        fingerprint(workspace, space=space)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "goals",
+    [
+        Goals({"latency_ms_p50": "minimize"}),
+        Goals({"eer": "minimize"}, {"latency_ms_p95": 10.0}),
+    ],
+)
+def test_latency_must_be_measured_to_be_searched_by(workspace: Workspace, goals: Goals) -> None:
+    with pytest.raises(
+        UserError, match=r"engine\.latency_requests=0: .* set engine\.latency_requests"
+    ) as caught:
+        fingerprint(workspace, "engine.latency_requests=0", goals=goals)
+    assert "\n" not in str(caught.value)
+    assert "machine" in fingerprint(workspace, "engine.latency_requests=5", goals=goals)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_time"),
+    [
+        ("latency_ms_p50", True),
+        ("real_time_factor", True),
+        ("seconds.embedding", True),
+        ("eer", False),
+        ("min_dcf_0.05", False),
+        ("nonsense", False),
+    ],
+)
+def test_times_are_known_by_the_description_of_results(name: str, is_time: bool) -> None:
+    assert MaskSearchApplication().is_time(name) is is_time
+
+
+def test_single_layers_can_be_searched(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    searched = ("se_res2block2.conv_in", "se_res2block2.res2_conv.convs.0")
+    finished = speakerquant(
+        "experiment=search",
+        *workspace.arguments(),
+        "data.development_trials=null",
+        "units=layer",
+        "mask=paper",
+        "~hydra.sweeper.params",
+        *(f"mask.{layer}=choice(fp32,int8)" for layer in searched),
+    )
+    assert finished.code == 0, finished.err
+    masks = [result["mask"] for result in results(tmp_path)]
+    assert len(masks) == 4
+    assert {tuple(mask[layer] for layer in searched) for mask in masks} == set(
+        itertools.product(("fp32", "int8"), repeat=2)
+    )
+    assert {mask["se_res2block1.conv_in"] for mask in masks} == {"int8"}, "as in the paper's mask"
+    assert {mask["se_res2block2.conv_out"] for mask in masks} == {"fp32"}

@@ -1,0 +1,41 @@
+"""``speakerquant-report`` and tab completion."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from speakerquant.commands import show_report
+
+from .conftest import Command, Workspace
+
+
+def test_report_shows_and_draws_the_latest_multirun(
+    workspace: Workspace,
+    speakerquant: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    speakerquant("-m", *workspace.arguments(), "mask=none,attentive_pooling")
+    monkeypatch.setattr(sys, "argv", ["speakerquant-report", f"tracking.uri={workspace.tracking_uri}"])
+    show_report.main()
+    printed = capsys.readouterr().out
+    assert "attentive_pooling" in printed
+    assert "report.png" in printed
+    assert (tmp_path / "report.png").stat().st_size > 10_000
+
+
+def test_tab_completion_offers_masks(tmp_path: Path) -> None:
+    line = "speakerquant mask=se_res2"
+    completed = subprocess.run(
+        [sys.executable, "-m", "speakerquant.commands.evaluate_mask", "-sc", "query=bash"],
+        env=os.environ | {"COMP_LINE": line, "COMP_POINT": str(len(line))},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert completed.stdout.split() == [f"mask=se_res2block{index}" for index in (1, 2, 3)]

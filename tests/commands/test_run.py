@@ -1,0 +1,316 @@
+"""One mask in, one result out; several masks, one parent run."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from mlflow.entities import Run
+
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.commands.console_script import config_folder
+from speakerquant.configuration.opening import open_mask
+from speakerquant.configuration.schema import register_schemas
+from speakerquant.corpus.recordings import find_recordings
+from speakerquant.corpus.synthetic import TRIALS_FILE
+from speakerquant.corpus.trials import read_trials
+from speakerquant.evaluation.metrics import eer
+from speakerquant.quantization.ranges import CalibrationTable
+
+from .conftest import Command, Workspace, results
+
+RESULT_KEYS = {
+    "schema_version",
+    "mask",
+    "eer",
+    "min_dcf",
+    "other_min_dcfs",
+    "scoring",
+    "baseline_eer",
+    "delta_eer",
+    "engine_size_bytes",
+    "size_ratio",
+    "trial_list",
+    "num_trials",
+    "num_recordings",
+    "engine",
+    "weight_bits",
+    "fidelity",
+    "latency_ms_p50",
+    "latency_ms_p95",
+    "real_time_factor",
+    "seconds",
+}
+
+
+def runs_of(workspace: Workspace) -> list[Run]:
+    return list(workspace.tracking.client.search_runs([workspace.tracking.experiment_id]))
+
+
+def test_a_run_leaves_its_result_its_files_and_its_record(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    finished = speakerquant(*workspace.arguments(), "mask=none", "mask.embedding_linear=int8")
+    assert finished.code == 0, finished.err
+    [result] = results(tmp_path)
+    assert set(result) == RESULT_KEYS
+    assert [unit for unit, precision in result["mask"].items() if precision == "int8"] == ["embedding_linear"]
+    assert result["num_trials"] == len(read_trials(workspace.corpus / TRIALS_FILE))
+    assert result["num_recordings"] == 16
+    assert result["delta_eer"] == pytest.approx(result["eer"] - result["baseline_eer"])
+    assert 0.5 < result["size_ratio"] < 1.0
+    assert result["fidelity"] >= 0.999
+    assert 0 < result["latency_ms_p50"] <= result["latency_ms_p95"]
+    assert 0 < result["real_time_factor"] < 1
+
+    [folder] = [path.parent for path in tmp_path.rglob("result.json")]
+    assert (folder / "engine.openvino").stat().st_size == result["engine_size_bytes"]
+    labels = read_trials(workspace.corpus / TRIALS_FILE).labels
+    assert eer(np.load(folder / "scores.npy"), labels) == pytest.approx(result["eer"], abs=1e-3)
+    assert len(CalibrationTable.load(folder / "calibration.safetensors").input_ranges) == 38
+
+    record = runs_of(workspace)[0]
+    assert record.info.status == "FINISHED"
+    assert record.data.params["mask.embedding_linear"] == "int8"
+    assert record.data.params["calibration.method"] == "percentile"
+    assert {"digest.checkpoint", "digest.trials"} <= set(record.data.params)
+    for name in ("eer", "delta_eer", "engine_size_bytes", "fidelity"):
+        assert record.data.metrics[name] == pytest.approx(result[name])
+    assert record.data.metrics["seconds.embedding"] == pytest.approx(result["seconds"]["embedding"])
+    artifacts = {item.path for item in workspace.tracking.client.list_artifacts(record.info.run_id)}
+    assert {
+        "engine.openvino",
+        "engine.openvino.json",
+        "model.onnx",
+        "calibration.safetensors",
+        "scores.npy",
+        "config.yaml",
+    } <= artifacts
+
+
+def test_the_same_command_again_measures_the_same_and_computes_no_feature_or_range_anew(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    def cached() -> dict[Path, int]:
+        kinds = ("features", "ranges", "baselines")
+        return {p: p.stat().st_mtime_ns for kind in kinds for p in (workspace.cache / kind).rglob("*")}
+
+    speakerquant(*workspace.arguments(), "mask=all")
+    before = cached()
+    speakerquant(*workspace.arguments(), "mask=all")
+    speakerquant(*workspace.arguments(), "mask=paper")
+    assert cached() == before
+    first, second, _ = sorted(results(tmp_path), key=lambda result: result["mask"]["se_res2block2"] == "fp32")
+    assert first["eer"] == second["eer"]
+    assert first["min_dcf"] == second["min_dcf"]
+
+
+def test_a_killed_run_goes_on_where_it_was(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    command = [*workspace.arguments(), f"cache.root={tmp_path / 'cache'}", "mask=all"]
+    speakerquant(*command)
+    entries = sorted((tmp_path / "cache" / "embeddings").iterdir())
+    contents = [entry.read_bytes() for entry in entries]
+    for entry, content in zip(entries, contents, strict=True):  # as after a kill amid the recordings
+        entry.with_name(f"{entry.name}.unfinished").write_bytes(content[: len(content) // 2])
+        entry.unlink()
+    speakerquant(*command)
+    [entry] = (tmp_path / "cache" / "embeddings").glob("*[!d]")
+    before = contents[entries.index(entry)]
+    # The seconds that each took are in it: nothing of it was done again.
+    assert entry.read_bytes()[: len(before) // 2] == before[: len(before) // 2]
+    assert entry.stat().st_size == len(before)
+    first, second = results(tmp_path)
+    assert first["eer"] == second["eer"]
+
+
+def test_the_baseline_is_the_fp32_mask(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    speakerquant(*workspace.arguments(), "mask=none")
+    [result] = results(tmp_path)
+    assert result["delta_eer"] == 0.0
+    assert result["size_ratio"] == 1.0
+
+
+def test_a_multirun_is_one_parent_with_its_masks_as_children(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    finished = speakerquant("-m", *workspace.arguments(), "mask=none,all")
+    assert finished.code == 0, finished.err
+    assert len(results(tmp_path)) == 2
+    runs = runs_of(workspace)
+    [parent] = [run for run in runs if "mlflow.parentRunId" not in run.data.tags and not run.data.params][:1]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 3
+    assert {"63.571"} <= set(finished.out.split())  # the paper's FP32 size beside ours
+    assert list(tmp_path.rglob("size_vs_eer.png"))
+
+
+def test_a_failed_job_fails_the_parent_and_stays_in_the_table(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    finished = speakerquant("-m", *workspace.arguments(), "mask=none", "mask.input_conv=int7,int8")
+    assert finished.code == 2
+    assert len(results(tmp_path)) == 1
+    assert "failed" in finished.out
+    assert "unknown precision 'int7'" in finished.out
+    runs = runs_of(workspace)
+    parent = next(run for run in runs if "mlflow.parentRunId" not in run.data.tags and not run.data.params)
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert parent.info.status == "FAILED"
+    assert sorted(run.info.status for run in children) == ["FAILED", "FINISHED"]
+    assert all(run.info.status != "RUNNING" for run in runs)
+
+
+def test_an_engine_that_does_not_compute_its_mask_is_no_result(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    finished = speakerquant(*workspace.arguments(), "mask=all", "engine.min_fidelity=1.1")
+    assert finished.code == 2
+    assert "min_fidelity" in finished.err
+    assert "input_conv=int8" in finished.err
+    assert results(tmp_path) == []
+    record = runs_of(workspace)[0]
+    assert record.info.status == "FAILED"
+    assert "min_fidelity" in record.data.tags["failure"]
+
+
+def composed(*overrides: str):
+    register_schemas()
+    with initialize_config_dir(config_folder(), version_base="1.3"):
+        return compose("run", list(overrides), return_hydra_config=True)
+
+
+def test_a_crashing_builder_fails_its_own_run_only(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, tensorrt_stand_in: Callable[..., str]
+) -> None:
+    python = tensorrt_stand_in("--on", "int8=crash")
+    settings = ["engine=tensorrt", f"engine.python={python}"]
+    finished = speakerquant("-m", *workspace.arguments(), *settings, "mask=embedding_linear,none")
+    [result] = results(tmp_path)
+    assert result["engine"] == "tensorrt" and result["size_ratio"] == 1.0
+    assert finished.code == 2
+    assert "its process was ended by SIGSEGV (the driver has gone) during build" in finished.out
+
+
+def test_onnx_runtime_is_an_engine_like_the_others(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    finished = speakerquant(*workspace.arguments(), "engine=onnxruntime", "mask=all")
+    assert finished.code == 0, finished.err
+    [result] = results(tmp_path)
+    assert (result["engine"], result["weight_bits"]) == ("onnxruntime", 8)
+    assert result["size_ratio"] < 0.4
+
+
+def test_the_protocol_is_recorded_and_the_baseline_is_of_the_same(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    protocol = [
+        "scoring=as_norm",
+        f"scoring.cohort_root={workspace.calibration}",
+        "scoring.top_n=3",
+        "scoring.p_targets=[0.01,0.05]",
+    ]
+    finished = speakerquant("-m", *workspace.arguments(), *protocol, "mask=none,embedding_linear")
+    assert finished.code == 0, finished.err
+    baseline, other = sorted(results(tmp_path), key=lambda result: -result["size_ratio"])
+    assert baseline["scoring"] == other["scoring"] == "as_norm"
+    assert other["baseline_eer"] == baseline["eer"]
+    assert set(other["other_min_dcfs"]) == {"min_dcf_0.05"}
+    assert "min_dcf_0.05" in runs_of(workspace)[0].data.metrics
+    assert runs_of(workspace)[0].data.params["scoring.top_n"] == "3"
+    speakerquant(*workspace.arguments(), "mask=none", "hydra.run.dir=plain")
+    [plain] = results(tmp_path / "plain")
+    assert plain["scoring"] == "none"
+    assert plain["min_dcf"] != baseline["min_dcf"]
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("o", "veri_test2"), ("e", "list_test_all2"), ("h", "list_test_hard2")]
+)
+def test_voxcelebs_lists_are_the_official_ones_as_they_are(name: str, file: str) -> None:
+    data = composed(f"data=voxceleb1_{name}", "data.root=/corpora/voxceleb1/wav").data
+    assert data.trials == f"https://www.robots.ox.ac.uk/~vgg/data/voxceleb/meta/{file}.txt"
+    assert data.keep_repeated_trials
+
+
+def test_calibration_may_be_on_a_list(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    names = find_recordings(workspace.calibration)[:2]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    settings = ["calibration.num_recordings=50", f"data.calibration_list={tmp_path / 'list.txt'}"]
+    finished = speakerquant(*workspace.arguments(), *settings, "mask=embedding_linear")
+    assert finished.code == 0, finished.err
+    (tmp_path / "list.txt").write_text("nobody/1.wav")
+    finished = speakerquant(*workspace.arguments(), *settings)
+    assert finished.code == 2 and "list.txt: recording" in finished.err
+
+
+def test_a_group_choice_and_a_unit_combine() -> None:
+    units = EcapaTdnn(EcapaTdnnConfig(channels=8)).units()
+    mask = open_mask(composed("mask=paper", "mask.se_res2block2=int8").mask, units).names
+    assert mask["se_res2block2"] == "int8"
+    assert mask["se_res2block3"] == "fp32"
+    assert mask["input_conv"] == "int8"
+
+
+@pytest.mark.parametrize(("experiment", "count"), [("per_unit", 8), ("paper", 2), ("voxceleb", 9)])
+def test_experiments_sweep_the_papers_tables(experiment: str, count: int) -> None:
+    config = composed(f"experiment={experiment}")
+    assert config.hydra.mode.name == "MULTIRUN"
+    masks = config.hydra.sweeper.params.mask.split(",")
+    assert len(masks) == len(set(masks)) == count
+    assert masks[0] == "none"
+
+
+def test_defaults_are_the_shipped_model_on_synthetic_speech() -> None:
+    choices = composed().hydra.runtime.choices
+    assert (choices.data, choices.model, choices.mask, choices.engine) == (
+        "synthetic",
+        "shipped",
+        "paper",
+        "auto",
+    )
+
+
+def test_help_names_the_groups(speakerquant: Command) -> None:
+    finished = speakerquant("--help")
+    assert finished.code == 0
+    for group in ("mask", "calibration", "engine", "experiment", "per_unit", "se_res2block1"):
+        assert group in finished.out
+
+
+def test_result_is_json_without_surprises(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    speakerquant(*workspace.arguments(), "mask=none")
+    text = next(tmp_path.rglob("result.json")).read_text()
+    assert "NaN" not in text
+    stages = {"features", "calibration", "export", "build", "embedding", "scoring"}
+    assert stages <= set(json.loads(text)["seconds"])
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_is_closed_as_failed(
+    workspace: Workspace, tmp_path: Path, stop: signal.Signals, code: int
+) -> None:
+    command = [sys.executable, "-m", "speakerquant.commands.evaluate_mask", *workspace.arguments()]
+    # Ranges and features of its own, so that there is work left to be stopped in.
+    command += [f"cache.root={tmp_path / 'cache'}", "calibration=entropy"]
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "cache").exists():  # made when the run is at work
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.send_signal(stop)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == code, err
+    assert "Traceback" not in err
+    latest = runs_of(workspace)[0]
+    assert latest.data.params["cache.root"] == str(tmp_path / "cache")
+    assert latest.info.status == "FAILED"

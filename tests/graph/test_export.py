@@ -1,0 +1,182 @@
+"""The exported file computes what the simulation computes, in any runtime that reads ONNX."""
+
+import re
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from conftest import Subject, exported_network, write_model
+from onnx import numpy_helper
+from pytorch_quantization.nn import TensorQuantizer
+
+from speakerquant.errors import UserError
+from speakerquant.evaluation.check import fidelity
+from speakerquant.graph.export import export_network
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.precision import FP16, FP32, INT8
+from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.quantization.simulate import simulate
+
+INT8_UNITS = {
+    "none": [],
+    "one": ["se_res2block1"],
+    "linear": ["embedding_linear"],
+    "all": [
+        "input_conv",
+        "se_res2block1",
+        "se_res2block2",
+        "se_res2block3",
+        "aggregation_conv",
+        "attentive_pooling",
+        "embedding_linear",
+    ],
+}
+
+
+def _int8_layers(mask: Mask) -> set[str]:
+    return {layer for layer, precision in mask.layers.items() if precision is INT8}
+
+
+BY_PARTS = "attentive_pooling.hidden"  # of a frame, the mean and the deviation: three convolutions
+
+
+@pytest.fixture(scope="module", params=INT8_UNITS)
+def exported(
+    request: pytest.FixtureRequest, small: Subject, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Mask, torch.nn.Module, Path]:
+    mask = Mask(small.network.units(), dict.fromkeys(INT8_UNITS[request.param], INT8))
+    simulated = simulate(small.network, mask, small.table)
+    path = tmp_path_factory.mktemp("export") / "model.onnx"
+    write_model(small.network, path, mask, small.table)
+    return mask, simulated, path
+
+
+def test_onnx_runtime_computes_the_same(exported: tuple[Mask, torch.nn.Module, Path], small: Subject) -> None:
+    _, simulated, path = exported
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    for batch, frames in ((1, 1), (1, 104), (3, 57)):
+        features = np.stack([x[:, :frames] for x in small.recordings[:batch]])
+        (embeddings,) = session.run(["embeddings"], {"features": features})
+        with torch.inference_mode():
+            reference = simulated(torch.from_numpy(features)).numpy()
+        assert embeddings.shape == reference.shape
+        assert fidelity(embeddings, reference) >= 0.999
+
+
+def test_only_int8_layers_have_quantizers(exported: tuple[Mask, torch.nn.Module, Path]) -> None:
+    mask, _, path = exported
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    kinds = Counter(node.op_type for node in model.graph.node)
+    layers = len(_int8_layers(mask)) + 2 * (BY_PARTS in _int8_layers(mask))
+    assert kinds["QuantizeLinear"] == layers  # of the inputs; weights are stored quantized
+    assert kinds["DequantizeLinear"] == 2 * layers
+
+
+def test_the_attentions_context_is_not_repeated_in_every_frame(
+    exported: tuple[Mask, torch.nn.Module, Path], small: Subject
+) -> None:
+    _, _, path = exported
+    graph = onnx.load(path).graph
+    assert "Expand" not in {node.op_type for node in graph.node}
+    config = small.network.config
+    shapes = [tuple(tensor.dims) for tensor in graph.initializer]
+    assert shapes.count((config.attention_channels, config.aggregation_channels, 1)) == 3
+
+
+def test_weights_of_int8_layers_are_stored_as_int8(
+    exported: tuple[Mask, torch.nn.Module, Path], small: Subject
+) -> None:
+    mask, _, path = exported
+    graph = onnx.load(path).graph
+    stored = [
+        numpy_helper.to_array(tensor)
+        for tensor in graph.initializer
+        if not re.search("zero_point|scale", tensor.name)
+    ]
+    weights = sorted(x.size for x in stored if x.dtype == np.int8)
+    layers = [*_int8_layers(mask)]
+    layers += 2 * [layer for layer in layers if layer == BY_PARTS]
+    sizes = [small.network.get_submodule(layer).weight.numel() for layer in layers]
+    expected = [size // 3 if layer == BY_PARTS else size for layer, size in zip(layers, sizes, strict=True)]
+    assert weights == sorted(expected)
+    everything = sum(x.numel() for x in small.network.state_dict().values() if x.is_floating_point())
+    assert sum(x.size for x in stored if x.dtype == np.float32) <= everything - sum(expected)
+
+
+def test_quantization_is_symmetric(exported: tuple[Mask, torch.nn.Module, Path]) -> None:
+    _, _, path = exported
+    graph = onnx.load(path).graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero_point = numpy_helper.to_array(stored[node.input[2]])
+            assert zero_point.dtype == np.int8
+            assert not zero_point.any()
+
+
+def test_input_and_output_are_named_and_dynamic(exported: tuple[Mask, torch.nn.Module, Path]) -> None:
+    _, _, path = exported
+    graph = onnx.load(path).graph
+    assert [value.name for value in (*graph.input, *graph.output)] == ["features", "embeddings"]
+    dimensions = graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dimensions] == ["batch", 80, "time"]
+
+
+def test_export_says_nothing_and_leaves_no_switch_behind(
+    small: Subject, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        export_network(small.network, n_mels=80)
+    assert not TensorQuantizer.use_fb_fake_quant
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(RuntimeError):
+        export_network(small.network, n_mels=40)
+    assert not TensorQuantizer.use_fb_fake_quant
+
+
+def test_what_cannot_be_written_leaves_nothing(small: Subject, tmp_path: Path) -> None:
+    table = CalibrationTable("max", {}, {})
+    with pytest.raises(UserError, match="no ranges that fit input_conv"):
+        write_model(
+            small.network, tmp_path / "model.onnx", Mask(small.network.units(), {"input_conv": INT8}), table
+        )
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_one_graph_serves_every_mask(small: Subject, tmp_path: Path) -> None:
+    graph = exported_network(small.network)
+    before = graph.SerializeToString()
+    for precision in (INT8, FP16, FP32):
+        write_model(
+            small.network, tmp_path / "model.onnx", Mask(small.network.units(), {"*": precision}), small.table
+        )
+    assert graph.SerializeToString() == before
+    assert {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}.isdisjoint(
+        {"QuantizeLinear", "DequantizeLinear", "Cast"}
+    )
+
+
+def test_half_layers_are_stored_and_computed_in_half(small: Subject, tmp_path: Path) -> None:
+    mask = Mask(small.network.units(), {"aggregation_conv": FP16, "embedding_linear": FP16})
+    write_model(small.network, tmp_path / "model.onnx", mask, small.table)
+    model = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    half = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
+    layers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    computed = [node.name for node in layers if set(node.input[1:]) <= half]
+    assert computed == ["aggregation_conv/Conv", "embedding_linear/Gemm"]
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    features = small.recordings[0][np.newaxis]
+    (embeddings,) = session.run(["embeddings"], {"features": features})
+    with torch.inference_mode():
+        reference = simulate(small.network, mask, small.table)(torch.from_numpy(features)).numpy()
+    assert fidelity(embeddings, reference) >= 0.99999

@@ -1,0 +1,107 @@
+"""The sweeper in a small Hydra application of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = """
+import hydra
+from speakerquant.search.application import SearchApplication
+
+class Final(SearchApplication):
+    final_overrides = ("c=100",)
+
+@hydra.main(config_path=".", config_name="config", version_base="1.3")
+def main(config):
+    return {"cost": config.a + config.b + config.c}
+
+if __name__ == "__main__":
+    main()
+"""
+
+CONFIG = """
+defaults:
+  - override hydra/sweeper: optuna_search
+  - _self_
+a: 0
+b: 0
+c: 0
+hydra:
+  sweep: {dir: sweep}
+  sweeper:
+    objectives: {cost: minimize}
+    params: {a: "choice(1,2)"}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def search(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "program.py", "-m", *overrides]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def points(folder: Path) -> list[dict[str, Any]]:
+    """What was evaluated, in order of the keys' values."""
+    files = folder.glob("sweep/*/trial.json")
+    return sorted((json.loads(file.read_text())["point"] for file in files), key=str)
+
+
+def test_without_an_application_the_space_is_searched_and_nothing_else(folder: Path) -> None:
+    finished = search(folder)
+    assert finished.returncode == 0, finished.stderr
+    assert points(folder) == [{"a": 1}, {"a": 2}]
+    assert not list(folder.glob("sweep/final-*"))
+
+
+def test_an_application_is_found_by_its_import_path(folder: Path) -> None:
+    finished = search(folder, "hydra.sweeper.application=program.Final")
+    assert finished.returncode == 0, finished.stderr
+    [front] = folder.glob("sweep/front.json")
+    assert json.loads(front.read_text())["recommended"]["final_result"] == {"cost": 101}
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("nowhere.Application", "cannot be imported"),
+        ("pathlib.Path", "not a SearchApplication"),
+        ("program.main", "cannot be imported"),
+    ],
+)
+def test_what_is_no_application_is_refused(folder: Path, path: str, said: str) -> None:
+    finished = search(folder, f"hydra.sweeper.application={path}")
+    assert finished.returncode != 0
+    [line] = [line for line in finished.stderr.splitlines() if f"hydra.sweeper.application={path}" in line]
+    assert said in line
+    assert not (folder / "sweep").exists()
+
+
+def test_the_axes_of_the_configuration_can_be_removed(folder: Path) -> None:
+    finished = search(folder, "~hydra.sweeper.params", "b=choice(3,4)")
+    assert finished.returncode == 0, finished.stderr
+    assert points(folder) == [{"b": 3}, {"b": 4}]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("hydra.sweeper.n_trails=4", "hydra.sweeper.n_trails"),
+        ("+hydra.sweeper.n_trails=4", "n_trails"),
+        ("hydra.sweeper.n_trials=many", "hydra.sweeper.n_trials"),
+    ],
+)
+def test_settings_are_checked(folder: Path, override: str, said: str) -> None:
+    finished = search(folder, override)
+    assert finished.returncode != 0
+    assert said in finished.stderr
+    assert not (folder / "sweep").exists()

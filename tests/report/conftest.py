@@ -1,0 +1,48 @@
+"""Runs over the paper's units."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from speakerquant.evaluation.result import MaskRun
+
+UNITS = (
+    "input_conv",
+    "se_res2block1",
+    "se_res2block2",
+    "se_res2block3",
+    "aggregation_conv",
+    "attentive_pooling",
+    "embedding_linear",
+)
+
+MakeMask = Callable[..., dict[str, str]]
+MakeRun = Callable[..., MaskRun]
+
+
+@pytest.fixture(scope="session")
+def make_mask() -> MakeMask:
+    """A mask with the given units in INT8 and, by keyword, units in other precisions."""
+
+    def mask(*quantized: str, **others: str) -> dict[str, str]:
+        return {unit: others.get(unit, "int8" if unit in quantized else "fp32") for unit in UNITS}
+
+    return mask
+
+
+@pytest.fixture(scope="session")
+def make_run() -> MakeRun:
+    """A finished run of a mask."""
+
+    def run(
+        mask: Mapping[str, str], delta_eer: float, size_ratio: float, latency: float | None = None
+    ) -> MaskRun:
+        metrics = {
+            "eer": 1.0 + delta_eer,
+            "delta_eer": delta_eer,
+            "engine_size_bytes": 60e6 * size_ratio,
+            "size_ratio": size_ratio,
+        }
+        return MaskRun(dict(mask), metrics | ({} if latency is None else {"latency_ms_p50": latency}), None)
+
+    return run

@@ -1,0 +1,79 @@
+"""The table and the picture that end a multirun."""
+
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from speakerquant.evaluation.result import MaskRun
+from speakerquant.report.multirun_report import draw_runs, print_runs, runs_picture
+
+from .conftest import MakeMask, MakeRun
+
+
+@pytest.fixture
+def runs(make_mask: MakeMask, make_run: MakeRun) -> list[MaskRun]:
+    return [
+        make_run(make_mask(), 0.0, 1.0, latency=34.41),
+        make_run(make_mask("input_conv"), 0.25, 0.9583),
+        MaskRun(make_mask("se_res2block1"), {}, "the engine broke [/dev/null]"),
+        MaskRun({}, {}, "mask.typo: unknown unit", name="typo=int8"),
+    ]
+
+
+def test_table_puts_ours_beside_the_papers_and_shows_failures(
+    runs: list[MaskRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_runs(runs, "title")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "title"
+    headings = next(line for line in lines if "quantized units" in line)
+    for heading in ("EER %", "ΔEER %", "size MB", "size ratio", "latency ms", "paper's EER %"):
+        assert heading in headings
+    row = next(line for line in lines if "input_conv" in line and "1.250" in line)
+    for cell in ("+0.250", "57.498", "0.958", "1.660", "-0.005", "60.413", "0.950"):
+        assert cell in row
+    assert any("none" in line and "34.4" in line and "63.571" in line for line in lines)
+    assert any("se_res2block1" in line and "failed" in line for line in lines)
+    assert any("the engine broke [/dev/null]" in line for line in lines)
+
+
+def test_a_run_whose_mask_is_unknown_goes_by_its_name(
+    runs: list[MaskRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_runs(runs, "title")
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if "typo=int8" in line and "│" in line)
+    assert "1.665" not in row, "the paper's baseline is not this run's mask"
+    assert "failed typo=int8: mask.typo: unknown unit" in lines
+
+
+@pytest.mark.parametrize("latency", [None, 12.34])
+def test_a_latency_that_was_not_measured_is_a_dash(
+    make_mask: MakeMask, make_run: MakeRun, latency: float | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_runs([make_run(make_mask("input_conv", "aggregation_conv"), 0.25, 0.9583, latency)], "title")
+    row = next(line for line in capsys.readouterr().out.splitlines() if "input_conv" in line)
+    cells = [cell.strip() for cell in row.split("│")[1:-1]]
+    assert cells[5] == ("-" if latency is None else "12.3")
+    assert cells[6:] == ["-"] * 4, "the paper did not measure this mask"
+
+
+def test_every_finished_run_is_drawn_with_its_name_and_its_paper_result(runs: list[MaskRun]) -> None:
+    picture = runs_picture(runs)
+    [ours] = [series for series in picture.series if series.name == "measured here"]
+    assert [(mark.label, mark.x, mark.y) for mark in ours.marks] == [
+        ("none", 1.0, 0.0),
+        ("input_conv", 0.9583, 0.25),
+    ]
+    [paper] = [series for series in picture.series if series.name == "paper, same mask"]
+    assert [round(mark.x, 3) for mark in paper.marks] == [1.0, 0.95]
+    assert (picture.x_label, picture.y_label) == ("size ratio", "ΔEER %")
+
+
+def test_picture_is_drawn(runs: list[MaskRun], tmp_path: Path) -> None:
+    draw_runs(runs, tmp_path / "plot.png")
+    image = matplotlib.image.imread(tmp_path / "plot.png")
+    assert image.shape[0] > 500
+    assert np.unique(image[..., :3].reshape(-1, 3), axis=0).shape[0] > 10

@@ -1,0 +1,110 @@
+"""Labels in pictures cover neither each other nor a point, however close the points are."""
+
+import random
+from collections.abc import Sequence
+from itertools import combinations
+
+import pytest
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from speakerquant.report.mask_words import mask_name
+from speakerquant.report.multirun_report import runs_picture
+from speakerquant.report.paper import PROPOSED_UNITS
+from speakerquant.report.picture import Mark, Picture, Series, Style, to_matplotlib
+
+from .conftest import UNITS, MakeMask, MakeRun
+
+SIZES = (0.97, 0.86, 0.86, 0.86, 0.76, 0.92, 0.98)
+
+
+def picture_of(marks: Sequence[Mark]) -> Picture:
+    return Picture("title", "x", "y", [Series("points", marks, Style("steelblue", size=6))])
+
+
+def assert_labels_are_clear(picture: Picture, labels: set[str]) -> None:
+    """Every label is written, inside the axes, and covers no other label and no mark of any series."""
+    figure = to_matplotlib(picture)
+    figure.draw_without_rendering()
+    [axes] = figure.axes
+    # Text's own extent: an annotation's has its line to the point in it.
+    boxes = {text.get_text(): Text.get_window_extent(text) for text in axes.texts}
+    assert {line for label in boxes for line in label.split("\n")} == labels
+    assert len(boxes) == len(axes.texts)
+    for (one, box), (other, other_box) in combinations(boxes.items(), 2):
+        assert not box.overlaps(other_box), f"{one} lies over {other}"
+    for series in picture.series:
+        radius = series.style.size / 72 * figure.dpi / 2
+        for mark in series.marks:
+            center = axes.transData.transform((mark.x, mark.y))
+            disc = Bbox([center - radius, center + radius])
+            assert [label for label, box in boxes.items() if box.overlaps(disc)] == []
+    assert all(
+        Bbox.intersection(axes.bbox, box).extents == pytest.approx(box.extents) for box in boxes.values()
+    )
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        pytest.param((-0.1, 0.015, 0.051, 0.15, 0.023, 0.016, 0.0), id="as measured"),
+        pytest.param((-0.002, 0.001, 0.002, 0.0005, 0.0, 0.001, 0.0), id="nearly no loss"),
+        pytest.param((0.01,) * 7, id="equal losses"),
+    ],
+)
+def test_single_units_beside_the_papers(
+    make_mask: MakeMask, make_run: MakeRun, losses: tuple[float, ...]
+) -> None:
+    runs = [
+        make_run(make_mask(), 0.0, 1.0),
+        *(
+            make_run(make_mask(unit), loss, size)
+            for unit, loss, size in zip(UNITS, losses, SIZES, strict=True)
+        ),
+    ]
+    assert_labels_are_clear(runs_picture(runs), {"none", *UNITS})
+
+
+def test_long_names_close_together(make_mask: MakeMask, make_run: MakeRun) -> None:
+    masks = [
+        make_mask(*PROPOSED_UNITS),
+        make_mask(*UNITS[:3], *UNITS[4:]),
+        make_mask(*UNITS),
+        make_mask("aggregation_conv", "attentive_pooling", se_res2block3="fp16", embedding_linear="fp16"),
+    ]
+    runs = [make_run(mask, 0.07 + index * 1e-4, 0.53) for index, mask in enumerate(masks)]
+    assert_labels_are_clear(runs_picture(runs), {mask_name(mask) for mask in masks})
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_one_unit_per_layer(seed: int) -> None:
+    generator = random.Random(seed)
+    marks = [
+        Mark(generator.uniform(0.98, 1.0), generator.gauss(0, 0.02), label=f"se_res2block{index}.res2_conv")
+        for index in range(38)
+    ]
+    assert_labels_are_clear(picture_of(marks), {mark.label for mark in marks})
+
+
+def test_the_picture_grows_until_its_labels_have_room() -> None:
+    name = "a_name_that_takes_up_much_of_the_picture_because_it_is_so_very_long_{}"
+    marks = [Mark(index % 10, index // 10, label=name.format(index)) for index in range(70)]
+    picture = picture_of(marks)
+    assert_labels_are_clear(picture, {mark.label for mark in marks})
+    assert to_matplotlib(picture).get_figwidth() > to_matplotlib(picture_of(marks[:2])).get_figwidth()
+
+
+def test_points_at_the_same_place_share_a_label() -> None:
+    marks = [Mark(1, 1, label="one"), Mark(1, 1, label="two"), Mark(2, 3), Mark(2, 4, label="$x_1$ [y]")]
+    [axes] = to_matplotlib(picture_of(marks)).axes
+    assert [text.get_text() for text in axes.texts] == ["one\ntwo", "$x_1$ [y]"]
+
+
+def test_a_point_that_is_not_finite_is_left_out() -> None:
+    marks = [Mark(1, 1, label="here"), Mark(float("nan"), 1, label="nowhere")]
+    assert_labels_are_clear(picture_of(marks), {"here"})
+
+
+def test_a_picture_without_points_is_empty() -> None:
+    [axes] = to_matplotlib(Picture("title", "x", "y", [])).axes
+    assert not axes.texts

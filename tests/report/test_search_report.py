@@ -1,0 +1,83 @@
+"""What a search over masks shows: a front in the figures' own words, and pictures in their units."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import RandomSampler
+
+from speakerquant.report.mask_view import MaskView
+from speakerquant.report.search_picture import search_picture
+from speakerquant.report.search_report import SearchReport
+from speakerquant.search.front import front_of
+from speakerquant.search.goals import Goals
+from speakerquant.search.history import History
+from speakerquant.search.ledger import Claim, Ledger
+from speakerquant.search.search_loop import Budget, Outcome, Search, Succeeded
+from speakerquant.search.space import Space
+from speakerquant.search.storage import open_storage
+from speakerquant.search.view import Plane
+
+SPACE = Space({f"mask.{unit}": CategoricalDistribution(("fp32", "int8")) for unit in ("first", "second")})
+GOALS = Goals(
+    {"engine_size_bytes": "minimize", "delta_eer": "minimize", "seconds.build": "minimize"},
+    {"delta_eer": 0.03},
+)
+
+
+def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
+    first, second = (claims[0].point[name] == "int8" for name in SPACE.axes)
+    size, loss = 60e6 - 10e6 * first - 20e6 * second, 0.02 * first + 0.04 * second
+    result = {
+        "eer": 1.0 + loss,
+        "delta_eer": loss,
+        "engine_size_bytes": size,
+        "size_ratio": size / 60e6,
+        "latency_ms_p50": None,
+        "seconds": {"build": 1.25},
+        "trial_list": "test",
+    }
+    return [Succeeded(result)]
+
+
+@pytest.fixture(scope="module")
+def history() -> History:
+    ledger = Ledger(open_storage(None), "masks", SPACE, GOALS, {})
+    return Search(ledger, Budget(4), evaluate, make_sampler=lambda seed: RandomSampler(seed=seed)).run()
+
+
+def test_the_front_of_masks_is_shown_in_the_figures_units(
+    history: History, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = SearchReport("mine", GOALS, MaskView("test"), lambda point: "again", tmp_path, 4)
+    report.print(history, {**history.completed[0].user_attrs["result"], "trial_list": "development"})
+    out = capsys.readouterr().out
+    assert out.startswith("mine: 4 of 4 trials, on the test list, which the search has seen")
+    headings = next(line for line in out.splitlines() if "quantized units" in line)
+    for heading in ("EER %", "ΔEER %", "size MB", "size ratio", "latency ms", "build s", "delta_eer ≤ 0.03"):
+        assert heading in headings
+    row = next(line for line in out.splitlines() if "│" in line and "first" in line)
+    assert [cell.strip() for cell in row.split("│")[2:-1]] == [
+        *("first", "1.020", "+0.020", "50.000", "0.833", "-", "1.25", "yes")
+    ]
+    assert ", first\n  on the test list, which the search has seen: EER % 1.020, ΔEER % +0.020" in out
+    assert "\n  on the development list: EER %" in out
+
+
+def test_the_picture_is_in_the_shown_units(history: History) -> None:
+    class SizeView(MaskView):
+        plane = Plane("engine_size_bytes", "delta_eer")
+
+    picture = search_picture(front_of(history, GOALS), SizeView("test"), "title")
+    assert (picture.x_label, picture.y_label) == ("size MB", "ΔEER %")
+    [front] = [series for series in picture.series if series.name == "front"]
+    assert [mark.x for mark in front.marks] == pytest.approx([30.0, 40.0, 50.0, 60.0])
+    assert front.marks[2].text.endswith(": first<br>size MB 50.000, ΔEER % +0.020")
+
+
+def test_the_html_names_every_mask_and_the_papers_proposal(history: History, tmp_path: Path) -> None:
+    SearchReport("mine", GOALS, MaskView("test"), lambda point: "again", tmp_path, 4).write(history)
+    page = (tmp_path / "front.html").read_text()
+    for text in (": none", ": all", ": first", ": second", "paper's proposal", "size ratio"):
+        assert text in page

@@ -1,0 +1,48 @@
+"""A network of two units, such as somebody may add to the project."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
+
+
+@dataclass
+class ToyConfig:
+    """Shape of a :class:`Toy`."""
+
+    n_mels: int = 8
+    embedding_dim: int = 4
+
+
+class Toy(SpeakerNetwork):
+    """A network of one convolution and one linear layer."""
+
+    def __init__(self, config: ToyConfig) -> None:
+        super().__init__()
+        self._config = config
+        self.frames = nn.Conv1d(config.n_mels, 16, 3, padding=1)
+        self.embedding = nn.Linear(16, config.embedding_dim)
+
+    @property
+    def config(self) -> ToyConfig:
+        return self._config
+
+    @property
+    def n_mels(self) -> int:
+        return self._config.n_mels
+
+    @property
+    def embedding_dim(self) -> int:
+        return self._config.embedding_dim
+
+    @property
+    def min_frames(self) -> int:
+        return 1
+
+    def forward(self, features: Tensor) -> Tensor:
+        embeddings: Tensor = self.embedding(self.frames(features).relu().mean(dim=2))
+        return embeddings
+
+
+TOY = Architecture("toy", ToyConfig, Toy, ("frames", "embedding"))

@@ -1,0 +1,172 @@
+"""``speakerquant-train`` from a checkpoint: training begins from its weights, at its own error."""
+
+import itertools
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speakerquant.architectures.checkpoints import load_checkpoint
+from speakerquant.audio.disturbance import mix_at_snr, normalize_peak, random_noise
+from speakerquant.audio.features import extract_features
+from speakerquant.cache import Cache
+from speakerquant.commands import train_network
+from speakerquant.corpus.trials import read_trials, write_trials
+from speakerquant.evaluation.embedding import embed_with_network
+from speakerquant.evaluation.metrics import eer
+from speakerquant.evaluation.scoring import cosine_scores
+from speakerquant.tracking.client import connect
+
+NUM_SPEAKERS, NUM_RECORDINGS = 8, 5
+SMALL = ("channels=32", "aggregation_channels=64", "attention_channels=16", "se_channels=16")
+QUICK = {
+    "batch_size": 24,
+    "crop_seconds": 1.0,
+    "augmentation.room_probability": 0,
+    "augmentation.channel_probability": 0,
+    "augmentation.noise_probability": 0,
+    "training.learning_rate": 0.005,
+    "training.warmup_steps": 5,
+    "training.margin": 0.4,
+    "training.margin_start_step": 5,
+    "training.margin_full_step": 20,
+    "training.scale": 15,
+    "accelerator": "cpu",
+    "precision": "32-true",
+}
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A corpus with its trial list, and a checkpoint that was trained on it from random weights."""
+
+    folder: Path
+
+    @property
+    def speech(self) -> Path:
+        return self.folder / "speech"
+
+    @property
+    def trials(self) -> Path:
+        return self.folder / "trials.txt"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "trained.safetensors"
+
+    def train(self, experiment: str, *overrides: str, **settings: object) -> None:
+        """Run the command in this process."""
+        own = {
+            "training_data.root": self.speech,
+            "training_data.synthetic_share": 0,
+            "validation.root": self.speech,
+            "validation.trials": self.trials,
+            "tracking.uri": f"sqlite:///{self.folder}/mlflow.db",
+            "tracking.experiment": experiment,
+            "cache.root": self.folder / "cache",
+            "hydra.run.dir": self.folder / "hydra",
+        }
+        values = {**QUICK, **own, **settings}
+        arguments = [*overrides, *(f"{name}={value}" for name, value in values.items())]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["speakerquant-train", *arguments])
+            train_network.main()
+
+    def validation_eers(self, experiment: str) -> Mapping[int, float]:
+        """What MLflow has of the experiment's latest run, by step."""
+        tracking = connect(f"sqlite:///{self.folder}/mlflow.db", experiment)
+        [run, *_] = tracking.client.search_runs([tracking.experiment_id])
+        history = tracking.client.get_metric_history(run.info.run_id, "validation_eer")
+        return {metric.step: metric.value for metric in history}
+
+    def eer_of(self, checkpoint: Path) -> float:
+        """The checkpoint's own error on the trial list, in percent."""
+        model = load_checkpoint(checkpoint)
+        trials = read_trials(self.trials)
+        recordings = [self.speech / name for name in trials.recordings]
+        features = extract_features(recordings, model.front_end, Cache(self.folder / "cache")).features
+        embeddings = embed_with_network(model.network, features)
+        return eer(cosine_scores(embeddings, trials.left, trials.right), trials.labels)
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    workshop = Workshop(tmp_path_factory.mktemp("workshop"))
+    names = write_speech(workshop.speech)
+    pairs = itertools.combinations(names, 2)
+    write_trials(workshop.trials, ((Path(a).parent == Path(b).parent, a, b) for a, b in pairs))
+    workshop.train(
+        "from random weights",
+        "model=ecapa_c512",
+        *(f"++model.architecture.{setting}" for setting in SMALL),
+        "model.front_end.f_max=7000",
+        f"output={workshop.checkpoint}",
+        **{"training.num_steps": 50},
+    )
+    return workshop
+
+
+def write_speech(root: Path) -> list[str]:
+    """Recordings of speakers whose tone comes and goes beside another that changes, in noise."""
+    rng = np.random.default_rng(0)
+    time = np.arange(24000) / 16000
+    names: list[str] = []
+    for speaker, number in itertools.product(range(NUM_SPEAKERS), range(NUM_RECORDINGS)):
+        own = np.sin(2 * np.pi * 300 * 1.25**speaker * time)
+        other = np.sin(2 * np.pi * rng.uniform(300, 1500) * time)
+        speaks = np.sin(2 * np.pi * rng.uniform(2, 9) * time + rng.uniform(0, 2 * np.pi)) > -0.5
+        speech = np.where(speaks, own, other).astype(np.float32)
+        noisy = mix_at_snr(speech, random_noise(rng, len(speech)), rng.uniform(0, 10))
+        names.append(f"id{speaker}/{number}.wav")
+        (root / names[-1]).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(root / names[-1], normalize_peak(noisy), 16000)
+    return names
+
+
+def test_training_from_random_weights_starts_near_chance(workshop: Workshop) -> None:
+    assert workshop.validation_eers("from random weights")[0] > 30
+
+
+def test_fine_tuning_starts_at_the_checkpoints_own_error(workshop: Workshop) -> None:
+    output = workshop.folder / "tuned.safetensors"
+    start = workshop.eer_of(workshop.checkpoint)
+    assert start < 25
+    workshop.train(
+        "fine-tuning",
+        "model=shipped",
+        f"model.checkpoint={workshop.checkpoint}",
+        f"output={output}",
+        **{"training.num_steps": 10, "training.learning_rate": 1e-4},
+    )
+    eers = workshop.validation_eers("fine-tuning")
+    assert list(eers) == [0, 10]
+    assert eers[0] == pytest.approx(start, abs=1e-6)
+    assert eers[10] < 30
+    before, after = load_checkpoint(workshop.checkpoint), load_checkpoint(output)
+    assert (after.network.config, after.front_end) == (before.network.config, before.front_end)
+    assert after.front_end.f_max == 7000
+    weights = before.network.state_dict()
+    assert any(not torch.equal(weights[name], weight) for name, weight in after.network.state_dict().items())
+
+
+def test_the_checkpoint_that_training_begins_from_is_never_overwritten(
+    workshop: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = workshop.checkpoint.read_bytes()
+    (workshop.folder / "link").symlink_to(workshop.folder)
+    with pytest.raises(SystemExit) as stop:
+        workshop.train(
+            "refused",
+            "model=shipped",
+            f"model.checkpoint={workshop.checkpoint}",
+            f"output={workshop.folder / 'link' / workshop.checkpoint.name}",
+        )
+    assert stop.value.code == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.endswith("this is model.checkpoint itself; set another output")
+    assert workshop.checkpoint.read_bytes() == content
