@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+CODE := src tests benchmarks examples
 MLFLOW_URI ?= sqlite:///mlruns/mlflow.db
 STUDIES ?= multirun/studies.journal
 
@@ -27,11 +28,16 @@ demo: setup ## Measure the paper's per-unit table with real INT8 engines (synthe
 test: setup ## Run the tests
 	$(BIN)/pytest
 
+.PHONY: test-fast
+test-fast: setup ## Run the tests that take seconds
+	$(BIN)/pytest -m "not slow"
+
 .PHONY: lint
-lint: setup ## Check style, formatting and types
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+lint: setup ## Check style, formatting, types and layers
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 .PHONY: ui
 ui: setup ## Open the MLflow UI on http://localhost:5000
@@ -43,5 +49,5 @@ dashboard: setup ## Open Optuna's dashboard on the searches, http://localhost:80
 
 .PHONY: clean
 clean: ## Remove the environment, outputs and tool caches (recorded runs and corpora stay)
-	rm -rf $(VENV) outputs build dist .pytest_cache .mypy_cache .ruff_cache
-	find src tests benchmarks -name __pycache__ -type d -exec rm -rf {} +
+	rm -rf $(VENV) outputs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find $(CODE) -name __pycache__ -type d -exec rm -rf {} +
