@@ -23,9 +23,9 @@ from pytorch_quantization.tensor_quant import fake_tensor_quant
 from torch import Tensor
 from torch.nn import functional as F
 
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
 from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
 from speakerquant.audio.waveform import read_waveform
-from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
 from speakerquant.quantization.calibration import InputCalibrator
 from speakerquant.quantization.histogram_search import entropy_range, mse_range, percentile_range
 from speakerquant.quantization.quantizers import insert_quantizers, quantized_layers

@@ -18,20 +18,21 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from speakerquant.architectures.checkpoints import random_model
+from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.base import Engine, FloatArray
 from speakerquant.engine.cpu import available_cpus, describe_cpu
-from speakerquant.engine.onnxruntime import OnnxRuntimeBuilder
-from speakerquant.engine.openvino import OpenVinoBuilder
-from speakerquant.model.checkpoints import random_model
-from speakerquant.model.ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
-from speakerquant.model.units import block_units
-from speakerquant.paper import PROPOSED_UNITS
+from speakerquant.engine.onnxruntime.onnxruntime_engine import OnnxRuntimeBuilder
+from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
+from speakerquant.graph.export import export_network
+from speakerquant.graph.masking import write_mask
 from speakerquant.quantization.calibration import calibrate
-from speakerquant.quantization.export import export_onnx
-from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import Precision
-from speakerquant.quantization.simulate import simulate
+from speakerquant.quantization.mask import Mask, baseline_mask
+from speakerquant.quantization.precision import INT8
+from speakerquant.report.paper import PROPOSED_UNITS
 
 Runner = Callable[[Sequence[FloatArray]], object]
 
@@ -50,7 +51,7 @@ def main() -> None:
     torch.set_num_threads(1)
     console.print(f"{describe_cpu()}, {threads} threads")
     for channels in arguments.channels:
-        network = random_model(EcapaTdnnConfig(channels=channels), FRONT_END, seed=0).network
+        network = random_model(ECAPA_TDNN, EcapaTdnnConfig(channels=channels), FRONT_END, seed=0).network
         recordings = _recordings(arguments.recordings, arguments.seconds)
         with tempfile.TemporaryDirectory() as folder:
             runners = _runners(network, recordings, threads, Path(folder))
@@ -66,23 +67,23 @@ def _recordings(count: int, seconds: float) -> list[FloatArray]:
 
 
 def _runners(
-    network: EcapaTdnn, recordings: Sequence[FloatArray], threads: int, folder: Path
+    network: SpeakerNetwork, recordings: Sequence[FloatArray], threads: int, folder: Path
 ) -> dict[str, Runner]:
-    units = block_units(network)
+    units = network.units()
     table = calibrate(network, [torch.from_numpy(x) for x in recordings[:2]], "max")
+    graph = export_network(network, network.n_mels)
     builder = OpenVinoBuilder()
     bits = builder.weight_bits()
-    int8_units = {
-        "FP32": [],
-        "paper mask": [unit for unit in units if unit in PROPOSED_UNITS],
-        "all INT8": [*units],
+    masks = {
+        "FP32": baseline_mask(units),
+        "paper mask": Mask(units, dict.fromkeys(PROPOSED_UNITS, INT8)),
+        "all INT8": Mask(units, {"*": INT8}),
     }
     runners: dict[str, Runner] = {"PyTorch FP32": _pytorch(network, threads)}
-    for name, int8 in int8_units.items():
+    for name, mask in masks.items():
         path = folder / f"{name}.onnx"
-        mask = Mask(units, dict.fromkeys(int8, Precision.INT8))
-        export_onnx(simulate(network, mask, table, bits), path, FRONT_END.n_mels)
-        if not int8:
+        write_mask(graph, mask, table, path, max_weight_bits=bits)
+        if mask.is_baseline:
             runners["ONNX Runtime FP32"] = _engine(OnnxRuntimeBuilder().build(path))
         runners[f"OpenVINO {name}"] = _engine(builder.build(path))
     return runners
@@ -92,7 +93,7 @@ def _engine(engine: Engine) -> Runner:
     return lambda recordings: list(engine.embed_many(recordings))
 
 
-def _pytorch(network: EcapaTdnn, threads: int) -> Runner:
+def _pytorch(network: SpeakerNetwork, threads: int) -> Runner:
     def embed(features: FloatArray) -> torch.Tensor:
         with torch.inference_mode():
             embedding: torch.Tensor = network(torch.from_numpy(features)[None])

@@ -11,28 +11,27 @@ import itertools
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from opened_run import OpenedRun, open_run
 from rich.console import Console
 from rich.table import Table
 
-from speakerquant.cache import Cache
-from speakerquant.config import RunConfig, TensorRtConfig, register_schemas, typed
+from speakerquant.architectures.units import Units
+from speakerquant.configuration.opening import Inputs, open_evaluation
+from speakerquant.configuration.schema import TensorRtConfig
+from speakerquant.engine.backends import ENGINES, engine_builder
 from speakerquant.engine.base import EngineBuilder
-from speakerquant.engine.registry import ENGINES, engine_builder
-from speakerquant.entry_point import config_folder
 from speakerquant.errors import UserError
+from speakerquant.evaluation.evaluate import Evaluation, Measurement
 from speakerquant.evaluation.latency import measure_latency, request_of
-from speakerquant.evaluation.mask_evaluation import MaskFigures, StageTimes
-from speakerquant.inputs import Inputs, calibrated, load_model, mask_evaluator, open_inputs
-from speakerquant.model.units import Units, block_units
-from speakerquant.paper import PROPOSED_UNITS
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import Precision
+from speakerquant.quantization.precision import INT8, Precision
+from speakerquant.report.paper import PROPOSED_UNITS
 
-Figures = Mapping[tuple[str, str], MaskFigures]
+Figures = Mapping[tuple[str, str], Measurement]
 """By engine and mask."""
 
 
@@ -42,34 +41,29 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="settings of speakerquant")
     arguments = parser.parse_args()
     console = Console(width=120)
-    register_schemas()
-    with initialize_config_dir(config_folder(), version_base="1.3"):
-        config = typed(compose("run", overrides=arguments.overrides), RunConfig)
-    cache = Cache(Path(config.cache.root) if config.cache.root else None)
-    model = load_model(config.model)
-    inputs = open_inputs(config, model, cache)
-    evaluator = mask_evaluator(config.engine, inputs, calibrated(config.calibration, inputs, cache), cache)
-    builders = _builders(config, cache, console)
-    masks = _named_masks(block_units(model.network))
-    figures: dict[tuple[str, str], MaskFigures] = {}
+    run = open_run(arguments.overrides)
+    inputs = run.inputs
+    builders = _builders(run, console)
+    masks = _named_masks(inputs.units)
+    figures: dict[tuple[str, str], Measurement] = {}
     with tempfile.TemporaryDirectory() as folder:
-        pairs = list(itertools.product(builders, masks))
-        for engine, mask in track(pairs, "masks", total=len(pairs)):
-            path = Path(folder) / engine / mask
-            path.mkdir(parents=True)
-            figures[engine, mask] = evaluator.evaluate(masks[mask], builders[engine], path, StageTimes())
+        for engine, builder in builders.items():
+            folders = [Path(folder) / engine / mask for mask in masks]
+            measured = _evaluation(run, builder).evaluate(list(masks.values()), folders)
+            for mask, figures_of_mask in zip(masks, track(measured, engine, total=len(masks)), strict=True):
+                figures[engine, mask] = figures_of_mask
         latencies = _latencies(builders, masks, inputs, Path(folder), arguments.repeats)
     console.print(_table(f"{len(inputs.data.trials)} trials", figures, latencies))
     _print_differences(console, figures, list(builders), list(masks))
 
 
-def _builders(config: RunConfig, cache: Cache, console: Console) -> dict[str, EngineBuilder]:
+def _builders(run: OpenedRun, console: Console) -> dict[str, EngineBuilder]:
     """Those that run here."""
-    tensorrt = config.engine if isinstance(config.engine, TensorRtConfig) else None
+    tensorrt = run.config.engine if isinstance(run.config.engine, TensorRtConfig) else None
     builders: dict[str, EngineBuilder] = {}
     for name in ENGINES:
         try:
-            builders[name] = engine_builder(name, tensorrt, cache)
+            builders[name] = engine_builder(name, tensorrt, run.cache)
         except UserError as error:
             console.print(f"{name}: {error}")
         else:
@@ -77,14 +71,21 @@ def _builders(config: RunConfig, cache: Cache, console: Console) -> dict[str, En
     return builders
 
 
+def _evaluation(run: OpenedRun, builder: EngineBuilder) -> Evaluation:
+    engine = run.config.engine
+    inputs = replace(run.inputs, builder=builder, weight_bits=builder.weight_bits(engine.weight_bits))
+    untimed = replace(engine, latency_requests=0)  # latencies are measured in turns, afterwards
+    return open_evaluation(untimed, inputs, run.table, run.cache)
+
+
 def _named_masks(units: Units) -> dict[str, Mask]:
-    int8 = {
-        "none": [],
-        **{unit: [unit] for unit in units},
-        "paper": [unit for unit in units if unit in PROPOSED_UNITS],
-        "all": [*units],
+    precisions: dict[str, dict[str, Precision]] = {
+        "none": {},
+        **{unit: {unit: INT8} for unit in units},
+        "paper": dict.fromkeys(PROPOSED_UNITS, INT8),
+        "all": {"*": INT8},
     }
-    return {name: Mask(units, dict.fromkeys(names, Precision.INT8)) for name, names in int8.items()}
+    return {name: Mask(units, chosen) for name, chosen in precisions.items()}
 
 
 def _latencies(
@@ -114,7 +115,7 @@ def _table(title: str, figures: Figures, latencies: Mapping[tuple[str, str], flo
         table.add_row(
             engine,
             mask,
-            f"{measured.eer:.3f}",
+            f"{measured.scored.eer:.3f}",
             f"{measured.size_bytes / 1e6:.3f}",
             f"{measured.size_bytes / fp32.size_bytes:.3f}",
             f"{measured.fidelity:.7f}",
@@ -129,7 +130,7 @@ def _print_differences(
     console: Console, figures: Figures, engines: Sequence[str], masks: Sequence[str]
 ) -> None:
     for one, other in itertools.combinations(engines, 2):
-        eer = max(abs(figures[one, mask].eer - figures[other, mask].eer) for mask in masks)
+        eer = max(abs(figures[one, mask].scored.eer - figures[other, mask].scored.eer) for mask in masks)
         size = max(abs(figures[one, mask].size_bytes / figures[other, mask].size_bytes - 1) for mask in masks)
         console.print(
             f"{one}, {other}: EER differs by at most {eer:.3f} % absolute, size by {100 * size:.1f} %"

@@ -23,20 +23,19 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.processing.features import InputNormalization
 
+from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint
+from speakerquant.architectures.ecapa_tdnn.families import Family
 from speakerquant.audio.front_end import FeatureExtractor
 from speakerquant.audio.waveform import Waveform, read_waveform
 from speakerquant.corpus.recordings import find_recordings
 from speakerquant.engine.base import Engine, FloatArray
 from speakerquant.engine.cpu import available_cpus, describe_cpu
-from speakerquant.engine.openvino import OpenVinoBuilder
-from speakerquant.model.checkpoints import SpeakerModel, load_checkpoint
-from speakerquant.model.families import Family
-from speakerquant.model.units import block_units
+from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
+from speakerquant.graph.export import export_network
+from speakerquant.graph.masking import write_mask
 from speakerquant.quantization.calibration import calibrate
-from speakerquant.quantization.export import export_onnx
-from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import Precision
-from speakerquant.quantization.simulate import simulate
+from speakerquant.quantization.mask import Mask, baseline_mask
+from speakerquant.quantization.precision import INT8
 
 # As in the configuration of spkrec-ecapa-voxceleb.
 CHANNELS = [1024, 1024, 1024, 1024, 3072]
@@ -96,18 +95,15 @@ def _speechbrain(network: ECAPA_TDNN, waveforms: Sequence[Waveform]) -> Run:
 
 
 def _engines(model: SpeakerModel, waveforms: Sequence[Waveform], folder: Path) -> dict[str, Engine]:
-    extractor, units, builder = (
-        FeatureExtractor(model.front_end),
-        block_units(model.network),
-        OpenVinoBuilder(),
-    )
-    table = calibrate(model.network, [extractor(torch.from_numpy(x)[None])[0] for x in waveforms[:4]])
+    network, builder = model.network, OpenVinoBuilder()
+    extractor, units = FeatureExtractor(model.front_end), network.units()
+    table = calibrate(network, [extractor(torch.from_numpy(x)[None])[0] for x in waveforms[:4]])
+    graph = export_network(network, network.n_mels)
+    path = folder / "model.onnx"
     engines = {}
-    for name, int8 in {"FP32": [], "all INT8": [*units]}.items():
-        mask = Mask(units, dict.fromkeys(int8, Precision.INT8))
-        simulated = simulate(model.network, mask, table, builder.weight_bits())
-        export_onnx(simulated, folder / "model.onnx", model.network.config.n_mels)
-        engines[name] = builder.build(folder / "model.onnx")
+    for name, mask in {"FP32": baseline_mask(units), "all INT8": Mask(units, {"*": INT8})}.items():
+        write_mask(graph, mask, table, path, max_weight_bits=builder.weight_bits())
+        engines[name] = builder.build(path)
     return engines
 
 

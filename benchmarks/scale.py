@@ -122,7 +122,7 @@ def _run(corpus: Path, calibration: Path, count: int, num_trials: int, mask: str
             *(
                 sys.executable,
                 "-m",
-                "speakerquant.run",
+                "speakerquant.commands.evaluate_mask",
                 "experiment=voxceleb",
                 "hydra.mode=RUN",
                 f"mask={mask}",

@@ -18,32 +18,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
-from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
+from opened_run import OpenedRun, open_run
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from rich.table import Table
 
-from hydra_plugins.optuna_mask_sweeper import sweeper  # registers the samplers that users choose from
-from speakerquant.cache import Cache, atomic_path, digest
-from speakerquant.config import RunConfig, register_schemas, typed
+from hydra_plugins.optuna_sweeper import sweeper  # registers the samplers that users choose from
+from speakerquant import formats
+from speakerquant.cache import atomic_path, digest
+from speakerquant.configuration.opening import open_evaluation
+from speakerquant.configuration.schema import TrialList
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.entry_point import config_folder
-from speakerquant.evaluation.mask_evaluation import StageTimes
-from speakerquant.inputs import calibrated, load_model, mask_evaluator, open_inputs
-from speakerquant.model.units import block_units
-from speakerquant.paper import PROPOSED
+from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.precision import BASELINE, INT8
+from speakerquant.report.paper import PROPOSED
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import REPEAT_OF, result_of
 from speakerquant.search.ledger import Claim, Ledger
-from speakerquant.search.loop import Budget, Outcome, Search, Succeeded
+from speakerquant.search.search_loop import Budget, Outcome, Search, Succeeded
 from speakerquant.search.space import Point, Space
 from speakerquant.search.storage import open_storage
-from speakerquant.search.warm_start import MaskWarmStart
 
 Figures = Mapping[str, float]
 """``eer`` and ``engine_size_bytes``."""
@@ -101,7 +100,7 @@ def replay(
 ) -> tuple[list[Figures], int]:
     """What a search finds, in that order, and how often its sampler repeated itself."""
     units = [part.split("=")[0] for part in next(iter(masks)).split(",")]
-    space = Space({f"mask.{unit}": CategoricalDistribution(("fp32", "int8")) for unit in units})
+    space = Space({f"mask.{unit}": CategoricalDistribution((BASELINE.name, INT8.name)) for unit in units})
     goals = Goals({"engine_size_bytes": "minimize", "eer": "minimize"}, {"eer": _largest_eer(masks)})
     ledger = Ledger(open_storage(None), "replay", space, goals, {})
 
@@ -132,30 +131,39 @@ def _key(point: Point) -> str:
 
 def measure_all_masks() -> dict[str, dict[str, float]]:
     """``eer`` and ``engine_size_bytes`` by ``Mask.key``, FP32 first; measured only if not yet."""
-    register_schemas()
-    with initialize_config_dir(config_folder(), version_base="1.3"):
-        config = typed(compose("run", overrides=["data.evaluate_on=development"]), RunConfig)
-    cache = Cache()
-    model = load_model(config.model)
-    inputs = open_inputs(config, model, cache)
-    device = dict(inputs.builder.environment)
-    key = digest(model.digest, inputs.features.digest, inputs.data.trials_digest, device)
-    path = cache.root / "benchmarks" / f"masks-{key}.json"
+    run = open_run([f"data.evaluate_on={TrialList.development.name}", "engine.latency_requests=0"])
+    path = run.cache.root / "benchmarks" / f"masks-{_table_key(run)}.json"
     figures: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
-    evaluator = mask_evaluator(config.engine, inputs, calibrated(config.calibration, inputs, cache), cache)
-    units = block_units(model.network)
+    units = run.inputs.units
     masks = [
         Mask(units, dict(zip(units, precisions, strict=True)))
-        for precisions in itertools.product(("fp32", "int8"), repeat=len(units))
+        for precisions in itertools.product((BASELINE, INT8), repeat=len(units))
     ]
-    for mask in track(masks, "masks", total=len(masks)):
-        if mask.key not in figures:
-            with tempfile.TemporaryDirectory() as folder:
-                measured = evaluator.evaluate(mask, inputs.builder, Path(folder), StageTimes())
-            figures[mask.key] = {"eer": measured.eer, "engine_size_bytes": measured.size_bytes}
+    missing = [mask for mask in masks if mask.key not in figures]
+    evaluation = open_evaluation(run.config.engine, run.inputs, run.table, run.cache)
+    with tempfile.TemporaryDirectory() as folder:
+        measured = evaluation.evaluate(missing, [Path(folder)] * len(missing))  # engines replace each other
+        for measurement in track(measured, "masks", total=len(missing)):
+            figures[measurement.mask.key] = {
+                "eer": measurement.scored.eer,
+                "engine_size_bytes": measurement.size_bytes,
+            }
             with atomic_path(path) as part:
                 part.write_text(json.dumps(figures, indent=1))
     return figures
+
+
+def _table_key(run: OpenedRun) -> str:
+    """Digest of all that determines the figures of every mask."""
+    inputs, builder = run.inputs, run.inputs.builder
+    return digest(
+        [formats.EMBEDDINGS, formats.BASELINE, formats.GRAPH, formats.RANGES],
+        inputs.model.digest,
+        run.config.units.value,
+        [inputs.features.digest, inputs.data.trials_digest, inputs.protocol.identity],
+        [inputs.calibration.digest, run.config.calibration.method, run.config.calibration.percentile],
+        [builder.name, dict(builder.environment), dict(builder.settings), inputs.weight_bits],
+    )
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ from speakerquant.quantization.ranges import CalibrationTable
 
 # A shell's background jobs ignore Ctrl-C, and so would the processes that tests start to stop them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Networks as small as those of these tests are faster on one thread, and several tests run beside each other.
+torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)

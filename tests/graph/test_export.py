@@ -13,10 +13,14 @@ import torch
 from conftest import Subject, exported_network, write_model
 from onnx import numpy_helper
 from pytorch_quantization.nn import TensorQuantizer
+from torch import nn
 
+from speakerquant.architectures.units import block_units
 from speakerquant.errors import UserError
 from speakerquant.evaluation.check import fidelity
 from speakerquant.graph.export import export_network
+from speakerquant.graph.masking import write_mask
+from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP16, FP32, INT8
 from speakerquant.quantization.ranges import CalibrationTable
@@ -180,3 +184,34 @@ def test_half_layers_are_stored_and_computed_in_half(small: Subject, tmp_path: P
     with torch.inference_mode():
         reference = simulate(small.network, mask, small.table)(torch.from_numpy(features)).numpy()
     assert fidelity(embeddings, reference) >= 0.99999
+
+
+class UnequalParts(nn.Module):
+    """Concatenates frames of one width with a mean over time of another."""
+
+    def __init__(self, widths: tuple[int, int]) -> None:
+        super().__init__()
+        self.frames = nn.Conv1d(80, widths[0], 1)
+        self.means = nn.Conv1d(80, widths[1], 1)
+        self.both = nn.Conv1d(sum(widths), 5, 1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        means = self.means(features.mean(dim=2, keepdim=True)).expand(-1, -1, features.shape[2])
+        return self.both(torch.cat([self.frames(features), means], dim=1)).mean(dim=2)
+
+
+@pytest.mark.parametrize("widths", [(4, 4), (6, 2), (5, 2)], ids=str)
+def test_parts_of_any_width_are_computed(widths: tuple[int, int], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = UnequalParts(widths).eval()
+    features = torch.randn(2, 80, 30)
+    mask = Mask(block_units(network), {"*": INT8})
+    table = calibrate(network, [features], "max")
+    write_mask(export_network(network, n_mels=80), mask, table, tmp_path / "model.onnx")
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node)
+    assert (kinds["Expand"] == 0) == (widths[0] == widths[1])
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (embeddings,) = session.run(["embeddings"], {"features": features.numpy()})
+    with torch.inference_mode():
+        reference = simulate(network, mask, table)(features).numpy()
+    assert fidelity(embeddings, reference) >= 0.9999

@@ -31,7 +31,7 @@ from hydra_plugins.optuna_sweeper._overrides import (
     parse_overrides,
     point_overrides,
 )
-from hydra_plugins.optuna_sweeper.sweeper import OptunaSweeperConf
+from hydra_plugins.optuna_sweeper._settings import OptunaSweeperConf
 from speakerquant.cache import digest
 from speakerquant.errors import UserError, first_line
 from speakerquant.report.search_report import SearchReport

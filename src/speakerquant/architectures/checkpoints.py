@@ -23,7 +23,7 @@ from speakerquant.cache import atomic_path, file_digest
 from speakerquant.errors import UserError
 
 _STATE_DICTS = ("model", "state_dict")
-_UNNAMED = "ecapa_tdnn"  # the network of checkpoints from the time when there was no other
+_UNNAMED = "ecapa_tdnn"  # the network of checkpoints whose metadata name none
 # What PyTorch raises for damaged files, and for those with more in them than tensors.
 _UNREADABLE = (
     pickle.UnpicklingError,
@@ -79,7 +79,7 @@ def load_checkpoint(
         if "architecture" in metadata:
             if family != AUTO:
                 raise UserError(
-                    f"written by speakerquant-train, not of family {family}; choose model=shipped"
+                    f"written by speakerquant-train, not of family {family}; leave model.family at auto"
                 )
             architecture, stored, front_end = _described(metadata)
             network = _network(architecture, stored, weights, advice="it is damaged")
@@ -100,7 +100,9 @@ def _described(metadata: Mapping[str, str]) -> tuple[Architecture, Any, FrontEnd
         config = architecture.config(**json.loads(metadata["architecture"]))
         return architecture, config, FrontEnd(**json.loads(metadata["front_end"]))
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        raise UserError("no architecture in this file's metadata; the checkpoint is damaged") from None
+        raise UserError(
+            "architecture or front end cannot be read from this file's metadata; the checkpoint is damaged"
+        ) from None
 
 
 def _foreign(

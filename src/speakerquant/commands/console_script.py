@@ -39,7 +39,7 @@ def config_folder() -> str:
 
 
 def run_command(command: Callable[[], object]) -> None:
-    """Run a Hydra application; a user's mistake ends in one line on standard error and exit code 2.
+    """Run a command; a user's mistake ends in one line on standard error and exit code 2.
 
     With ``HYDRA_FULL_ERROR=1`` the traceback is shown instead.
     """

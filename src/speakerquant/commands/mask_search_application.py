@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from optuna.distributions import CategoricalDistribution
 
 from speakerquant.architectures.units import Units
 from speakerquant.configuration.opening import open_cache, open_inputs, open_mask, open_model
@@ -39,6 +40,7 @@ class MaskSearchApplication(SearchApplication):
 
     def fingerprint(self, config: DictConfig, space: Space, goals: Goals) -> Mapping[str, str]:
         run = typed(config, RunConfig)
+        self._check_directions(goals)
         self._check_times_are_measured(goals, run.engine)
         model = open_model(run.model)
         units = model.network.units(run.units)
@@ -53,6 +55,7 @@ class MaskSearchApplication(SearchApplication):
             "trial list": inputs.data.trials_digest,
             "recordings": inputs.features.digest,
             "scoring": " ".join(str(part) for part in inputs.protocol.identity if part),
+            "priors of minDCF": " ".join(f"{prior:g}" for prior in run.scoring.p_targets),
             "calibration recordings": inputs.calibration.digest,
             "calibration": f"{run.calibration.method} {run.calibration.percentile}",
             "units": run.units.value,
@@ -73,6 +76,16 @@ class MaskSearchApplication(SearchApplication):
     def was_final(self, result: Mapping[str, Any]) -> bool:
         return bool(result["trial_list"] == TrialList.test.name)
 
+    def _check_directions(self, goals: Goals) -> None:
+        """Refuse objectives that prefer the worse of two values."""
+        for name, direction in goals.objectives.items():
+            figure = figure_of(name)
+            if figure and figure.direction != direction:
+                raise UserError(
+                    f"hydra.sweeper.objectives.{name}={direction}: {figure.heading} is better the other way; "
+                    f"use {figure.direction}"
+                )
+
     def _check_times_are_measured(self, goals: Goals, engine: EngineConfig) -> None:
         """Refuse goals that need latency where the configuration has it not measured."""
         latencies = [name for name in goals.names if name.startswith("latency_") and self.is_time(name)]
@@ -87,14 +100,15 @@ def _searched_masks(space: Space, units: Units) -> list[Mask]:
     """For every choice of every unit that is searched, the mask that makes this choice alone.
 
     Raises:
-        UserError: a unit or a precision is unknown.
+        UserError: a unit or a precision is unknown, or an axis has no choices.
     """
-    return [
-        Mask(units, {axis.group(1): str(choice)})
-        for name, distribution in space.axes.items()
-        if (axis := MASK_AXIS.fullmatch(name))
-        for choice in getattr(distribution, "choices", ())
-    ]
+    masks = []
+    for name, distribution in space.axes.items():
+        if axis := MASK_AXIS.fullmatch(name):
+            if not isinstance(distribution, CategoricalDistribution):
+                raise UserError(f"{name}: not a choice of precisions; write {name}=choice(...)")
+            masks += [Mask(units, {axis.group(1): str(choice)}) for choice in distribution.choices]
+    return masks
 
 
 def _fixed_part(mask: Mask, space: Space) -> str:

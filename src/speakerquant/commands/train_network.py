@@ -17,7 +17,7 @@ from speakerquant.audio.features import extract_features
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
 from speakerquant.commands.console_script import config_folder, run_command
-from speakerquant.configuration.opening import open_model
+from speakerquant.configuration.opening import open_cache, open_model
 from speakerquant.configuration.schema import TrainConfig, flat, register_schemas, typed
 from speakerquant.corpus.synthetic import DEVELOPMENT, TRAIN, TRIALS_FILE, synthesize_split
 from speakerquant.corpus.trials import read_trials
@@ -46,7 +46,7 @@ def train(config: TrainConfig, params: Mapping[str, object]) -> None:
     output = _output(config)
     output.parent.mkdir(parents=True, exist_ok=True)
     state = output.with_suffix(".state")
-    cache = Cache(Path(config.cache.root) if config.cache.root else None)
+    cache = open_cache(config.cache)
     tracking = connect(config.tracking.uri, config.tracking.experiment)
     fabric = _fabric(config)
     fabric.launch()

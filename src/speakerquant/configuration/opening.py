@@ -1,8 +1,9 @@
 """What a run's configuration names, opened: model, recordings with their trial list, ranges."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from omegaconf import OmegaConf
 from speakerquant import formats
 from speakerquant.architectures.checkpoint_sources import checkpoint_path
 from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint, random_model
-from speakerquant.architectures.registry import architecture_of
+from speakerquant.architectures.registry import architecture_of, architectures
 from speakerquant.architectures.speaker_network import Architecture
 from speakerquant.architectures.units import Units
 from speakerquant.audio.features import CachedFeatures, extract_features
@@ -106,7 +107,10 @@ def _architecture(config: ModelConfig) -> tuple[Architecture, Any] | None:
     if config.architecture is None:
         return None
     if config.network is None:
-        raise UserError("model.architecture is set: set model.network too, such as model.network=ecapa_tdnn")
+        names = ", ".join(known.name for known in architectures())
+        raise UserError(f"model.architecture is set: set model.network too, to one of {names}")
+    if not isinstance(config.architecture, Mapping) and not is_dataclass(config.architecture):
+        raise UserError(f"model.architecture={config.architecture}: give settings, such as {{channels: 512}}")
     try:
         architecture = architecture_of(config.network)
     except UserError as error:
@@ -142,6 +146,13 @@ def open_inputs(config: RunConfig, model: SpeakerModel, cache: Cache) -> Inputs:
         raise UserError(
             f"engine.latency_requests={config.engine.latency_requests}: give how many to time; 0 times none"
         )
+    if config.engine.fidelity_recordings < 1:
+        raise UserError(
+            f"engine.fidelity_recordings={config.engine.fidelity_recordings}: "
+            "the engine must be checked on at least 1 recording"
+        )
+    if math.isnan(config.engine.min_fidelity):
+        raise UserError("engine.min_fidelity=nan: give the smallest cosine that counts as agreement, below 1")
     units = model.network.units(config.units)
     builder.check_mask(open_mask(config.mask, units))
     check_method(config.calibration.method, config.calibration.percentile)

@@ -168,7 +168,10 @@ def _named_masks() -> dict[str, tuple[str, ...]]:
     """Units to quantize, by the name of the mask: each unit alone, and what the networks name themselves."""
     masks: dict[str, tuple[str, ...]] = {}
     for architecture in architectures():
-        masks |= {unit: (unit,) for unit in architecture.blocks} | dict(architecture.named_masks)
+        named = {unit: (unit,) for unit in architecture.blocks} | dict(architecture.named_masks)
+        for name, units in named.items():
+            if masks.setdefault(name, units) != units:
+                raise ValueError(f"two networks give the mask {name} different units")
     return masks
 
 
@@ -177,7 +180,8 @@ def _quantizing(units: Sequence[str]) -> dict[str, Any]:
     return {
         "defaults": [{"/base/mask": "any_unit"}, "_self_"],
         "*": BASELINE.name,
-        **dict.fromkeys(units, INT8.name),
+        # Patterns that fit this one name: a layer below it can then be set beside it.
+        **{f"{unit[:-1]}[{unit[-1]}]": INT8.name for unit in units},
     }
 
 

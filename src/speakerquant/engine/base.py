@@ -97,7 +97,7 @@ class EngineBuilder(ABC):
     """Makes engines of one kind.
 
     Attributes:
-        name: Of the backend.
+        name: Name of the backend.
         bound_to: Names in :attr:`environment` that must be the same where an engine is loaded.
         settings: Those that change what its engines compute, by name.
     """

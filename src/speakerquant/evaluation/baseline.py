@@ -43,7 +43,8 @@ def measured_baseline(
     Args:
         evaluation: What measures masks.
         units: The network's.
-        identity: All that determines the baseline, beside the backend: of JSON-representable values.
+        identity: What determines the baseline beside the backend and this code: checkpoint, recordings,
+            trials and protocol, in JSON-representable values.
         known: A measurement of the baseline's mask, should there be one.
 
     Raises:
@@ -59,7 +60,8 @@ def measured_baseline(
         np.save(folder / _EMBEDDINGS, measured.embedded.embeddings)
 
     builder = evaluation.building.builder
-    key = digest(formats.BASELINE, identity, builder.name, dict(builder.environment))
+    backend = (builder.name, dict(builder.environment), dict(builder.settings))
+    key = digest(formats.BASELINE, formats.GRAPH, formats.EMBEDDINGS, identity, backend)
     folder = evaluation.cache.get("baselines", key, make)
     figures = json.loads((folder / _FIGURES).read_text())
     return Baseline(

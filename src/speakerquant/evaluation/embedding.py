@@ -43,7 +43,7 @@ def embed_with_engine(
     Args:
         engine: What embeds.
         features: One ``[n_mels, T]`` per recording.
-        dim: Of an embedding.
+        dim: Length of an embedding.
         journal: File that each embedding is added to as soon as there is one, for :func:`read_embeddings`; a
             process that was killed loses no more than those in flight.
         description: What the bar says.

@@ -31,7 +31,7 @@ class EvaluationSet:
     """What every mask is measured on.
 
     Attributes:
-        features: Of the trial list's recordings.
+        features: Features of the trial list's recordings.
         trials: Pairs to score.
         protocol: How they are scored.
         frames_per_second: Frames of the features per second of speech.

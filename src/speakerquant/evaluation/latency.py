@@ -32,7 +32,7 @@ def request_of(recording: FeatureArray, frames_per_second: float) -> FeatureArra
 def measure_latency(engine: Engine, request: FeatureArray, repeats: int = REPEATS) -> Latency:
     """Time of a request with one recording ``[n_mels, T]`` while no other is in flight.
 
-    Of ``repeats`` requests, after :data:`WARM_UPS` that do not count.
+    The figures are those of ``repeats`` requests, after :data:`WARM_UPS` that do not count.
     """
     times = []
     for _ in range(WARM_UPS + repeats):

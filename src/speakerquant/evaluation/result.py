@@ -18,7 +18,7 @@ _LESS, _MORE = Direction.minimize, Direction.maximize
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Error rates in percent, sizes in bytes, times in seconds.
+    """What was measured of one mask: error rates in percent, sizes in bytes, times in seconds or as named.
 
     Attributes:
         schema_version: Version of these keys (:data:`speakerquant.formats.RESULT`).
@@ -29,7 +29,7 @@ class Result:
         baseline_eer: EER of the baseline: the FP32 engine of the same model on the same list.
         delta_eer: ``eer - baseline_eer``.
         engine_size_bytes: Size of the serialized engine.
-        size_ratio: Over the baseline's size.
+        size_ratio: Size of the engine over that of the baseline.
         scoring: Normalisation of the scores.
         trial_list: ``test`` or ``development``, whichever was scored.
         num_trials: Trials scored.
@@ -98,8 +98,8 @@ def figure_of(name: str) -> Figure | None:
     if name.startswith(f"{_SECONDS}."):
         stage = name.removeprefix(f"{_SECONDS}.")
         return Figure(stage, "s", _LESS, ".2f", is_time=True)
-    if name.startswith("min_dcf_"):
-        prior = name.removeprefix("min_dcf_")
+    if (metric := name.removeprefix(f"{_OTHER_MIN_DCFS}.")).startswith("min_dcf_"):
+        prior = metric.removeprefix("min_dcf_")
         return replace(FIGURES["min_dcf"], heading=f"minDCF at {prior}")
     return None
 

@@ -30,7 +30,7 @@ def cosine_scores(
         embeddings: ``[num_recordings, dim]``.
         left: ``[num_trials]`` indices of recordings.
         right: ``[num_trials]`` indices of recordings.
-        names: Of the recordings, to say which one is unusable.
+        names: Names of the recordings, to say which one cannot be used.
 
     Returns:
         ``[num_trials]``, from -1 to 1.
@@ -55,7 +55,7 @@ def cohort_statistics(
     Args:
         embeddings: ``[num_recordings, dim]``.
         cohort: ``[num_cohort, dim]``, of speakers that are in no trial.
-        top_n: Of the highest scores of each recording only (adaptive: AS-norm); none: of all (S-norm).
+        top_n: How many of each recording's highest scores count (AS-norm); none counts all (S-norm).
 
     Raises:
         UserError: the cohort is smaller than ``top_n`` or than 2, or an embedding is unusable.
@@ -102,7 +102,7 @@ def normalised_scores(
         scores: ``[num_trials]``.
         left: ``[num_trials]`` indices of recordings.
         right: ``[num_trials]`` indices of recordings.
-        statistics: Of the recordings.
+        statistics: Statistics of the recordings.
     """
     sides = [np.asarray(side) for side in (left, right)]
     first, second = ((scores - statistics.mean[side]) / statistics.deviation[side] for side in sides)

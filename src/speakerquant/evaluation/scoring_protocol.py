@@ -37,7 +37,7 @@ class Protocol:
     """Cosine of whole recordings, normalised or not.
 
     Attributes:
-        norm: Of the scores.
+        norm: Normalisation of the scores.
         top_n: Cohort scores that AS-norm looks at.
         cohort: Features of the cohort's recordings; none without normalisation.
         p_targets: Effective priors that minDCF is measured at; the first is that of ``min_dcf``.
@@ -71,7 +71,7 @@ class Protocol:
 
     @property
     def _highest(self) -> int | None:
-        """Of the cohort's scores, how many count; none: all."""
+        """How many of the cohort's scores count; none counts all."""
         return self.top_n if self.norm is ScoreNorm.as_norm else None
 
     def scores(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class StageTimes:
-    """Seconds by stage, in the order in which the stages ran."""
+    """Seconds by stage."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -55,7 +55,7 @@ def export_network(network: nn.Module, n_mels: int) -> onnx.ModelProto:
     _name_by_layer(exported.graph)
     read_shared_weights_directly(exported.graph)
     store_padding(exported)
-    return exported
+    return onnx.shape_inference.infer_shapes(exported)
 
 
 def _name_by_layer(graph: onnx.GraphProto) -> None:

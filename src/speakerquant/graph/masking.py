@@ -69,6 +69,7 @@ def apply_mask(
     convolve_constants_once(graph)
     half = {layer for layer, precision in mask.layers.items() if precision.arithmetic is FloatType.float16}
     compute_in_half(graph, half)
+    del graph.value_info[:]  # shapes of tensors that the mask may have removed
     return model
 
 

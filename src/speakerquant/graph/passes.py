@@ -44,13 +44,14 @@ def convolve_constants_once(graph: onnx.GraphProto) -> None:
 
     The attention looks at each frame beside mean and deviation of the whole recording. A convolution of
     kernel 1 over their concatenation is the sum of one per part, and what was expanded along time needs
-    one frame only.
+    one frame only. Convolutions over other concatenations stay as they are.
     """
+    widths = {value.name: _width(value) for value in graph.value_info}
     makers = {name: node for node in graph.node for name in node.output}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         chain = _quantizers_behind_concatenation(node, makers)
-        if chain and any(name in makers and makers[name].op_type == "Expand" for name in chain[0].input):
+        if chain and _repeats_equal_parts(chain[0], makers, widths):
             nodes.extend(_by_parts(node, *chain, makers, graph))
         else:
             nodes.append(node)
@@ -116,8 +117,10 @@ def _quantizers_behind_concatenation(
     node: onnx.NodeProto, makers: Makers
 ) -> tuple[onnx.NodeProto, list[onnx.NodeProto]] | None:
     """The concatenation that a convolution of kernel 1 is of, and what quantizes it, if anything does."""
-    kernel_shape = {attribute.name: list(attribute.ints) for attribute in node.attribute}.get("kernel_shape")
-    if node.op_type != "Conv" or kernel_shape != [1]:
+    attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    if node.op_type != "Conv" or attributes.get("kernel_shape") != [1]:
+        return None
+    if attributes.get("group", 1) != 1 or attributes.get("strides", [1]) != [1]:
         return None
     quantizers: list[onnx.NodeProto] = []
     maker = makers.get(node.input[0])
@@ -125,6 +128,26 @@ def _quantizers_behind_concatenation(
         quantizers.insert(0, maker)
         maker = makers.get(maker.input[0])
     return (maker, quantizers) if maker is not None and maker.op_type == "Concat" else None
+
+
+def _repeats_equal_parts(
+    concatenation: onnx.NodeProto, makers: Makers, widths: Mapping[str, int | None]
+) -> bool:
+    """Whether equally wide parts are concatenated along the channels, one of them expanded along time."""
+    expanded = {
+        name: makers[name].input[0]
+        for name in concatenation.input
+        if name in makers and makers[name].op_type == "Expand"
+    }
+    parts = {widths.get(expanded.get(name, name)) for name in concatenation.input}
+    along_channels = helper.get_attribute_value(concatenation.attribute[0]) == 1
+    return along_channels and bool(expanded) and len(parts) == 1 and None not in parts
+
+
+def _width(value: onnx.ValueInfoProto) -> int | None:
+    """Number of channels of a tensor ``[batch, channels, ...]``; none if it is not known."""
+    shape = value.type.tensor_type.shape.dim
+    return shape[1].dim_value or None if len(shape) > 1 else None
 
 
 def _by_parts(

@@ -42,7 +42,8 @@ def simulate(
         if precision.weights is not None:
             _round_weight(name, layer, table, weight_bound(precision.weights, max_weight_bits))
         elif precision.arithmetic is FloatType.float16:
-            layer.weight.data = _through_half(layer.weight.data)
+            for parameter in layer.parameters():
+                parameter.data = _through_half(parameter.data)
         rounding = _input_rounding(name, precision, table)
         if rounding is not None:
             layer.register_forward_pre_hook(lambda _, inputs, rounding=rounding: (rounding(inputs[0]),))

@@ -14,7 +14,7 @@ class Entry:
     """A completed trial.
 
     Attributes:
-        number: Of the trial.
+        number: Number of the trial.
         point: What was evaluated.
         values: Objectives by name.
         meets_constraints: Whether it does.

@@ -100,12 +100,10 @@ def find(result: Mapping[str, Any], name: str) -> Any:
     """The value of a dotted name in a nested result; none if it is not there."""
     if name in result:
         return result[name]
-    node: Any = result
-    for part in name.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return None
-        node = node[part]
-    return node
+    for key, value in result.items():  # keys may have dots themselves
+        if isinstance(value, Mapping) and name.startswith(f"{key}."):
+            return find(value, name.removeprefix(f"{key}."))
+    return None
 
 
 def _number_names(node: Mapping[str, Any], prefix: str = "") -> list[str]:

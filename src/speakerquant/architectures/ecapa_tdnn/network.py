@@ -7,7 +7,7 @@ paper measured (Hong, Chung, Kang): the input of every block is the sum of all e
 layer of the attention has 256 channels.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.errors import UserError
+
+_SMALLEST = {"res2net_scale": 2}  # of the other whole numbers, 1
 
 
 class Padding(StrEnum):
@@ -78,12 +80,18 @@ class EcapaTdnnConfig:
 
     def __post_init__(self) -> None:
         self.padding, self.block_input = Padding(self.padding), BlockInput(self.block_input)
-        if self.channels < 1 or self.channels % self.res2net_scale:
+        for name, value in asdict(self).items():
+            smallest = _SMALLEST.get(name, 1)
+            if isinstance(value, int) and not isinstance(value, bool) and value < smallest:
+                raise UserError(f"model.architecture.{name}={value}: must be at least {smallest}")
+        if not self.variance_floor > 0:
+            raise UserError(f"model.architecture.variance_floor={self.variance_floor}: must be above 0")
+        if self.channels % self.res2net_scale:
             raise UserError(
                 f"model.architecture.channels={self.channels}: "
                 f"must be a multiple of res2net_scale={self.res2net_scale}"
             )
-        if len(self.dilations) != 3:
+        if len(self.dilations) != 3 or min(self.dilations) < 1:
             raise UserError(
                 f"model.architecture.dilations={self.dilations}: give one for each of the three blocks"
             )

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from speakerquant.quantization.precision import Precision
 
 _WORKER = Path(__file__).parent / "worker"
 _MEGABYTE = 10**6
+_NO_PART_OF_THE_ENGINE = ("python", "time_limit")
 
 
 class TensorRtEngine(Engine):
@@ -71,6 +73,11 @@ class TensorRtBuilder(EngineBuilder):
     def __init__(self, settings: TensorRtSettings, cache: Cache) -> None:
         self._given = settings
         self._cache = cache
+        self.settings = {
+            name: str(value)
+            for name, value in asdict(settings).items()
+            if name not in _NO_PART_OF_THE_ENGINE and value is not None
+        }
         self._python = settings.python or sys.executable
         self._environment = _environment(self._python, settings.time_limit)
 

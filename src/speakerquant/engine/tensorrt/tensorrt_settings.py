@@ -1,4 +1,4 @@
-"""Settings of engines that the configuration shares with their builders."""
+"""Settings of TensorRT that the configuration shares with its builder."""
 
 from dataclasses import dataclass
 
