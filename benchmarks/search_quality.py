@@ -18,14 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
-from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 from opened_run import OpenedRun, open_run
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from rich.table import Table
 
-from hydra_plugins.optuna_sweeper import sweeper  # registers the samplers that users choose from
+from hydra_plugins.optuna_sweeper._settings import SAMPLERS
 from speakerquant import formats
 from speakerquant.cache import atomic_path, digest
 from speakerquant.configuration.opening import open_evaluation
@@ -66,7 +65,7 @@ def main() -> None:
     )
     for heading in ("sampler", "first points", *map(str, checkpoints), "repeats", "seconds"):
         table.add_column(heading, justify="left" if heading in ("sampler", "first points") else "right")
-    kinds = [("random", False), *((name, True) for name in sweeper.SAMPLERS)]
+    kinds = [("random", False), *((name, True) for name in SAMPLERS)]
     for sampler, warm_start in track(kinds, "searches", total=len(kinds)):
         curves, repeats, seconds = [], [], []
         for seed in range(arguments.seeds):
@@ -107,13 +106,12 @@ def replay(
     def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
         return [Succeeded(masks[_key(claim.point)]) for claim in claims]
 
-    node = ConfigStore.instance().load(f"hydra/sweeper/sampler/{sampler}.yaml").node
     history = Search(
         ledger,
         Budget(num_trials),
         evaluate,
         first_points=MaskWarmStart(space, goals, {}) if warm_start else None,
-        make_sampler=lambda sampler_seed: instantiate(node, seed=sampler_seed),
+        make_sampler=lambda sampler_seed: instantiate(SAMPLERS[sampler], seed=sampler_seed),
         seed=seed,
     ).run()
     repeats = sum(REPEAT_OF in trial.user_attrs for trial in history.trials)
