@@ -26,11 +26,11 @@ demo: setup ## Measure the paper's per-unit table with real INT8 engines (synthe
 
 .PHONY: test
 test: setup ## Run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 .PHONY: test-fast
 test-fast: setup ## Run the tests that take seconds
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m "not slow"
 
 .PHONY: lint
 lint: setup ## Check style, formatting, types and layers

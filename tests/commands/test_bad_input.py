@@ -40,7 +40,7 @@ def assert_one_line(finished: Finished, *said: str) -> None:
         (["data.root=null"], ["data.root", "data=folder"]),
         (["engine.fidelity_recordings=0"], ["engine.fidelity_recordings"]),
         (["mask.se_res2block9=int8"], ["se_res2block9", "unknown unit", "input_conv", "embedding_linear"]),
-        (["mask.input_conv=int4"], ["mask.input_conv", "'int4'", "fp32, int8"]),
+        (["mask.input_conv=int4"], ["mask.input_conv", "'int4'", "fp32, fp16, int8"]),
         (["calibration.method=guess"], ["calibration.method", "'guess'", "max, percentile, entropy, mse"]),
         (["calibration.num_recordings=0"], ["calibration.num_recordings=0", "empty"]),
         (["calibration.percentile=101"], ["calibration.percentile", "101"]),

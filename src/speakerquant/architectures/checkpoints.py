@@ -20,7 +20,7 @@ from speakerquant.architectures.registry import architecture_of, architectures
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import atomic_path, file_digest
-from speakerquant.errors import UserError
+from speakerquant.errors import UserError, first_line
 
 _STATE_DICTS = ("model", "state_dict")
 _UNNAMED = "ecapa_tdnn"  # the network of checkpoints whose metadata name none
@@ -95,13 +95,14 @@ def load_checkpoint(
 
 
 def _described(metadata: Mapping[str, str]) -> tuple[Architecture, Any, FrontEnd]:
+    architecture = architecture_of(metadata.get("network", _UNNAMED))
     try:
-        architecture = architecture_of(metadata.get("network", _UNNAMED))
         config = architecture.config(**json.loads(metadata["architecture"]))
         return architecture, config, FrontEnd(**json.loads(metadata["front_end"]))
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+    except (UserError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(
-            "architecture or front end cannot be read from this file's metadata; the checkpoint is damaged"
+            f"architecture or front end cannot be read from its metadata ({first_line(error)}); "
+            "the checkpoint is damaged"
         ) from None
 
 

@@ -15,7 +15,7 @@ from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.simulate import simulate
 
-_SHORTEST_SECONDS, _LONGEST_SECONDS = 2.0, 4.0
+_SHORTEST_SECONDS, _LONGEST_SECONDS = 1.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class FidelityCheck:
 
 
 def excerpts_of(recordings: Sequence[FeatureArray], frames_per_second: float) -> list[FeatureArray]:
-    """The middle 2 to 4 s of each recording ``[n_mels, T]``, of as many lengths as there are recordings.
+    """The middle 1 to 3 s of each recording ``[n_mels, T]``, of as many lengths as there are recordings.
 
     Whole recordings show no other disagreement, and simulating them takes four times as long.
     """

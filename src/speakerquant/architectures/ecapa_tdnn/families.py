@@ -248,20 +248,23 @@ def _architecture(weights: Weights, layout: _Layout) -> EcapaTdnnConfig:
     channels, n_mels, _ = weights["input_conv.weight"].shape
     attention_channels, attention_inputs, _ = weights["attentive_pooling.hidden.weight"].shape
     aggregation_channels = weights["aggregation_conv.weight"].shape[0]
-    return EcapaTdnnConfig(
-        n_mels=n_mels,
-        channels=channels,
-        res2net_scale=channels // weights["se_res2block1.res2_conv.convs.0.weight"].shape[0],
-        se_channels=weights["se_res2block1.squeeze_excitation.squeeze.weight"].shape[0],
-        aggregation_channels=aggregation_channels,
-        attention_channels=attention_channels,
-        embedding_dim=weights["embedding_linear.weight"].shape[0],
-        aggregation_norm="aggregation_norm.weight" in weights,
-        global_context=attention_inputs == 3 * aggregation_channels,
-        attention_norm="attentive_pooling.norm.weight" in weights,
-        embedding_norm="embedding_norm.weight" in weights,
-        **layout.differences,
-    )
+    try:
+        return EcapaTdnnConfig(
+            n_mels=n_mels,
+            channels=channels,
+            res2net_scale=channels // weights["se_res2block1.res2_conv.convs.0.weight"].shape[0],
+            se_channels=weights["se_res2block1.squeeze_excitation.squeeze.weight"].shape[0],
+            aggregation_channels=aggregation_channels,
+            attention_channels=attention_channels,
+            embedding_dim=weights["embedding_linear.weight"].shape[0],
+            aggregation_norm="aggregation_norm.weight" in weights,
+            global_context=attention_inputs == 3 * aggregation_channels,
+            attention_norm="attentive_pooling.norm.weight" in weights,
+            embedding_norm="embedding_norm.weight" in weights,
+            **layout.differences,
+        )
+    except UserError as error:  # which speaks of settings that nobody gave
+        raise ValueError(str(error)) from None
 
 
 def _unwrapped(name: str) -> str:
