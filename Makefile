@@ -5,6 +5,8 @@ INSTALLED := $(VENV)/.installed
 CODE := src tests benchmarks examples
 MLFLOW_URI ?= sqlite:///mlruns/mlflow.db
 STUDIES ?= multirun/studies.journal
+# One thread each: tests that run beside each other would wait for each other's threads.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
 
@@ -26,11 +28,11 @@ demo: setup ## Measure the paper's per-unit table with real INT8 engines (synthe
 
 .PHONY: test
 test: setup ## Run the tests
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(PYTEST)
 
 .PHONY: test-fast
 test-fast: setup ## Run the tests that take seconds
-	$(BIN)/pytest --numprocesses auto --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 .PHONY: lint
 lint: setup ## Check style, formatting, types and layers

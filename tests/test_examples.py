@@ -27,6 +27,8 @@ from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP32, INT8
 from speakerquant.quantization.simulate import simulate
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "quantize_and_evaluate.py"
 
 

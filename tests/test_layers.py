@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SEARCH = "Nothing that is measured knows the search"
 LAYERS = "Layers know only those below them"

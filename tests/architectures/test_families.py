@@ -35,6 +35,8 @@ from speakerquant.training.batches import SpeechSource, TrainingBatches
 from speakerquant.training.hyperparameters import AugmentationConfig, TrainingConfig
 from speakerquant.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 Network = Callable[[Parameters, Tensor], Tensor]
 
 PUBLISHED: dict[str, tuple[Family, Network]] = {

@@ -21,6 +21,8 @@ from speakerquant.corpus.synthetic import TRIALS_FILE
 
 from .conftest import Command, Finished, Workspace, results
 
+pytestmark = pytest.mark.slow
+
 
 def assert_one_line(finished: Finished, *said: str) -> None:
     lines = [line for line in finished.err.splitlines() if line.startswith("error: ")]

@@ -15,6 +15,8 @@ from speakerquant.tracking.recorded_runs import children
 from .conftest import Command, Workspace, results
 from .test_search import front_of, parent_and_children, stored_trials
 
+pytestmark = pytest.mark.slow
+
 LAYERS = [
     *("input_conv", "se_res2block1.conv_in", "se_res2block1.res2_conv.convs.0"),
     *("se_res2block2.squeeze_excitation.excite", "attentive_pooling.hidden", "embedding_linear"),

@@ -11,6 +11,8 @@ from speakerquant.engine.provenance import provenance_path
 
 from .conftest import Command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def engine(small: Subject, tmp_path_factory: pytest.TempPathFactory) -> Path:

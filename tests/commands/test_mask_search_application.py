@@ -17,6 +17,8 @@ from speakerquant.search.space import Space
 
 from .conftest import Command, Workspace, results
 
+pytestmark = pytest.mark.slow
+
 SIZE = Goals({"engine_size_bytes": "minimize"})
 BLOCKS = Space({"mask.aggregation_conv": CategoricalDistribution(("fp32", "int8"))})
 FIXED = "fixed part of the mask"

@@ -11,6 +11,8 @@ from speakerquant.commands import show_report
 
 from .conftest import Command, Workspace
 
+pytestmark = pytest.mark.slow
+
 
 def test_report_shows_and_draws_the_latest_multirun(
     workspace: Workspace,

@@ -26,6 +26,8 @@ from speakerquant.quantization.ranges import CalibrationTable
 
 from .conftest import Command, Workspace, results
 
+pytestmark = pytest.mark.slow
+
 RESULT_KEYS = {
     "schema_version",
     "mask",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
+import pytest
 from mlflow.entities import Run
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -22,6 +23,8 @@ from speakerquant.search.history import INTERRUPTED, REPEAT_OF, WITHDRAWN
 from speakerquant.tracking.recorded_runs import children
 
 from .conftest import Command, Finished, Workspace, results
+
+pytestmark = pytest.mark.slow
 
 SMALL_SPACE = [  # two of the seven units, four masks
     *(f"mask.{unit}=fp32" for unit in ("input_conv", "se_res2block1", "se_res2block2", "se_res2block3")),

@@ -34,6 +34,8 @@ from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.simulate import simulate
 from speakerquant.report.paper import RESULTS
 
+pytestmark = pytest.mark.slow
+
 TENSORRT = TensorRtSettings(python=os.environ.get("SPEAKERQUANT_TENSORRT_PYTHON"))
 UNITS = block_units(EcapaTdnn(EcapaTdnnConfig(channels=8)))
 MASKS = {

@@ -16,6 +16,8 @@ from speakerquant.evaluation.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT8
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[1]
 
 lesser_cpus = pytest.mark.skipif(

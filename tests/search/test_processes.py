@@ -7,12 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from optuna.trial import TrialState
 
 from search import example
 from speakerquant.search.history import INTERRUPTED, REPEAT_OF, WITHDRAWN, History
 from speakerquant.search.ledger import MAX_RETRIES
 from speakerquant.search.storage import open_storage
+
+pytestmark = pytest.mark.slow
 
 PROGRAM = Path(example.__file__)
 

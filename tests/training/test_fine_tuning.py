@@ -22,6 +22,8 @@ from speakerquant.evaluation.metrics import eer
 from speakerquant.evaluation.scoring import cosine_scores
 from speakerquant.tracking.client import connect
 
+pytestmark = pytest.mark.slow
+
 NUM_SPEAKERS, NUM_RECORDINGS = 8, 5
 SMALL = ("channels=32", "aggregation_channels=64", "attention_channels=16", "se_channels=16")
 QUICK = {

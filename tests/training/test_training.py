@@ -20,6 +20,8 @@ from speakerquant.training.batches import SPEEDS, SpeechSource, TrainingBatches
 from speakerquant.training.hyperparameters import AugmentationConfig, TrainingConfig
 from speakerquant.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 SMALL = EcapaTdnnConfig(channels=32, aggregation_channels=64, attention_channels=16, se_channels=16)
 FRONT_END = FrontEnd()
 CONFIG = TrainingConfig(
