@@ -17,6 +17,8 @@ from speakerquant.quantization.ranges import CalibrationTable
 MAX_WEIGHT_BITS = 8
 """Bits of integer weights that every device has room for; some compute exactly with fewer only."""
 
+_EIGHT_BITS = 127  # largest magnitude of a symmetric eight-bit integer
+
 Rounding = Callable[[Tensor], Tensor]
 
 
@@ -66,8 +68,9 @@ def weight_scales(
     ranges = table.weight_ranges.get(name)
     if ranges is None or ranges.shape != layer_weight.shape[:1]:
         raise UserError(f"calibration table: no ranges that fit {name}; calibrate this model")
-    scales: npt.NDArray[np.float32] = (ranges / np.float32(bound)).astype(np.float32)
-    return scales
+    # The range of an eight-bit weight, widened until its largest value takes just ``bound`` steps.
+    widened: npt.NDArray[np.float32] = ranges * np.float32(_EIGHT_BITS / bound)
+    return widened / np.float32(_EIGHT_BITS)
 
 
 def input_scale(name: str, input_bits: int, table: CalibrationTable) -> np.float32:
