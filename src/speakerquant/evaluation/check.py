@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.features import FeatureArray
-from speakerquant.engine.base import Engine, EngineBuilder
+from speakerquant.engine.base import Engine
 from speakerquant.errors import UserError
 from speakerquant.evaluation.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
@@ -43,7 +43,7 @@ class FidelityCheck:
         if not self.excerpts:
             raise UserError("engine.fidelity_recordings: the engine must be checked on at least 1 recording")
 
-    def check(self, engine: Engine, mask: Mask, builder: EngineBuilder) -> float:
+    def check(self, engine: Engine, mask: Mask) -> float:
         """The fidelity of the engine.
 
         Raises:
@@ -53,9 +53,10 @@ class FidelityCheck:
         reference = embed_with_network(simulated, self.excerpts)
         agreement = fidelity(np.stack(list(engine.embed_many(self.excerpts))), reference)
         if not agreement >= self.min_fidelity:
+            made = engine.provenance
             raise UserError(
-                f"engine.min_fidelity={self.min_fidelity}: the {builder.name} engine of {mask.key} "
-                f"({', '.join(builder.environment.values())}) agrees with its simulation only to "
+                f"engine.min_fidelity={self.min_fidelity}: the {made.engine} engine of {mask.key} "
+                f"({', '.join(made.environment.values())}) agrees with its simulation only to "
                 f"{agreement:.5f}; its EER would not be a result"
             )
         return agreement

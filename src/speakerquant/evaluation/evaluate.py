@@ -1,7 +1,6 @@
 """Measures masks: builds their engines, checks them, embeds the recordings and scores the trials."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,16 +104,14 @@ class Evaluation:
 
     def _measure(self, mask: Mask, folder: Path) -> Measurement:
         times = StageTimes()
-        builder = self.building.builder
-        with ExitStack() as stack:
-            engine = stack.enter_context(self.building.build(mask, folder, times))
+        with self.building.build(mask, folder, times) as engine:
             with times.stage("fidelity"):
-                fidelity = self.fidelity.check(engine, mask, builder)
+                fidelity = self.fidelity.check(engine, mask)
             latency = None
             if self.latency is not None:
                 with times.stage("latency"):
                     latency = self.latency.measure(engine)
-            embed = partial(self._embed, engine, _identity(builder, folder / ONNX_FILE))
+            embed = partial(self._embed, engine, _identity(self.building.builder, folder / ONNX_FILE))
             embedded = embed(self.data.features, "embeddings")
             times.seconds["embedding"] = embedded.seconds
 
