@@ -237,8 +237,17 @@ def test_read_only_output_folder(workspace: Workspace, speakerquant: Command, tm
 @pytest.mark.parametrize("mode", ["run", "multirun"])
 @pytest.mark.parametrize("server", ["refuses", "is silent"])
 def test_tracking_server_that_does_not_answer(
-    workspace: Workspace, speakerquant: Command, tmp_path: Path, server: str, mode: str
+    workspace: Workspace,
+    speakerquant: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    server: str,
+    mode: str,
 ) -> None:
+    patience = 15.0  # the promise is a bound, not a speed
+    if mode == "multirun":  # MLflow's own setting, where the user knows better
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        patience = 9.0
     listener = socket.create_server(("127.0.0.1", 0))
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     if server == "refuses":
@@ -246,7 +255,7 @@ def test_tracking_server_that_does_not_answer(
     start = time.monotonic()
     masks = ["-m", "mask=none,all"] if mode == "multirun" else ["mask=all"]
     finished = speakerquant(*masks, *workspace.arguments(), f"tracking.uri={address}")
-    assert time.monotonic() - start < 15  # the promise is a bound, not a speed
+    assert time.monotonic() - start < patience
     listener.close()
     assert_one_line(finished, address, "does not answer")
     assert results(tmp_path) == []

@@ -105,12 +105,12 @@ def test_a_single_layer_is_a_unit(workspace: Workspace, speakerquant: Command, t
 
 def test_layers_are_searched(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
     axes = [f"mask.{layer}=choice(fp32,int8)" for layer in LAYERS]
-    settings = ["units=layer", "hydra.sweeper.n_trials=9", *axes]
+    settings = ["units=layer", "hydra.sweeper.n_trials=4", *axes]
     finished = speakerquant(*search(workspace, "layers", *settings))
     assert finished.code == 0, finished.err
     trials = stored_trials(tmp_path, "layers")
     assert set(trials[0].params) == {f"mask.{layer}" for layer in LAYERS}
     _, runs = parent_and_children(workspace, "layers")
-    assert len(runs) >= 9
+    assert len(runs) >= 4
     assert all(f"mask.{layer}" in run.data.params for run in runs for layer in LAYERS)
     assert all("delta_eer" in run.data.metrics for run in runs)

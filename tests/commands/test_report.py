@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import console_script
 
 from speakerquant.commands import show_report
 
@@ -33,7 +34,7 @@ def test_report_shows_and_draws_the_latest_multirun(
 def test_tab_completion_offers_masks(tmp_path: Path) -> None:
     line = "speakerquant mask=se_res2"
     completed = subprocess.run(
-        [sys.executable, "-m", "speakerquant.commands.evaluate_mask", "-sc", "query=bash"],
+        [console_script(), "-sc", "query=bash"],
         env=os.environ | {"COMP_LINE": line, "COMP_POINT": str(len(line))},
         cwd=tmp_path,
         capture_output=True,

@@ -3,13 +3,13 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import console_script
 from hydra import compose, initialize_config_dir
 from mlflow.entities import Run
 
@@ -312,7 +312,7 @@ def test_result_is_json_without_surprises(
 def test_a_stopped_run_is_closed_as_failed(
     workspace: Workspace, tmp_path: Path, stop: signal.Signals, code: int
 ) -> None:
-    command = [sys.executable, "-m", "speakerquant.commands.evaluate_mask", *workspace.arguments()]
+    command = [console_script(), *workspace.arguments()]
     # Ranges and features of its own, so that there is work left to be stopped in.
     command += [f"cache.root={tmp_path / 'cache'}", "calibration=entropy"]
     running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)

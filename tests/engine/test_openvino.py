@@ -43,7 +43,7 @@ def megabytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 engine = OpenVinoBuilder().build(Path(sys.argv[1]))
-lengths = np.random.default_rng(0).permutation(np.arange(20, 1020))
+lengths = np.random.default_rng(0).permutation(np.arange(20, 420))
 recordings = (np.ones((80, length), np.float32) for length in lengths)
 for index, _ in enumerate(engine.embed_many(recordings)):
     if index == 100:
@@ -60,12 +60,17 @@ def test_memory_is_bounded_over_many_lengths(small: Subject, tmp_path: Path) -> 
     grown = subprocess.run(
         [sys.executable, "-c", MEMORY_OVER_LENGTHS, path], capture_output=True, text=True, check=True
     )
-    assert float(grown.stdout) <= 300
+    assert float(grown.stdout) <= 150  # without a bound it grows by 450
 
 
 @lesser_cpus
-@pytest.mark.parametrize("instructions", ["AVX2", "AVX512_CORE_VNNI"])
-def test_computes_what_the_mask_says_on_lesser_cpus(instructions: str) -> None:
+@pytest.mark.parametrize(
+    ("instructions", "beyond"),
+    [("AVX2", {"avx_vnni", "avx512f"}), ("AVX512_CORE_VNNI", {"amx_int8"})],
+)
+def test_computes_what_the_mask_says_on_lesser_cpus(instructions: str, beyond: set[str]) -> None:
+    if not any(name in describe_cpu() for name in beyond):
+        pytest.skip(f"this processor has nothing beyond {instructions}: the contract's tests have run on it")
     tests = [
         *(
             f"contract/test_engine.py::test_computes_what_the_mask_says[openvino-small-{mask}]"

@@ -99,10 +99,7 @@ class Implementation:
         sample = self._compose([*point_overrides(defaults), *overrides.fixed])
         with open_dict(sample):
             del sample["hydra"]  # as the jobs see it
-        for name, axis in space.axes.items():
-            for choice in getattr(axis, "choices", ()):
-                if choice != defaults[name]:  # the sample has shown that the defaults compose
-                    self._compose([*point_overrides({**defaults, name: choice}), *overrides.fixed])
+        self._check_choices(space, defaults, overrides.fixed)
         comparable = application.fingerprint(sample, space, goals)
         ledger, *final_ledgers = self._open_ledgers(space, goals, comparable)
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -147,6 +144,24 @@ class Implementation:
         except HydraException:
             config = None  # an axis chooses an option of a group that has no default
         return default_point(overrides.space, config)
+
+    def _check_choices(self, space: Space, defaults: Point, fixed: Sequence[str]) -> None:
+        """Compose with every choice, as many axes at once as compose together: each time takes a while.
+
+        Raises:
+            HydraException: a choice does not compose with the defaults.
+        """
+        others = {
+            name: [choice for choice in getattr(axis, "choices", ()) if choice != defaults[name]]
+            for name, axis in space.axes.items()
+        }
+        for number in range(max(map(len, others.values()))):
+            changes = {name: choices[number] for name, choices in others.items() if number < len(choices)}
+            try:
+                self._compose([*point_overrides({**defaults, **changes}), *fixed])
+            except (HydraException, OmegaConfBaseException):
+                for name, choice in changes.items():
+                    self._compose([*point_overrides({**defaults, name: choice}), *fixed])
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
         return self._loader.load_sweep_config(self._config, list(overrides))

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from speakerquant.search.space import Point
 from speakerquant.search.suggestion import MakeSampler
 
 log = logging.getLogger(__name__)
+
+_REWRITE_SECONDS = 10.0
+"""Between two writings of the report amid the search: drawing its pictures takes longer than a fast trial."""
 
 EvaluateWith = Callable[[Sequence[Claim], Sequence[str]], Sequence[Outcome]]
 """Evaluates points with further overrides."""
@@ -75,7 +79,7 @@ class Session:
             first_points=first_points,
             make_sampler=make_sampler,
             seed=seed,
-            on_update=self._show,
+            on_update=self._progress(),
         )
         try:
             history = search.run()
@@ -91,6 +95,19 @@ class Session:
             self.observer.closed(first_line(error) if isinstance(error, Exception) else "stopped")
             raise
         self.observer.closed(None)
+
+    def _progress(self) -> Callable[[History], None]:
+        """Prints the report after every batch, and writes it from time to time."""
+        due = time.monotonic() + _REWRITE_SECONDS
+
+        def show(history: History) -> None:
+            nonlocal due
+            self.report.print(history)
+            if time.monotonic() >= due:
+                self.observer.updated(self.report.write(history))
+                due = time.monotonic() + _REWRITE_SECONDS
+
+        return show
 
     def _show_unfinished(self) -> None:
         try:
