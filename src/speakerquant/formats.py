@@ -10,7 +10,7 @@ RESULT = 1
 CORPUS = 1
 """Recordings of the synthetic corpus."""
 
-FEATURES = 2
+FEATURES = 3
 """Features of the same recordings and front end."""
 
 RANGES = 1

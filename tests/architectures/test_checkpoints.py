@@ -159,6 +159,23 @@ def test_truncated_missing_or_foreign_file_is_refused(checkpoint: Path, tmp_path
         load_checkpoint(tmp_path / "missing")
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 9\n", "git lfs pull"),
+        ("\n<!DOCTYPE html>\n<html><head>", "a web page, not weights; download the file itself"),
+    ],
+)
+@pytest.mark.parametrize("name", ["model.ckpt", "model.safetensors"])
+def test_what_a_download_leaves_in_place_of_weights_is_named(
+    content: str, said: str, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=said) as caught:
+        load_checkpoint(tmp_path / name)
+    assert str(caught.value).startswith(str(tmp_path / name)) and "\n" not in str(caught.value)
+
+
 def test_shipped_checkpoint_fits_the_package() -> None:
     model = load_checkpoint(shipped_checkpoint())
     assert shipped_checkpoint().stat().st_size <= 16e6

@@ -149,6 +149,22 @@ def test_what_a_training_adds_is_left_out(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "model").network.config.embedding_dim == 20
 
 
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "_orig_mod.", "model._orig_mod.", "mods.embedding_model.", "net."]
+)
+@pytest.mark.parametrize("wrapper", [None, "model_state_dict", "state_dict", "net"])
+def test_ordinary_wrappings_are_taken_off(prefix: str, wrapper: str | None, tmp_path: Path) -> None:
+    parameters = Parameters()
+    wespeaker(parameters, torch.randn(1, 80, 50), global_context=True, embedding_norm=False)
+    wrapped = {f"{prefix}{name}": value for name, value in parameters.items()}
+    wrapped["classifier.weight"] = torch.randn(10, 20)
+    torch.save({wrapper: wrapped, "epoch": 3} if wrapper else wrapped, tmp_path / "model.pt")
+    loaded = load_checkpoint(tmp_path / "model.pt").network
+    torch.save(dict(parameters), tmp_path / "plain.pt")
+    plain = load_checkpoint(tmp_path / "plain.pt").network
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), plain.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("name", ["speechbrain", "wespeaker, global context", "voxceleb_trainer"])
 def test_every_unit_of_every_family_can_be_int8(name: str, small: Subject, tmp_path: Path) -> None:
     family, network = PUBLISHED[name]

@@ -1,5 +1,7 @@
 """The log-mel front end and its cache."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +88,56 @@ def test_memory_does_not_grow_with_what_was_read(tmp_path: Path) -> None:
     before = psutil.Process().memory_info().rss
     assert all(item.shape == (80, frames) for item in features)
     assert psutil.Process().memory_info().rss - before < 20e6  # of 96 MB
+
+
+def test_useless_recordings_are_warned_of_from_the_cache_too(
+    recordings: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    soundfile.write(recordings[1], np.zeros(16000), 16000)
+    for _ in range(2):
+        caplog.clear()
+        extract_features(recordings, FRONT_END, Cache(tmp_path / "cache"))
+        assert f"{recordings[1]}: silent throughout" in caplog.messages
+        assert any(message.startswith("1 of 4 recordings say little") for message in caplog.messages)
+
+
+def test_another_channel_gives_other_features(tmp_path: Path) -> None:
+    path, cache = tmp_path / "stereo.wav", Cache(tmp_path / "cache")
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal((16000, 2)), 16000)
+    average, left, right = (extract_features([path], FRONT_END, cache, channel) for channel in (None, 1, 2))
+    assert len({average.digest, left.digest, right.digest}) == 3
+    assert not np.allclose(left.features[0], right.features[0])
+
+
+OUT_OF_MEMORY = """
+import resource, sys
+import subprocess
+import sys
+from pathlib import Path
+import torch
+from speakerquant.audio.features import extract_features
+from speakerquant.audio.front_end import FrontEnd
+from speakerquant.cache import Cache
+from speakerquant.errors import UserError
+
+folder = Path(sys.argv[1])
+extract_features([folder / "short.wav"], FrontEnd(), Cache(folder / "cache"))
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 400_000_000,) * 2)
+try:
+    extract_features([folder / "short.wav", folder / "long.wav"], FrontEnd(), Cache(folder / "cache"))
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc")
+def test_a_recording_too_long_for_the_memory_is_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, seconds in (("short", 1), ("long", 1800)):
+        soundfile.write(tmp_path / f"{name}.wav", 0.1 * rng.standard_normal(16000 * seconds), 16000)
+    command = [sys.executable, "-c", OUT_OF_MEMORY, str(tmp_path)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(printed) == 1
+    assert printed[0].startswith(f"{tmp_path / 'long.wav'}: needs more memory than there is")
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 1

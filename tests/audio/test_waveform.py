@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speakerquant.audio.waveform import read_random_part, read_waveform
+from speakerquant.audio.waveform import inspect_waveform, read_random_part, read_waveform
 from speakerquant.errors import UserError
 
 RATE = 16000
@@ -118,3 +118,44 @@ def test_unusable_recording_is_refused_in_one_line_with_its_path(
     assert said in message
     assert str(path) in message
     assert "\n" not in message
+
+
+def speech() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return 0.1 * rng.standard_normal(RATE) * (1 + np.sin(np.arange(RATE) / 500))
+
+
+@pytest.mark.parametrize(
+    ("samples", "doubt"),
+    [
+        (speech(), None),
+        (0.001 * speech(), None),
+        (np.stack([speech(), speech()], axis=1), None),
+        (np.zeros(RATE), "silent throughout"),
+        (np.random.default_rng(0).integers(-1, 2, RATE) / 2**15, "silent throughout"),
+        (np.full(RATE, 0.2), "constant throughout"),
+        (np.clip(100 * speech(), -1, 1), "clipped throughout"),
+        (np.stack([speech(), -speech()], axis=1), "channels cancel each other"),
+        (np.stack([speech(), -0.95 * speech()], axis=1), "channels cancel each other"),
+        (np.stack([speech(), np.zeros(RATE)], axis=1), "channel 2 is silent"),
+        (np.zeros((RATE, 2)), "silent throughout"),
+    ],
+)
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_what_can_be_read_and_is_of_no_use_is_told(
+    tmp_path: Path, samples: np.ndarray, doubt: str | None, subtype: str
+) -> None:
+    soundfile.write(tmp_path / "x.wav", samples, RATE, subtype=subtype)
+    found = inspect_waveform(tmp_path / "x.wav", RATE).doubt
+    assert found is None if doubt is None else doubt in str(found)
+
+
+def test_a_channel_can_be_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "stereo.wav"
+    soundfile.write(path, np.stack([speech(), -speech()], axis=1), RATE, subtype="FLOAT")
+    for channel, sign in ((1, 1), (2, -1)):
+        chosen = inspect_waveform(path, RATE, channel)
+        np.testing.assert_allclose(chosen.waveform, sign * speech(), atol=1e-6)
+        assert chosen.doubt is None
+    with pytest.raises(UserError, match=r"has no channel 3, only 2; check data\.channel"):
+        read_waveform(path, RATE, 3)

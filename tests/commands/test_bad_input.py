@@ -261,6 +261,17 @@ def test_tracking_server_that_does_not_answer(
     assert results(tmp_path) == []
 
 
+def test_a_value_that_holds_an_equals_sign_is_to_be_quoted(speakerquant: Command) -> None:
+    finished = speakerquant("data.root=/corpora/year=2024/wav")
+    assert_one_line(finished, "data.root=/corpora/year=2024/wav", """quote a value that holds '='""")
+
+
+@pytest.mark.parametrize("channel", ["0", "-1", "left"])
+def test_channels_are_counted_from_one(workspace: Workspace, speakerquant: Command, channel: str) -> None:
+    finished = speakerquant(*workspace.arguments(), f"data.channel={channel}")
+    assert_one_line(finished, "data.channel" if channel != "left" else "left")
+
+
 SAMPLER = "hydra.sweeper.sampler._target_"
 
 

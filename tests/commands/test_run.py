@@ -52,8 +52,9 @@ RESULT_KEYS = {
 }
 
 
-def runs_of(workspace: Workspace) -> list[Run]:
-    return list(workspace.tracking.client.search_runs([workspace.tracking.experiment_id]))
+def runs_of(workspace: Workspace, experiment: str = "speakerquant") -> list[Run]:
+    tracking = workspace.tracking_of(experiment)
+    return list(tracking.client.search_runs([tracking.experiment_id]))
 
 
 def test_a_run_leaves_its_result_its_files_and_its_record(
@@ -306,6 +307,34 @@ def test_result_is_json_without_surprises(
     assert "NaN" not in text
     stages = {"features", "calibration", "export", "build", "embedding", "scoring"}
     assert stages <= set(json.loads(text)["seconds"])
+
+
+def test_no_password_is_left_in_any_file_or_record(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    secret = "+hydra.job.env_set.MLFLOW_TRACKING_PASSWORD=open-sesame"
+    for mode in (["mask=none"], ["-m", "mask=none"]):
+        finished = speakerquant(*mode, *workspace.arguments(), "tracking.experiment=secret", secret)
+        assert finished.code == 0, finished.err
+        assert "open-sesame" not in finished.out + finished.err
+    tracking = workspace.tracking_of("secret")
+    artifacts = [Path(run.info.artifact_uri.removeprefix("file://")) for run in runs_of(workspace, "secret")]
+    files = [path for folder in (tmp_path, *artifacts) for path in folder.rglob("*") if path.is_file()]
+    assert {"overrides.yaml", "multirun.yaml", "config.yaml", "result.json"} <= {path.name for path in files}
+    assert [path for path in files if b"open-sesame" in path.read_bytes()] == []
+    assert not [run for run in tracking.client.search_runs([tracking.experiment_id]) if "sesame" in str(run)]
+
+
+def test_mlflows_own_variables_say_where_runs_go(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", workspace.tracking_uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "by the environment")
+    arguments = [given for given in workspace.arguments() if not given.startswith("tracking.")]
+    finished = speakerquant(*arguments, "mask=none")
+    assert finished.code == 0, finished.err
+    assert f"runs go to {workspace.tracking_uri}, as MLFLOW_TRACKING_URI says" in finished.out
+    assert len(runs_of(workspace, "by the environment")) == 1
 
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -72,6 +72,24 @@ def test_a_faulty_table_is_refused_with_its_line(
     assert not trap.exists()
 
 
+@pytest.mark.parametrize("text", ["a x.wav\n\nb y.wav\n", "ID,wav\na,x.wav\nb,y.wav\n"])
+def test_relative_paths_are_sought_beside_the_table_and_in_the_working_folder(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside, working = tmp_path / "lists", tmp_path / "working"
+    beside.mkdir()
+    working.mkdir()
+    table = beside / ("wav.scp" if text.startswith("a") else "list.csv")
+    table.write_text(text)
+    (beside / "x.wav").touch()
+    for name in ("x.wav", "y.wav"):
+        (working / name).touch()
+    monkeypatch.chdir(working)
+    recordings = open_recordings(table)
+    assert recordings.path_of("a") == beside / "x.wav"
+    assert recordings.path_of("b").resolve() == working / "y.wav"
+
+
 def test_a_name_that_is_not_in_the_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "wav.scp").write_text("a x.wav\n")
     with pytest.raises(UserError, match="has no recording b"):

@@ -1,6 +1,7 @@
 """Trial lists in VoxCeleb's form, and the speakers behind recordings."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,11 @@ def test_trials_survive_writing_and_reading(tmp_path: Path) -> None:
     [
         ("1 a b\n0 a\n", ":2: 2 fields"),
         ("1 a b\n0 a c d\n", ":2: 4 fields"),
-        ("1 a b\n\n", ":2: 0 fields"),
+        ("1 a b\n\n0 a c d\n", ":3: 4 fields"),
+        ("1,a,b\n", ":1: 1 fields; .* separated by blanks, not by commas"),
+        ("1 a b\na b 0\n", ":2: label 'a'; write 1 .same speaker. or 0 .different. first, not at the end"),
+        ("a b TARGET\n", ":1: label 'TARGET'; write target or nontarget, in small letters"),
+        ("1 a b\n\n0 a c\n1 b a\n", ":4: the same pair as line 1"),
         ("1 a b\n2 a c\n", ":2: label '2'"),
         ("target a b\n", ":1: label 'target'"),
         ("a b target\na c 0\n", ":2: label '0'; write target or nontarget"),
@@ -49,7 +54,22 @@ def test_faulty_list_is_refused_with_file_and_line(tmp_path: Path, text: str, sa
     with pytest.raises(UserError) as caught:
         read_trials(path)
     assert str(path) in str(caught.value)
-    assert said in str(caught.value)
+    assert re.search(said, str(caught.value))
+
+
+def test_blank_lines_do_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "trials.txt"
+    path.write_text("\n1 a b\n   \n0 a c\n\n")
+    assert [*read_trials(path).labels] == [True, False]
+
+
+def test_a_recording_that_is_compared_with_itself_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "trials.txt"
+    path.write_text("1 a b\n0 a c\n1 c c\n")
+    read_trials(path)
+    assert f"{path}:3: c is compared with itself" in caplog.text
 
 
 def test_repeated_trials_may_be_kept_but_not_with_both_labels(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -57,7 +58,10 @@ def onnx_path(small: Subject, tmp_path: Path) -> Path:
 def no_worker_is_left() -> Iterator[None]:
     """GPU memory is free again when nobody holds an engine any more, however the test ended."""
     yield
-    commands = [" ".join(child.cmdline()) for child in psutil.Process().children()]
+    commands = []
+    for child in psutil.Process().children():
+        with suppress(psutil.ZombieProcess):  # which holds nothing any more
+            commands.append(" ".join(child.cmdline()))
     assert not any("tensorrt_stand_in" in command for command in commands)
 
 

@@ -1,5 +1,9 @@
 """MLflow runs on a real SQLite store: they always end, and can be read back."""
 
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -92,3 +96,50 @@ def test_a_store_that_cannot_be_opened_is_said_in_one_line(tmp_path: Path, uri: 
     with pytest.raises(UserError, match=r"tracking\.uri") as caught:
         connect(uri.format(tmp=tmp_path), "experiment")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["{tmp}/mlruns", "file:{tmp}/mlruns"])
+def test_a_folder_as_store_is_answered_with_what_to_use(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(UserError, match=r"use a database, such as sqlite:///mlflow\.db"):
+        connect(uri.format(tmp=tmp_path), "experiment")
+
+
+def test_a_database_of_another_mlflow_is_answered_with_the_command_that_mends_it(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    connect(uri, "experiment")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("update alembic_version set version_num = '451aebb31d03'")
+        database.commit()
+    # A process knows by heart which stores are in order.
+    script = f"from speakerquant.tracking.client import connect; connect({uri!r}, 'experiment')"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert f"mlflow db upgrade {uri}" in ended.stderr.splitlines()[-1]
+
+
+def test_processes_may_use_a_new_store_together(tmp_path: Path) -> None:
+    script = (
+        "import sys; from speakerquant.tracking.client import connect\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "print(connect(sys.argv[1], 'experiment').experiment_id)"
+    )
+    command = [sys.executable, "-c", script, f"sqlite:///{tmp_path}/mlruns/mlflow.db"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    processes = [subprocess.Popen(command, **pipes, text=True) for _ in range(4)]
+    for process in processes:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    ends = [process.communicate(timeout=100) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, ends
+    assert len({out for out, _ in ends}) == 1
+
+
+def test_parameters_and_reasons_are_recorded_without_passwords(tracking: Tracking) -> None:
+    run = TrackedRun.start(tracking, "name")
+    run.log_params({"tracking.uri": "http://u:secret@host", "api_token": "secret", "seed": 1})
+    run.fail("http://u:secret@host does not answer")
+    recorded = tracking.client.get_run(run.run_id).data
+    assert recorded.params == {"tracking.uri": "http://u:***@host", "api_token": "***", "seed": "1"}
+    assert "secret" not in str(recorded.tags)

@@ -32,7 +32,8 @@ from hydra_plugins.optuna_sweeper._overrides import (
     point_overrides,
 )
 from hydra_plugins.optuna_sweeper._settings import OptunaSweeperConf
-from speakerquant.cache import digest
+from speakerquant.cache import atomic_path, digest
+from speakerquant.credentials import hide_credentials
 from speakerquant.errors import UserError, first_line
 from speakerquant.report.search_report import SearchReport
 from speakerquant.search.application import TRIAL_FILE, SearchApplication
@@ -103,7 +104,8 @@ class Implementation:
         comparable = application.fingerprint(sample, space, goals)
         ledger, *final_ledgers = self._open_ledgers(space, goals, comparable)
         self._folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self._config, self._folder / "multirun.yaml")
+        with atomic_path(self._folder / "multirun.yaml") as part:
+            part.write_text(hide_credentials(OmegaConf.to_yaml(self._config)))
         where = shown(settings.storage) if settings.storage else "memory"
         log.info("study %s in %s, jobs in %s", ledger.name, where, self._folder)
         session = Session(
@@ -232,7 +234,8 @@ class Implementation:
         program = Path(sys.argv[0])
         words = ["python", str(program)] if program.suffix == ".py" else [program.name]
         overrides = [*kept, "hydra.mode=RUN", *point_overrides(point), *fixed]
-        return shlex.join([*words, *flags, *overrides, *self._application.final_overrides])
+        command = shlex.join([*words, *flags, *overrides, *self._application.final_overrides])
+        return hide_credentials(command)
 
 
 def _application(path: str | None) -> SearchApplication:

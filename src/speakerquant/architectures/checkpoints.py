@@ -22,7 +22,7 @@ from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import atomic_path, file_digest
 from speakerquant.errors import UserError, first_line
 
-_STATE_DICTS = ("model", "state_dict")
+_STATE_DICTS = ("model", "state_dict", "model_state_dict", "net", "network", "embedding_model")
 _UNNAMED = "ecapa_tdnn"  # the network of checkpoints whose metadata name none
 # What PyTorch raises for damaged files, and for those with more in them than tensors.
 _UNREADABLE = (
@@ -151,6 +151,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE:
+        if what := _what_it_is_instead(path):
+            raise UserError(f"{path}: {what}") from None
         raise UserError(
             f"{path}: no checkpoint, damaged, or with more in it than tensors, which is never loaded; "
             "give the state dict of a network"
@@ -163,6 +165,17 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not weights:
         raise UserError(f"{path}: holds no weights by name; give the state dict of a network")
     return weights, {}
+
+
+def _what_it_is_instead(path: Path) -> str | None:
+    """What downloads leave in place of weights, if it is one of those."""
+    with path.open("rb") as file:
+        start = file.read(512).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of git-lfs, not the weights; fetch them with: git lfs pull"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page, not weights; download the file itself, not the page that shows it"
+    return None
 
 
 def _network(

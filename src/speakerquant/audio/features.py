@@ -1,7 +1,10 @@
 """Log-mel features, the input of every speaker network here, cached on disk by content."""
 
-from collections.abc import Iterator, Sequence
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, overload
@@ -11,14 +14,19 @@ import numpy.typing as npt
 
 from speakerquant import formats
 from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
-from speakerquant.audio.waveform import Waveform, read_waveform
+from speakerquant.audio.waveform import ReadWaveform, inspect_waveform
 from speakerquant.cache import Cache, digest, file_digest
 from speakerquant.errors import UserError
 from speakerquant.progress import track
 
+log = logging.getLogger(__name__)
+
 FeatureArray = npt.NDArray[np.float32]
 
 _BATCH = 32
+_DOUBTS = "doubts.json"
+_SHOWN = 5
+_LONG_SECONDS = 600.0
 
 
 class Features(Sequence[FeatureArray]):
@@ -52,26 +60,91 @@ class Features(Sequence[FeatureArray]):
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """Features, and the digest of all that determines them."""
+    """The features of a list of recordings.
+
+    Attributes:
+        features: Features of each.
+        digest: Digest of all that determines them.
+        recordings: Paths of the recordings.
+        frames_per_second: Frames of the features per second of speech.
+    """
 
     features: Features
     digest: str
+    recordings: Sequence[Path]
+    frames_per_second: float
+
+    def longest(self) -> tuple[Path, float]:
+        """The longest recording, and its seconds."""
+        num_frames = self.features.num_frames
+        index = int(np.argmax(num_frames))
+        return self.recordings[index], num_frames[index] / self.frames_per_second
+
+    @contextmanager
+    def in_memory(self) -> Iterator[None]:
+        """Within the block networks take the recordings: the longest one decides how much memory that needs.
+
+        Raises:
+            UserError: the block ran out of memory.
+        """
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if not _ran_out_of_memory(error):
+                raise
+            path, seconds = self.longest()
+            raise UserError(
+                f"{path}: {seconds:.0f} s, the longest recording of its list, need more memory than there "
+                "is; cut it into parts, or take it off the list"
+            ) from None
 
 
-def extract_features(recordings: Sequence[Path], front_end: FrontEnd, cache: Cache) -> CachedFeatures:
+def extract_features(
+    recordings: Sequence[Path], front_end: FrontEnd, cache: Cache, channel: int | None = None
+) -> CachedFeatures:
     """Return the features of the recordings in their order, computed unless the cache has them.
 
-    The cache key is the content of the recordings and the front end; names and folders do not matter.
+    The cache key is the content of the recordings, the channel and the front end; names and folders do not
+    matter. Recordings that say little of their speaker, as they are silent, are named in a warning.
+
+    Args:
+        recordings: Their paths.
+        front_end: Settings of the features.
+        cache: Where the features are kept.
+        channel: Which channel, from 1; without it, channels are averaged.
 
     Raises:
-        UserError: a recording is missing, unreadable or shorter than one frame.
+        UserError: a recording is missing, unreadable, too long for the memory, or shorter than one frame.
     """
     with ThreadPoolExecutor() as pool:
         digests = pool.map(_recording_digest, recordings)
         contents = list(track(digests, "recordings", total=len(recordings)))
-    key = digest(formats.FEATURES, asdict(front_end), contents)
-    folder = cache.get("features", key, lambda path: _write(path, recordings, front_end))
-    return CachedFeatures(Features(folder), key)
+    key = digest(formats.FEATURES, asdict(front_end), contents, *([] if channel is None else [channel]))
+    folder = cache.get("features", key, lambda path: _write(path, recordings, front_end, channel))
+    extracted = CachedFeatures(Features(folder), key, recordings, front_end.frames_per_second)
+    _warn(extracted, json.loads((folder / _DOUBTS).read_text()))
+    return extracted
+
+
+def _warn(extracted: CachedFeatures, doubts: Mapping[str, str]) -> None:
+    for index, doubt in [*doubts.items()][:_SHOWN]:
+        log.warning("%s: %s", extracted.recordings[int(index)], doubt)
+    if doubts:
+        log.warning(
+            "%d of %d recordings say little of their speakers, and move the error rate; take them off",
+            *(len(doubts), len(extracted.recordings)),
+        )
+    path, seconds = extracted.longest()
+    if seconds > _LONG_SECONDS:
+        log.warning("%s: %.0f s long; memory and time grow with the longest recording", path, seconds)
+
+
+def _ran_out_of_memory(error: Exception) -> bool:
+    """Tell whether PyTorch, OpenVINO or ONNX Runtime found no memory, for which they have no exception."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        sign in text for sign in ("alloc", "out of memory", "not enough memory")
+    )
 
 
 def _recording_digest(path: Path) -> str:
@@ -87,17 +160,22 @@ def _recording_digest(path: Path) -> str:
         ) from None
 
 
-def _write(folder: Path, recordings: Sequence[Path], front_end: FrontEnd) -> None:
+def _write(folder: Path, recordings: Sequence[Path], front_end: FrontEnd, channel: int | None) -> None:
     folder.mkdir()
     lengths: list[int] = []
+    doubts: dict[str, str] = {}
     with (folder / "frames.npy").open("wb") as file:
         _write_header(file, 0, front_end.n_mels)
-        for features in track(_stream(recordings, front_end), "features", total=len(recordings)):
+        stream = _stream(recordings, front_end, channel)
+        for features, doubt in track(stream, "features", total=len(recordings)):
+            if doubt is not None:
+                doubts[str(len(lengths))] = doubt
             lengths.append(features.shape[1])
             file.write(np.ascontiguousarray(features.T).tobytes())
         file.seek(0)
         _write_header(file, sum(lengths), front_end.n_mels)
     np.save(folder / "offsets.npy", np.cumsum([0, *lengths]))
+    (folder / _DOUBTS).write_text(json.dumps(doubts))
 
 
 def _write_header(file: BinaryIO, num_frames: int, n_mels: int) -> None:
@@ -107,21 +185,33 @@ def _write_header(file: BinaryIO, num_frames: int, n_mels: int) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _stream(recordings: Sequence[Path], front_end: FrontEnd) -> Iterator[FeatureArray]:
-    """Yield the features of one recording after another; a batch of recordings is processed in parallel."""
+def _stream(
+    recordings: Sequence[Path], front_end: FrontEnd, channel: int | None
+) -> Iterator[tuple[FeatureArray, str | None]]:
+    """Yield features and doubt of one recording after another; a batch of them is processed in parallel."""
     extractor = FeatureExtractor(front_end)
+
+    def extract(path: Path) -> tuple[FeatureArray, str | None]:
+        try:
+            found = _read(path, front_end, channel)
+            return extractor.extract(found.waveform), found.doubt
+        except (MemoryError, RuntimeError) as error:
+            if not _ran_out_of_memory(error):
+                raise
+            raise UserError(
+                f"{path}: needs more memory than there is; cut it into parts, or take it off the list"
+            ) from None
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(recordings), _BATCH):
-            batch = recordings[start : start + _BATCH]
-            yield from pool.map(lambda path: extractor.extract(_read(path, front_end)), batch)
+            yield from pool.map(extract, recordings[start : start + _BATCH])
 
 
-def _read(path: Path, front_end: FrontEnd) -> Waveform:
-    waveform = read_waveform(path, front_end.sample_rate)
-    if len(waveform) < front_end.n_fft:
+def _read(path: Path, front_end: FrontEnd, channel: int | None) -> ReadWaveform:
+    found = inspect_waveform(path, front_end.sample_rate, channel)
+    if len(found.waveform) < front_end.n_fft:
         raise UserError(
-            f"{path}: {len(waveform)} samples are shorter than one frame of {front_end.n_fft}; "
+            f"{path}: {len(found.waveform)} samples are shorter than one frame of {front_end.n_fft}; "
             "take the recording off the list"
         )
-    return waveform
+    return found

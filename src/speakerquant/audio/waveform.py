@@ -1,8 +1,6 @@
 """Reads recordings: any sample rate and channel count in, mono at one rate out."""
 
-import re
-import shutil
-import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,40 +10,84 @@ import torch
 import torchaudio.functional
 from numpy.random import Generator
 
-from speakerquant.errors import UserError, first_line
+from speakerquant.audio.decoding import Sound, decode, has_open_length, unreadable, unusable
+from speakerquant.errors import UserError
 
 Waveform = npt.NDArray[np.float32]
 
-_STREAMED = 0x7FFF0000  # programs that write to a pipe promise this much or more, not knowing the length
+_INAUDIBLE = 2e-4  # peak to peak: 6 steps of 16 bits
+_CANCELLED = 0.1  # of a channel's level, which opposite phases leave of it
+_CLIPPED_SHARE = 0.1  # of the samples at the peak; of a sine it is 0.03
 
-_COMPRESSED = ".m4a"
-EXTENSIONS = frozenset({".wav", ".flac", _COMPRESSED})
+
+@dataclass(frozen=True)
+class ReadWaveform:
+    """A recording as networks take it.
+
+    Attributes:
+        waveform: Mono ``[samples]`` in [-1, 1].
+        stored_rate: Sample rate of the file, in Hz.
+        doubt: Why it says little of its speaker although it can be read; none if nothing is wrong.
+    """
+
+    waveform: Waveform
+    stored_rate: int
+    doubt: str | None
 
 
-def read_waveform(path: Path, sample_rate: int) -> Waveform:
-    """Read a whole recording as mono ``[samples]`` in [-1, 1] at ``sample_rate`` Hz; channels are averaged.
+def read_waveform(path: Path, sample_rate: int, channel: int | None = None) -> Waveform:
+    """Read a whole recording as mono ``[samples]`` in [-1, 1] at ``sample_rate`` Hz.
+
+    Args:
+        path: A file of any format that libsndfile or ffmpeg decodes.
+        sample_rate: In Hz.
+        channel: Which channel, from 1; without it, channels are averaged.
 
     Raises:
-        UserError: the file is missing, empty, truncated, not audio, or holds non-finite samples.
+        UserError: the file is missing, empty, truncated, not audio, holds non-finite samples, or lacks the
+            channel.
     """
-    if _is_compressed(path):
-        return _decode(path, sample_rate)
-    try:
-        with soundfile.SoundFile(path) as file:
-            if _is_cut_wav(file.extra_info):
-                raise _unusable(path, "truncated recording")
-            frames, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(path, error) from None
-    if len(samples) < frames:
-        raise _unusable(path, "truncated recording")
-    if len(samples) == 0:
-        raise _unusable(path, "empty recording")
-    mono: Waveform = samples.mean(axis=1)
-    if not np.isfinite(mono).all():
-        raise _unusable(path, "recording holds NaN or infinite samples")
-    return resample(mono, rate, sample_rate)
+    return inspect_waveform(path, sample_rate, channel).waveform
+
+
+def inspect_waveform(path: Path, sample_rate: int, channel: int | None = None) -> ReadWaveform:
+    """As :func:`read_waveform`, and tell whether the recording is of any use."""
+    sound = decode(path)
+    if len(sound.samples) == 0:
+        raise unusable(path, "empty recording")
+    if not np.isfinite(sound.samples).all():
+        raise unusable(path, "recording holds NaN or infinite samples")
+    mono = _mono(path, sound, channel)
+    doubt = _doubt(sound.samples, mono, averaged=channel is None)
+    return ReadWaveform(resample(mono, sound.sample_rate, sample_rate), sound.sample_rate, doubt)
+
+
+def _mono(path: Path, sound: Sound, channel: int | None) -> Waveform:
+    if channel is None:
+        averaged: Waveform = sound.samples.mean(axis=1)
+        return averaged
+    num_channels = sound.samples.shape[1]
+    if not 1 <= channel <= num_channels:
+        raise UserError(f"{path}: has no channel {channel}, only {num_channels}; check data.channel")
+    return np.ascontiguousarray(sound.samples[:, channel - 1])
+
+
+def _doubt(samples: npt.NDArray[np.float32], mono: Waveform, *, averaged: bool) -> str | None:
+    """What makes a readable recording useless, or its channels differ from what averaging expects."""
+    if samples.shape[1] > 1 and averaged:
+        levels = samples.std(axis=0)
+        heard = np.ptp(samples, axis=0) > _INAUDIBLE
+        if heard.any() and mono.std() < _CANCELLED * levels.max():
+            return "its channels cancel each other when averaged; choose one with data.channel"
+        if heard.any() and not heard.all():
+            silent = int(np.argmin(heard)) + 1
+            return f"its channel {silent} is silent; choose another with data.channel"
+    if np.ptp(mono) <= _INAUDIBLE:
+        return "silent throughout" if np.abs(mono).max() <= _INAUDIBLE else "constant throughout"
+    level = np.abs(mono)
+    if (level >= 0.999 * level.max()).mean() > _CLIPPED_SHARE:
+        return "clipped throughout"
+    return None
 
 
 def read_random_part(path: Path, length: int, sample_rate: int, rng: Generator) -> Waveform:
@@ -55,27 +97,29 @@ def read_random_part(path: Path, length: int, sample_rate: int, rng: Generator) 
         UserError: as :func:`read_waveform`.
     """
     try:
-        info = None if _is_compressed(path) else soundfile.info(path)
-        fits = info and info.samplerate == sample_rate and info.channels == 1 and info.frames > length
-        if info and fits:
-            start = int(rng.integers(info.frames - length + 1))
-            part: Waveform = soundfile.read(path, frames=length, start=start, dtype="float32")[0]
-            if len(part) == length and np.isfinite(part).all():
-                return part
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(path, error) from None
+        with soundfile.SoundFile(path) as file:
+            if _can_be_read_from_the_middle(file, length, sample_rate):
+                file.seek(int(rng.integers(file.frames - length + 1)))
+                part: Waveform = file.read(length, dtype="float32")
+                if len(part) == length and np.isfinite(part).all():
+                    return part
+    except soundfile.LibsndfileError:
+        pass  # reading the whole says what is wrong, or does without libsndfile
+    except OSError as error:
+        raise unreadable(path, error) from None
     waveform = read_waveform(path, sample_rate)
     waveform = np.tile(waveform, -(-length // len(waveform)))
     start = int(rng.integers(len(waveform) - length + 1))
     return waveform[start : start + length]
 
 
-def stored_rate(path: Path) -> int | None:
-    """Return the sample rate of a readable recording in Hz.
-
-    Compressed recordings, which are decoded at any rate, have none.
-    """
-    return None if _is_compressed(path) else int(soundfile.info(path).samplerate)
+def _can_be_read_from_the_middle(file: soundfile.SoundFile, length: int, sample_rate: int) -> bool:
+    return bool(
+        file.seekable()
+        and not has_open_length(file)
+        and (file.samplerate, file.channels) == (sample_rate, 1)
+        and file.frames > length
+    )
 
 
 def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform:
@@ -86,43 +130,3 @@ def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform
         torch.from_numpy(waveform), source_rate, target_rate
     ).numpy()
     return resampled
-
-
-def _is_compressed(path: Path) -> bool:
-    return path.suffix.lower() == _COMPRESSED
-
-
-def _decode(path: Path, sample_rate: int) -> Waveform:
-    """Decode a recording with ffmpeg: VoxCeleb2 is distributed as m4a, which libsndfile does not read."""
-    ffmpeg = shutil.which("ffmpeg")
-    if ffmpeg is None:
-        convert = f'ffmpeg -nostdin -n -i "$1" -ac 1 -ar {sample_rate} "${{1%.m4a}}.wav"'
-        raise UserError(
-            f"{path}: m4a needs ffmpeg, which is not installed; or convert the corpus where it is, in its "
-            f"folder: find . -name '*.m4a' -exec sh -c '{convert}' _ {{}} \\;"
-        )
-    output = f"-ac 1 -ar {sample_rate} -f f32le -".split()
-    command = [ffmpeg, "-v", "error", "-i", f"file:{path}", *output]
-    decoded = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if decoded.returncode or not decoded.stdout:
-        said = decoded.stderr.decode(errors="replace").strip().splitlines()
-        raise _unreadable(path, RuntimeError(said[-1] if said else "ffmpeg found no audio"))
-    return np.frombuffer(decoded.stdout, np.float32).copy()
-
-
-def _is_cut_wav(log: str) -> bool:
-    """Tell whether the header promises more samples than there are, which only libsndfile's log says."""
-    match = re.search(r"^data : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
-    return match is not None and int(match[2]) < int(match[1]) < _STREAMED
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    if not path.exists():
-        return UserError(f"{path}: no such recording; check the root folder and the list that names it")
-    if path.is_file() and path.stat().st_size == 0:
-        return _unusable(path, "empty recording")
-    return _unusable(path, f"cannot read the recording, truncated or damaged ({first_line(error)})")
-
-
-def _unusable(path: Path, problem: str) -> UserError:
-    return UserError(f"{path}: {problem}; restore the file or take it off the list")

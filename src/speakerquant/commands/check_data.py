@@ -14,8 +14,11 @@ from speakerquant.errors import UserError
 _SHOWN = 20
 
 
-def check(recordings: Recordings, trials_path: Path, sample_rate: int) -> None:
+def check(recordings: Recordings, trials_path: Path, sample_rate: int, channel: int | None = None) -> None:
     """Read every recording of a trial list and print how many are usable, and what is wrong with the others.
+
+    Usable are recordings that can be read whole, have the sample rate in Hz, and hold more than silence; of
+    several channels, the given one (from 1) or their average.
 
     Raises:
         UserError: any is not usable, or the list itself.
@@ -24,7 +27,7 @@ def check(recordings: Recordings, trials_path: Path, sample_rate: int) -> None:
         raise UserError(f"--sample-rate {sample_rate}: give a rate in Hz, such as 16000")
     trials = read_trials(trials_path, keep_repeated=True)
     speakers = {recordings.speaker_of(name) for name in trials.recordings}
-    findings = check_recordings(recordings, trials.recordings, sample_rate)
+    findings = check_recordings(recordings, trials.recordings, sample_rate, channel)
     for problem in findings.problems[:_SHOWN]:
         print(problem)
     if len(findings.problems) > _SHOWN:
@@ -72,6 +75,9 @@ def _command() -> None:
             "--speakers", type=Path, help="file of lines 'recording speaker'; else names and paths tell"
         )
     commands.choices["check"].add_argument("--sample-rate", type=int, default=16000, help="in Hz")
+    commands.choices["check"].add_argument(
+        "--channel", type=int, help="which channel, from 1; else channels are averaged"
+    )
     chosen = commands.choices["calibration"]
     chosen.add_argument("--num-recordings", type=int, default=50, help="how many")
     chosen.add_argument("--seed", type=int, default=0, help="determines which")
@@ -80,7 +86,7 @@ def _command() -> None:
     trials = trial_list_path(given.trials, Cache())
     recordings = open_recordings(given.root, speaker_from_mapping(given.speakers) if given.speakers else None)
     if given.command == "check":
-        check(recordings, trials, given.sample_rate)
+        check(recordings, trials, given.sample_rate, given.channel)
     else:
         calibration(recordings, trials, given.num_recordings, given.seed, given.output)
 

@@ -1,17 +1,23 @@
 """What every command of the project shares: where its configuration is, and how it fails."""
 
 import errno
+import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from speakerquant.errors import UserError
+from speakerquant.cache import atomic_path
+from speakerquant.credentials import hide_credentials, hide_credentials_in_logs
+from speakerquant.errors import UserError, first_line
 
 _SHOW_TRACEBACK = "HYDRA_FULL_ERROR"
 _WISH = "SPEAKERQUANT_FULL_ERROR"  # what the user set, remembered for child processes
@@ -29,6 +35,7 @@ _UNWRITABLE = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
 }
+_TOO_MANY_OPEN = {errno.EMFILE, errno.ENFILE}
 
 
 def config_folder() -> str:
@@ -45,25 +52,43 @@ def run_command(command: Callable[[], object]) -> None:
     """
     os.environ[_SHOW_TRACEBACK] = "1"  # or Hydra itself prints the error and exits before it reaches us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that open MLflow runs are closed
+    hide_credentials_in_logs()
+    _survive_closed_output()
     try:
         command()
+        sys.stdout.flush()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if _WANTS_TRACEBACK:
             raise
         fail(error)
     except OSError as error:
-        if _WANTS_TRACEBACK or error.errno not in _UNWRITABLE:
+        if _WANTS_TRACEBACK or error.errno not in {*_UNWRITABLE, *_TOO_MANY_OPEN}:
             raise
         what = error.filename2 or error.filename or "a file"
+        if error.errno in _TOO_MANY_OPEN:
+            fail(f"cannot open {what}: {error.strerror}; allow more with: ulimit -n 4096")
         fail(f"cannot write {what}: {error.strerror}; choose another folder for the output or the cache")
+    except MemoryError as error:
+        if _WANTS_TRACEBACK:
+            raise
+        fail(f"not enough memory ({first_line(error)}); free some, or use shorter recordings")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 
-def wants_traceback() -> bool:
-    """Whether the user asked for tracebacks with ``HYDRA_FULL_ERROR=1``."""
-    return _WANTS_TRACEBACK
+@contextmanager
+def ending_single_runs() -> Iterator[None]:
+    """In a Hydra job: end a single run at a user's mistake, before Hydra adds lines of its own.
+
+    In a multirun Hydra must see the failure, and the user asked for tracebacks with ``HYDRA_FULL_ERROR=1``.
+    """
+    try:
+        yield
+    except UserError as error:
+        if HydraConfig.get().mode is RunMode.MULTIRUN or _WANTS_TRACEBACK:
+            raise
+        fail(error)
 
 
 def fail(error: Exception | str) -> NoReturn:
@@ -73,5 +98,52 @@ def fail(error: Exception | str) -> NoReturn:
         parts.append(str(error.__cause__))  # Hydra says which override, its cause says why
     lines = [line.strip() for part in parts for line in part.splitlines()]
     text = " ".join(line for line in lines if line and not line.startswith(_NOT_FOR_USERS))
-    print(f"error: {text}", file=sys.stderr)
+    print(f"error: {hide_credentials(text)}{_hint(text)}", file=sys.stderr)
     sys.exit(2)
+
+
+def _hint(text: str) -> str:
+    """What Hydra's message about an override leaves out."""
+    if "mismatched input '='" in text or "extraneous input '='" in text:
+        return """; quote a value that holds '=', such as "'data.root=\"/a=b\"'\""""
+    return ""
+
+
+@contextmanager
+def by_product(path: Path) -> Iterator[None]:
+    """Go on with a warning if a file that the command is not for, such as a picture, cannot be written."""
+    try:
+        yield
+    except (OSError, UserError) as error:
+        print(f"warning: {path} is left out: {hide_credentials(first_line(error))}", file=sys.stderr)
+
+
+def hide_credentials_in_files(paths: Iterable[Path]) -> None:
+    """Hide passwords in files that Hydra has written; those that are not there are passed over."""
+    for path in paths:
+        if path.is_file() and (hidden := hide_credentials(text := path.read_text())) != text:
+            with atomic_path(path) as part:
+                part.write_text(hidden)
+
+
+class _Output(io.FileIO):
+    """Standard output that swallows what is written after its reader has gone, as ``head`` does."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
+
+
+def _survive_closed_output() -> None:
+    """Let a command finish its work although nobody reads what it prints any more."""
+    output = sys.__stdout__
+    if output is None:  # closed from the beginning
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    elif sys.stdout is output and not output.isatty():
+        raw = io.BufferedWriter(_Output(output.fileno(), "w", closefd=False))
+        sys.stdout = io.TextIOWrapper(raw, output.encoding, output.errors, line_buffering=True)

@@ -13,7 +13,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from speakerquant.cache import atomic_path
-from speakerquant.commands.console_script import config_folder, fail, run_command, wants_traceback
+from speakerquant.commands.console_script import (
+    config_folder,
+    ending_single_runs,
+    hide_credentials_in_files,
+    run_command,
+)
 from speakerquant.commands.multirun import parent_run_id, recorded_multirun
 from speakerquant.configuration.opening import (
     mask_entries,
@@ -25,8 +30,8 @@ from speakerquant.configuration.opening import (
     open_ranges,
 )
 from speakerquant.configuration.schema import RunConfig, flat, register_schemas, typed
+from speakerquant.credentials import hide_credentials_in_logs
 from speakerquant.engine.provenance import provenance_path
-from speakerquant.errors import UserError
 from speakerquant.evaluation.assembly import assemble_result
 from speakerquant.evaluation.baseline import measured_baseline
 from speakerquant.evaluation.build import ONNX_FILE
@@ -71,8 +76,8 @@ def evaluate(
         # The mask is recorded as it applies to the network, when that is known: patterns are no parameters.
         tracked.log_params({key: value for key, value in params.items() if not key.startswith(_MASK)})
         result = _evaluate(config, output, tracked, prefix)
-        tracked.log_metrics(result.metrics())
         result.save(output)
+        tracked.log_metrics(result.metrics())
         engine = output / f"engine.{result.engine}"
         for path in (*(output / name for name in ARTIFACTS), engine, provenance_path(engine)):
             tracked.log_artifact(path)
@@ -119,13 +124,11 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun, prefix: str)
 def _application(config: DictConfig) -> dict[str, Any]:
     hydra_config = HydraConfig.get()
     output = Path(hydra_config.runtime.output_dir)
-    try:
+    sweep = [Path(hydra_config.sweep.dir)] if hydra_config.mode is RunMode.MULTIRUN else []
+    hide_credentials_in_logs()  # in a worker process nothing has done so yet
+    hide_credentials_in_files([*(output / ".hydra").glob("*.yaml"), *(f / "multirun.yaml" for f in sweep)])
+    with ending_single_runs():
         result = evaluate(typed(config, RunConfig), flat(config), output, parent_run_id())
-    except UserError as error:
-        # In a multirun Hydra must see the failure; a single run ends here, before Hydra adds its own lines.
-        if hydra_config.mode is RunMode.MULTIRUN or wants_traceback():
-            raise
-        fail(error)
     if hydra_config.mode is RunMode.RUN:
         print_runs([MaskRun(dict(result.mask), result.metrics(), failure=None)], title=str(output))
     return result.to_dict()

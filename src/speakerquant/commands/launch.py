@@ -32,8 +32,8 @@ def check_data() -> None:
 def _launch(module: str) -> None:
     """Import the command and run it.
 
-    What PyTorch and MLflow create while they are imported lives until the end: looking through it for garbage,
-    again and again while it grows and once more at exit, would take a third of the time that a start takes.
+    What PyTorch and MLflow create while they are imported lives until the end. To look through it for
+    garbage, again and again while it grows and once more at exit, would take a sixth of a start.
     """
     gc.disable()
     command = importlib.import_module(f"speakerquant.commands.{module}")

@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from speakerquant.commands.console_script import fail
+from speakerquant.commands.console_script import by_product, fail
 from speakerquant.report.multirun_report import draw_runs, print_runs
 from speakerquant.tracking.client import connect
 from speakerquant.tracking.recorded_runs import fail_running, mask_runs
@@ -102,5 +102,6 @@ def _close(record: _ParentRecord, succeeded: bool) -> None:
     print_runs(runs, title=record.folder)
     if failed < len(runs):
         picture = Path(record.folder) / PICTURE_FILE
-        draw_runs(runs, picture)
-        parent.log_artifact(picture)
+        with by_product(picture):
+            draw_runs(runs, picture)
+            parent.log_artifact(picture)

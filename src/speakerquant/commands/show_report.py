@@ -5,7 +5,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from speakerquant.commands.console_script import config_folder, run_command
+from speakerquant.commands.console_script import by_product, config_folder, ending_single_runs, run_command
 from speakerquant.configuration.schema import ReportConfig, register_schemas, typed
 from speakerquant.errors import UserError
 from speakerquant.report.multirun_report import draw_runs, print_runs
@@ -23,13 +23,16 @@ def report(config: ReportConfig) -> None:
             f"run={parent_id}: no such multirun in the MLflow experiment {config.tracking.experiment}"
         )
     print_runs(runs, title=f"MLflow run {parent_id}")
-    draw_runs(runs, Path(config.output))
-    print(f"drawn into {config.output}")
+    output = Path(config.output)
+    with by_product(output):
+        draw_runs(runs, output)
+        print(f"drawn into {output}")
 
 
 @hydra.main(config_path=config_folder(), config_name="report", version_base="1.3")
 def _application(config: DictConfig) -> None:
-    report(typed(config, ReportConfig))
+    with ending_single_runs():
+        report(typed(config, ReportConfig))
 
 
 def main() -> None:

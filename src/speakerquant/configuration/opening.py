@@ -22,6 +22,7 @@ from speakerquant.cache import Cache, digest
 from speakerquant.configuration.schema import (
     CacheConfig,
     CalibrationConfig,
+    DataConfig,
     EngineConfig,
     ModelConfig,
     RunConfig,
@@ -166,13 +167,17 @@ def open_inputs(config: RunConfig, model: SpeakerModel, cache: Cache) -> Inputs:
         data,
         _protocol(config, data, model, cache),
         trial_list,
-        _features(data.recordings, model, cache),
-        _features(data.calibration, model, cache),
+        _features(data.recordings, model, config.data, cache),
+        _features(data.calibration, model, config.data, cache),
     )
 
 
-def _features(recordings: Sequence[Path], model: SpeakerModel, cache: Cache) -> CachedFeatures:
-    extracted = extract_features(recordings, model.front_end, cache)
+def _features(
+    recordings: Sequence[Path], model: SpeakerModel, config: DataConfig, cache: Cache
+) -> CachedFeatures:
+    if config.channel is not None and config.channel < 1:
+        raise UserError(f"data.channel={config.channel}: channels are counted from 1; null averages them")
+    extracted = extract_features(recordings, model.front_end, cache, config.channel)
     num_frames, fewest = extracted.features.num_frames, model.network.min_frames
     if min(num_frames) < fewest:
         path = recordings[int(np.argmin(num_frames))]
@@ -236,7 +241,7 @@ def _protocol(config: RunConfig, data: EvaluationData, model: SpeakerModel, cach
         data.source,
         data.trials,
     )
-    features = _features(cohort, model, cache)
+    features = _features(cohort, model, config.data, cache)
     return Protocol(scoring.norm, scoring.top_n, features, scoring.p_targets)
 
 
@@ -246,9 +251,10 @@ def open_ranges(config: CalibrationConfig, inputs: Inputs, cache: Cache) -> Cali
     def make(path: Path) -> None:
         features = inputs.calibration.features
         recordings = track(features, "calibration", total=len(features))
-        table = calibrate(
-            inputs.model.network, map(torch.from_numpy, recordings), config.method, config.percentile
-        )
+        with inputs.calibration.in_memory():
+            table = calibrate(
+                inputs.model.network, map(torch.from_numpy, recordings), config.method, config.percentile
+            )
         table.save(path)
 
     key = digest(

@@ -63,6 +63,7 @@ class DataConfig:
     calibration_root: str | None = MISSING
     calibration_list: str | None = None
     speakers: str | None = None
+    channel: int | None = None
     seed: int = 0
 
 

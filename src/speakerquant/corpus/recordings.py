@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from speakerquant.audio.waveform import EXTENSIONS
+from speakerquant.audio.decoding import EXTENSIONS
 from speakerquant.errors import UserError
 
 SpeakerOf = Callable[[str], str]
@@ -171,6 +171,8 @@ def speaker_from_mapping(path: Path) -> SpeakerOf:
     speakers: dict[str, str] = {}
     for number, line in enumerate(_lines(path, "the speaker mapping; check data.speakers"), 1):
         fields = line.split()
+        if not fields:
+            continue
         if len(fields) != 2:
             raise UserError(f"{path}:{number}: {len(fields)} fields; write 'recording speaker'")
         speakers[fields[0]] = fields[1]
@@ -201,6 +203,8 @@ def _read_scp(source: Path) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     for number, line in enumerate(_lines(source, "the list of recordings"), 1):
         fields = line.split(maxsplit=1)
+        if not fields:
+            continue
         if len(fields) != 2:
             raise UserError(f"{source}:{number}: no path; write 'name path'")
         name, path = fields[0], fields[1].strip()
@@ -208,8 +212,14 @@ def _read_scp(source: Path) -> dict[str, Path]:
             raise UserError(f"{source}:{number}: a command, which is never run; write 'name path' of a file")
         if name in paths:
             raise UserError(f"{source}:{number}: {name} again; take one of its lines out")
-        paths[name] = source.parent / path
+        paths[name] = _listed_path(source, path)
     return paths
+
+
+def _listed_path(source: Path, path: str) -> Path:
+    """A relative path in a list is sought beside the list, then, as Kaldi has it, in the working folder."""
+    beside = source.parent / path
+    return Path(path) if not is_file(beside) and is_file(Path(path)) else beside
 
 
 def _read_csv(source: Path) -> tuple[dict[str, Path], dict[str, str]]:
@@ -221,7 +231,7 @@ def _read_csv(source: Path) -> tuple[dict[str, Path], dict[str, str]]:
         for row in reader:
             if problem := _problem_of_row(row, paths, whole):
                 raise UserError(f"{source}:{reader.line_num}: {problem}")
-            paths[row["ID"]] = source.parent / row["wav"]
+            paths[row["ID"]] = _listed_path(source, row["wav"])
             whole.add(row["wav"])
             if row.get("spk_id"):
                 speakers[row["ID"]] = row["spk_id"]

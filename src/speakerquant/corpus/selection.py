@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from speakerquant.audio.waveform import read_waveform, stored_rate
+from speakerquant.audio.waveform import inspect_waveform
 from speakerquant.corpus.recordings import Recordings
 from speakerquant.errors import UserError
 from speakerquant.progress import track
@@ -16,7 +16,7 @@ class Findings:
     """The findings of :func:`check_recordings`.
 
     Attributes:
-        num_usable: Number of recordings that exist, can be read whole, and have the sample rate.
+        num_usable: Number of recordings that exist, can be read whole, have the sample rate, and are of use.
         problems: One line for each of the others that says what is wrong with it.
     """
 
@@ -24,11 +24,13 @@ class Findings:
     problems: list[str] = field(default_factory=list)
 
 
-def check_recordings(recordings: Recordings, names: Sequence[str], sample_rate: int) -> Findings:
-    """Read every recording, and go on after those that cannot be read."""
+def check_recordings(
+    recordings: Recordings, names: Sequence[str], sample_rate: int, channel: int | None = None
+) -> Findings:
+    """Read every recording, one channel of it or the average, and go on after those that cannot be read."""
     findings = Findings()
     with ThreadPoolExecutor() as pool:
-        problems = pool.map(lambda name: _problem(recordings, name, sample_rate), names)
+        problems = pool.map(lambda name: _problem(recordings, name, sample_rate, channel), names)
         for problem in track(problems, "recordings", total=len(names)):
             if problem is None:
                 findings.num_usable += 1
@@ -71,11 +73,14 @@ def _rounds(speakers: Sequence[Sequence[str]]) -> Iterator[list[str]]:
         yield [names[number] for names in speakers if number < len(names)]
 
 
-def _problem(recordings: Recordings, name: str, sample_rate: int) -> str | None:
+def _problem(recordings: Recordings, name: str, sample_rate: int, channel: int | None) -> str | None:
     try:
         path = recordings.path_of(name)
-        read_waveform(path, sample_rate)
-        rate = stored_rate(path)
+        found = inspect_waveform(path, sample_rate, channel)
     except UserError as error:
         return str(error)
-    return None if rate in (None, sample_rate) else f"{path}: {rate} Hz, not {sample_rate}"
+    except MemoryError:
+        return f"{path}: too long for the memory of this machine; cut it into parts"
+    wrong_rate = found.stored_rate != sample_rate and f"{found.stored_rate} Hz, not {sample_rate}"
+    problems = [problem for problem in (wrong_rate, found.doubt) if problem]
+    return f"{path}: {'; '.join(problems)}" if problems else None

@@ -2,7 +2,7 @@
 
 import logging
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class Trials:
 def read_trials(path: Path, *, keep_repeated: bool = False) -> Trials:
     """Read a list in VoxCeleb's form, ``1 a.wav b.wav`` (same speaker) and ``0 a.wav b.wav``, or in Kaldi's.
 
-    Kaldi's lines are ``a b target`` and ``a b nontarget``; the first line decides.
+    Kaldi's lines are ``a b target`` and ``a b nontarget``; the first line decides. Blank lines do not count.
 
     Args:
         path: Path of the list.
@@ -52,21 +52,22 @@ def read_trials(path: Path, *, keep_repeated: bool = False) -> Trials:
             names file and line.
     """
     indices: dict[str, int] = {}
-    labels, left, right = array("b"), array("i"), array("i")
+    labels, left, right, lines = array("b"), array("i"), array("i"), array("i")
     form = None
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 fields = line.split()
+                if not fields:
+                    continue
                 if len(fields) != 3:
-                    raise UserError(
-                        f"{path}:{number}: {len(fields)} fields; write 'label recording recording'"
-                    )
+                    raise UserError(f"{path}:{number}: {_problem_of_line(line, form)}")
                 form = form or (_KALDI if fields[2] in _KALDI.labels else _VOXCELEB)
                 label, first, second = (fields[index] for index in form.order)
                 if label not in form.labels:
-                    raise UserError(f"{path}:{number}: label {label!r}; write {form.labels_in_words}")
+                    raise UserError(f"{path}:{number}: {_problem_of_line(line, form)}")
                 labels.append(form.labels[label])
+                lines.append(number)
                 left.append(indices.setdefault(first, len(indices)))
                 right.append(indices.setdefault(second, len(indices)))
     except (OSError, UnicodeDecodeError) as error:
@@ -75,7 +76,7 @@ def read_trials(path: Path, *, keep_repeated: bool = False) -> Trials:
     trials = Trials(
         tuple(indices), np.array(left, np.int32), np.array(right, np.int32), np.array(labels, dtype=np.bool_)
     )
-    _check(path, trials, keep_repeated)
+    _check(path, trials, lines, keep_repeated)
     return trials
 
 
@@ -98,24 +99,45 @@ _VOXCELEB = _Form((0, 1, 2), {"1": True, "0": False}, "1 (same speaker) or 0 (di
 _KALDI = _Form((2, 0, 1), {"target": True, "nontarget": False}, "target or nontarget")
 
 
-def _check(path: Path, trials: Trials, keep_repeated: bool) -> None:
+def _problem_of_line(line: str, form: _Form | None) -> str:
+    """What is wrong with a line, with a word on the forms that other tools write."""
+    fields = line.split()
+    if len(fields) != 3:
+        commas = "; fields are separated by blanks, not by commas" if "," in line else ""
+        return f"{len(fields)} fields; write 'label recording recording'{commas}"
+    form = form or _VOXCELEB
+    label = fields[form.order[0]]
+    if form is _VOXCELEB and fields[2] in _VOXCELEB.labels:
+        return f"label {label!r}; write {form.labels_in_words} first, not at the end"
+    if fields[2].lower() in _KALDI.labels:
+        return f"label {fields[2]!r}; write {_KALDI.labels_in_words}, in small letters"
+    return f"label {label!r}; write {form.labels_in_words}"
+
+
+def _check(path: Path, trials: Trials, lines: Sequence[int], keep_repeated: bool) -> None:
     if not trials.labels.any():
         raise UserError(f"{path}: no target trial (label 1); EER needs both kinds")
     if trials.labels.all():
         raise UserError(f"{path}: no non-target trial (label 0); EER needs both kinds")
+    if len(alone := np.flatnonzero(trials.left == trials.right)):
+        name = trials.recordings[trials.left[alone[0]]]
+        log.warning(
+            "%s:%d: %s is compared with itself, as in %d trials, which makes the error rate look better",
+            *(path, lines[alone[0]], name, len(alone)),
+        )
     first, second = repeated_trials(trials)
     contradictory = np.flatnonzero(trials.labels[first] != trials.labels[second])
     if len(contradictory):
         index = contradictory[0]
         raise UserError(
-            f"{path}:{second[index] + 1}: the same pair as line {first[index] + 1} with the other label; "
-            "take one of them out"
+            f"{path}:{lines[second[index]]}: the same pair as line {lines[first[index]]} with the other "
+            "label; take one of them out"
         )
     if len(second) and keep_repeated:
         log.info("%s: %d trials repeat a pair, and all count", path, len(second))
     elif len(second):
         raise UserError(
-            f"{path}:{second[0] + 1}: the same pair as line {first[0] + 1}; take one of them out, "
+            f"{path}:{lines[second[0]]}: the same pair as line {lines[first[0]]}; take one of them out, "
             "or set data.keep_repeated_trials=true"
         )
 

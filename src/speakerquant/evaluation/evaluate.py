@@ -33,18 +33,16 @@ class EvaluationSet:
         features: Features of the trial list's recordings.
         trials: Pairs to score.
         protocol: How they are scored.
-        frames_per_second: Frames of the features per second of speech.
     """
 
     features: CachedFeatures
     trials: Trials
     protocol: Protocol
-    frames_per_second: float
 
     @property
     def speech_seconds(self) -> float:
         """Length of all recordings together."""
-        return sum(self.features.features.num_frames) / self.frames_per_second
+        return sum(self.features.features.num_frames) / self.features.frames_per_second
 
 
 @dataclass(frozen=True)
@@ -135,11 +133,12 @@ class Evaluation:
         self, engine: Engine, identity: str, recordings: CachedFeatures, description: str
     ) -> TimedEmbeddings:
         dim = self.fidelity.network.embedding_dim
-        path = self.cache.continued(
-            "embeddings",
-            digest(identity, recordings.digest),
-            lambda part: embed_with_engine(engine, recordings.features, dim, part, description),
-        )
+        with recordings.in_memory():
+            path = self.cache.continued(
+                "embeddings",
+                digest(identity, recordings.digest),
+                lambda part: embed_with_engine(engine, recordings.features, dim, part, description),
+            )
         return read_embeddings(path, dim)
 
 

@@ -78,7 +78,7 @@ def prepare_evaluation(
         building,
         check,
         LatencyMeasurement(request, latency_requests) if latency_requests else None,
-        EvaluationSet(recordings, trials, protocol, frames_per_second),
+        EvaluationSet(recordings, trials, protocol),
         cache,
     )
 

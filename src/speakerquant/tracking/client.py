@@ -1,18 +1,26 @@
 """The connection to MLflow."""
 
+import itertools
+import logging
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow.entities import LifecycleStage
+from filelock import FileLock
+from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from speakerquant.errors import UserError, first_line
 
+log = logging.getLogger(__name__)
+
+_SQLITE = "sqlite:///"
+_CREATION_RETRIES, _CREATION_SECONDS = 10, 0.3
 # By default the client retries for minutes when a server does not answer.
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
@@ -26,31 +34,73 @@ class Tracking:
 
 
 def connect(uri: str, experiment: str) -> Tracking:
-    """Open the store and the experiment, which are made on first use.
+    """Open the store and the experiment, which are made on first use, by several processes at once too.
 
     A server that does not answer is given up after at most 15 s.
 
     Raises:
         UserError: the server does not answer, the store cannot be opened, or the experiment was deleted.
     """
+    if uri == os.environ.get("MLFLOW_TRACKING_URI"):
+        log.info("runs go to %s, as MLFLOW_TRACKING_URI says", uri)
     artifacts = _prepare_sqlite(uri)
     try:
         with _impatient():
-            client = MlflowClient(uri)
-            existing = client.get_experiment_by_name(experiment)
-            if existing is None:
-                experiment_id = client.create_experiment(experiment, artifact_location=artifacts)
-                return Tracking(client, experiment_id)
+            client, existing = _opened(uri, experiment, artifacts)
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise UserError(
-            f"tracking.uri={uri}: the MLflow store does not answer ({first_line(error)[:200]}); "
-            "start it or check the address"
-        ) from None
+        raise UserError(f"tracking.uri={uri}: {_advice(uri, error)}") from None
     if existing.lifecycle_stage == LifecycleStage.DELETED:
         raise UserError(
             f"tracking.experiment={experiment}: this experiment was deleted; restore it or use another name"
         )
     return Tracking(client, existing.experiment_id)
+
+
+def _opened(uri: str, experiment: str, artifacts: str | None) -> tuple[MlflowClient, Experiment]:
+    """The store, and the experiment that is in it by now, whoever of several processes made them."""
+    for attempt in itertools.count(1):
+        try:
+            with _first_user(uri):
+                client = MlflowClient(uri)
+                if existing := client.get_experiment_by_name(experiment):
+                    return client, existing
+                client.create_experiment(experiment, artifact_location=artifacts)
+        except (MlflowException, SQLAlchemyError) as error:
+            if attempt > _CREATION_RETRIES or not _is_being_created(error):
+                raise
+            time.sleep(_CREATION_SECONDS)
+    raise AssertionError
+
+
+@contextmanager
+def _first_user(uri: str) -> Iterator[None]:
+    """Keep other processes out while a SQLite file may get its tables: MLflow makes them without a lock."""
+    if not uri.startswith(_SQLITE):
+        yield
+        return
+    path = Path(uri.removeprefix(_SQLITE)).absolute()
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with suppress(OSError):  # where nothing can be written, nothing is made
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_being_created(error: Exception) -> bool:
+    """Tell whether another process has just made the same table or experiment."""
+    text = str(error).lower()
+    return any(sign in text for sign in ("already exists", "unique constraint", "duplicate key"))
+
+
+def _advice(uri: str, error: Exception) -> str:
+    said = str(error)
+    if "out-of-date database schema" in said:
+        return f"its tables are of an older MLflow; bring them up to date with: mlflow db upgrade {uri}"
+    if (not uri.startswith(("http://", "https://")) and "://" not in uri) or uri.startswith("file:"):
+        return "folders are not written by this MLflow any more; use a database, such as sqlite:///mlflow.db"
+    return f"the MLflow store does not answer ({first_line(error)[:200]}); start it or check the address"
 
 
 @contextmanager
@@ -68,10 +118,9 @@ def _impatient() -> Iterator[None]:
 
 def _prepare_sqlite(uri: str) -> str | None:
     """Make the folder of a SQLite file; the address of the artifacts beside it, none for other stores."""
-    prefix = "sqlite:///"
-    if not uri.startswith(prefix):
+    if not uri.startswith(_SQLITE):
         return None
-    folder = Path(uri.removeprefix(prefix)).absolute().parent
+    folder = Path(uri.removeprefix(_SQLITE)).absolute().parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

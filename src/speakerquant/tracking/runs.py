@@ -10,6 +10,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
+from speakerquant.credentials import hide_credentials
 from speakerquant.tracking.client import Tracking
 
 PARENT_FILE = ".mlflow_parent_run"
@@ -50,7 +51,7 @@ class TrackedRun:
 
     def fail(self, reason: str) -> None:
         """Close the run as FAILED, with the reason as a tag."""
-        self.tracking.client.set_tag(self.run_id, FAILURE_TAG, reason[:_VALUE_LIMIT])
+        self.tracking.client.set_tag(self.run_id, FAILURE_TAG, hide_credentials(reason)[:_VALUE_LIMIT])
         self.tracking.client.set_terminated(self.run_id, "FAILED")
 
     def reopen(self) -> None:
@@ -66,8 +67,11 @@ class TrackedRun:
         self.tracking.client.update_run(self.run_id, name=name)
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        """Log parameters; long values are cut to what every store takes."""
-        entries = [Param(key, str(value)[:_VALUE_LIMIT]) for key, value in params.items()]
+        """Log parameters, without passwords; long values are cut to what every store takes."""
+        shown = {
+            key: hide_credentials(f"{key}={value}").removeprefix(f"{key}=") for key, value in params.items()
+        }
+        entries = [Param(key, value[:_VALUE_LIMIT]) for key, value in shown.items()]
         self.tracking.client.log_batch(self.run_id, params=entries)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:

@@ -144,7 +144,13 @@ FRONT_ENDS: Mapping[Family, FrontEnd] = {
 }
 """The front end of each family; every one subtracts the mean over the recording."""
 
-_WRAPPERS = ("module.", "__S__.", "speaker_encoder.")  # of training in parallel, and of trainers
+# Of training in parallel, of compilation, and of trainers.
+_WRAPPERS = (
+    *("module.", "_orig_mod.", "__S__.", "speaker_encoder."),
+    *("model.", "mods.", "net.", "network.", "embedding_model.", "encoder."),
+)
+# What lies beside the network whatever the family: what it was trained by.
+_BESIDE = re.compile(r"(classifier|classification|criterion|loss|aam_?softmax|head)\w*\.")
 _PARAMETER = re.compile(r"\.(weight|bias|running_mean|running_var)$")
 _COUNTER = ".num_batches_tracked"
 
@@ -178,7 +184,7 @@ def convert(weights: Weights, family: Family) -> tuple[EcapaTdnnConfig, dict[str
     try:
         for name, tensor in weights.items():
             inner = _unwrapped(name)
-            if inner.endswith(_COUNTER) or re.match(layout.ignored, inner):
+            if inner.endswith(_COUNTER) or re.match(layout.ignored, inner) or _BESIDE.match(inner):
                 continue
             ours = _our_name(inner, layout)
             if ours is None:
@@ -268,8 +274,8 @@ def _architecture(weights: Weights, layout: _Layout) -> EcapaTdnnConfig:
 
 
 def _unwrapped(name: str) -> str:
-    for wrapper in _WRAPPERS:
-        name = name.removeprefix(wrapper)
+    while name.startswith(_WRAPPERS):
+        name = name.partition(".")[2]
     return name
 
 

@@ -1,0 +1,183 @@
+"""Decodes recordings, by libsndfile or by ffmpeg, and tells those that were cut from whole ones.
+
+What a header promises is compared with what decodes, as far as the container says it exactly, and the
+decoders' own complaints are heeded: both libraries return the rest of a cut file as if it were all.
+"""
+
+import io
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from speakerquant.errors import UserError, first_line
+
+_BLOCK = 1 << 20  # samples of one channel that are read at a time
+_STREAMED = (
+    0x7FFF0000  # programs that write to a pipe promise this many bytes or more, not knowing the length
+)
+_UNRECOGNISED = 1  # libsndfile's code for a format that it does not know
+_COMPRESSED = ".m4a"
+_LARGEST_OGG_PAGE = 65307  # bytes
+_SLACK = 0.25  # seconds by which a container's duration exceeds what its codec keeps
+
+EXTENSIONS = frozenset({".wav", ".flac", _COMPRESSED})
+"""Suffixes of the files that are found in folders; a list may name files of any format that decodes."""
+
+# Where the headers of libsndfile's formats state the length of the samples, as its log shows them.
+_LENGTHS = re.compile(
+    r"^\s*(?:data|SSND|Data Size|riff)\s*: (?P<promised>\d+) \(should be (?P<present>\d+)\)"
+    r"|Calculated frame count (?P<frames>\d+) does not match value from 'ds64' chunk of "
+    r"(?P<promised_frames>\d+)"
+    r"|(?P<truncated>Seems to be a truncated file)",
+    re.MULTILINE,
+)
+_FFMPEG_COMPLAINT = re.compile(r"\[(?:error|fatal)\] |corrupt", re.IGNORECASE)
+_FFMPEG_DURATION = re.compile(r"Duration: (\d+):(\d+):(\d+\.\d+)")
+_FFMPEG_ESTIMATES = "Estimating duration from bitrate"
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A decoded recording.
+
+    Attributes:
+        samples: ``[samples, channels]`` in [-1, 1].
+        sample_rate: In Hz.
+    """
+
+    samples: npt.NDArray[np.float32]
+    sample_rate: int
+
+
+def decode(path: Path) -> Sound:
+    """Decode a whole recording.
+
+    Raises:
+        UserError: the file is missing, empty, cut, damaged or not audio, or needs ffmpeg, which is missing.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            if not has_open_length(file):
+                return _by_libsndfile(path, file)
+    except soundfile.LibsndfileError as error:
+        if error.code != _UNRECOGNISED or not _has_content(path):
+            raise unreadable(path, error) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    return _by_ffmpeg(path)
+
+
+def has_open_length(file: soundfile.SoundFile) -> bool:
+    """Tell whether the header leaves the length open, as FLAC written to a pipe does."""
+    return bool(file.frames >= 1 << 62)
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """Say why a recording could not be opened or decoded."""
+    if not path.exists():
+        return UserError(f"{path}: no such recording; check the root folder and the list that names it")
+    if path.is_file() and not _has_content(path):
+        return unusable(path, "empty recording")
+    return unusable(path, f"cannot read the recording, truncated or damaged ({first_line(error)})")
+
+
+def unusable(path: Path, problem: str) -> UserError:
+    """Say what is wrong with a recording."""
+    return UserError(f"{path}: {problem}; restore the file or take it off the list")
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _by_libsndfile(path: Path, file: soundfile.SoundFile) -> Sound:
+    """Read to the end, which need not be where the header says: some codecs' counts are estimates."""
+    blocks: list[npt.NDArray[np.float32]] = []
+    while len(block := file.read(out=np.empty((_BLOCK, file.channels), np.float32))):
+        blocks.append(block)
+    samples = np.concatenate(blocks) if blocks else np.empty((0, file.channels), np.float32)
+    if _is_cut(path, file, len(samples)):
+        raise unusable(path, "truncated recording")
+    return Sound(samples, int(file.samplerate))
+
+
+def _is_cut(path: Path, file: soundfile.SoundFile, num_read: int) -> bool:
+    for found in _LENGTHS.finditer(file.extra_info):
+        if found["truncated"]:
+            return True
+        if found["promised"] and int(found["present"]) < int(found["promised"]) < _STREAMED:
+            return True
+        if found["frames"] and int(found["frames"]) < int(found["promised_frames"]):
+            return True
+    if file.format == "OGG":
+        return not _ends_with_last_ogg_page(path)
+    if file.format == "NIST":
+        return num_read < _nist_sample_count(path)
+    return bool(num_read < file.frames) and (not file.subtype.startswith("MPEG") or _counts_mpeg_frames(path))
+
+
+def _ends_with_last_ogg_page(path: Path) -> bool:
+    """Tell whether the last page (RFC 3533, 64 KB at most) is flagged as the last, and is whole."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LARGEST_OGG_PAGE))
+        page = file.read().rpartition(b"OggS")[2]
+    header, num_segments = 23, page[22] if len(page) > 22 else 0
+    segments = page[header : header + num_segments]
+    is_whole = len(segments) == num_segments and len(page) >= header + num_segments + sum(segments)
+    return bool(num_segments and page[1] & 4 and is_whole)
+
+
+def _nist_sample_count(path: Path) -> int:
+    with path.open("rb") as file:
+        match = re.search(rb"^sample_count -i (\d+)", file.read(1024), re.MULTILINE)
+    return int(match[1]) if match else 0
+
+
+def _counts_mpeg_frames(path: Path) -> bool:
+    """Tell whether an MP3 file says how many frames it has; otherwise libsndfile estimates their number."""
+    with path.open("rb") as file:
+        start = file.read(1 << 16)
+    return not start.startswith(b"RIFF") and (b"Xing" in start or b"Info" in start)
+
+
+def _by_ffmpeg(path: Path) -> Sound:
+    """Decode what libsndfile does not, such as the m4a in which VoxCeleb2 is distributed."""
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is None:
+        raise UserError(f"{path}: {_without_ffmpeg(path)}")
+    options = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info"]
+    output = ["-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "-"]
+    command = [ffmpeg, *options, "-i", f"file:{path}", *output]
+    decoded = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    log = decoded.stderr.decode(errors="replace")
+    complaints = [line for line in log.splitlines() if _FFMPEG_COMPLAINT.search(line)]
+    if decoded.returncode or complaints:
+        said = re.sub(r"^(\[[^\]]*\] )+", "", complaints[-1]) if complaints else "ffmpeg found no audio"
+        raise unreadable(path, RuntimeError(said.replace(f"file:{path}: ", "")))
+    with soundfile.SoundFile(io.BytesIO(decoded.stdout)) as file:
+        sound = Sound(file.read(dtype="float32", always_2d=True), int(file.samplerate))
+    promised = _FFMPEG_DURATION.search(log)
+    if promised and _FFMPEG_ESTIMATES not in log:
+        hours, minutes, seconds = map(float, promised.groups())
+        if len(sound.samples) / sound.sample_rate < 3600 * hours + 60 * minutes + seconds - _SLACK:
+            raise unusable(path, "truncated recording")
+    return sound
+
+
+def _without_ffmpeg(path: Path) -> str:
+    if path.suffix.lower() != _COMPRESSED:
+        return (
+            "cannot read the recording: a format that needs ffmpeg, which is not installed, or no audio; "
+            "install ffmpeg, restore the file or take it off the list"
+        )
+    convert = 'ffmpeg -nostdin -n -i "$1" "${1%.m4a}.wav"'
+    return (
+        "m4a needs ffmpeg, which is not installed; or convert the corpus where it is, in its "
+        f"folder: find . -name '*.m4a' -exec sh -c '{convert}' _ {{}} \\;"
+    )

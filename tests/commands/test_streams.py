@@ -1,0 +1,68 @@
+"""Output that nobody reads, and files beside the main result that cannot be written."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import console_script
+
+from speakerquant.commands import show_report
+from speakerquant.corpus.synthetic import TRIALS_FILE
+
+from .conftest import Command, Workspace, results
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def checked(workspace: Workspace) -> list[str]:
+    """A command that prints, as a shell would start it."""
+    data = ["--root", str(workspace.corpus), "--trials", str(workspace.corpus / TRIALS_FILE)]
+    return [console_script("speakerquant-data"), "check", *data]
+
+
+def test_a_reader_that_goes_away_is_no_mistake(checked: list[str]) -> None:
+    with subprocess.Popen(checked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+def test_output_that_is_closed_from_the_beginning_is_no_mistake(checked: list[str]) -> None:
+    closed = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *checked], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def test_a_multirun_ends_well_although_nobody_reads_its_table(workspace: Workspace, tmp_path: Path) -> None:
+    command = [console_script(), "-m", *workspace.arguments(), "mask=none,all", "tracking.experiment=unread"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()  # as head -1
+        process.stdout.close()
+        error = process.stderr.read()
+    assert process.returncode == 0, error
+    assert "Error" not in error and "error" not in error
+    assert len(results(tmp_path)) == 2
+    tracking = workspace.tracking_of("unread")
+    assert {run.info.status for run in tracking.client.search_runs([tracking.experiment_id])} == {"FINISHED"}
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_the_table(
+    workspace: Workspace, speakerquant: Command, invoke: Command, tmp_path: Path
+) -> None:
+    experiment = "tracking.experiment=undrawn"
+    speakerquant("-m", *workspace.arguments(), "mask=none,embedding_linear", experiment)
+    (tmp_path / "file").touch()
+    picture = tmp_path / "file" / "report.png"
+    reported = invoke(
+        show_report.main, f"tracking.uri={workspace.tracking_uri}", experiment, f"output={picture}"
+    )
+    assert reported.code == 0
+    assert "embedding_linear" in reported.out
+    [warning] = reported.err.splitlines()
+    assert warning.startswith(f"warning: {picture} is left out: cannot write {picture}")
