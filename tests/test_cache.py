@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from speakerquant.cache import Cache, atomic_path, digest
@@ -96,3 +97,20 @@ def test_unwritable_cache_is_said_in_one_line(tmp_path: Path) -> None:
 def test_digest_tells_values_apart() -> None:
     assert digest(1, "a") == digest(1, "a")
     assert len({digest(1, "a"), digest("1", "a"), digest(1, "b"), digest([1, "a"])}) == 4
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is of Linux")
+@pytest.mark.parametrize("how", ["text", "array"])
+def test_a_full_disk_names_the_file(how: str, tmp_path: Path) -> None:
+    def make(path: Path) -> None:
+        path.symlink_to("/dev/full")
+        if how == "text":
+            path.write_text("content")
+        else:
+            with path.open("wb") as file:
+                np.save(file, np.zeros(100_000))
+
+    with pytest.raises(UserError, match="No space left on device; free some space") as caught:
+        Cache(tmp_path).get("kind", "key", make)
+    assert str(tmp_path / "kind" / "key") in str(caught.value)
+    assert not (tmp_path / "kind" / "key").exists()

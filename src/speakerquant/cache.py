@@ -1,8 +1,10 @@
 """Content-addressed store: what was computed once from the same inputs is never computed again."""
 
+import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -54,10 +56,29 @@ def atomic_path(target: Path) -> Iterator[Path]:
         ) from None
     try:
         part = workplace / target.name
-        yield part
-        part.replace(target)
+        with _disk_for(target):
+            yield part
+            part.replace(target)
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
+
+
+@contextmanager
+def _disk_for(target: Path) -> Iterator[None]:
+    """Name the file when the disk is full: the system does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            None,
+        ):  # none, where NumPy wrote less than it should
+            raise
+        reason = error.strerror or os.strerror(errno.ENOSPC)
+        raise UserError(
+            f"cannot write {target}: {reason}; free some space or choose another folder"
+        ) from None
 
 
 class Cache:
@@ -91,8 +112,9 @@ class Cache:
                 part = target.with_name(f"{key}.unfinished")
                 with self._writable():
                     part.parent.mkdir(parents=True, exist_ok=True)
-                make(part)
-                part.replace(target)
+                with _disk_for(target):
+                    make(part)
+                    part.replace(target)
         return target
 
     @contextmanager

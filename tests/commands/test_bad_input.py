@@ -263,7 +263,7 @@ def test_tracking_server_that_does_not_answer(
 
 def test_a_value_that_holds_an_equals_sign_is_to_be_quoted(speakerquant: Command) -> None:
     finished = speakerquant("data.root=/corpora/year=2024/wav")
-    assert_one_line(finished, "data.root=/corpora/year=2024/wav", """quote a value that holds '='""")
+    assert_one_line(finished, "data.root=/corpora/year=2024/wav: ", """quote a value that holds '='""")
 
 
 @pytest.mark.parametrize("channel", ["0", "-1", "left"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
@@ -98,15 +98,10 @@ def fail(error: Exception | str) -> NoReturn:
         parts.append(str(error.__cause__))  # Hydra says which override, its cause says why
     lines = [line.strip() for part in parts for line in part.splitlines()]
     text = " ".join(line for line in lines if line and not line.startswith(_NOT_FOR_USERS))
-    print(f"error: {hide_credentials(text)}{_hint(text)}", file=sys.stderr)
+    if isinstance(error, OverrideParseException):
+        text = f"{error.override}: {text}; quote a value that holds '=' or other signs: 'key=\"value\"'"
+    print(f"error: {hide_credentials(text)}", file=sys.stderr)
     sys.exit(2)
-
-
-def _hint(text: str) -> str:
-    """What Hydra's message about an override leaves out."""
-    if "mismatched input '='" in text or "extraneous input '='" in text:
-        return """; quote a value that holds '=', such as "'data.root=\"/a=b\"'\""""
-    return ""
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from speakerquant.cache import atomic_path
 from speakerquant.errors import UserError
@@ -46,7 +46,9 @@ class CalibrationTable:
         """Write the table as one safetensors file, whole or not at all."""
         metadata = {"method": self.method, "input_ranges": json.dumps(dict(self.input_ranges))}
         with atomic_path(path) as part:
-            save_file({layer: np.asarray(v) for layer, v in self.weight_ranges.items()}, part, metadata)
+            part.write_bytes(
+                save({layer: np.asarray(v) for layer, v in self.weight_ranges.items()}, metadata)
+            )
 
     @classmethod
     def load(cls, path: Path) -> "CalibrationTable":

@@ -1,0 +1,358 @@
+"""Bad luck on purpose: ``python benchmarks/robustness.py [--seconds N] [--kills N] [--seed N]``.
+
+Each part has its own table. Fuzzing gives every reader of files and every grammar damaged and made-up input
+for the given seconds; anything but a result or one line of :class:`UserError` is a fault. Killing ends
+``experiment=per_unit`` by SIGKILL at random moments, then lets it finish, and compares every figure with an
+undisturbed one. Scarcity runs one mask where something is short: disk, file handles, processors, home, a
+writable cache; it must give the undisturbed figures or end with one line. Some of these need root on Linux.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from rich.table import Table
+
+from speakerquant.architectures.checkpoints import load_checkpoint, random_model, save_checkpoint
+from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.audio.decoding import decode
+from speakerquant.audio.front_end import FrontEnd
+from speakerquant.cache import Cache
+from speakerquant.console import table_console
+from speakerquant.corpus.recordings import open_recordings, read_list, speaker_from_mapping
+from speakerquant.corpus.synthetic import TRIALS_FILE, Split, synthesize_split
+from speakerquant.corpus.trials import read_trials
+from speakerquant.engine.cpu import describe_cpu
+from speakerquant.engine.provenance import provenance_path, read_engine, sha256
+from speakerquant.errors import UserError
+from speakerquant.progress import track
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.search.storage import open_storage
+
+ENGINE = b"what a backend serialized"
+SIZES = range(1, 9)  # MB of the small disks: the last is enough
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader, the files that it reads rightly, and what it does with one."""
+
+    suffix: str
+    examples: Sequence[bytes]
+    read: Callable[[Path], object]
+
+
+def damaged(examples: Sequence[bytes]) -> st.SearchStrategy[bytes]:
+    """Examples with parts cut, repeated or overwritten, and bytes of no example."""
+
+    def apply(example: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
+        content = bytearray(example)
+        for place, removed, inserted in edits:
+            at = int(place * len(content))
+            content[at : at + removed] = inserted
+        return bytes(content)
+
+    edit = st.tuples(st.floats(0, 1), st.sampled_from([0, 1, 2, 16, 10_000]), st.binary(max_size=20))
+    lines = st.lists(st.text(max_size=30), max_size=5).map(lambda texts: "\n".join(texts).encode())
+    return st.one_of(
+        st.builds(apply, st.sampled_from(list(examples)), st.lists(edit, max_size=4)),
+        st.binary(max_size=300),
+        lines,
+    )
+
+
+def targets(folder: Path, checkpoint: Path) -> dict[str, Target]:
+    """Everything that reads what a user, or another program, may have written."""
+    units = load_checkpoint(checkpoint).network.units()
+    table = folder / "table.safetensors"
+    layers = ("input_conv", "embedding_linear")
+    CalibrationTable(
+        "max", dict.fromkeys(layers, 2.0), {layer: np.ones(4, np.float32) for layer in layers}
+    ).save(table)
+
+    def mask(path: Path) -> Mask:
+        entries = [line.partition("=") for line in path.read_text(errors="replace").splitlines()]
+        return Mask(units, {name: value for name, _, value in entries})
+
+    def record(path: Path) -> object:
+        engine = path.with_name("engine")
+        engine.write_bytes(ENGINE)
+        shutil.copy(path, provenance_path(engine))
+        return read_engine(engine)
+
+    csv = b"ID,wav,spk_id\na,a.wav,x\nb,b.wav,y\n"
+    provenance = {
+        "engine": "openvino",
+        "environment": {"OpenVINO": "1"},
+        "network": {"mask": "none"},
+        "sha256": sha256(ENGINE),
+        "size_bytes": len(ENGINE),
+    }
+    return {
+        "trial list": Target(".txt", [b"1 a b\n0 a c\n", b"a b target\na c nontarget\n"], read_trials),
+        "wav.scp": Target(".scp", [b"a a.wav\nb b.wav\n"], open_recordings),
+        "CSV": Target(".csv", [csv], open_recordings),
+        "list of recordings": Target(".txt", [b"a.wav\nb/c.wav\n"], read_list),
+        "utt2spk": Target(".txt", [b"a x\nb y\n"], speaker_from_mapping),
+        "calibration table": Target(".safetensors", [table.read_bytes()], CalibrationTable.load),
+        "checkpoint": Target(".safetensors", [checkpoint.read_bytes()], load_checkpoint),
+        "provenance": Target(".json", [json.dumps(provenance).encode()], record),
+        "mask": Target(".txt", [b"*=int8\nse_res2block[23]*=fp32\n"], mask),
+        "journal": Target(
+            ".journal", [b'{"op_code":0,"worker_id":"a"}\n'], lambda path: open_storage(str(path))
+        ),
+        **{
+            name: Target(path.suffix, [path.read_bytes()], decode)
+            for name, path in recordings(folder).items()
+        },
+    }
+
+
+def recordings(folder: Path) -> dict[str, Path]:
+    """One short recording of each kind."""
+    samples = 0.1 * np.random.default_rng(0).standard_normal(4000)
+    kinds = {"wav": "PCM_16", "flac": None, "ogg": "VORBIS", "mp3": "MPEG_LAYER_III", "aiff": None}
+    paths = {f"{suffix} recording": folder / f"recording.{suffix}" for suffix in kinds}
+    for path, subtype in zip(paths.values(), kinds.values(), strict=True):
+        soundfile.write(path, samples, 16000, subtype=subtype)
+    return paths
+
+
+def fuzz(target: Target, path: Path, seconds: float, number: int) -> tuple[int, list[str]]:
+    """Inputs that were tried within the time, and the faults among them."""
+    tried, faults = 0, []
+    end = time.monotonic() + seconds
+
+    @seed(number)
+    @settings(
+        max_examples=10**9,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(damaged(target.examples))
+    def once(content: bytes) -> None:
+        nonlocal tried
+        if time.monotonic() > end:
+            raise TimeoutError
+        tried += 1
+        path.write_bytes(content)
+        try:
+            target.read(path)
+        except UserError as error:
+            if "\n" in str(error):
+                faults.append(f"more than one line: {error!r}")
+        except Exception as error:
+            faults.append(f"{type(error).__name__}: {error} <- {content[:80]!r}")
+
+    with suppress(TimeoutError):
+        once()
+    return tried, sorted(set(faults))
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A small network on a few synthetic sentences."""
+
+    folder: Path
+    checkpoint: Path
+    data: Sequence[str]
+
+    def command(self, *arguments: str, cache: Path | None = None, runs: Path | None = None) -> list[str]:
+        where = runs or self.folder
+        return [
+            str(Path(sys.executable).with_name("speakerquant")),
+            *self.data,
+            f"tracking.uri=sqlite:///{where}/mlflow.db",
+            f"cache.root={cache or self.folder / 'cache'}",
+            *arguments,
+        ]
+
+    def figures(self, folder: Path) -> list[tuple[str, float, float, int]]:
+        """Mask, EER, minDCF and size of every result below a folder."""
+        found = [json.loads(path.read_text()) for path in folder.rglob("result.json")]
+        keys = ("eer", "min_dcf", "engine_size_bytes")
+        return sorted((json.dumps(result["mask"]), *(result[key] for key in keys)) for result in found)
+
+
+def workplace(folder: Path) -> Workplace:
+    cache = Cache(folder / "cache")
+    config = EcapaTdnnConfig(channels=64, aggregation_channels=192, attention_channels=32, se_channels=16)
+    checkpoint = folder / "small.safetensors"
+    save_checkpoint(checkpoint, random_model(ECAPA_TDNN, config, FrontEnd(), seed=0).network, FrontEnd())
+    corpus = synthesize_split(Split("test", 4, 2, 2), 0, cache)
+    calibration = synthesize_split(Split("calibration", 4, 1, 1), 0, cache)
+    data = [
+        *("data=folder", f"data.root={corpus}", f"data.trials={corpus / TRIALS_FILE}"),
+        *(f"data.calibration_root={calibration}", "calibration.num_recordings=4"),
+        f"model.checkpoint={checkpoint}",
+    ]
+    return Workplace(folder, checkpoint, data)
+
+
+def run(command: Sequence[str], **options: Any) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, **options)
+
+
+def killed(place: Workplace, kills: int, generator: random.Random) -> tuple[int, bool]:
+    """Kill the experiment at random moments; how many kills hit it, and whether the figures are the same."""
+    cache, before = place.folder / "killed_cache", place.folder / "undisturbed"
+    whole = place.command("experiment=per_unit", f"hydra.sweep.dir={before}")
+    start = time.monotonic()
+    assert (ended := run(whole, cwd=place.folder)).returncode == 0, ended.stderr
+    length, hits = time.monotonic() - start, 0
+    for number in track(range(kills), "kills", total=kills):
+        arguments = ("experiment=per_unit", f"hydra.sweep.dir={place.folder / f'killed{number}'}")
+        process = subprocess.Popen(
+            place.command(*arguments, cache=cache),
+            cwd=place.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(generator.uniform(0.2, 1.0) * length)
+        hits += process.poll() is None
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    after = place.folder / "after"
+    last = run(
+        place.command("experiment=per_unit", f"hydra.sweep.dir={after}", cache=cache), cwd=place.folder
+    )
+    assert last.returncode == 0, last.stderr
+    return hits, place.figures(before) == place.figures(after)
+
+
+@contextmanager
+def small_disk(folder: Path, options: str) -> Iterator[None]:
+    """A file system of its own in memory."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def scarce(place: Workplace) -> dict[str, str]:
+    """What becomes of one mask where something is short."""
+    mask = ("mask=all",)
+    reference = place.folder / "reference"
+    assert run(place.command(*mask, f"hydra.run.dir={reference}"), cwd=place.folder).returncode == 0
+    outcomes: dict[str, str] = {}
+
+    def judge(name: str, ended: "subprocess.CompletedProcess[str]", output: Path) -> None:
+        errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+        if "Traceback" in ended.stderr:
+            outcomes[name] = f"FAULT: {ended.stderr.splitlines()[-1]}"
+        elif ended.returncode == 0:
+            same = place.figures(output) == place.figures(reference)
+            outcomes[name] = "the same figures" if same else "FAULT: other figures"
+        else:
+            outcomes[name] = (
+                errors[0] if len(errors) == 1 else f"FAULT: {ended.returncode}, {ended.stderr[-300:]}"
+            )
+
+    def attempt(name: str, prefix: Sequence[str] = (), **changes: Any) -> None:
+        output = place.folder / name.replace(" ", "_")
+        command = place.command(*mask, f"hydra.run.dir={output}", cache=place.folder / f"cache {name}")
+        judge(name, run([*prefix, *command], cwd=place.folder, **changes), output)
+
+    limited = ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh"]
+    attempt("64 file handles", limited)
+    attempt("one core", ["taskset", "-c", "0"])
+    attempt("no HOME", ["env", "-u", "HOME", "-u", "XDG_CACHE_HOME"])
+    if os.geteuid() == 0 and shutil.which("mount"):
+        for size in SIZES:
+            disk = place.folder / f"disk{size}"
+            with small_disk(disk, f"size={size}m"):
+                output = disk / "run"
+                command = place.command(*mask, f"hydra.run.dir={output}", cache=disk / "cache", runs=disk)
+                judge(f"a disk of {size} MB", run(command, cwd=place.folder), output)
+        disk = place.folder / "readonly"
+        with small_disk(disk, "ro"):
+            output = place.folder / "on_readonly"
+            command = place.command(*mask, f"hydra.run.dir={output}", cache=disk / "cache")
+            judge("a read-only cache", run(command, cwd=place.folder), output)
+    return outcomes
+
+
+def crowded(place: Workplace) -> str:
+    """Eight commands started together on one new study, tracking store and cache."""
+    units = ("input_conv", "se_res2block1", "se_res2block2", "se_res2block3", "attentive_pooling")
+    together = place.folder / "together"
+    together.mkdir()
+    command = place.command(
+        "experiment=search",
+        *(f"mask.{unit}=fp32" for unit in units),
+        "data.development_trials=null",
+        "hydra.sweeper.study_name=together",
+        cache=together / "cache",
+        runs=together,
+    )
+    processes = [
+        subprocess.Popen(command, cwd=together, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for _ in range(8)
+    ]
+    errors = [process.communicate(timeout=900)[1] for process in processes]
+    failed = [error[-300:] for process, error in zip(processes, errors, strict=True) if process.returncode]
+    found = place.figures(together)
+    lost = 4 - len({mask for mask, *_ in found})
+    return f"{len(failed)} of 8 failed {failed[:1] or ''}, {len(found)} results, {lost} of 4 trials lost"
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*map(str, row))
+    table_console().print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=240, help="of fuzzing, for each reader")
+    parser.add_argument("--kills", type=int, default=20, help="of experiment=per_unit")
+    parser.add_argument("--seed", type=int, default=0, help="of inputs and moments")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="robustness-") as name:
+        folder = Path(name)
+        place = workplace(folder)
+        all_targets = targets(folder, place.checkpoint)
+        rows = []
+        for kind, target in track(all_targets.items(), "readers", total=len(all_targets)):
+            tried, faults = fuzz(target, folder / f"fuzzed{target.suffix}", arguments.seconds, arguments.seed)
+            rows.append((kind, tried, len(faults), "; ".join(faults)[:300]))
+        show(f"fuzzing, {describe_cpu()}", ["reader", "inputs tried", "faults", "which"], rows)
+        show("scarcity", ["what is short", "outcome"], [*scarce(place).items()])
+        show("a crowd", ["eight commands on one study"], [[crowded(place)]])
+        hits, same = killed(place, arguments.kills, random.Random(arguments.seed))
+        figures = "the same" if same else "FAULT: others"
+        show(
+            "kills",
+            ["kills", "hit a running command", "figures afterwards"],
+            [[arguments.kills, hits, figures]],
+        )
+
+
+if __name__ == "__main__":
+    main()
