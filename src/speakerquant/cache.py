@@ -69,11 +69,8 @@ def _disk_for(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (
-            errno.ENOSPC,
-            errno.EDQUOT,
-            None,
-        ):  # none, where NumPy wrote less than it should
+        # NumPy, which could write only a part, gives no number.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, None):
             raise
         reason = error.strerror or os.strerror(errno.ENOSPC)
         raise UserError(

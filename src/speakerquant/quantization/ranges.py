@@ -46,9 +46,8 @@ class CalibrationTable:
         """Write the table as one safetensors file, whole or not at all."""
         metadata = {"method": self.method, "input_ranges": json.dumps(dict(self.input_ranges))}
         with atomic_path(path) as part:
-            part.write_bytes(
-                save({layer: np.asarray(v) for layer, v in self.weight_ranges.items()}, metadata)
-            )
+            weights = {layer: np.asarray(ranges) for layer, ranges in self.weight_ranges.items()}
+            part.write_bytes(save(weights, metadata))
 
     @classmethod
     def load(cls, path: Path) -> "CalibrationTable":
