@@ -1,5 +1,6 @@
 """Output that nobody reads, and files beside the main result that cannot be written."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -50,6 +51,14 @@ def test_a_multirun_ends_well_although_nobody_reads_its_table(workspace: Workspa
     assert len(results(tmp_path)) == 2
     tracking = workspace.tracking_of("unread")
     assert {run.info.status for run in tracking.client.search_runs([tracking.experiment_id])} == {"FINISHED"}
+
+
+def test_a_terminal_without_greek_letters_gets_the_table(workspace: Workspace, tmp_path: Path) -> None:
+    command = [console_script(), *workspace.arguments(), "mask=none"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert b"?EER %" in ended.stdout
 
 
 def test_a_picture_that_cannot_be_drawn_leaves_the_table(

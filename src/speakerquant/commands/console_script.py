@@ -139,6 +139,7 @@ def _survive_closed_output() -> None:
     output = sys.__stdout__
     if output is None:  # closed from the beginning
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-    elif sys.stdout is output and not output.isatty():
+    elif sys.stdout is output:
         raw = io.BufferedWriter(_Output(output.fileno(), "w", closefd=False))
-        sys.stdout = io.TextIOWrapper(raw, output.encoding, output.errors, line_buffering=True)
+        # A terminal that has no Δ shows a question mark.
+        sys.stdout = io.TextIOWrapper(raw, output.encoding, "replace", line_buffering=True)

@@ -122,7 +122,7 @@ def _check(path: Path, trials: Trials, lines: Sequence[int], keep_repeated: bool
     if len(alone := np.flatnonzero(trials.left == trials.right)):
         name = trials.recordings[trials.left[alone[0]]]
         log.warning(
-            "%s:%d: %s is compared with itself, as in %d trials, which makes the error rate look better",
+            "%s:%d: %s is compared with itself, which makes the error rate look better (trials like it: %d)",
             *(path, lines[alone[0]], name, len(alone)),
         )
     first, second = repeated_trials(trials)
