@@ -18,9 +18,7 @@ import soundfile
 from speakerquant.errors import UserError, first_line
 
 _BLOCK = 1 << 20  # samples of one channel that are read at a time
-_STREAMED = (
-    0x7FFF0000  # programs that write to a pipe promise this many bytes or more, not knowing the length
-)
+_STREAMED = 0x7FFF0000  # programs that write to a pipe promise as many bytes or more: they do not know
 _UNRECOGNISED = 1  # libsndfile's code for a format that it does not know
 _COMPRESSED = ".m4a"
 _LARGEST_OGG_PAGE = 65307  # bytes
