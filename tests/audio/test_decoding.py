@@ -122,6 +122,21 @@ def test_a_flac_that_leaves_its_length_open_is_read(tmp_path: Path) -> None:
     assert_is_refused(path)
 
 
+@pytest.mark.parametrize(
+    "promised",
+    [0xFFFFFFFF, 0x7FFFF000, 0x7F000008, pytest.param(0, marks=needs_ffmpeg)],
+    ids=["ffmpeg", "sox", "sox's aiff", "killed recorder"],
+)
+def test_a_wav_that_leaves_its_length_open_is_read(promised: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    soundfile.write(path, speechlike(), RATE, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = promised.to_bytes(4, "little")
+    path.write_bytes(content)
+    np.testing.assert_allclose(read_waveform(path, RATE), speechlike(), atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["x.flac", "x.wma"])
 def test_what_only_ffmpeg_reads_is_not_called_damaged(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,8 +18,9 @@ import soundfile
 from speakerquant.errors import UserError, first_line
 
 _BLOCK = 1 << 20  # samples of one channel that are read at a time
-_STREAMED = 0x7FFF0000  # programs that write to a pipe promise as many bytes or more: they do not know
+_STREAMED = 0x7F000000  # programs that write to a pipe promise as many bytes or more: they do not know
 _UNRECOGNISED = 1  # libsndfile's code for a format that it does not know
+_HEADER = 4096  # bytes, more than a file without samples has
 _COMPRESSED = ".m4a"
 _LARGEST_OGG_PAGE = 65307  # bytes
 _SLACK = 0.25  # seconds by which a container's duration exceeds what its codec keeps
@@ -35,7 +36,7 @@ _LENGTHS = re.compile(
     r"|(?P<truncated>Seems to be a truncated file)",
     re.MULTILINE,
 )
-_FFMPEG_COMPLAINT = re.compile(r"\[(?:error|fatal)\] |corrupt", re.IGNORECASE)
+_FFMPEG_COMPLAINT = re.compile(r"\[(?:error|fatal)\] ")
 _FFMPEG_DURATION = re.compile(r"Duration: (\d+):(\d+):(\d+\.\d+)")
 _FFMPEG_ESTIMATES = "Estimating duration from bitrate"
 
@@ -72,8 +73,8 @@ def decode(path: Path) -> Sound:
 
 
 def has_open_length(file: soundfile.SoundFile) -> bool:
-    """Tell whether the header leaves the length open, as FLAC written to a pipe does."""
-    return bool(file.frames >= 1 << 62)
+    """Tell whether the header leaves the length open, as writing to a pipe or a killed recorder does."""
+    return bool(file.frames >= 1 << 62 or (file.frames == 0 and Path(file.name).stat().st_size > _HEADER))
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
