@@ -9,8 +9,10 @@ from pathlib import Path
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from sqlalchemy.exc import SQLAlchemyError
 
 from speakerquant.credentials import hide_credentials
+from speakerquant.errors import UserError, first_line
 from speakerquant.tracking.client import Tracking
 
 PARENT_FILE = ".mlflow_parent_run"
@@ -64,7 +66,8 @@ class TrackedRun:
 
     def rename(self, name: str) -> None:
         """Give the run another name."""
-        self.tracking.client.update_run(self.run_id, name=name)
+        with _recording():
+            self.tracking.client.update_run(self.run_id, name=name)
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters, without passwords; long values are cut to what every store takes."""
@@ -72,17 +75,32 @@ class TrackedRun:
             key: hide_credentials(f"{key}={value}").removeprefix(f"{key}=") for key, value in params.items()
         }
         entries = [Param(key, value[:_VALUE_LIMIT]) for key, value in shown.items()]
-        self.tracking.client.log_batch(self.run_id, params=entries)
+        with _recording():
+            self.tracking.client.log_batch(self.run_id, params=entries)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log numbers."""
         now = int(time.time() * 1000)
         entries = [Metric(key, value, now, step) for key, value in metrics.items()]
-        self.tracking.client.log_batch(self.run_id, metrics=entries)
+        with _recording():
+            self.tracking.client.log_batch(self.run_id, metrics=entries)
 
     def log_artifact(self, path: Path) -> None:
         """Copy a file to the run's artifacts."""
-        self.tracking.client.log_artifact(self.run_id, str(path))
+        with _recording(f"the artifact {path}"):
+            self.tracking.client.log_artifact(self.run_id, str(path))
+
+
+@contextmanager
+def _recording(what: str = "the run") -> Iterator[None]:
+    """Say in one line that the store has no room, or does not answer any more."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise UserError(
+            f"tracking.uri: MLflow could not record {what} ({first_line(error)[:200]}); what was measured is in "
+            "the run's folder"
+        ) from None
 
 
 @contextmanager
@@ -94,7 +112,9 @@ def tracked_run(
     try:
         yield run
     except BaseException as error:
-        with suppress(MlflowException):  # a store that died is not what the user must hear first
+        with suppress(
+            MlflowException, SQLAlchemyError, OSError
+        ):  # a store that died is not what the user must hear first
             run.fail(str(error) or type(error).__name__)
         raise
     run.finish()

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from speakerquant.errors import first_line
+from speakerquant.errors import UserError, first_line
 from speakerquant.search.application import Observer
 from speakerquant.search.ledger import Ledger
 from speakerquant.tracking.client import Tracking
@@ -126,5 +126,5 @@ def _tolerant() -> Iterator[None]:
     """Log failures of MLflow and go on: the results are safe in the study and in the folder."""
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except (UserError, MlflowException, OSError) as error:
         log.warning("MLflow could not record the search: %s", first_line(error))
