@@ -149,10 +149,10 @@ def test_parameters_and_reasons_are_recorded_without_passwords(tracking: Trackin
 def test_a_store_that_has_no_room_is_said_in_one_line(tmp_path: Path) -> None:
     tracking = connect(f"sqlite:///{tmp_path}/mlflow.db", "experiment")
     (tmp_path / "result.json").write_text("{}")
-    with pytest.raises(UserError, match=r"could not record the artifact .*result\.json") as caught:
-        with tracked_run(tracking, "name") as run:
-            shutil.rmtree(tmp_path / "artifacts", ignore_errors=True)
-            (tmp_path / "artifacts").touch()  # no folder, so nothing can be written there
-            run.log_artifact(tmp_path / "result.json")
+    shutil.rmtree(tmp_path / "artifacts", ignore_errors=True)
+    (tmp_path / "artifacts").touch()  # no folder, so nothing can be written there
+    said = r"could not record the artifact .*result\.json"
+    with pytest.raises(UserError, match=said) as caught, tracked_run(tracking, "name") as run:
+        run.log_artifact(tmp_path / "result.json")
     assert "\n" not in str(caught.value)
     assert status(tracking, run) == "FAILED"

@@ -112,9 +112,8 @@ def tracked_run(
     try:
         yield run
     except BaseException as error:
-        with suppress(
-            MlflowException, SQLAlchemyError, OSError
-        ):  # a store that died is not what the user must hear first
+        # A store that died is not what the user must hear first.
+        with suppress(MlflowException, SQLAlchemyError, OSError):
             run.fail(str(error) or type(error).__name__)
         raise
     run.finish()
