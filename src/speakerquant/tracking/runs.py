@@ -98,8 +98,8 @@ def _recording(what: str = "the run") -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise UserError(
-            f"tracking.uri: MLflow could not record {what} ({first_line(error)[:200]}); what was measured is in "
-            "the run's folder"
+            f"tracking.uri: MLflow could not record {what} ({first_line(error)[:200]}); what was measured "
+            "is in the run's folder"
         ) from None
 
 
