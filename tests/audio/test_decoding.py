@@ -12,6 +12,8 @@ from speakerquant.audio.decoding import decode
 from speakerquant.audio.waveform import read_random_part, read_waveform
 from speakerquant.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 RATE = 16000
 NUM_SAMPLES = 4 * RATE
 

@@ -24,6 +24,8 @@ from speakerquant.corpus.synthetic import (
 )
 from speakerquant.corpus.trials import read_trials
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("espeakng_loader", reason="the extra 'synthetic' is not installed")
 
 SMALL = Split("test", num_speakers=3, num_sessions=2, num_utterances=2)

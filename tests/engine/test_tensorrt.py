@@ -32,6 +32,8 @@ from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP16, FP32, INT8
 from speakerquant.quantization.simulate import simulate
 
+pytestmark = pytest.mark.slow
+
 WORKER = Path(worker.__file__).parent
 OLDEST_PYTHON = (3, 8)
 

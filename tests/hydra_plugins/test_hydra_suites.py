@@ -28,6 +28,8 @@ from hydra.test_utils.test_utils import TSweepRunner
 
 from hydra_plugins.optuna_sweeper.sweeper import OptunaSweeper
 
+pytestmark = pytest.mark.slow
+
 SWEEPER = [
     "hydra/sweeper=optuna_search",
     "hydra.sweeper.objectives={value: minimize}",

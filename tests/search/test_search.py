@@ -38,6 +38,8 @@ from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
 from speakerquant.search.view import PlainView
 
+pytestmark = pytest.mark.slow
+
 SMALL = Space({"mask.a": CategoricalDistribution(("fp32", "int8")), "b": CategoricalDistribution((1, 2, 3))})
 ONE_GOAL = Goals({"cost": "minimize"})
 

@@ -14,6 +14,8 @@ from speakerquant.tracking.client import Tracking, connect
 from speakerquant.tracking.recorded_runs import fail_running, latest_multirun, mask_runs
 from speakerquant.tracking.runs import DIED, TrackedRun, tracked_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:

@@ -13,6 +13,8 @@ from speakerquant.tracking.client import Tracking, connect
 from speakerquant.tracking.runs import FAILURE_TAG, PARENT_FILE, TrackedRun
 from speakerquant.tracking.study import StudyRun, trial_tags
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tracking(tmp_path: Path) -> Tracking:
