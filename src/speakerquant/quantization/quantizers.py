@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 from absl import logging as absl_logging
@@ -28,9 +29,14 @@ def insert_quantizers(model: nn.Module) -> nn.Module:
     computes exactly what ``model`` computes until a quantizer is enabled.
     """
     quantized = copy.deepcopy(model).eval()
-    for name, layer in quantizable_layers(quantized).items():
+    # A quantized layer looks at the source of every function that is running when it is made: in a thread of
+    # its own there are few.
+    layers = quantizable_layers(quantized)
+    with ThreadPoolExecutor(1) as thread:
+        replacements = [*thread.map(_with_quantizers, layers.values())]
+    for name, layer in zip(layers, replacements, strict=True):
         parent_name, _, child_name = name.rpartition(".")
-        setattr(quantized.get_submodule(parent_name), child_name, _with_quantizers(layer))
+        setattr(quantized.get_submodule(parent_name), child_name, layer)
     return quantized
 
 
