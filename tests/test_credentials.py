@@ -37,9 +37,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
     assert hide_credentials(text) == text
 
 
-def test_logs_hide_them_in_arguments_and_tracebacks(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_logs_hide_them_in_arguments_and_tracebacks(caplog: pytest.LogCaptureFixture) -> None:
     factory = logging.getLogRecordFactory()
     try:
         hide_credentials_in_logs()
@@ -47,7 +45,7 @@ def test_logs_hide_them_in_arguments_and_tracebacks(
         try:
             raise OSError("http://u:secret@host is down")
         except OSError:
-            logging.getLogger("other.library").exception("cannot reach %s", "http://u:secret@host")
+            logging.getLogger("another").exception("cannot reach %s", "http://u:secret@host")
     finally:
         logging.setLogRecordFactory(factory)
     assert "cannot reach http://u:***@host" in caplog.text

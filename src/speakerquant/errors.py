@@ -1,4 +1,7 @@
-"""The one exception for mistakes a user can mend."""
+"""The one exception for mistakes a user can mend, and what libraries' exceptions mean."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -12,3 +15,28 @@ def first_line(error: BaseException) -> str:
     """What an exception says, cut to its first line; its type if it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+@contextmanager
+def enough_memory(who_needs: Callable[[], str]) -> Iterator[None]:
+    """Say in one line who ran out of memory, such as ``a.wav: needs``, if the block does.
+
+    Raises:
+        UserError: NumPy, PyTorch, OpenVINO or ONNX Runtime found no memory; they have no exception in common.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        signs = ("alloc", "out of memory", "not enough memory")
+        if not isinstance(error, MemoryError) and not any(sign in text for sign in signs):
+            raise
+        raise UserError(
+            f"{who_needs()} more memory than there is; cut it into parts, or take it off the list"
+        ) from None
+
+
+def is_being_created(error: Exception) -> bool:
+    """Tell whether another process has just made the same table or entry of a database."""
+    text = str(error).lower()
+    return "unique constraint" in text or "already exists" in text

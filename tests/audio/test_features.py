@@ -111,10 +111,7 @@ def test_another_channel_gives_other_features(tmp_path: Path) -> None:
 
 OUT_OF_MEMORY = """
 import resource, sys
-import subprocess
-import sys
 from pathlib import Path
-import torch
 from speakerquant.audio.features import extract_features
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache

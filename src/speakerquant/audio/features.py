@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerquant import formats
+from speakerquant.audio.decoding import unreadable
 from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
 from speakerquant.audio.waveform import ReadWaveform, inspect_waveform
 from speakerquant.cache import Cache, digest, file_digest
-from speakerquant.errors import UserError
+from speakerquant.errors import UserError, enough_memory
 from speakerquant.progress import track
 
 log = logging.getLogger(__name__)
@@ -87,16 +88,13 @@ class CachedFeatures:
         Raises:
             UserError: the block ran out of memory.
         """
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:
-            if not _ran_out_of_memory(error):
-                raise
+
+        def who_needs() -> str:
             path, seconds = self.longest()
-            raise UserError(
-                f"{path}: {seconds:.0f} s, the longest recording of its list, need more memory than there "
-                "is; cut it into parts, or take it off the list"
-            ) from None
+            return f"{path}: {seconds:.0f} s, the longest recording of its list, need"
+
+        with enough_memory(who_needs):
+            yield
 
 
 def extract_features(
@@ -119,7 +117,7 @@ def extract_features(
     with ThreadPoolExecutor() as pool:
         digests = pool.map(_recording_digest, recordings)
         contents = list(track(digests, "recordings", total=len(recordings)))
-    key = digest(formats.FEATURES, asdict(front_end), contents, *([] if channel is None else [channel]))
+    key = digest(formats.FEATURES, asdict(front_end), channel, contents)
     folder = cache.get("features", key, lambda path: _write(path, recordings, front_end, channel))
     extracted = CachedFeatures(Features(folder), key, recordings, front_end.frames_per_second)
     _warn(extracted, json.loads((folder / _DOUBTS).read_text()))
@@ -139,21 +137,11 @@ def _warn(extracted: CachedFeatures, doubts: Mapping[str, str]) -> None:
         log.warning("%s: %.0f s long; memory and time grow with the longest recording", path, seconds)
 
 
-def _ran_out_of_memory(error: Exception) -> bool:
-    """Tell whether PyTorch, OpenVINO or ONNX Runtime found no memory, for which they have no exception."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        sign in text for sign in ("alloc", "out of memory", "not enough memory")
-    )
-
-
 def _recording_digest(path: Path) -> str:
     try:
         return file_digest(path)
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such recording; check the root folder and the list that names it"
-        ) from None
+    except FileNotFoundError as error:
+        raise unreadable(path, error) from None
     except OSError as error:
         raise UserError(
             f"{path}: cannot read the recording ({error.strerror}); make it readable or take it off the list"
@@ -192,15 +180,9 @@ def _stream(
     extractor = FeatureExtractor(front_end)
 
     def extract(path: Path) -> tuple[FeatureArray, str | None]:
-        try:
+        with enough_memory(lambda: f"{path}: needs"):
             found = _read(path, front_end, channel)
             return extractor.extract(found.waveform), found.doubt
-        except (MemoryError, RuntimeError) as error:
-            if not _ran_out_of_memory(error):
-                raise
-            raise UserError(
-                f"{path}: needs more memory than there is; cut it into parts, or take it off the list"
-            ) from None
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(recordings), _BATCH):

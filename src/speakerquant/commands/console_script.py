@@ -78,17 +78,32 @@ def run_command(command: Callable[[], object]) -> None:
 
 
 @contextmanager
-def ending_single_runs() -> Iterator[None]:
-    """In a Hydra job: end a single run at a user's mistake, before Hydra adds lines of its own.
+def hydra_job() -> Iterator[None]:
+    """What surrounds the work of every Hydra job.
 
-    In a multirun Hydra must see the failure, and the user asked for tracebacks with ``HYDRA_FULL_ERROR=1``.
+    Passwords are hidden in what Hydra has written and in what this process will log. A user's mistake ends a
+    single run before Hydra adds lines of its own; in a multirun Hydra must see the failure, and with
+    ``HYDRA_FULL_ERROR=1`` the user wants it.
     """
+    hydra = HydraConfig.get()
+    is_multirun = hydra.mode is RunMode.MULTIRUN
+    hide_credentials_in_logs()  # in a worker process nothing has done so yet
+    _hide_credentials_in_files((Path(hydra.runtime.output_dir) / ".hydra").glob("*.yaml"))
+    if is_multirun:
+        _hide_credentials_in_files([Path(hydra.sweep.dir) / "multirun.yaml"])
     try:
         yield
     except UserError as error:
-        if HydraConfig.get().mode is RunMode.MULTIRUN or _WANTS_TRACEBACK:
+        if is_multirun or _WANTS_TRACEBACK:
             raise
         fail(error)
+
+
+def _hide_credentials_in_files(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_file() and (hidden := hide_credentials(text := path.read_text())) != text:
+            with atomic_path(path) as part:
+                part.write_text(hidden)
 
 
 def fail(error: Exception | str) -> NoReturn:
@@ -111,14 +126,6 @@ def by_product(path: Path) -> Iterator[None]:
         yield
     except (OSError, UserError) as error:
         print(f"warning: {path} is left out: {hide_credentials(first_line(error))}", file=sys.stderr)
-
-
-def hide_credentials_in_files(paths: Iterable[Path]) -> None:
-    """Hide passwords in files that Hydra has written; those that are not there are passed over."""
-    for path in paths:
-        if path.is_file() and (hidden := hide_credentials(text := path.read_text())) != text:
-            with atomic_path(path) as part:
-                part.write_text(hidden)
 
 
 class _Output(io.FileIO):

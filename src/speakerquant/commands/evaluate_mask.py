@@ -13,12 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from speakerquant.cache import atomic_path
-from speakerquant.commands.console_script import (
-    config_folder,
-    ending_single_runs,
-    hide_credentials_in_files,
-    run_command,
-)
+from speakerquant.commands.console_script import config_folder, hydra_job, run_command
 from speakerquant.commands.multirun import parent_run_id, recorded_multirun
 from speakerquant.configuration.opening import (
     mask_entries,
@@ -30,7 +25,6 @@ from speakerquant.configuration.opening import (
     open_ranges,
 )
 from speakerquant.configuration.schema import RunConfig, flat, register_schemas, typed
-from speakerquant.credentials import hide_credentials_in_logs
 from speakerquant.engine.provenance import provenance_path
 from speakerquant.evaluation.assembly import assemble_result
 from speakerquant.evaluation.baseline import measured_baseline
@@ -124,10 +118,7 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun, prefix: str)
 def _application(config: DictConfig) -> dict[str, Any]:
     hydra_config = HydraConfig.get()
     output = Path(hydra_config.runtime.output_dir)
-    sweep = [Path(hydra_config.sweep.dir)] if hydra_config.mode is RunMode.MULTIRUN else []
-    hide_credentials_in_logs()  # in a worker process nothing has done so yet
-    hide_credentials_in_files([*(output / ".hydra").glob("*.yaml"), *(f / "multirun.yaml" for f in sweep)])
-    with ending_single_runs():
+    with hydra_job():
         result = evaluate(typed(config, RunConfig), flat(config), output, parent_run_id())
     if hydra_config.mode is RunMode.RUN:
         print_runs([MaskRun(dict(result.mask), result.metrics(), failure=None)], title=str(output))

@@ -5,7 +5,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from speakerquant.commands.console_script import by_product, config_folder, ending_single_runs, run_command
+from speakerquant.commands.console_script import by_product, config_folder, hydra_job, run_command
 from speakerquant.configuration.schema import ReportConfig, register_schemas, typed
 from speakerquant.errors import UserError
 from speakerquant.report.multirun_report import draw_runs, print_runs
@@ -31,7 +31,7 @@ def report(config: ReportConfig) -> None:
 
 @hydra.main(config_path=config_folder(), config_name="report", version_base="1.3")
 def _application(config: DictConfig) -> None:
-    with ending_single_runs():
+    with hydra_job():
         report(typed(config, ReportConfig))
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import hydra
 import torch
-from hydra.core.hydra_config import HydraConfig
 from lightning_fabric import Fabric
 from omegaconf import DictConfig
 
@@ -17,12 +16,7 @@ from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.features import extract_features
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
-from speakerquant.commands.console_script import (
-    config_folder,
-    ending_single_runs,
-    hide_credentials_in_files,
-    run_command,
-)
+from speakerquant.commands.console_script import config_folder, hydra_job, run_command
 from speakerquant.configuration.opening import open_cache, open_model
 from speakerquant.configuration.schema import TrainConfig, flat, register_schemas, typed
 from speakerquant.corpus.synthetic import DEVELOPMENT, TRAIN, TRIALS_FILE, synthesize_split
@@ -142,8 +136,7 @@ def _validation(config: TrainConfig, cache: Cache, front_end: FrontEnd) -> Valid
 
 @hydra.main(config_path=config_folder(), config_name="train", version_base="1.3")
 def _application(config: DictConfig) -> None:
-    hide_credentials_in_files((Path(HydraConfig.get().runtime.output_dir) / ".hydra").glob("*.yaml"))
-    with ending_single_runs():
+    with hydra_job():
         train(typed(config, TrainConfig), flat(config))
 
 

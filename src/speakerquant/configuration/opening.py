@@ -154,6 +154,9 @@ def open_inputs(config: RunConfig, model: SpeakerModel, cache: Cache) -> Inputs:
         )
     if math.isnan(config.engine.min_fidelity):
         raise UserError("engine.min_fidelity=nan: give the smallest cosine that counts as agreement, below 1")
+    channel = config.data.channel
+    if channel is not None and channel < 1:
+        raise UserError(f"data.channel={channel}: channels are counted from 1; null averages them")
     units = model.network.units(config.units)
     builder.check_mask(open_mask(config.mask, units))
     check_method(config.calibration.method, config.calibration.percentile)
@@ -175,8 +178,6 @@ def open_inputs(config: RunConfig, model: SpeakerModel, cache: Cache) -> Inputs:
 def _features(
     recordings: Sequence[Path], model: SpeakerModel, config: DataConfig, cache: Cache
 ) -> CachedFeatures:
-    if config.channel is not None and config.channel < 1:
-        raise UserError(f"data.channel={config.channel}: channels are counted from 1; null averages them")
     extracted = extract_features(recordings, model.front_end, cache, config.channel)
     num_frames, fewest = extracted.features.num_frames, model.network.min_frames
     if min(num_frames) < fewest:

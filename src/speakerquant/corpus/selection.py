@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from speakerquant.audio.waveform import inspect_waveform
 from speakerquant.corpus.recordings import Recordings
-from speakerquant.errors import UserError
+from speakerquant.errors import UserError, enough_memory
 from speakerquant.progress import track
 
 
@@ -76,11 +76,10 @@ def _rounds(speakers: Sequence[Sequence[str]]) -> Iterator[list[str]]:
 def _problem(recordings: Recordings, name: str, sample_rate: int, channel: int | None) -> str | None:
     try:
         path = recordings.path_of(name)
-        found = inspect_waveform(path, sample_rate, channel)
+        with enough_memory(lambda: f"{path}: needs"):
+            found = inspect_waveform(path, sample_rate, channel)
     except UserError as error:
         return str(error)
-    except MemoryError:
-        return f"{path}: too long for the memory of this machine; cut it into parts"
     wrong_rate = found.stored_rate != sample_rate and f"{found.stored_rate} Hz, not {sample_rate}"
     problems = [problem for problem in (wrong_rate, found.doubt) if problem]
     return f"{path}: {'; '.join(problems)}" if problems else None

@@ -11,7 +11,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
-from speakerquant.errors import UserError, first_line
+from speakerquant.errors import UserError, first_line, is_being_created
 
 _KEY = "hydra.sweeper.storage"
 _PATIENCE = 60  # seconds to wait for other processes' writes to a SQLite file
@@ -43,7 +43,7 @@ def _open_database(location: str) -> BaseStorage:
             try:
                 return get_storage(RDBStorage(location, engine_kwargs=arguments))
             except (IntegrityError, ProgrammingError, StorageInternalError, OperationalError) as error:
-                if not _is_being_created(error):
+                if not is_being_created(error):
                     raise
                 time.sleep(_CREATION_SECONDS)
         return get_storage(RDBStorage(location, engine_kwargs=arguments))
@@ -56,12 +56,6 @@ def _open_database(location: str) -> BaseStorage:
             f"{_KEY}={shown(location)}: the database cannot be opened ({_reason(error)}); "
             "start it or check the address"
         ) from None
-
-
-def _is_being_created(error: Exception) -> bool:
-    """Whether another process has just made the same table, which Optuna does not expect."""
-    text = str(error).lower()
-    return "unique constraint" in text or "already exists" in text
 
 
 def _connect_arguments(url: URL) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from speakerquant.errors import UserError, first_line
+from speakerquant.errors import UserError, first_line, is_being_created
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def _opened(uri: str, experiment: str, artifacts: str | None) -> tuple[MlflowCli
                     return client, existing
                 client.create_experiment(experiment, artifact_location=artifacts)
         except (MlflowException, SQLAlchemyError) as error:
-            if attempt > _CREATION_RETRIES or not _is_being_created(error):
+            if attempt > _CREATION_RETRIES or not is_being_created(error):
                 raise
             time.sleep(_CREATION_SECONDS)
     raise AssertionError
@@ -86,12 +86,6 @@ def _first_user(uri: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _is_being_created(error: Exception) -> bool:
-    """Tell whether another process has just made the same table or experiment."""
-    text = str(error).lower()
-    return any(sign in text for sign in ("already exists", "unique constraint", "duplicate key"))
 
 
 def _advice(uri: str, error: Exception) -> str:
