@@ -2,8 +2,8 @@
 
 Each part has its own table. Fuzzing gives every reader of files and every grammar damaged and made-up input
 for the given seconds; anything but a result or one line of :class:`UserError` is a fault. Killing ends
-``experiment=per_unit`` by SIGKILL at random moments, then lets it finish, and compares every figure with an
-undisturbed one. Scarcity runs one mask where something is short: disk, file handles, processors, home, a
+``experiment=per_unit`` and ``speakerquant-train`` by SIGKILL at random moments, then lets them finish, and
+compares every figure and weight with an undisturbed one. Scarcity runs one mask where something is short: disk, file handles, processors, home, a
 writable cache; it must give the undisturbed figures or end with one line. Some of these need root on Linux.
 """
 
@@ -25,10 +25,13 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from hydra.errors import HydraException
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from rich.table import Table
+from safetensors.numpy import load_file
 
+from hydra_plugins.optuna_sweeper._overrides import parse_overrides
 from speakerquant.architectures.checkpoints import load_checkpoint, random_model, save_checkpoint
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
@@ -98,6 +101,16 @@ def targets(folder: Path, checkpoint: Path) -> dict[str, Target]:
         shutil.copy(path, provenance_path(engine))
         return read_engine(engine)
 
+    def overrides(path: Path) -> object:
+        try:
+            return parse_overrides({}, path.read_text(errors="replace").splitlines())
+        except HydraException as error:  # Hydra's own grammar, which the commands print like a UserError
+            raise UserError("Hydra does not parse it") from error
+
+    sweeps = [
+        b"a=choice(1,2)\nb=range(1,9)\nc=interval(0,1)\n",
+        b"a=range(0.5,9,0.25)\nb=tag(log,int(interval(1,9)))\n~c\n+d=shuffle(range(3))\n",
+    ]
     csv = b"ID,wav,spk_id\na,a.wav,x\nb,b.wav,y\n"
     provenance = {
         "engine": "openvino",
@@ -116,6 +129,7 @@ def targets(folder: Path, checkpoint: Path) -> dict[str, Target]:
         "checkpoint": Target(".safetensors", [checkpoint.read_bytes()], load_checkpoint),
         "provenance": Target(".json", [json.dumps(provenance).encode()], record),
         "mask": Target(".txt", [b"*=int8\nse_res2block[23]*=fp32\n"], mask),
+        "overrides": Target(".txt", sweeps, overrides),
         "journal": Target(
             ".journal", [b'{"op_code":0,"worker_id":"a"}\n'], lambda path: open_storage(str(path))
         ),
@@ -213,21 +227,12 @@ def run(command: Sequence[str], **options: Any) -> "subprocess.CompletedProcess[
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, **options)
 
 
-def killed(place: Workplace, kills: int, generator: random.Random) -> tuple[int, bool]:
-    """Kill the experiment at random moments; how many kills hit it, and whether the figures are the same."""
-    cache, before = place.folder / "killed_cache", place.folder / "undisturbed"
-    whole = place.command("experiment=per_unit", f"hydra.sweep.dir={before}")
-    start = time.monotonic()
-    assert (ended := run(whole, cwd=place.folder)).returncode == 0, ended.stderr
-    length, hits = time.monotonic() - start, 0
-    for number in track(range(kills), "kills", total=kills):
-        arguments = ("experiment=per_unit", f"hydra.sweep.dir={place.folder / f'killed{number}'}")
+def killed(command: Sequence[str], folder: Path, kills: int, length: float, generator: random.Random) -> int:
+    """Kill a command that takes ``length`` seconds at random moments; how many of the kills hit it."""
+    hits = 0
+    for _ in track(range(kills), f"kills of {Path(command[0]).name}", total=kills):
         process = subprocess.Popen(
-            place.command(*arguments, cache=cache),
-            cwd=place.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         with suppress(subprocess.TimeoutExpired):
             process.wait(generator.uniform(0.2, 1.0) * length)
@@ -235,12 +240,52 @@ def killed(place: Workplace, kills: int, generator: random.Random) -> tuple[int,
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    after = place.folder / "after"
-    last = run(
-        place.command("experiment=per_unit", f"hydra.sweep.dir={after}", cache=cache), cwd=place.folder
-    )
-    assert last.returncode == 0, last.stderr
+    return hits
+
+
+def seconds_of(command: Sequence[str], folder: Path) -> float:
+    """Seconds that a command takes to its successful end."""
+    start = time.monotonic()
+    ended = run(command, cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    return time.monotonic() - start
+
+
+def killed_experiment(place: Workplace, kills: int, generator: random.Random) -> tuple[int, bool]:
+    """Hits, and whether every figure of ``experiment=per_unit`` is that of an undisturbed one."""
+
+    def command(sweep: Path, cache: Path) -> list[str]:
+        return place.command("experiment=per_unit", f"hydra.sweep.dir={sweep}", cache=cache)
+
+    before, after = place.folder / "undisturbed", place.folder / "after"
+    cache = place.folder / "killed_cache"
+    length = seconds_of(command(before, place.folder / "cache"), place.folder)
+    hits = killed(command(place.folder / "killed", cache), place.folder, kills, length, generator)
+    seconds_of(command(after, cache), place.folder)
     return hits, place.figures(before) == place.figures(after)
+
+
+def killed_training(place: Workplace, kills: int, generator: random.Random) -> tuple[int, bool]:
+    """Hits, and whether the weights are, bit by bit, those of a training that was not disturbed."""
+    speech = place.data[1].removeprefix("data.root=")
+
+    def command(output: Path) -> list[str]:
+        return [
+            str(Path(sys.executable).with_name("speakerquant-train")),
+            *("training_data.synthetic_share=0", f"training_data.root={speech}"),
+            *(f"validation.root={speech}", f"validation.trials={speech}/{TRIALS_FILE}"),
+            *("batch_size=4", "crop_seconds=0.5", "model.architecture.channels=32"),
+            *("training.num_steps=60", "training.validate_every=5", "training.warmup_steps=5"),
+            *(f"output={output}", f"cache.root={place.folder / 'cache'}"),
+            f"tracking.uri=sqlite:///{place.folder}/mlflow.db",
+        ]
+
+    before, after = place.folder / "undisturbed.safetensors", place.folder / "after.safetensors"
+    length = seconds_of(command(before), place.folder)
+    hits = killed(command(after), place.folder, kills, length, generator)
+    seconds_of(command(after), place.folder)
+    weights = load_file(before), load_file(after)
+    return hits, all(np.array_equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 @contextmanager
@@ -331,7 +376,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=240, help="of fuzzing, for each reader")
-    parser.add_argument("--kills", type=int, default=20, help="of experiment=per_unit")
+    parser.add_argument("--kills", type=int, default=20, help="of the experiment, and of training")
     parser.add_argument("--seed", type=int, default=0, help="of inputs and moments")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="robustness-") as name:
@@ -345,13 +390,12 @@ def main() -> None:
         show(f"fuzzing, {describe_cpu()}", ["reader", "inputs tried", "faults", "which"], rows)
         show("scarcity", ["what is short", "outcome"], [*scarce(place).items()])
         show("a crowd", ["eight commands on one study"], [[crowded(place)]])
-        hits, same = killed(place, arguments.kills, random.Random(arguments.seed))
-        figures = "the same" if same else "FAULT: others"
-        show(
-            "kills",
-            ["kills", "hit a running command", "figures afterwards"],
-            [[arguments.kills, hits, figures]],
-        )
+        generator = random.Random(arguments.seed)
+        rows = []
+        for name, kill in {"per_unit": killed_experiment, "training": killed_training}.items():
+            hits, same = kill(place, arguments.kills, generator)
+            rows.append((name, arguments.kills, hits, "the same" if same else "FAULT: others"))
+        show("kills", ["what", "kills", "hit a running command", "figures or weights afterwards"], rows)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """Translates between Hydra's override grammar and search spaces."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
+    FloatRange,
     IntervalSweep,
     Override,
     RangeSweep,
@@ -115,18 +118,29 @@ def _sweep(override: Override) -> RangeSweep:
 
 
 def _range(override: Override) -> BaseDistribution:
-    values: list[Any] = sorted(override.sweep_iterator())
-    if not values:
-        raise ValueError("the range is empty")
-    step = abs(_sweep(override).step or 1)
+    values = _sweep(override).range()
     log = "log" in _sweep(override).tags
-    if log and step != 1:
+    if log and abs(values.step) != 1:
         raise UserError(f"{override.input_line}: a logarithmic range must have step 1; or use an interval")
-    if all(isinstance(value, int) for value in values) and isinstance(step, int):
-        return IntDistribution(values[0], values[-1], log=log, step=step)
+    if isinstance(values, range):
+        if not values:
+            raise ValueError("the range is empty")
+        return IntDistribution(min(values[0], values[-1]), max(values[0], values[-1]), log, abs(values.step))
     if log:
         raise UserError(f"{override.input_line}: a logarithmic range must be of whole numbers")
-    return FloatDistribution(float(values[0]), float(values[-1]), step=float(step))
+    return _float_range(values)
+
+
+def _float_range(values: FloatRange) -> BaseDistribution:
+    """As an axis, without going through the values, of which there may be any number."""
+    start, stop, step = map(Decimal, (values.start, values.stop, values.step))
+    if not all(number.is_finite() for number in (start, stop, step)) or not step:
+        raise ValueError("the ends and the step of a range must be finite, and the step not 0")
+    count = math.ceil((stop - start) / step)
+    if count < 1:
+        raise ValueError("the range is empty")
+    low, high = sorted((start, start + (count - 1) * step))
+    return FloatDistribution(float(low), float(high), step=float(abs(step)))
 
 
 def _interval(override: Override) -> BaseDistribution:
