@@ -3,8 +3,9 @@
 Each part has its own table. Fuzzing gives every reader of files and every grammar damaged and made-up input
 for the given seconds; anything but a result or one line of :class:`UserError` is a fault. Killing ends
 ``experiment=per_unit`` and ``speakerquant-train`` by SIGKILL at random moments, then lets them finish, and
-compares every figure and weight with an undisturbed one. Scarcity runs one mask where something is short: disk, file handles, processors, home, a
-writable cache; it must give the undisturbed figures or end with one line. Some of these need root on Linux.
+compares every figure and weight with an undisturbed one. Scarcity runs one mask where something is short:
+disk, file handles, processors, home, a writable cache; it must give the undisturbed figures or end with one
+line. Some of these need root on Linux.
 """
 
 import argparse
