@@ -16,7 +16,7 @@ FEATURES = 3
 RANGES = 1
 """Ranges of the same network, recordings and method."""
 
-GRAPH = 1
+GRAPH = 2
 """ONNX graph of the same network, before a mask is put on it."""
 
 EMBEDDINGS = 2

@@ -119,14 +119,13 @@ class Res2Conv(nn.Module):
 
     def __init__(self, channels: int, scale: int, dilation: int, padding: Padding) -> None:
         super().__init__()
-        width = channels // scale
-        self.scale = scale
+        self.width = width = channels // scale
         self.reflection = _reflection(3, dilation, padding)
         self.convs = nn.ModuleList(_wide_conv(width, width, 3, dilation, padding) for _ in range(scale - 1))
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(scale - 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        groups = torch.chunk(x, self.scale, dim=1)
+        groups = x.split(self.width, dim=1)
         outputs: list[Tensor] = []
         for group, conv, norm in zip(groups, self.convs, self.norms, strict=False):
             source = group if not outputs else outputs[-1] + group

@@ -17,7 +17,7 @@ from speakerquant.graph.passes import remove_unused
 
 _SAME_IN_TWO_DIMENSIONS = {
     *("Add", "Sum", "Sub", "Mul", "Div", "Relu", "Sigmoid", "Tanh", "Sqrt", "Clip", "BatchNormalization"),
-    *("Slice", "Concat", "Softmax", "Expand", "Shape", "Gather", "Constant"),
+    *("Slice", "Split", "Concat", "Softmax", "Expand", "Shape", "Gather", "Constant"),
     *("Cast", "QuantizeLinear", "DequantizeLinear"),
 }
 # Two names of one tensor: the exporter's way of storing equal weights once, or a last axis that now stays.
