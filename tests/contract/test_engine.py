@@ -21,10 +21,10 @@ from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
 from speakerquant.architectures.units import block_units, quantizable_layers
 from speakerquant.audio.front_end import FrontEnd
-from speakerquant.engine.backends import ENGINES, engine_builder
+from speakerquant.engine.backends import ENGINES, REFERENCE, engine_builder
 from speakerquant.engine.base import Engine, EngineBuilder
-from speakerquant.engine.provenance import provenance_path
-from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
+from speakerquant.engine.provenance import provenance_path, read_engine
+from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
 from speakerquant.errors import UserError
 from speakerquant.evaluation.check import fidelity
 from speakerquant.evaluation.embedding import embed_with_network
@@ -36,7 +36,7 @@ from speakerquant.report.paper import RESULTS
 
 pytestmark = pytest.mark.slow
 
-TENSORRT = TensorRtSettings(python=os.environ.get("SPEAKERQUANT_TENSORRT_PYTHON"))
+TENSORRT = TensorRtRtxSettings(python=os.environ.get("SPEAKERQUANT_TENSORRT_PYTHON"))
 UNITS = block_units(EcapaTdnn(EcapaTdnnConfig(channels=8)))
 MASKS = {
     "none": [],
@@ -52,9 +52,18 @@ def builder(request: pytest.FixtureRequest) -> EngineBuilder:
     try:
         return engine_builder(request.param, TENSORRT)
     except UserError as error:
-        if request.param == "tensorrt":
+        if request.param == "tensorrt" or "not installed" in str(error):
             pytest.skip(str(error))
         raise
+
+
+@pytest.fixture(scope="session")
+def runner(builder: EngineBuilder) -> EngineBuilder:
+    """The builder, if its engines run on this machine."""
+    if not builder.executes:
+        capability = builder.environment["compute capability"]
+        pytest.skip(f"{builder.name} needs a GPU of compute capability {capability} to run what it builds")
+    return builder
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +72,12 @@ def engine(builder: EngineBuilder, small: Subject, tmp_path_factory: pytest.Temp
     path = tmp_path_factory.mktemp("engine") / "model.onnx"
     write_model(small.network, path, _mask("paper"), small.table, builder.weight_bits())
     return builder.build(path)
+
+
+@pytest.fixture
+def running(runner: EngineBuilder, engine: Engine) -> Engine:
+    """The same, where it runs."""
+    return engine
 
 
 @dataclass(frozen=True)
@@ -102,12 +117,19 @@ def test_computes_what_the_mask_says(
     subject: str,
     mask: str,
     request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
     network: Subject = request.getfixturevalue(subject)
     expected = exported(network, mask, builder.weight_bits())
-    with builder.build(expected.path) as built:
+    if builder.executes:
+        built, least = builder.build(expected.path), 0.999
+    else:  # what the engine is built from, then
+        given = tmp_path / "given.onnx"
+        onnx.save(builder.given_network(expected.path), given)
+        built, least = engine_builder(REFERENCE).build(given), 0.9999
+    with built:
         embeddings = np.stack(list(built.embed_many(network.recordings)))
-    assert fidelity(embeddings, expected.reference) >= (0.99999 if mask == "none" else 0.999)
+    assert fidelity(embeddings, expected.reference) >= (0.99999 if mask == "none" else least)
 
 
 @pytest.fixture(scope="session")
@@ -130,43 +152,45 @@ def test_size_is_that_of_the_paper(
     path = tmp_path / "model.onnx"
     write_model(large, path, mask, table)
     megabytes = builder.build(path).size_bytes / 1e6
-    # Smaller is no fault: ONNX Runtime's engine of the paper's proposal is 6.3 % smaller than the paper's.
-    assert 0.93 <= megabytes / RESULTS[int8_units].size_mb <= 1.06
+    # Smaller is no fault: ONNX Runtime's engine of the paper's proposal is 6.3 % smaller than the paper's. An
+    # engine of TensorRT for RTX brings the source of its kernels (docs/tensorrt.md).
+    largest = 1.075 if builder.name == "tensorrt_rtx" else 1.06
+    assert 0.93 <= megabytes / RESULTS[int8_units].size_mb <= largest
 
 
-def test_any_batch_and_any_length(engine: Engine, small: Subject) -> None:
+def test_any_batch_and_any_length(running: Engine, small: Subject) -> None:
     for frames in (104, 37, 250):
         batch = np.stack([np.resize(x, (80, frames)) for x in small.recordings])
-        one_by_one = np.concatenate([engine.embed(x[np.newaxis]) for x in batch])
+        one_by_one = np.concatenate([running.embed(x[np.newaxis]) for x in batch])
         assert one_by_one.dtype == np.float32
         assert one_by_one.shape == (len(batch), small.network.config.embedding_dim)
-        np.testing.assert_allclose(engine.embed(batch), one_by_one, atol=1e-3)
+        np.testing.assert_allclose(running.embed(batch), one_by_one, atol=1e-3)
 
 
-def test_one_frame_is_enough(builder: EngineBuilder, engine: Engine, small: Subject) -> None:
+def test_one_frame_is_enough(runner: EngineBuilder, engine: Engine, small: Subject) -> None:
     frame = small.recordings[0][:, :1]
-    reference = embed_with_network(_simulated(small, builder), [frame])
+    reference = embed_with_network(_simulated(small, runner), [frame])
     assert fidelity(engine.embed(frame[np.newaxis]), reference) >= 0.999
 
 
-def test_features_need_not_be_contiguous(engine: Engine, small: Subject) -> None:
+def test_features_need_not_be_contiguous(running: Engine, small: Subject) -> None:
     batch = small.recordings[0][np.newaxis]
-    np.testing.assert_array_equal(engine.embed(np.asfortranarray(batch)), engine.embed(batch))
+    np.testing.assert_array_equal(running.embed(np.asfortranarray(batch)), running.embed(batch))
 
 
-def test_many_recordings_come_back_in_their_order(engine: Engine, small: Subject) -> None:
+def test_many_recordings_come_back_in_their_order(running: Engine, small: Subject) -> None:
     recordings = small.recordings * 10
     random.Random(0).shuffle(recordings)
-    expected = [engine.embed(x[np.newaxis])[0] for x in recordings]
-    np.testing.assert_array_equal(list(engine.embed_many(iter(recordings))), expected)
-    np.testing.assert_array_equal(list(engine.embed_many(recordings[::-1])), expected[::-1])
+    expected = [running.embed(x[np.newaxis])[0] for x in recordings]
+    np.testing.assert_array_equal(list(running.embed_many(iter(recordings))), expected)
+    np.testing.assert_array_equal(list(running.embed_many(recordings[::-1])), expected[::-1])
 
 
-def test_no_recordings_no_embeddings(engine: Engine) -> None:
-    assert list(engine.embed_many([])) == []
+def test_no_recordings_no_embeddings(running: Engine) -> None:
+    assert list(running.embed_many([])) == []
 
 
-def test_many_recordings_are_not_read_far_ahead(engine: Engine, small: Subject) -> None:
+def test_many_recordings_are_not_read_far_ahead(running: Engine, small: Subject) -> None:
     taken = 0
 
     def stream():
@@ -175,25 +199,25 @@ def test_many_recordings_are_not_read_far_ahead(engine: Engine, small: Subject) 
             taken += 1
             yield small.recordings[0]
 
-    embeddings = engine.embed_many(stream())
+    embeddings = running.embed_many(stream())
     next(embeddings)
-    assert taken <= 3 * engine.parallel_requests + 1
+    assert taken <= 3 * running.parallel_requests + 1
 
 
-def test_threads_may_share_an_engine(engine: Engine, small: Subject) -> None:
+def test_threads_may_share_an_engine(running: Engine, small: Subject) -> None:
     batches = [x[np.newaxis] for x in small.recordings] * 8
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(engine.embed, batches))
+        together = list(pool.map(running.embed, batches))
     for embeddings, batch in zip(together, batches, strict=True):
-        np.testing.assert_array_equal(embeddings, engine.embed(batch))
+        np.testing.assert_array_equal(embeddings, running.embed(batch))
 
 
 def test_saved_engine_is_what_is_weighed_and_what_runs(
-    builder: EngineBuilder, engine: Engine, small: Subject, tmp_path: Path
+    runner: EngineBuilder, engine: Engine, small: Subject, tmp_path: Path
 ) -> None:
     path = tmp_path / "folder" / "engine"
     engine.save(path)
-    loaded = builder.load(path)
+    loaded = runner.load(path)
     assert path.stat().st_size == engine.size_bytes == loaded.size_bytes
     batch = small.recordings[0][np.newaxis]
     np.testing.assert_array_equal(loaded.embed(batch), engine.embed(batch))
@@ -203,7 +227,7 @@ def test_remembers_what_made_it(builder: EngineBuilder, small: Subject, tmp_path
     properties = {"mask": _mask("none").key, "checkpoint": "0123"}
     write_model(small.network, tmp_path / "model.onnx", properties=properties)
     builder.build(tmp_path / "model.onnx").save(tmp_path / "engine")
-    provenance = builder.load(tmp_path / "engine").provenance
+    _, provenance = read_engine(tmp_path / "engine")
     assert provenance.engine == builder.name
     assert provenance.environment == builder.environment
     assert provenance.network == {**properties, "n_mels": "80"}
@@ -211,21 +235,21 @@ def test_remembers_what_made_it(builder: EngineBuilder, small: Subject, tmp_path
 
 
 def test_says_what_differs_from_where_it_was_made(
-    builder: EngineBuilder, engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    runner: EngineBuilder, engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "engine"
-    for name, here in builder.environment.items():
+    for name, here in runner.environment.items():
         engine.save(path)
         record = json.loads(provenance_path(path).read_text())
         record["environment"][name] = "another one"
         provenance_path(path).write_text(json.dumps(record))
         difference = f"made with {name} another one, here is {here}"
-        if name in builder.bound_to:
+        if name in runner.bound_to:
             with pytest.raises(UserError) as caught:
-                builder.load(path)
+                runner.load(path)
             assert difference in str(caught.value)
         else:
-            builder.load(path)
+            runner.load(path)
             assert difference in caplog.text
 
 
@@ -245,20 +269,20 @@ def test_refuses_what_is_not_an_engine(
 
 
 def test_refuses_an_engine_that_its_backend_cannot_read(
-    builder: EngineBuilder, engine: Engine, tmp_path: Path
+    runner: EngineBuilder, engine: Engine, tmp_path: Path
 ) -> None:
     path = tmp_path / "engine"
     engine.save(path)
     content = b"not an engine" * 1000
     path.write_bytes(content)
     record = json.loads(provenance_path(path).read_text())
-    harmless = next(name for name in builder.environment if name not in builder.bound_to)
+    harmless = next(name for name in runner.environment if name not in runner.bound_to)
     record["environment"][harmless] = "another one"
     provenance_path(path).write_text(json.dumps({**record, "sha256": hashlib.sha256(content).hexdigest()}))
     with pytest.raises(
         UserError, match=f"made with {harmless} another one.*(cannot run|could not be loaded)"
     ):
-        builder.load(path)
+        runner.load(path)
 
 
 def test_refuses_a_network_that_it_does_not_know(builder: EngineBuilder, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from speakerquant.engine.provenance import provenance_path
 from speakerquant.evaluation.assembly import assemble_result
 from speakerquant.evaluation.baseline import measured_baseline
 from speakerquant.evaluation.build import ONNX_FILE
-from speakerquant.evaluation.result import RESULT_FILE, MaskRun, Result
+from speakerquant.evaluation.result import RESULT_FILE, Result
 from speakerquant.evaluation.stage_times import StageTimes
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import print_runs
@@ -71,6 +71,7 @@ def evaluate(
         tracked.log_params({key: value for key, value in params.items() if not key.startswith(_MASK)})
         result = _evaluate(config, output, tracked, prefix)
         result.save(output)
+        tracked.log_params({"scores_from": result.scores_from})
         tracked.log_metrics(result.metrics())
         engine = output / f"engine.{result.engine}"
         for path in (*(output / name for name in ARTIFACTS), engine, provenance_path(engine)):
@@ -121,7 +122,7 @@ def _application(config: DictConfig) -> dict[str, Any]:
     with hydra_job():
         result = evaluate(typed(config, RunConfig), flat(config), output, parent_run_id())
     if hydra_config.mode is RunMode.RUN:
-        print_runs([MaskRun(dict(result.mask), result.metrics(), failure=None)], title=str(output))
+        print_runs([result.as_run()], title=str(output))
     return result.to_dict()
 
 

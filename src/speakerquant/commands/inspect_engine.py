@@ -14,7 +14,7 @@ from speakerquant.commands.console_script import run_command
 from speakerquant.console import table_console
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.provenance import Provenance, read_engine
-from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
+from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
 from speakerquant.errors import UserError
 from speakerquant.evaluation.latency import (
     REPEATS,
@@ -47,7 +47,7 @@ def bench(path: Path, python: str | None) -> None:
         n_mels, frames_per_second = int(network["n_mels"]), float(network["frames_per_second"])
     except (KeyError, ValueError):
         raise UserError(f"{path}: its features are not described; build it with speakerquant") from None
-    builder = engine_builder(provenance.engine, TensorRtSettings(python=python), Cache())
+    builder = engine_builder(provenance.engine, TensorRtRtxSettings(python=python), Cache())
     frames = round(REQUEST_SECONDS * frames_per_second)
     request = np.random.default_rng(0).standard_normal((n_mels, frames), dtype=np.float32)
     with builder.load(path) as engine:

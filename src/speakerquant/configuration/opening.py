@@ -26,7 +26,6 @@ from speakerquant.configuration.schema import (
     EngineConfig,
     ModelConfig,
     RunConfig,
-    TensorRtConfig,
     TrialList,
     flat,
 )
@@ -41,6 +40,7 @@ from speakerquant.corpus.synthetic import DEVELOPMENT, TEST
 from speakerquant.corpus.trial_sources import trial_list_path
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import EngineBuilder
+from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
 from speakerquant.errors import UserError
 from speakerquant.evaluation.evaluate import Evaluation
 from speakerquant.evaluation.preparation import prepare_evaluation
@@ -140,7 +140,7 @@ def open_inputs(config: RunConfig, model: SpeakerModel, cache: Cache) -> Inputs:
     Raises:
         UserError: a part of the configuration is missing, names nothing, or contradicts another.
     """
-    tensorrt = config.engine if isinstance(config.engine, TensorRtConfig) else None
+    tensorrt = config.engine if isinstance(config.engine, TensorRtSettings) else None
     builder = engine_builder(config.engine.name, tensorrt, cache)
     weight_bits = builder.weight_bits(config.engine.weight_bits)
     if config.engine.latency_requests < 0:

@@ -12,7 +12,7 @@ from speakerquant.architectures.checkpoints import AUTO
 from speakerquant.architectures.registry import architectures
 from speakerquant.architectures.units import Granularity
 from speakerquant.audio.front_end import FrontEnd
-from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
+from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings, TensorRtSettings
 from speakerquant.errors import UserError
 from speakerquant.evaluation.scoring_protocol import ScoreNorm
 from speakerquant.quantization.precision import BASELINE, INT8
@@ -99,6 +99,11 @@ class TensorRtConfig(TensorRtSettings, EngineConfig):
 
 
 @dataclass
+class TensorRtRtxConfig(TensorRtRtxSettings, EngineConfig):
+    """With the settings of TensorRT for RTX."""
+
+
+@dataclass
 class RunConfig:
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
@@ -161,6 +166,7 @@ def register_schemas() -> None:
         store.store(name, _quantizing(quantized), group="mask")
     # The settings of TensorRT are keys only where the engine may be TensorRT.
     store.store("tensorrt", TensorRtConfig, group="base/engine", package="engine")
+    store.store("tensorrt_rtx", TensorRtRtxConfig, group="base/engine", package="engine")
     store.store("report_schema", ReportConfig)
     store.store("train_schema", TrainConfig)
 

@@ -5,12 +5,15 @@ from importlib.util import find_spec
 
 from speakerquant.cache import Cache
 from speakerquant.engine.base import EngineBuilder
-from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
+from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings, TensorRtSettings
 from speakerquant.errors import UserError
 
 log = logging.getLogger(__name__)
 
-ENGINES = ("tensorrt", "openvino", "onnxruntime")
+ENGINES = ("tensorrt", "tensorrt_rtx", "openvino", "onnxruntime")
+
+REFERENCE = "onnxruntime"
+"""The engine that computes embeddings where another one can only be built."""
 
 
 def engine_builder(
@@ -20,7 +23,7 @@ def engine_builder(
 
     Args:
         name: One of :data:`ENGINES`, or ``auto``: TensorRT where the package and a GPU are, else OpenVINO.
-        tensorrt: Settings of the TensorRT backend.
+        tensorrt: Settings of the TensorRT backends; of TensorRT for RTX, they have its own ones.
         cache: Where TensorRT keeps the timings of its kernels.
 
     Raises:
@@ -30,6 +33,11 @@ def engine_builder(
         from speakerquant.engine.tensorrt.tensorrt_engine import TensorRtBuilder
 
         return TensorRtBuilder(tensorrt or TensorRtSettings(), cache or Cache())
+    if name == "tensorrt_rtx":
+        from speakerquant.engine.tensorrt.tensorrt_rtx_engine import TensorRtRtxBuilder
+
+        rtx = tensorrt if isinstance(tensorrt, TensorRtRtxSettings) else TensorRtRtxSettings()
+        return TensorRtRtxBuilder(rtx, cache or Cache())
     if name == "openvino":
         from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
 

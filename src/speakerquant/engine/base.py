@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from speakerquant.cache import atomic_path
 from speakerquant.engine.provenance import Provenance, network_properties, read_engine, sha256
@@ -111,6 +112,19 @@ class EngineBuilder(ABC):
     def environment(self) -> Mapping[str, str]:
         """Versions and devices that it builds with, by name, in words."""
 
+    @property
+    def executes(self) -> bool:
+        """Whether its engines run on this machine; if not, they are built and weighed here, and no more."""
+        return True
+
+    def given_network(self, onnx_path: Path) -> onnx.ModelProto:
+        """A network as the backend is given it, which computes the same.
+
+        Raises:
+            UserError: the backend has no form for it.
+        """
+        return onnx.load(onnx_path)
+
     @abstractmethod
     def runs(self, precision: Precision) -> bool:
         """Whether its engines compute layers of this precision as it is described."""
@@ -187,12 +201,15 @@ class EngineBuilder(ABC):
 
     def _differences(self, provenance: Provenance) -> dict[str, str]:
         """In words, by name, where this environment is not the one that made an engine."""
-        here = self.environment
         return {
-            name: f"made with {name} {made}, here is {here.get(name, 'none')}"
+            name: f"made with {name} {made}, here is {self.environment.get(name, 'none')}"
             for name, made in provenance.environment.items()
-            if here.get(name) != made
+            if not self._is_at_home(name, made)
         }
+
+    def _is_at_home(self, name: str, made: str) -> bool:
+        """Whether an engine that was made with this version or device is at home here."""
+        return self.environment.get(name) == made
 
     @abstractmethod
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:

@@ -35,6 +35,8 @@ def assemble_result(
         num_trials=len(data.trials),
         num_recordings=len(data.trials.recordings),
         engine=evaluation.building.builder.name,
+        executed=evaluation.building.executed,
+        scores_from=evaluation.building.runner.name,
         weight_bits=evaluation.building.max_weight_bits,
         fidelity=measured.fidelity,
         latency_ms_p50=latency.ms_p50 if latency else None,

@@ -59,8 +59,7 @@ def measured_baseline(
         np.save(folder / _SCORES, measured.scored.scores)
         np.save(folder / _EMBEDDINGS, measured.embedded.embeddings)
 
-    builder = evaluation.building.builder
-    backend = (builder.name, dict(builder.environment), dict(builder.settings))
+    backend = evaluation.building.identity
     key = digest(formats.BASELINE, formats.GRAPH, formats.EMBEDDINGS, identity, backend)
     folder = evaluation.cache.get("baselines", key, make)
     figures = json.loads((folder / _FIGURES).read_text())

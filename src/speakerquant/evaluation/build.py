@@ -1,11 +1,15 @@
 """Builds the engine of a mask."""
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
+from speakerquant import formats
+from speakerquant.cache import digest, file_digest
 from speakerquant.engine.base import Engine, EngineBuilder, Lengths
 from speakerquant.evaluation.stage_times import StageTimes
 from speakerquant.graph.masking import write_mask
@@ -16,6 +20,21 @@ ONNX_FILE = "model.onnx"
 
 
 @dataclass(frozen=True)
+class BuiltMask:
+    """The engine of a mask, and what embeds with it here.
+
+    Attributes:
+        size_bytes: Size of the serialized engine.
+        runner: The engine; or, where it does not run, one of the runner that computes the same network.
+        identity: Digest of all that determines what the runner computes.
+    """
+
+    size_bytes: int
+    runner: Engine
+    identity: str
+
+
+@dataclass(frozen=True)
 class MaskBuilder:
     """Builds engines of one network with one backend.
 
@@ -23,6 +42,7 @@ class MaskBuilder:
         network: The graph that :func:`speakerquant.graph.export.export_network` made.
         table: Ranges of its layers.
         builder: The backend.
+        runner: What embeds: the backend or, where its engines do not run on this machine, another one.
         max_weight_bits: Most bits of integer weights, for engine and simulation alike.
         lengths: Lengths of recordings that the engines will be asked for.
         properties: What the ONNX files say of the network, beside mask and weight bits.
@@ -31,12 +51,26 @@ class MaskBuilder:
     network: onnx.ModelProto
     table: CalibrationTable
     builder: EngineBuilder
+    runner: EngineBuilder
     max_weight_bits: int
     lengths: Lengths
     properties: Mapping[str, str]
 
-    def build(self, mask: Mask, folder: Path, times: StageTimes) -> Engine:
+    @property
+    def executed(self) -> bool:
+        """Whether the engines themselves embed."""
+        return self.runner is self.builder
+
+    @property
+    def identity(self) -> object:
+        """What determines sizes and embeddings beside the ONNX file, in JSON-representable values."""
+        return [_identity(builder) for builder in dict.fromkeys((self.builder, self.runner))]
+
+    @contextmanager
+    def build(self, mask: Mask, folder: Path, times: StageTimes) -> Iterator[BuiltMask]:
         """Build the engine of ``mask``; ONNX graph, engine and provenance are left in ``folder``.
+
+        The runner is closed at the end of the block.
 
         Raises:
             UserError: the backend does not run a precision of the mask, or cannot build the engine.
@@ -56,4 +90,18 @@ class MaskBuilder:
         with times.stage("build"):
             engine = self.builder.build(onnx_path, self.lengths)
             engine.save(folder / f"engine.{self.builder.name}")
-        return engine
+            identity = digest(formats.EMBEDDINGS, file_digest(onnx_path), *_identity(self.runner))
+            runner = engine if self.executed else self._of_the_runner(onnx_path)
+        with runner:
+            yield BuiltMask(engine.size_bytes, runner, identity)
+
+    def _of_the_runner(self, onnx_path: Path) -> Engine:
+        """The very network that the backend was given, as an engine of the runner."""
+        with tempfile.TemporaryDirectory() as folder:
+            given = Path(folder) / ONNX_FILE
+            onnx.save(self.builder.given_network(onnx_path), given)
+            return self.runner.build(given, self.lengths)
+
+
+def _identity(builder: EngineBuilder) -> tuple[str, dict[str, str], dict[str, str]]:
+    return builder.name, dict(builder.environment), dict(builder.settings)

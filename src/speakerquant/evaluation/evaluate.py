@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from speakerquant import formats
 from speakerquant.audio.features import CachedFeatures
-from speakerquant.cache import Cache, digest, file_digest
+from speakerquant.cache import Cache, digest
 from speakerquant.corpus.trials import Trials
-from speakerquant.engine.base import Engine, EngineBuilder
-from speakerquant.evaluation.build import ONNX_FILE, MaskBuilder
+from speakerquant.evaluation.build import BuiltMask, MaskBuilder
 from speakerquant.evaluation.check import FidelityCheck
 from speakerquant.evaluation.embedding import (
     Embeddings,
@@ -52,21 +50,22 @@ class Measurement:
     Attributes:
         mask: The mask.
         size_bytes: Size of the serialized engine.
-        fidelity: Smallest cosine between the engine's and the simulation's embeddings.
+        fidelity: Smallest cosine between the engine's and the simulation's embeddings; none if the engine was
+            built but does not run on this machine.
         latency: Times of a single request; none if they were not measured.
         embedded: Embeddings of the trial list's recordings.
         scored: Scores and error rates.
-        real_time_factor: Seconds of embedding per second of speech.
+        real_time_factor: Seconds of embedding per second of speech; none if the engine does not run here.
         times: Seconds by stage.
     """
 
     mask: Mask
     size_bytes: int
-    fidelity: float
+    fidelity: float | None
     latency: Latency | None
     embedded: TimedEmbeddings
     scored: Scored
-    real_time_factor: float
+    real_time_factor: float | None
     times: StageTimes
 
 
@@ -76,8 +75,8 @@ class Evaluation:
 
     Attributes:
         building: Builds the engine of a mask.
-        fidelity: Checks that the engine computes what the mask says.
-        latency: Times single requests; none leaves them untimed.
+        fidelity: Checks that what embeds computes what the mask says.
+        latency: Times single requests, if the engine runs here; none leaves them untimed.
         data: What is embedded and scored.
         cache: Keeps embeddings, those of a run that was killed too.
     """
@@ -102,14 +101,15 @@ class Evaluation:
 
     def _measure(self, mask: Mask, folder: Path) -> Measurement:
         times = StageTimes()
-        with self.building.build(mask, folder, times) as engine:
+        executed = self.building.executed
+        with self.building.build(mask, folder, times) as built:
             with times.stage("fidelity"):
-                fidelity = self.fidelity.check(engine, mask)
+                fidelity = self.fidelity.check(built.runner, mask)
             latency = None
-            if self.latency is not None:
+            if executed and self.latency is not None:
                 with times.stage("latency"):
-                    latency = self.latency.measure(engine)
-            embed = partial(self._embed, engine, _identity(self.building.builder, folder / ONNX_FILE))
+                    latency = self.latency.measure(built.runner)
+            embed = partial(self._embed, built)
             embedded = embed(self.data.features, "embeddings")
             times.seconds["embedding"] = embedded.seconds
 
@@ -120,29 +120,21 @@ class Evaluation:
                 scored = score_trials(embedded.embeddings, self.data.trials, self.data.protocol, embed_cohort)
         return Measurement(
             mask,
-            engine.size_bytes,
-            fidelity,
+            built.size_bytes,
+            fidelity if executed else None,
             latency,
             embedded,
             scored,
-            embedded.seconds / self.data.speech_seconds,
+            embedded.seconds / self.data.speech_seconds if executed else None,
             times,
         )
 
-    def _embed(
-        self, engine: Engine, identity: str, recordings: CachedFeatures, description: str
-    ) -> TimedEmbeddings:
+    def _embed(self, built: BuiltMask, recordings: CachedFeatures, description: str) -> TimedEmbeddings:
         dim = self.fidelity.network.embedding_dim
         with recordings.in_memory():
             path = self.cache.continued(
                 "embeddings",
-                digest(identity, recordings.digest),
-                lambda part: embed_with_engine(engine, recordings.features, dim, part, description),
+                digest(built.identity, recordings.digest),
+                lambda part: embed_with_engine(built.runner, recordings.features, dim, part, description),
             )
         return read_embeddings(path, dim)
-
-
-def _identity(builder: EngineBuilder, onnx_path: Path) -> str:
-    """Digest of all that determines what an engine computes."""
-    backend = (builder.name, dict(builder.environment), dict(builder.settings))
-    return digest(formats.EMBEDDINGS, file_digest(onnx_path), backend)

@@ -12,6 +12,7 @@ from speakerquant.architectures.checkpoints import SpeakerModel
 from speakerquant.audio.features import CachedFeatures, FeatureArray
 from speakerquant.cache import Cache, digest
 from speakerquant.corpus.trials import Trials
+from speakerquant.engine.backends import REFERENCE, engine_builder
 from speakerquant.engine.base import EngineBuilder, Lengths
 from speakerquant.evaluation.build import MaskBuilder
 from speakerquant.evaluation.check import FidelityCheck, excerpts_of
@@ -38,6 +39,8 @@ def prepare_evaluation(
     latency_requests: int = 0,
 ) -> Evaluation:
     """What measures masks of one network with one backend on one trial list.
+
+    Where the backend's engines do not run, embeddings are those of the reference engine on their networks.
 
     Args:
         model: The network with its front end.
@@ -70,6 +73,7 @@ def prepare_evaluation(
         onnx.load(_exported(model, cache)),
         table,
         builder,
+        builder if builder.executes else engine_builder(REFERENCE),
         max_weight_bits,
         Lengths(int(np.median(num_frames)), longest),
         {"checkpoint": model.digest, "frames_per_second": f"{frames_per_second:g}"},

@@ -34,14 +34,18 @@ class Result:
         trial_list: ``test`` or ``development``, whichever was scored.
         num_trials: Trials scored.
         num_recordings: Recordings embedded.
-        engine: Backend that built and ran the engine.
+        engine: Backend that built the engine.
+        executed: Whether the engine ran; one for a device that is not here is built and weighed only.
+        scores_from: Backend that computed the embeddings: ``engine``, or if that was not executed another
+            one, on the very network that the engine was built from.
         weight_bits: Most bits of integer weights that the device computes exactly.
         latency_ms_p50: Median time of one request with one recording of 3 s, in milliseconds; none if it was
-            not measured.
+            not measured, or the engine not executed.
         latency_ms_p95: 95th percentile of the same.
         real_time_factor: Seconds of embedding per second of speech, with as many requests in flight as the
-            engine has room for.
-        fidelity: Smallest cosine between the engine's and the simulated network's embeddings.
+            engine has room for; none if it was not executed.
+        fidelity: Smallest cosine between the engine's and the simulated network's embeddings; none if it was
+            not executed.
         seconds: Time by stage. What came from the cache took next to none, but for embeddings, whose time is
             that of the runs that made them.
     """
@@ -59,13 +63,15 @@ class Result:
     num_trials: int
     num_recordings: int
     engine: str
+    executed: bool
+    scores_from: str
     weight_bits: int
-    fidelity: float = described(Figure("fidelity", "", _MORE, ".5f"))
+    fidelity: float | None = described(Figure("fidelity", "", _MORE, ".5f"))
     latency_ms_p50: float | None = described(Figure("latency", "ms", _LESS, ".1f", is_time=True))
     latency_ms_p95: float | None = described(
         Figure("95 % of latencies below", "ms", _LESS, ".1f", is_time=True)
     )
-    real_time_factor: float = described(Figure("real-time factor", "", _LESS, ".5f", is_time=True))
+    real_time_factor: float | None = described(Figure("real-time factor", "", _LESS, ".5f", is_time=True))
     seconds: Mapping[str, float]
     schema_version: int = formats.RESULT
 
@@ -80,6 +86,11 @@ class Result:
         seconds = {f"{_SECONDS}.{stage}": value for stage, value in fields.pop(_SECONDS).items()}
         numbers = {name: value for name, value in fields.items() if isinstance(value, int | float)}
         return numbers | others | seconds
+
+    def as_run(self) -> "MaskRun":
+        """As tables and pictures show it."""
+        scores_from = None if self.executed else self.scores_from
+        return MaskRun(dict(self.mask), self.metrics(), failure=None, scores_from=scores_from)
 
     def save(self, folder: Path) -> None:
         """Write ``result.json`` into the folder."""
@@ -113,9 +124,12 @@ class MaskRun:
         metrics: Its numbers (:meth:`Result.metrics`).
         failure: Why it failed; none if it finished.
         name: What it was recorded as.
+        scores_from: Backend that computed its embeddings instead of the engine, which was built only; none if
+            the engine ran.
     """
 
     mask: dict[str, str]
     metrics: dict[str, float]
     failure: str | None
     name: str = ""
+    scores_from: str | None = None

@@ -106,6 +106,12 @@ def remove_unused(graph: onnx.GraphProto) -> None:
             del graph.initializer[index]
 
 
+def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """The tensors that are stored in the graph, by name."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    return stored | {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
+
+
 def follow(renamed: Mapping[str, str], name: str) -> str:
     """What a tensor is called in the end, after all renamings that begin at ``name``."""
     while name in renamed:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from speakerquant.evaluation.result import figure_of
+from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import POINT_HEADING, SHOWN, X, Y
 from speakerquant.report.paper import PROPOSED
@@ -45,6 +46,9 @@ class MaskView:
         return " ".join([mask_name(mask), *others] if mask else others)
 
     def data(self, result: Mapping[str, Any], *, searched: bool) -> str:
-        trial_list = f"on the {result['trial_list']} list"
-        seen = searched and result["trial_list"] == self._final_list
-        return f"{trial_list}, which the search has seen" if seen else trial_list
+        words = [f"on the {result['trial_list']} list"]
+        if searched and result["trial_list"] == self._final_list:
+            words.append("which the search has seen")
+        if not result.get("executed", True):
+            words.append(built_only(result["scores_from"]))
+        return ", ".join(words)

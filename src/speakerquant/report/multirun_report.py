@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speakerquant.evaluation.result import FIGURES, MaskRun
+from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.paper import paper_result
 from speakerquant.report.picture import Mark, Picture, Series, Style, draw_png
@@ -14,6 +15,7 @@ from speakerquant.report.table import (
     number_cells,
     number_columns,
     print_failures,
+    print_lines,
     print_table,
 )
 
@@ -38,6 +40,7 @@ def print_runs(runs: Sequence[MaskRun], title: str) -> None:
     paper = [Column(f"paper's {first.heading}", is_number=True, style="dim"), *others]
     columns = [Column(POINT_HEADING), *number_columns(_OURS.values()), *paper]
     print_table(title, columns, [Row([_name(run), *_our_cells(run), *_paper_cells(run)]) for run in runs])
+    print_lines(_execution(runs))
     print_failures(f"{_name(run)}: {run.failure}" for run in runs if run.failure)
 
 
@@ -58,7 +61,13 @@ def runs_picture(runs: Sequence[MaskRun]) -> Picture:
             papers.append(Mark(paper.metrics[X], paper.metrics[Y]))
             joins.append(Series("", [mark, papers[-1]], _SAME_MASK))
     series = [*joins, Series("paper, same mask", papers, _PAPER), Series("measured here", ours, _MEASURED)]
-    return Picture("", FIGURES[X].label, FIGURES[Y].label, [each for each in series if each.marks])
+    title = ", ".join(_execution(runs))
+    return Picture(title, FIGURES[X].label, FIGURES[Y].label, [each for each in series if each.marks])
+
+
+def _execution(runs: Sequence[MaskRun]) -> list[str]:
+    """What is to be known of runs whose engines were not run."""
+    return [built_only(name) for name in sorted({run.scores_from for run in runs if run.scores_from})]
 
 
 def _name(run: MaskRun) -> str:

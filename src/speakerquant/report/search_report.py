@@ -17,7 +17,7 @@ from speakerquant.report.table import (
     print_lines,
     print_table,
 )
-from speakerquant.search.front import Entry, front_of
+from speakerquant.search.front import Entry, Front, front_of
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import FAILURE, History
 from speakerquant.search.space import Point
@@ -52,7 +52,7 @@ class SearchReport:
         )
         write_json(self.study, self.goals, history, front, self.command, final_result, document)
         write_csv(self.goals, front, rows)
-        picture = search_picture(front, self.view, self._title(history))
+        picture = search_picture(front, self.view, self._title(history, front))
         draw_png(picture, png)
         draw_html(picture, html)
         return [document, rows, png, html]
@@ -60,7 +60,6 @@ class SearchReport:
     def print(self, history: History, final_result: Mapping[str, Any] | None = None) -> None:
         """Print the front, the recommended point and how to evaluate it again."""
         front = front_of(history, self.goals)
-        measured_on = [self.view.data(entry.result, searched=True) for entry in front.entries[:1]]
         columns = [
             Column("trial", is_number=True),
             Column(self.view.point_heading),
@@ -73,7 +72,7 @@ class SearchReport:
             Row(self._cells(entry), style="bold" if entry is front.recommended else "")
             for entry in front.best
         ]
-        print_table(", ".join([self._title(history), *measured_on]), columns, rows)
+        print_table(self._title(history, front), columns, rows)
         print_lines(self._recommendation(front.recommended, final_result))
         print_failures(f"trial {trial.number}: {trial.user_attrs.get(FAILURE)}" for trial in history.failed)
 
@@ -98,9 +97,11 @@ class SearchReport:
         figures = ", ".join(f"{quantity.label} {cell}" for quantity, cell in cells)
         return f"  {self.view.data(result, searched=searched)}: {figures}"
 
-    def _title(self, history: History) -> str:
-        failed = f", {len(history.failed)} failed" if history.failed else ""
-        return f"{self.study}: {len(history.finished)} of {self.n_trials} trials{failed}"
+    def _title(self, history: History, front: Front) -> str:
+        failed = [f"{len(history.failed)} failed"] if history.failed else []
+        measured_on = [self.view.data(entry.result, searched=True) for entry in front.entries[:1]]
+        title = f"{self.study}: {len(history.finished)} of {self.n_trials} trials"
+        return ", ".join([title, *failed, *measured_on])
 
     def _cells(self, entry: Entry) -> list[str]:
         cells = [

@@ -47,7 +47,9 @@ def _mask_run(run: Run) -> MaskRun:
     failure = None
     if run.info.status != "FINISHED":
         failure = run.data.tags.get(FAILURE_TAG, run.info.status.lower())
-    return MaskRun(mask, dict(run.data.metrics), failure, name=run.info.run_name or "")
+    metrics = dict(run.data.metrics)
+    scores_from = None if metrics.get("executed", True) else run.data.params.get("scores_from")
+    return MaskRun(mask, metrics, failure, run.info.run_name or "", scores_from)
 
 
 def children(tracking: Tracking, parent_id: str) -> list[Run]:

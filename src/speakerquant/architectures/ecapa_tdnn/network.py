@@ -125,7 +125,7 @@ class Res2Conv(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(scale - 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        groups = x.split(self.width, dim=1)
+        groups = torch.split(x, self.width, dim=1)
         outputs: list[Tensor] = []
         for group, conv, norm in zip(groups, self.convs, self.norms, strict=False):
             source = group if not outputs else outputs[-1] + group

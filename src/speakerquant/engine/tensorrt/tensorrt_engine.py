@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,7 +24,7 @@ from speakerquant.quantization.precision import Precision
 
 _WORKER = Path(__file__).parent / "worker"
 _MEGABYTE = 10**6
-_NO_PART_OF_THE_ENGINE = ("python", "time_limit")
+_NO_PART_OF_THE_ENGINE = ("python", "time_limit", "compute_capability")
 
 
 class TensorRtEngine(Engine):
@@ -63,11 +64,17 @@ class TensorRtBuilder(EngineBuilder):
         settings: How to build.
         cache: Keeps the timings of kernels, per version and GPU: a second mask asks for mostly the same ones.
 
+    Attributes:
+        product: What its makers call it.
+        package: Python package that the worker uses.
+
     Raises:
         UserError: there is no TensorRT or no GPU.
     """
 
     name = "tensorrt"
+    product = "TensorRT"
+    package = "tensorrt"
     bound_to = ("TensorRT", "compute capability")
 
     def __init__(self, settings: TensorRtSettings, cache: Cache) -> None:
@@ -79,11 +86,20 @@ class TensorRtBuilder(EngineBuilder):
             if name not in _NO_PART_OF_THE_ENGINE and value is not None
         }
         self._python = settings.python or sys.executable
-        self._environment = _environment(self._python, settings.time_limit)
+        self._described = _described(self._python, self.product, self.package, settings.time_limit)
 
     @property
     def environment(self) -> Mapping[str, str]:
-        return self._environment
+        environment: Mapping[str, str] = self._described["environment"]
+        return environment
+
+    def given_network(self, onnx_path: Path) -> onnx.ModelProto:
+        network = onnx.load(onnx_path)
+        try:
+            self._adapt(network)
+        except ValueError as error:
+            raise UserError(f"{onnx_path}: cannot be laid out for {self.product} ({error})") from None
+        return network
 
     def runs(self, precision: Precision) -> bool:
         return is_eight_bit_or_float(precision)
@@ -95,17 +111,13 @@ class TensorRtBuilder(EngineBuilder):
             raise UserError(
                 f"engine.max_frames={longest}: the longest recording has {lengths.longest} frames; raise it"
             )
-        network = onnx.load(onnx_path)
-        try:
-            adapt(network)
-        except ValueError as error:
-            raise UserError(f"{onnx_path}: cannot be laid out for TensorRT ({error})") from None
+        network = self.given_network(onnx_path)
         with self._worker() as worker, tempfile.TemporaryDirectory() as folder:
-            adapted = Path(folder) / "network.onnx"
-            onnx.save(network, adapted)
+            given_path = Path(folder) / "network.onnx"
+            onnx.save(network, given_path)
             _, plan = worker.ask(
                 "build",
-                onnx=str(adapted),
+                onnx=str(given_path),
                 frames=[1, min(given.opt_frames or lengths.typical, longest), longest],
                 max_batch=given.max_batch,
                 int8=is_quantized(network),
@@ -113,8 +125,26 @@ class TensorRtBuilder(EngineBuilder):
                 workspace_bytes=given.workspace_mb and given.workspace_mb * _MEGABYTE,
                 optimization_level=given.optimization_level,
                 timing_cache=str(self._timing_cache()),
+                **self._target,
             )
-            return TensorRtEngine(plan, worker)
+            return self._made_ready(plan, worker)
+
+    def _adapt(self, network: onnx.ModelProto) -> None:
+        """Change a network, in place, to the form that is built best.
+
+        Raises:
+            ValueError: an operation that has no such form.
+        """
+        adapt(network)
+
+    @property
+    def _target(self) -> Mapping[str, Any]:
+        """What to build for, if not for the GPU of this machine, as the worker takes it."""
+        return {}
+
+    def _made_ready(self, plan: bytes, worker: WorkerProcess) -> Engine:
+        """The engine of a plan that the worker has just built."""
+        return TensorRtEngine(plan, worker)
 
     def _deserialize(self, serialized: bytes) -> Engine:
         with self._worker() as worker:
@@ -123,7 +153,7 @@ class TensorRtBuilder(EngineBuilder):
     @contextmanager
     def _worker(self) -> Iterator[WorkerProcess]:
         """A new worker, ended if the block fails: the exception may live long, the GPU's memory must not."""
-        worker = _start(self._python, self._given.time_limit)
+        worker = _start(self._python, self.product, self.package, self._given.time_limit)
         try:
             yield worker
         except BaseException:
@@ -144,14 +174,14 @@ class TensorRtBuilder(EngineBuilder):
         return path
 
 
-def _start(python: str, time_limit: float) -> WorkerProcess:
+def _start(python: str, product: str, package: str, time_limit: float) -> WorkerProcess:
     # Without PYTHONPATH and its like, which belong to this interpreter.
-    return WorkerProcess([python, "-E", str(_WORKER)], f"TensorRT of {python}", time_limit)
+    return WorkerProcess([python, "-E", str(_WORKER), package], f"{product} of {python}", time_limit)
 
 
 @cache
-def _environment(python: str, time_limit: float) -> Mapping[str, str]:
-    with closing(_start(python, time_limit)) as worker:
+def _described(python: str, product: str, package: str, time_limit: float) -> Mapping[str, Any]:
+    """What the worker says of versions and devices."""
+    with closing(_start(python, product, package, time_limit)) as worker:
         answer, _ = worker.ask("describe")
-    environment: dict[str, str] = answer["environment"]
-    return environment
+    return answer

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from speakerquant.graph.passes import remove_unused
+from speakerquant.graph.passes import constants_of, remove_unused
 
 _SAME_IN_TWO_DIMENSIONS = {
     *("Add", "Sum", "Sub", "Mul", "Div", "Relu", "Sigmoid", "Tanh", "Sqrt", "Clip", "BatchNormalization"),
@@ -35,8 +35,7 @@ def adapt(model: onnx.ModelProto) -> None:
         ValueError: an operation that is not known to be the same in two dimensions.
     """
     graph = model.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
+    constants = constants_of(graph)
     dequantized = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
     [features], [embeddings] = graph.input, graph.output
     last_axes = [numpy_helper.from_array(np.array(axes, np.int64), str(axes)) for axes in ([3], [2, 3])]

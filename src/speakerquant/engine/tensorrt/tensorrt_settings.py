@@ -1,6 +1,7 @@
-"""Settings of TensorRT that the configuration shares with its builder."""
+"""Settings of TensorRT that the configuration shares with its builders."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from speakerquant.errors import UserError
 
@@ -44,3 +45,15 @@ class TensorRtSettings:
                 raise UserError(f"engine.{name}={value}: must be at most {largest}")
         if not self.time_limit > 0:
             raise UserError(f"engine.time_limit={self.time_limit:g}: must be more than 0 seconds")
+
+
+@dataclass
+class TensorRtRtxSettings(TensorRtSettings):
+    """The same for TensorRT for RTX; ``conf/engine/tensorrt_rtx.yaml`` says how to choose.
+
+    Attributes:
+        compute_capability: Kind of GPU to build for, such as ``8.6``, or several; ``current`` is that of this
+            machine; none means the same where it can be built for, else that of the paper's GPU.
+    """
+
+    compute_capability: Any = None

@@ -1,36 +1,56 @@
-"""The TensorRT worker: started by its folder's path, with whichever interpreter has TensorRT."""
+"""The TensorRT worker: started by its folder's path, with whichever interpreter has the package to use.
+
+Its argument names that package: ``tensorrt``, or ``tensorrt_rtx`` for TensorRT for RTX.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from importlib import import_module
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Mapping
 
 from protocol import Operation, WorkerError, serve
 
+RTX = "tensorrt_rtx"
+
 
 def _operations() -> Mapping[str, Operation]:
+    package = sys.argv[1]
+    os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = str(int(package == RTX))
     _find_cuda_runtime()
-    _import("numpy")
-    _import("tensorrt")
-    _import("polygraphy")
-    from backend import operations
-
-    made: Mapping[str, Operation] = operations()
+    for needed in ("numpy", package, "polygraphy"):
+        _import(needed, package)
+    if package == RTX:
+        _refuse_mixed_parts()
+    backend = import_module("rtx_backend" if package == RTX else "backend")
+    made: Mapping[str, Operation] = backend.operations()
     return made
 
 
-def _import(package: str) -> None:
+def _import(needed: str, package: str) -> None:
     try:
-        import_module(package)
+        import_module(needed)
     except ImportError as error:
-        reason = "is not installed" if error.name == package else f"cannot be imported ({error})"
+        reason = "is not installed" if error.name == needed else f"cannot be imported ({error})"
         raise WorkerError(
-            f"the package {package} {reason}; install tensorrt, polygraphy and numpy there, "
-            "or name another interpreter with engine.python"
+            f"the package {needed} {reason}; install {package.replace('_', '-')}, polygraphy and numpy "
+            "there, or name another interpreter with engine.python"
         ) from None
+
+
+def _refuse_mixed_parts() -> None:
+    """The packages for CUDA 12 and 13 overwrite each other, and so do parts of different versions."""
+    names = {part.metadata["Name"].replace("-", "_"): part.version for part in distributions()}
+    parts = {name: version for name, version in names.items() if name.startswith(f"{RTX}_cu")}
+    if len({name.split("_")[2] for name in parts}) > 1 or len(set(parts.values())) > 1:
+        installed = ", ".join(f"{name} {version}" for name, version in sorted(parts.items()))
+        raise WorkerError(
+            f"parts of different TensorRT for RTX are installed side by side ({installed}); "
+            "uninstall all of them and install tensorrt-rtx"
+        )
 
 
 def _find_cuda_runtime() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-import tensorrt as trt
 from gpu import describe_gpu
 from polygraphy.backend.trt import (
     CreateConfig,
@@ -21,6 +22,8 @@ from polygraphy.backend.trt import (
 from polygraphy.exception import PolygraphyException
 from polygraphy.logger import G_LOGGER
 from protocol import Message, Operation, WorkerError
+
+trt = import_module(sys.argv[1])
 
 # From here on the types in the network say all about precision; in 11 there is no other way.
 _STRONGLY_TYPED_SINCE = 10
@@ -35,20 +38,31 @@ def operations() -> Mapping[str, Operation]:
     Raises:
         WorkerError: there is no GPU.
     """
-    backend = _Backend(describe_gpu())
-    return {
-        "describe": backend.describe,
-        "build": backend.build,
-        "load": backend.load,
-        "embed": backend.embed,
-    }
+    return Backend(describe_gpu()).operations()
 
 
-class _Backend:
+class Backend:
+    """TensorRT for the GPU of this machine.
+
+    Args:
+        gpu: What :func:`gpu.describe_gpu` says of it.
+    """
+
+    strongly_typed = int(trt.__version__.split(".")[0]) >= _STRONGLY_TYPED_SINCE
+
     def __init__(self, gpu: Mapping[str, str]) -> None:
         self._gpu = gpu
         self._errors = _ErrorLog()
         self._runner = None  # type: Any
+
+    def operations(self) -> Mapping[str, Operation]:
+        """What it does, by name."""
+        return {
+            "describe": self.describe,
+            "build": self.build,
+            "load": self.load,
+            "embed": self.embed,
+        }
 
     def describe(self, payload: bytes) -> Message:
         """Versions and devices, by name."""
@@ -65,6 +79,7 @@ class _Backend:
         workspace_bytes: int | None,
         optimization_level: int | None,
         timing_cache: str,
+        **target: Any,
     ) -> Message:
         """The plan of an ONNX file, ``features [B, n_mels, T]`` to ``embeddings``.
 
@@ -77,30 +92,37 @@ class _Backend:
             workspace_bytes: Most scratch memory for a layer.
             optimization_level: 0 to 5.
             timing_cache: File of kernel timings to use and to add to; locked, and merged with what is there.
+            target: What to build for, where that is not the GPU of this machine.
         """
-        strongly_typed = int(trt.__version__.split(".")[0]) >= _STRONGLY_TYPED_SINCE
-        network = NetworkFromOnnxPath(onnx, strongly_typed=strongly_typed)
+        network = NetworkFromOnnxPath(onnx, strongly_typed=self.strongly_typed)
         with self._errors.explained("the engine could not be built"):
             parsed = network()
-            if fp16 and not strongly_typed:
-                _keep_arithmetic_in_fp32(parsed[1])
             n_mels = parsed[1].get_input(0).shape[1]
-            profile = Profile().add("features", *_shapes(n_mels, frames, max_batch))
-            config = CreateConfig(
-                profiles=[profile],
-                tf32=False,
-                load_timing_cache=timing_cache,
-                tactic_sources=None if strongly_typed else _own_tactics(),
-                profiling_verbosity=trt.ProfilingVerbosity.LAYER_NAMES_ONLY,
-                builder_optimization_level=optimization_level,
-                memory_pool_limits=workspace_bytes and {trt.MemoryPoolType.WORKSPACE: workspace_bytes},
-                # Where the network is strongly typed, its types say all of this.
-                int8=int8 and not strongly_typed,
-                fp16=fp16 and not strongly_typed,
-                precision_constraints="prefer" if fp16 and not strongly_typed else None,
-            )
+            common = {
+                "profiles": [Profile().add("features", *_shapes(n_mels, frames, max_batch))],
+                "load_timing_cache": timing_cache,
+                "profiling_verbosity": trt.ProfilingVerbosity.LAYER_NAMES_ONLY,
+                "builder_optimization_level": optimization_level,
+                "memory_pool_limits": workspace_bytes and {trt.MemoryPoolType.WORKSPACE: workspace_bytes},
+            }
+            config = self._config(parsed[1], common, int8=int8, fp16=fp16, **target)
             plan = EngineBytesFromNetwork(parsed, config, save_timing_cache=timing_cache)()
         return {}, bytes(plan)
+
+    def _config(self, network: Any, common: Mapping[str, Any], *, int8: bool, fp16: bool) -> Any:
+        """Polygraphy's configuration of a build, from what is the same wherever the engine is to run."""
+        if self.strongly_typed:
+            return CreateConfig(**common, tf32=False)
+        if fp16:
+            _keep_arithmetic_in_fp32(network)
+        return CreateConfig(
+            **common,
+            tf32=False,
+            tactic_sources=_own_tactics(),
+            int8=int8,
+            fp16=fp16,
+            precision_constraints="prefer" if fp16 else None,
+        )
 
     def load(self, payload: bytes) -> Message:
         """Make a plan ready to run."""

@@ -7,27 +7,34 @@ import ctypes
 from protocol import WorkerError
 
 _DRIVER = "libcuda.so.1"
-_NO_GPU = "there is no GPU here: {}; engine=openvino and engine=onnxruntime need none"
+_NO_GPU = (
+    "there is no GPU here: {}; engine=tensorrt_rtx builds without one, "
+    "engine=openvino and engine=onnxruntime run without one"
+)
 _NAME_BYTES = 256
 # CUdevice_attribute of CUDA's driver API
 _COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR = 75, 76
+
+
+class NoGpuError(WorkerError):
+    """There is no GPU, for the reason that the message gives."""
 
 
 def describe_gpu() -> dict[str, str]:
     """Name and compute capability of the GPU that TensorRT uses: the first visible one.
 
     Raises:
-        WorkerError: there is none.
+        NoGpuError: there is none.
     """
     try:
         driver = ctypes.CDLL(_DRIVER)
     except OSError:
         reason = f"NVIDIA's driver ({_DRIVER}) is not installed"
-        raise WorkerError(_NO_GPU.format(reason)) from None
+        raise NoGpuError(_NO_GPU.format(reason)) from None
     count, device, number = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0)
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     if status or not count.value:
-        raise WorkerError(_NO_GPU.format(f"NVIDIA's driver finds none (CUDA error {status})"))
+        raise NoGpuError(_NO_GPU.format(f"NVIDIA's driver finds none (CUDA error {status})"))
     driver.cuDeviceGet(ctypes.byref(device), 0)
     name = ctypes.create_string_buffer(_NAME_BYTES)
     driver.cuDeviceGetName(name, _NAME_BYTES, device)

@@ -1,0 +1,94 @@
+"""What makes engines of TensorRT for RTX smaller: fewer kernels, each of which brings 130 kB of source text.
+
+An engine holds the source of every kernel that its compiler generated, complete with a prelude, to be
+compiled for the GPU at hand when it is first run. Cutting a tensor into groups takes a kernel for each group,
+as the place of the cut is part of the source; convolutions come from a library and take none.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+
+from speakerquant.graph.passes import constants_of, remove_unused
+
+_BY_CHANNEL = ("Relu", "BatchNormalization")
+
+
+def convolve_groups_apart(model: onnx.ModelProto) -> None:
+    """Compute each group of a split convolution by a convolution of its own, in place.
+
+    What lies between them, activations and normalisations by channel, is split likewise. Quantized
+    convolutions stay whole: the compiler merges their split with the quantization of what follows.
+
+    Args:
+        model: A network of two-dimensional convolutions (:func:`.tensorrt_graph.adapt`).
+    """
+    graph = model.graph
+    constants = constants_of(graph)
+    makers = {name: node for node in graph.node for name in node.output}
+    num_readers: dict[str, int] = {}
+    for node in graph.node:
+        for name in node.input:
+            num_readers[name] = num_readers.get(name, 0) + 1
+    replaced: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        if node.op_type != "Split":
+            continue
+        chain = _chain(node, makers, num_readers)
+        if chain and chain[0].input[1] in constants:
+            sizes = numpy_helper.to_array(constants[node.input[1]])
+            replaced[node.output[0]] = _apart(chain, node.output, sizes, constants, graph)
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        nodes.extend(replaced.get(node.output[0], [node]))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    remove_unused(graph)
+
+
+def _chain(
+    split: onnx.NodeProto, makers: dict[str, onnx.NodeProto], num_readers: dict[str, int]
+) -> list[onnx.NodeProto]:
+    """The convolution whose channels are split and what lies between; empty if it is not of this form."""
+    chain: list[onnx.NodeProto] = []
+    node: onnx.NodeProto | None = split
+    while node is not None and num_readers[node.input[0]] == 1:
+        node = makers.get(node.input[0])
+        if node is not None and node.op_type == "Conv":
+            return [node, *chain]
+        if node is None or node.op_type not in _BY_CHANNEL:
+            return []
+        chain.insert(0, node)
+    return []
+
+
+def _apart(
+    chain: Sequence[onnx.NodeProto],
+    groups: Sequence[str],
+    sizes: npt.NDArray[np.int64],
+    constants: dict[str, onnx.TensorProto],
+    graph: onnx.GraphProto,
+) -> list[onnx.NodeProto]:
+    """The nodes of the chain once for each group, with the rows of their constants that belong to it."""
+    nodes = []
+    for group, start, size in zip(groups, np.cumsum(sizes) - sizes, sizes, strict=True):
+        source = chain[0].input[0]
+        for number, node in enumerate(chain):
+            copied = onnx.NodeProto()
+            copied.CopyFrom(node)
+            copied.name = f"{group}/{number}"
+            copied.input[:] = [source]
+            for position, name in enumerate(node.input[1:]):
+                # by the place, not by the name, which layers of equal weights share
+                part = f"{copied.name}/{position}"
+                rows: npt.NDArray[Any] = numpy_helper.to_array(constants[name])[start : start + size]
+                graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(rows), part))
+                copied.input.append(part)
+            source = group if node is chain[-1] else copied.name
+            copied.output[:] = [source]
+            nodes.append(copied)
+    return nodes
