@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,8 @@ RESULT_KEYS = {
     "num_trials",
     "num_recordings",
     "engine",
+    "executed",
+    "scores_from",
     "weight_bits",
     "fidelity",
     "latency_ms_p50",
@@ -211,6 +214,32 @@ def test_onnx_runtime_is_an_engine_like_the_others(
     [result] = results(tmp_path)
     assert (result["engine"], result["weight_bits"]) == ("onnxruntime", 8)
     assert result["size_ratio"] < 0.4
+
+
+@pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="TensorRT for RTX is not installed")
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU, which may run the engine")
+def test_an_engine_that_cannot_run_here_is_said_to_be_built_only(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    finished = speakerquant(
+        "-m",
+        *workspace.arguments(),
+        "engine=tensorrt_rtx",
+        "engine.compute_capability=8.6",
+        "mask=none,all",
+        "tracking.experiment=rtx",
+    )
+    assert finished.code == 0, finished.err
+    for result in results(tmp_path):
+        assert (result["engine"], result["executed"]) == ("tensorrt_rtx", False)
+        assert result["scores_from"] == "onnxruntime"
+        assert result["fidelity"] is result["latency_ms_p50"] is result["real_time_factor"] is None
+    assert "engines built, not run: error rates by onnxruntime" in finished.out
+    [_, *runs] = sorted(runs_of(workspace, "rtx"), key=lambda run: run.info.start_time)
+    assert len(runs) == 2
+    for run in runs:
+        assert run.data.metrics["executed"] == 0 and "fidelity" not in run.data.metrics
+        assert run.data.params["scores_from"] == "onnxruntime"
 
 
 def test_the_protocol_is_recorded_and_the_baseline_is_of_the_same(

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.architectures.units import quantizable_layers
 from speakerquant.engine.tensorrt.tensorrt_graph import adapt, computes_in_half, is_quantized
+from speakerquant.engine.tensorrt.tensorrt_rtx_graph import convolve_groups_apart
 from speakerquant.graph.export import export_network
 from speakerquant.graph.masking import apply_mask
 from speakerquant.quantization.mask import Mask
@@ -148,3 +149,20 @@ def _masked(small: Subject, precisions: Mapping[str, Precision]) -> onnx.ModelPr
 def _run(model: onnx.ModelProto, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {"features": features})[0]
+
+
+def test_groups_are_convolved_apart(small: Subject) -> None:
+    """As TensorRT for RTX is given the network: the same results, without a split where layers are FP32."""
+    mixed = _masked(small, {"*": FP32, "se_res2block2": INT8})
+    adapt(mixed)
+    features = small.recordings[0][np.newaxis].repeat(2, axis=0)
+    expected = _run(mixed, features)
+    convolve_groups_apart(mixed)
+    onnx.checker.check_model(mixed, full_check=True)
+    np.testing.assert_allclose(_run(mixed, features), expected, rtol=1e-5, atol=1e-5)
+    [split] = [node for node in mixed.graph.node if node.op_type == "Split"]
+    assert split.output[0].startswith("/se_res2block2/")
+    weights = [int(np.prod(tensor.dims)) for tensor in mixed.graph.initializer]
+    adapted = _masked(small, {"*": FP32, "se_res2block2": INT8})
+    adapt(adapted)
+    assert sum(weights) <= sum(int(np.prod(tensor.dims)) for tensor in adapted.graph.initializer) + 100

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Mapping
 
 from protocol import Operation, WorkerError, serve
-
-RTX = "tensorrt_rtx"
+from rtx_parts import PACKAGE as RTX
+from rtx_parts import refuse_mixed_parts
 
 
 def _operations() -> Mapping[str, Operation]:
@@ -24,7 +24,7 @@ def _operations() -> Mapping[str, Operation]:
     for needed in ("numpy", package, "polygraphy"):
         _import(needed, package)
     if package == RTX:
-        _refuse_mixed_parts()
+        refuse_mixed_parts({part.metadata["Name"]: part.version for part in distributions()})
     backend = import_module("rtx_backend" if package == RTX else "backend")
     made: Mapping[str, Operation] = backend.operations()
     return made
@@ -39,18 +39,6 @@ def _import(needed: str, package: str) -> None:
             f"the package {needed} {reason}; install {package.replace('_', '-')}, polygraphy and numpy "
             "there, or name another interpreter with engine.python"
         ) from None
-
-
-def _refuse_mixed_parts() -> None:
-    """The packages for CUDA 12 and 13 overwrite each other, and so do parts of different versions."""
-    names = {part.metadata["Name"].replace("-", "_"): part.version for part in distributions()}
-    parts = {name: version for name, version in names.items() if name.startswith(f"{RTX}_cu")}
-    if len({name.split("_")[2] for name in parts}) > 1 or len(set(parts.values())) > 1:
-        installed = ", ".join(f"{name} {version}" for name, version in sorted(parts.items()))
-        raise WorkerError(
-            f"parts of different TensorRT for RTX are installed side by side ({installed}); "
-            "uninstall all of them and install tensorrt-rtx"
-        )
 
 
 def _find_cuda_runtime() -> None:
