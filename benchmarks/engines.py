@@ -20,9 +20,9 @@ from rich.table import Table
 
 from speakerquant.architectures.units import Units
 from speakerquant.configuration.opening import Inputs, open_evaluation
-from speakerquant.configuration.schema import TensorRtConfig
 from speakerquant.engine.backends import ENGINES, engine_builder
 from speakerquant.engine.base import EngineBuilder
+from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
 from speakerquant.errors import UserError
 from speakerquant.evaluation.evaluate import Evaluation, Measurement
 from speakerquant.evaluation.latency import measure_latency, request_of
@@ -59,15 +59,20 @@ def main() -> None:
 
 def _builders(run: OpenedRun, console: Console) -> dict[str, EngineBuilder]:
     """Those that run here."""
-    tensorrt = run.config.engine if isinstance(run.config.engine, TensorRtConfig) else None
+    tensorrt = run.config.engine if isinstance(run.config.engine, TensorRtSettings) else None
     builders: dict[str, EngineBuilder] = {}
     for name in ENGINES:
         try:
-            builders[name] = engine_builder(name, tensorrt, run.cache)
+            builder = engine_builder(name, tensorrt, run.cache)
         except UserError as error:
             console.print(f"{name}: {error}")
+            continue
+        words = ", ".join(builder.environment.values())
+        if builder.executes:
+            builders[name] = builder
+            console.print(f"{name}: {words}")
         else:
-            console.print(f"{name}: {', '.join(builders[name].environment.values())}")
+            console.print(f"{name}: {words}: builds here and does not run")
     return builders
 
 

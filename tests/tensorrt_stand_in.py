@@ -47,6 +47,8 @@ def trouble(request: str) -> None:
 def describe(payload: bytes) -> Message:
     trouble("describe")
     gpu = {"GPU": "stand-in", "compute capability": "8.6"}
+    if "tensorrt_rtx" in sys.argv:
+        return {"version": arguments.version, "gpu": gpu, "compute_capabilities": ["7.5", "8.6", "8.9"]}, b""
     return {"environment": {"TensorRT": arguments.version, **gpu}}, b""
 
 

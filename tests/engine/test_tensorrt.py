@@ -24,7 +24,7 @@ from speakerquant.cache import Cache
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import EngineBuilder, Lengths
 from speakerquant.engine.tensorrt import worker
-from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
+from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings, TensorRtSettings
 from speakerquant.errors import UserError
 from speakerquant.evaluation.check import fidelity
 from speakerquant.evaluation.embedding import embed_with_network
@@ -244,6 +244,28 @@ def test_fp16_is_a_precision_of_the_mask(tensorrt: Build, tensorrt_stand_in: Sta
 def test_impossible_settings(settings: dict[str, float], says: str) -> None:
     with pytest.raises(UserError, match=says):
         TensorRtSettings(**settings)
+
+
+def test_rtx_runs_where_a_gpu_of_a_kind_is_that_it_was_built_for(
+    tensorrt_stand_in: StandIn, onnx_path: Path, small: Subject, tmp_path: Path
+) -> None:
+    def rtx(*capabilities: str) -> EngineBuilder:
+        settings = TensorRtRtxSettings(python=tensorrt_stand_in(), compute_capability=[*capabilities])
+        return engine_builder("tensorrt_rtx", settings, Cache(tmp_path / "cache"))
+
+    here = rtx("8.9", "current")
+    assert here.executes and here.environment["compute capability"] == "8.9, 8.6"
+    engine = here.build(onnx_path)
+    embeddings = np.stack(list(engine.embed_many(small.recordings)))
+    assert fidelity(embeddings, embed_with_network(_simulated(small), small.recordings)) >= 0.9999
+    engine.save(onnx_path.with_name("engine"))
+    with rtx("8.6").load(onnx_path.with_name("engine")) as loaded:
+        np.testing.assert_array_equal(np.stack(list(loaded.embed_many(small.recordings))), embeddings)
+    elsewhere = rtx("8.9")
+    assert not elsewhere.executes
+    elsewhere.build(onnx_path).save(onnx_path.with_name("engine"))
+    with pytest.raises(UserError, match=r"made with compute capability 8\.9, here is 8\.6"):
+        rtx("8.6").load(onnx_path.with_name("engine"))
 
 
 def test_auto_takes_tensorrt_where_it_works_and_says_so(
