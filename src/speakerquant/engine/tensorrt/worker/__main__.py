@@ -38,6 +38,7 @@ def _import(needed: str, package: str) -> None:
         raise WorkerError(
             f"the package {needed} {reason}; install {package.replace('_', '-')}, polygraphy and numpy "
             "there, or name another interpreter with engine.python"
+            + ("" if package == RTX else "; engine=tensorrt_rtx builds without a GPU")
         ) from None
 
 
