@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.architectures.units import quantizable_layers
 from speakerquant.engine.tensorrt.tensorrt_graph import adapt, computes_in_half, is_quantized
-from speakerquant.engine.tensorrt.tensorrt_rtx_graph import convolve_groups_apart
+from speakerquant.engine.tensorrt.tensorrt_rtx_graph import convolve_groups_apart, quantize_in_equal_steps
 from speakerquant.graph.export import export_network
 from speakerquant.graph.masking import apply_mask
 from speakerquant.quantization.mask import Mask
@@ -166,3 +166,16 @@ def test_groups_are_convolved_apart(small: Subject) -> None:
     adapted = _masked(small, {"*": FP32, "se_res2block2": INT8})
     adapt(adapted)
     assert sum(weights) <= sum(int(np.prod(tensor.dims)) for tensor in adapted.graph.initializer) + 100
+
+
+def test_all_layers_are_quantized_in_equal_steps(exported: onnx.ModelProto, small: Subject) -> None:
+    adapt(exported)
+    features = small.recordings[0][np.newaxis]
+    expected = _run(exported, features)
+    quantize_in_equal_steps(exported)
+    onnx.checker.check_model(exported, full_check=True)
+    embeddings = _run(exported, features)
+    assert (embeddings * expected).sum() >= 0.9999 * np.linalg.norm(embeddings) * np.linalg.norm(expected)
+    produced = {name for node in exported.graph.node for name in node.output}
+    quantizers = [node for node in exported.graph.node if node.op_type == "QuantizeLinear"]
+    assert len({node.input[1] for node in quantizers if node.input[0] in produced}) == (len(quantizers) > 0)

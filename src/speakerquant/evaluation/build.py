@@ -90,17 +90,19 @@ class MaskBuilder:
         with times.stage("build"):
             engine = self.builder.build(onnx_path, self.lengths)
             engine.save(folder / f"engine.{self.builder.name}")
-            identity = digest(formats.EMBEDDINGS, file_digest(onnx_path), *_identity(self.runner))
-            runner = engine if self.executed else self._of_the_runner(onnx_path)
+            runner, network = (
+                (engine, file_digest(onnx_path)) if self.executed else self._built_to_run(onnx_path)
+            )
         with runner:
+            identity = digest(formats.EMBEDDINGS, network, *_identity(self.runner))
             yield BuiltMask(engine.size_bytes, runner, identity)
 
-    def _of_the_runner(self, onnx_path: Path) -> Engine:
-        """The very network that the backend was given, as an engine of the runner."""
+    def _built_to_run(self, onnx_path: Path) -> tuple[Engine, str]:
+        """The very network that the backend was given, as an engine of the runner, and its digest."""
         with tempfile.TemporaryDirectory() as folder:
             given = Path(folder) / ONNX_FILE
             onnx.save(self.builder.given_network(onnx_path), given)
-            return self.runner.build(given, self.lengths)
+            return self.runner.build(given, self.lengths), file_digest(given)
 
 
 def _identity(builder: EngineBuilder) -> tuple[str, dict[str, str], dict[str, str]]:

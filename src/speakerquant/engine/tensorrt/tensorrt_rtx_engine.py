@@ -9,7 +9,7 @@ from speakerquant.cache import Cache
 from speakerquant.engine.base import Engine, FloatArray
 from speakerquant.engine.tensorrt.tensorrt_engine import TensorRtBuilder
 from speakerquant.engine.tensorrt.tensorrt_graph import adapt
-from speakerquant.engine.tensorrt.tensorrt_rtx_graph import convolve_groups_apart
+from speakerquant.engine.tensorrt.tensorrt_rtx_graph import convolve_groups_apart, quantize_in_equal_steps
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
 from speakerquant.engine.tensorrt.worker_process import WorkerProcess
 from speakerquant.errors import UserError
@@ -112,6 +112,7 @@ class TensorRtRtxBuilder(TensorRtBuilder):
     def _adapt(self, network: onnx.ModelProto) -> None:
         adapt(network)
         convolve_groups_apart(network)
+        quantize_in_equal_steps(network)
 
     def _made_ready(self, plan: bytes, worker: WorkerProcess) -> Engine:
         if self.executes:

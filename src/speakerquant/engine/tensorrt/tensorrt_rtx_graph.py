@@ -1,8 +1,8 @@
 """What makes engines of TensorRT for RTX smaller: fewer kernels, each of which brings 130 kB of source text.
 
 An engine holds the source of every kernel that its compiler generated, complete with a prelude, to be
-compiled for the GPU at hand when it is first run. Cutting a tensor into groups takes a kernel for each group,
-as the place of the cut is part of the source; convolutions come from a library and take none.
+compiled for the GPU at hand when it is first run. Numbers in a network become part of the source, tensors do
+not: layers that differ in a number need a kernel each. Convolutions come from a library and take none.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from speakerquant.graph.passes import constants_of, remove_unused
 
+_STEP = "step"
 _BY_CHANNEL = ("Relu", "BatchNormalization")
 
 
@@ -92,3 +93,65 @@ def _apart(
             copied.output[:] = [source]
             nodes.append(copied)
     return nodes
+
+
+def quantize_in_equal_steps(model: onnx.ModelProto) -> None:
+    """Quantize every layer's input in steps of 1, in place, so that all layers can share a kernel.
+
+    What a step stands for goes where it is a tensor: its reciprocal is multiplied into the channels before,
+    and itself into the weights and their scales. All stays what it was but for FP32's own rounding.
+
+    Args:
+        model: A network of two-dimensional convolutions (:func:`.tensorrt_graph.adapt`).
+    """
+    graph = model.graph
+    constants = constants_of(graph)
+    makers = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    one = _stored(graph, _STEP, np.float32(1))
+    nodes: list[onnx.NodeProto] = []
+    for quantize in graph.node:
+        if quantize.op_type == "QuantizeLinear" and makers.get(quantize.input[0]) is not None:
+            step = numpy_helper.to_array(constants[quantize.input[1]])
+            [dequantize] = readers[quantize.output[0]]
+            layers = readers[dequantize.output[0]]
+            for layer in layers:
+                channels = _multiply_into_weights(layer, step, makers, constants, graph)
+            factor = np.full((1, channels, 1, 1), 1 / step, np.float32)
+            scaled = f"{quantize.output[0]}/scaled"
+            factors = _stored(graph, f"{quantize.output[0]}/factors", factor)
+            nodes.append(
+                helper.make_node("Mul", [quantize.input[0], factors], [scaled], f"{quantize.name}/Mul")
+            )
+            quantize.input[:2] = [scaled, one]
+            dequantize.input[1] = one
+        nodes.append(quantize)
+    copied = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copied)
+    remove_unused(graph)
+
+
+def _multiply_into_weights(
+    layer: onnx.NodeProto,
+    step: npt.NDArray[np.float32],
+    makers: dict[str, onnx.NodeProto],
+    constants: dict[str, onnx.TensorProto],
+    graph: onnx.GraphProto,
+) -> int:
+    """Let the weights of a quantized layer stand for products with ``step``; the number of input channels."""
+    dequantize = makers[layer.input[1]]
+    quantize = makers[dequantize.input[0]]
+    kernel, scales = (numpy_helper.to_array(constants[name]) * step for name in quantize.input[:2])
+    quantize.input[0] = _stored(graph, f"{quantize.input[0]}/in_steps", kernel)
+    quantize.input[1] = _stored(graph, f"{layer.output[0]}/scales_in_steps", scales)
+    dequantize.input[1] = quantize.input[1]
+    return int(kernel.shape[1])
+
+
+def _stored(graph: onnx.GraphProto, name: str, value: npt.ArrayLike) -> str:
+    graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+    return name
