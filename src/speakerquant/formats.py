@@ -16,6 +16,12 @@ FEATURES = 3
 RANGES = 1
 """Ranges of the same network, recordings and method."""
 
+HESSIANS = 1
+"""Hessians of the same network and recordings."""
+
+ROUNDED_WEIGHTS = 1
+"""Integers of the same weights, rounded in the same way."""
+
 GRAPH = 2
 """ONNX graph of the same network, before a mask is put on it."""
 

@@ -23,6 +23,7 @@ from speakerquant.configuration.opening import (
     open_mask,
     open_model,
     open_ranges,
+    open_rounding,
 )
 from speakerquant.configuration.schema import RunConfig, flat, register_schemas, typed
 from speakerquant.engine.provenance import provenance_path
@@ -104,7 +105,8 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun, prefix: str)
     }
     tracked.log_params(digests)
     with times.stage("graph"):
-        evaluation = open_evaluation(config.engine, inputs, table, cache)
+        rounding = open_rounding(config.rounding, inputs, cache, [mask])
+        evaluation = open_evaluation(config.engine, inputs, table, cache, rounding)
     [measured] = evaluation.evaluate([mask], [output])
     with atomic_path(output / SCORES_FILE) as part:
         np.save(part, measured.scored.scores.astype(np.float32))

@@ -58,6 +58,7 @@ class MaskSearchApplication(SearchApplication):
             "priors of minDCF": " ".join(f"{prior:g}" for prior in run.scoring.p_targets),
             "calibration recordings": inputs.calibration.digest,
             "calibration": f"{run.calibration.method} {run.calibration.percentile}",
+            "rounding": f"{run.rounding.method.name} in groups of {run.rounding.group_size}",
             "units": run.units.value,
             "fixed part of the mask": _fixed_part(open_mask(run.mask, units), space),
             "fidelity": f"{run.engine.min_fidelity} on {run.engine.fidelity_recordings} recordings",

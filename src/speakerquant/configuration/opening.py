@@ -25,6 +25,8 @@ from speakerquant.configuration.schema import (
     DataConfig,
     EngineConfig,
     ModelConfig,
+    RoundingConfig,
+    RoundingMethod,
     RunConfig,
     TrialList,
     flat,
@@ -47,8 +49,11 @@ from speakerquant.evaluation.preparation import prepare_evaluation
 from speakerquant.evaluation.scoring_protocol import Protocol, ScoreNorm
 from speakerquant.progress import track
 from speakerquant.quantization.calibration import calibrate, check_method
+from speakerquant.quantization.hessians import gather_hessians, load_hessians, save_hessians
 from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.precision import Grouping
 from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.quantization.rounding import Rounding
 
 log = logging.getLogger(__name__)
 
@@ -264,8 +269,42 @@ def open_ranges(config: CalibrationConfig, inputs: Inputs, cache: Cache) -> Cali
     return CalibrationTable.load(cache.get("ranges", key, make, suffix=".safetensors"))
 
 
+def open_rounding(config: RoundingConfig, inputs: Inputs, cache: Cache, masks: Sequence[Mask]) -> Rounding:
+    """How weights of fewer than eight bits become integers.
+
+    Hessians are gathered once per checkpoint and calibration recordings, and only if a mask needs them.
+
+    Raises:
+        UserError: an impossible size of groups, or recordings that say nothing of a layer.
+    """
+    identity = [inputs.model.digest]
+    if config.method is RoundingMethod.nearest or not any(map(_has_grouped_weights, masks)):
+        return Rounding(config.group_size, cache=cache, identity=identity)
+
+    def make(path: Path) -> None:
+        features = inputs.calibration.features
+        recordings = track(features, "Hessians", total=len(features))
+        with inputs.calibration.in_memory():
+            save_hessians(gather_hessians(inputs.model.network, map(torch.from_numpy, recordings)), path)
+
+    key = digest(formats.HESSIANS, inputs.model.digest, inputs.calibration.digest)
+    hessians = load_hessians(cache.get("hessians", key, make, suffix=".safetensors"))
+    return Rounding(config.group_size, hessians, cache, [*identity, key])
+
+
+def _has_grouped_weights(mask: Mask) -> bool:
+    return any(
+        precision.weights is not None and precision.weights.grouping is Grouping.input_group
+        for precision in mask.values()
+    )
+
+
 def open_evaluation(
-    config: EngineConfig, inputs: Inputs, table: CalibrationTable, cache: Cache
+    config: EngineConfig,
+    inputs: Inputs,
+    table: CalibrationTable,
+    cache: Cache,
+    rounding: Rounding | None = None,
 ) -> Evaluation:
     """What measures masks on these inputs."""
     return prepare_evaluation(
@@ -281,4 +320,5 @@ def open_evaluation(
         fidelity_recordings=config.fidelity_recordings,
         min_fidelity=config.min_fidelity,
         latency_requests=config.latency_requests,
+        rounding=rounding,
     )

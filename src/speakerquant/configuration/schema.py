@@ -75,6 +75,19 @@ class CalibrationConfig:
     seed: int = MISSING
 
 
+class RoundingMethod(Enum):
+    """How weights of fewer than eight bits become integers."""
+
+    nearest = auto()
+    gptq = auto()
+
+
+@dataclass
+class RoundingConfig:
+    method: RoundingMethod = MISSING
+    group_size: int | None = MISSING
+
+
 @dataclass
 class ScoringConfig:
     norm: ScoreNorm = MISSING
@@ -108,6 +121,7 @@ class RunConfig:
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
     calibration: CalibrationConfig = MISSING
+    rounding: RoundingConfig = MISSING
     units: Granularity = Granularity.block
     mask: Any = MISSING  # unit to precision: the units are the network's, so the mask itself checks them
     engine: EngineConfig = MISSING

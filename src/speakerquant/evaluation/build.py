@@ -15,6 +15,7 @@ from speakerquant.evaluation.stage_times import StageTimes
 from speakerquant.graph.masking import write_mask
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.quantization.rounding import Rounding
 
 ONNX_FILE = "model.onnx"
 
@@ -41,6 +42,7 @@ class MaskBuilder:
     Attributes:
         network: The graph that :func:`speakerquant.graph.export.export_network` made.
         table: Ranges of its layers.
+        rounding: How weights of fewer than eight bits become integers.
         builder: The backend.
         runner: What embeds: the backend or, where its engines do not run on this machine, another one.
         max_weight_bits: Most bits of integer weights, for engine and simulation alike.
@@ -50,6 +52,7 @@ class MaskBuilder:
 
     network: onnx.ModelProto
     table: CalibrationTable
+    rounding: Rounding
     builder: EngineBuilder
     runner: EngineBuilder
     max_weight_bits: int
@@ -85,6 +88,7 @@ class MaskBuilder:
                 self.table,
                 onnx_path,
                 max_weight_bits=self.max_weight_bits,
+                rounding=self.rounding,
                 properties=properties,
             )
         with times.stage("build"):

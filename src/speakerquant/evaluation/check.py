@@ -13,6 +13,7 @@ from speakerquant.errors import UserError
 from speakerquant.evaluation.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.quantization.rounding import Rounding
 from speakerquant.quantization.simulate import simulate
 
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 1.0, 3.0
@@ -25,6 +26,7 @@ class FidelityCheck:
     Attributes:
         network: The FP32 network.
         table: Ranges of its layers.
+        rounding: How weights of fewer than eight bits become integers.
         max_weight_bits: Most bits of integer weights.
         excerpts: Recordings ``[n_mels, T]`` to compare on (:func:`excerpts_of`).
         min_fidelity: Smallest cosine that counts as the same network.
@@ -35,6 +37,7 @@ class FidelityCheck:
 
     network: SpeakerNetwork
     table: CalibrationTable
+    rounding: Rounding
     max_weight_bits: int
     excerpts: Sequence[FeatureArray]
     min_fidelity: float
@@ -49,7 +52,7 @@ class FidelityCheck:
         Raises:
             UserError: it is too small: the engine does not compute what the mask says.
         """
-        simulated = simulate(self.network, mask, self.table, self.max_weight_bits)
+        simulated = simulate(self.network, mask, self.table, self.max_weight_bits, self.rounding)
         reference = embed_with_network(simulated, self.excerpts)
         agreement = fidelity(np.stack(list(engine.embed_many(self.excerpts))), reference)
         if not agreement >= self.min_fidelity:

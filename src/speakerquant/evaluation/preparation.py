@@ -21,6 +21,7 @@ from speakerquant.evaluation.latency import LatencyMeasurement, request_of
 from speakerquant.evaluation.scoring_protocol import Protocol
 from speakerquant.graph.export import export_network
 from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.quantization.rounding import Rounding
 
 
 def prepare_evaluation(
@@ -37,6 +38,7 @@ def prepare_evaluation(
     fidelity_recordings: int = 8,
     min_fidelity: float = 0.999,
     latency_requests: int = 0,
+    rounding: Rounding | None = None,
 ) -> Evaluation:
     """What measures masks of one network with one backend on one trial list.
 
@@ -56,15 +58,16 @@ def prepare_evaluation(
         fidelity_recordings: How many of the calibration recordings engines are checked on.
         min_fidelity: Smallest cosine at which an engine counts as the network that its mask describes.
         latency_requests: How many requests are timed; 0 leaves them untimed.
+        rounding: How weights of fewer than eight bits become integers; none is :class:`Rounding`'s default.
 
     Raises:
         UserError: there is nothing to check engines on.
     """
     frames_per_second = model.front_end.frames_per_second
     checked = calibration[:fidelity_recordings]
-    check = FidelityCheck(
-        model.network, table, max_weight_bits, excerpts_of(checked, frames_per_second), min_fidelity
-    )
+    rounding = rounding or Rounding()
+    excerpts = excerpts_of(checked, frames_per_second)
+    check = FidelityCheck(model.network, table, rounding, max_weight_bits, excerpts, min_fidelity)
     request = request_of(checked[0], frames_per_second)
     num_frames = recordings.features.num_frames
     cohort = protocol.cohort.features.num_frames if protocol.cohort else []
@@ -72,6 +75,7 @@ def prepare_evaluation(
     building = MaskBuilder(
         onnx.load(_exported(model, cache)),
         table,
+        rounding,
         builder,
         builder if builder.executes else engine_builder(REFERENCE),
         max_weight_bits,

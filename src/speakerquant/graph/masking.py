@@ -5,21 +5,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
+from onnx.version_converter import convert_version
 
 from speakerquant.cache import atomic_path
 from speakerquant.graph.passes import compute_in_half, convolve_constants_once, follow, remove_unused
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import FloatType, Precision
+from speakerquant.quantization.precision import FloatType, Grouping, Precision
 from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.quantization.rounding import Rounding
 from speakerquant.quantization.simulate import MAX_WEIGHT_BITS, input_scale, weight_bound, weight_scales
 
 # How an exported network names the nodes of a layer's quantizers.
 _QUANTIZER = re.compile(r"(.+)/(input|weight)/(Quantize|Dequantize)Linear")
 _ZERO_POINT = "zero_point"
+_PACKED_IR_VERSION = 11  # understood by current engines, and recent enough for the packed types
+
+
+@dataclass(frozen=True)
+class _PackedType:
+    """How ONNX stores integers of few bits, and since which version of its operators."""
+
+    dtype: type[np.generic]
+    opset: int
+
+
+_PACKED = {4: _PackedType(ml_dtypes.int4, 21), 2: _PackedType(ml_dtypes.int2, 25)}
 
 
 def write_mask(
@@ -29,11 +44,13 @@ def write_mask(
     path: Path,
     *,
     max_weight_bits: int = MAX_WEIGHT_BITS,
+    rounding: Rounding | None = None,
     properties: Mapping[str, str] | None = None,
 ) -> None:
     """Write the graph of a mask to ``path``: ``features [batch, n_mels, time]`` to ``embeddings``.
 
-    Quantization is symmetric (zero points are 0); integer weights are stored as INT8.
+    Quantization is symmetric (zero points are 0). Integer weights are stored as INT8 with a scale for each
+    output channel, or packed as INT4 or INT2 with a scale for each group of input channels.
 
     Args:
         network: What :func:`speakerquant.graph.export.export_network` made; it is not changed.
@@ -41,12 +58,13 @@ def write_mask(
         table: Ranges of the layers' inputs and weights.
         path: File to write.
         max_weight_bits: Most bits of integer weights.
+        rounding: How weights in groups become integers; none is :class:`Rounding`'s default.
         properties: Written as the file's metadata properties, beside the number of mel bands.
 
     Raises:
         UserError: the table does not fit the network, or ``path`` cannot be written.
     """
-    model = apply_mask(network, mask, table, max_weight_bits)
+    model = apply_mask(network, mask, table, max_weight_bits, rounding)
     n_mels = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     helper.set_model_props(model, {"n_mels": str(n_mels), **(properties or {})})
     with atomic_path(path) as part:
@@ -54,17 +72,32 @@ def write_mask(
 
 
 def apply_mask(
-    network: onnx.ModelProto, mask: Mask, table: CalibrationTable, max_weight_bits: int = MAX_WEIGHT_BITS
+    network: onnx.ModelProto,
+    mask: Mask,
+    table: CalibrationTable,
+    max_weight_bits: int = MAX_WEIGHT_BITS,
+    rounding: Rounding | None = None,
 ) -> onnx.ModelProto:
     """The graph of a mask; arguments and errors as for :func:`write_mask`."""
     model = onnx.ModelProto()
     model.CopyFrom(network)
+    packed = {
+        precision.weights.bits
+        for precision in mask.layers.values()
+        if precision.weights is not None and precision.weights.grouping is Grouping.input_group
+    }
+    if packed:
+        model = convert_version(model, max(_PACKED[bits].opset for bits in packed))
+        model.ir_version = _PACKED_IR_VERSION
     graph = model.graph
     places = _quantizers(graph)
     editing = _Editing(graph)
     for layer, precision in mask.layers.items():
         editing.set_input(layer, places[layer], precision, table)
-        editing.set_weight(layer, places[layer], precision, table, max_weight_bits)
+        if precision.weights is not None and precision.weights.grouping is Grouping.input_group:
+            editing.set_packed_weight(layer, places[layer], precision.weights.bits, rounding or Rounding())
+        else:
+            editing.set_weight(layer, places[layer], precision, table, max_weight_bits)
     editing.finish()
     convolve_constants_once(graph)
     half = {layer for layer, precision in mask.layers.items() if precision.arithmetic is FloatType.float16}
@@ -133,6 +166,18 @@ class _Editing:
             self._add(f"{layer}.weight_scales", scales),
             self._add(f"{layer}.weight_zero_points", np.zeros(len(scales), np.int8)),
         ]
+
+    def set_packed_weight(self, layer: str, nodes: _Quantizers, bits: int, rounding: Rounding) -> None:
+        quantize, dequantize = nodes.quantize["weight"], nodes.dequantize["weight"]
+        weight = numpy_helper.to_array(self._tensors[quantize.input[0]])
+        integers = rounding.integers(layer, weight, bits)
+        dequantize.input[:] = [
+            self._add(f"{layer}.weight_quantized", integers.steps.astype(_PACKED[bits].dtype)),
+            self._add(f"{layer}.weight_scales", integers.scales),
+        ]
+        del dequantize.attribute[:]
+        dequantize.attribute.append(helper.make_attribute("axis", 1))
+        dequantize.attribute.append(helper.make_attribute("block_size", integers.group_length))
 
     def finish(self) -> None:
         for node in self._graph.node:

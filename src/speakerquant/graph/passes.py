@@ -48,11 +48,16 @@ def convolve_constants_once(graph: onnx.GraphProto) -> None:
     """
     widths = {value.name: _width(value) for value in graph.value_info}
     makers = {name: node for node in graph.node for name in node.output}
+    constants = constants_of(graph)
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         chain = _quantizers_behind_concatenation(node, makers)
-        if chain and _repeats_equal_parts(chain[0], makers, widths):
-            nodes.extend(_by_parts(node, *chain, makers, graph))
+        if (
+            chain
+            and _repeats_equal_parts(chain[0], makers, widths)
+            and _scales_fit_parts(node, len(chain[0].input), makers, constants)
+        ):
+            nodes.extend(_by_parts(node, *chain, makers, constants, graph))
         else:
             nodes.append(node)
     del graph.node[:]
@@ -161,30 +166,53 @@ def _by_parts(
     concatenation: onnx.NodeProto,
     quantizers: Sequence[onnx.NodeProto],
     makers: Makers,
+    constants: Mapping[str, onnx.TensorProto],
     graph: onnx.GraphProto,
 ) -> Iterator[onnx.NodeProto]:
     """The convolution as a sum of one per part of the concatenation; all parts are equally wide."""
     _, weight, *bias = convolution.input
     dequantizers = [makers[weight]] if weight in makers else []
     stored = dequantizers[0].input[0] if dequantizers else weight
-    [kernel] = (numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name == stored)
-    kernels = np.split(kernel, len(concatenation.input), axis=1)
+
+    def parts_of(name: str) -> Iterator[str]:
+        """The constant's parts along the input channels, stored under names of their own."""
+        parts = np.split(numpy_helper.to_array(constants[name]), len(concatenation.input), axis=1)
+        for index, part in enumerate(parts):
+            graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(part), f"{name}/{index}"))
+            yield f"{name}/{index}"
+
+    kernels = [*parts_of(stored)]
+    scales = [*parts_of(dequantizers[0].input[1])] if any(map(_is_blocked, dequantizers)) else []
     outputs = []
-    for index, (source, part) in enumerate(zip(concatenation.input, kernels, strict=True)):
+    for index, (source, name) in enumerate(zip(concatenation.input, kernels, strict=True)):
         maker = makers.get(source)
         if maker is not None and maker.op_type == "Expand":
             source = maker.input[0]
-        name = f"{stored}/{index}"
-        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(part), name))
         for quantizer in quantizers:
             yield (copied := _copy(quantizer, index, [source, *quantizer.input[1:]]))
             source = copied.output[0]
         for dequantizer in dequantizers:
-            yield (copied := _copy(dequantizer, index, [name, *dequantizer.input[1:]]))
+            inputs = [scales[index]] if scales else dequantizer.input[1:]
+            yield (copied := _copy(dequantizer, index, [name, *inputs]))
             name = copied.output[0]
         yield (copied := _copy(convolution, index, [source, name, *(bias if index == 0 else [])]))
         outputs.append(copied.output[0])
     yield helper.make_node("Sum", outputs, convolution.output, f"{convolution.name}/Sum")
+
+
+def _is_blocked(dequantizer: onnx.NodeProto) -> bool:
+    """Whether groups of input channels have scales of their own."""
+    return any(attribute.name == "block_size" for attribute in dequantizer.attribute)
+
+
+def _scales_fit_parts(
+    convolution: onnx.NodeProto, num_parts: int, makers: Makers, constants: Mapping[str, onnx.TensorProto]
+) -> bool:
+    """Whether no group of input channels lies in two parts."""
+    dequantizer = makers.get(convolution.input[1])
+    if dequantizer is None or not _is_blocked(dequantizer):
+        return True
+    return bool(constants[dequantizer.input[1]].dims[1] % num_parts == 0)
 
 
 def _copy(node: onnx.NodeProto, index: int, inputs: Sequence[str]) -> onnx.NodeProto:

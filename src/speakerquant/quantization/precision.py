@@ -10,6 +10,7 @@ class Grouping(StrEnum):
     """Which weights of a layer share a scale."""
 
     output_channel = "output channel"
+    input_group = "group of input channels"
 
 
 class FloatType(StrEnum):
@@ -108,6 +109,8 @@ def precision_of(name: str) -> Precision:
 FP32 = register(Precision("fp32"))
 FP16 = register(Precision("fp16", arithmetic=FloatType.float16))
 INT8 = register(Precision("int8", WeightFormat(8), input_bits=8))
+INT4 = register(Precision("int4", WeightFormat(4, Grouping.input_group)))
+INT2 = register(Precision("int2", WeightFormat(2, Grouping.input_group)))
 
 BASELINE = FP32
 """What every mask is compared with, and what a mask leaves untouched."""

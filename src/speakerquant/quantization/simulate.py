@@ -11,19 +11,24 @@ from torch import Tensor, nn
 from speakerquant.architectures.units import QuantizableLayer, quantizable_layers
 from speakerquant.errors import UserError
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import FloatType, Precision, WeightFormat
+from speakerquant.quantization.precision import FloatType, Grouping, Precision, WeightFormat
 from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.quantization.rounding import Rounding
 
 MAX_WEIGHT_BITS = 8
 """Bits of integer weights that every device has room for; some compute exactly with fewer only."""
 
 _EIGHT_BITS = 127  # largest magnitude of a symmetric eight-bit integer
 
-Rounding = Callable[[Tensor], Tensor]
+InputRounding = Callable[[Tensor], Tensor]
 
 
 def simulate(
-    model: nn.Module, mask: Mask, table: CalibrationTable, max_weight_bits: int = MAX_WEIGHT_BITS
+    model: nn.Module,
+    mask: Mask,
+    table: CalibrationTable,
+    max_weight_bits: int = MAX_WEIGHT_BITS,
+    rounding: Rounding | None = None,
 ) -> nn.Module:
     """A copy of ``model`` in evaluation mode that computes what ``mask`` says, in FP32 arithmetic.
 
@@ -33,6 +38,7 @@ def simulate(
         table: Ranges of the layers' inputs and weights.
         max_weight_bits: Most bits of integer weights. With 7, eight-bit weights keep to -63..63, for
             processors whose INT8 instructions saturate with more.
+        rounding: How weights in groups become integers; none is :class:`Rounding`'s default.
 
     Raises:
         UserError: the table does not fit the model.
@@ -41,14 +47,18 @@ def simulate(
     layers = quantizable_layers(simulated)
     for name, precision in mask.layers.items():
         layer = layers[name]
-        if precision.weights is not None:
+        if precision.weights is not None and precision.weights.grouping is Grouping.input_group:
+            weight = layer.weight.data
+            integers = (rounding or Rounding()).integers(name, weight.cpu().numpy(), precision.weights.bits)
+            layer.weight.data = torch.from_numpy(integers.values).to(weight.device)
+        elif precision.weights is not None:
             _round_weight(name, layer, table, weight_bound(precision.weights, max_weight_bits))
         elif precision.arithmetic is FloatType.float16:
             for parameter in layer.parameters():
                 parameter.data = _through_half(parameter.data)
-        rounding = _input_rounding(name, precision, table)
-        if rounding is not None:
-            layer.register_forward_pre_hook(lambda _, inputs, rounding=rounding: (rounding(inputs[0]),))
+        rounded = _input_rounding(name, precision, table)
+        if rounded is not None:
+            layer.register_forward_pre_hook(lambda _, inputs, rounded=rounded: (rounded(inputs[0]),))
     return simulated
 
 
@@ -91,7 +101,7 @@ def _round_weight(name: str, layer: QuantizableLayer, table: CalibrationTable, b
     layer.weight.data = torch.fake_quantize_per_channel_affine(weight, scales, zero_points, 0, -bound, bound)
 
 
-def _input_rounding(name: str, precision: Precision, table: CalibrationTable) -> Rounding | None:
+def _input_rounding(name: str, precision: Precision, table: CalibrationTable) -> InputRounding | None:
     if precision.input_bits is not None:
         scale = float(input_scale(name, precision.input_bits, table))
         largest = 2 ** (precision.input_bits - 1) - 1

@@ -7,14 +7,16 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
+import onnx
 import openvino as ov
 from openvino import opset13 as ops
 
 from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths, is_eight_bit_or_float
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.openvino.openvino_graph import adapt
+from speakerquant.engine.openvino.packed_weights import keep_packed, readable
 from speakerquant.errors import UserError
-from speakerquant.quantization.precision import FloatType, Precision
+from speakerquant.quantization.precision import FloatType, Grouping, Precision
 
 _CONFIG = {
     # FP32 means FP32: without this, processors with bf16 would use it.
@@ -50,6 +52,14 @@ def _has_avx512() -> bool:
     compiled = _core().compile_model(ov.Model([convolution], [features]), "CPU", _CONFIG)
     kernels = [node.get_rt_info()["primitiveType"] for node in compiled.get_runtime_model().get_ops()]
     return any("avx512" in kernel.astype(str) for kernel in kernels)
+
+
+def _is_packed(precision: Precision) -> bool:
+    """Whether weights take 4 or 2 bits in groups, before inputs that are not rounded."""
+    weights = precision.weights
+    if weights is None or weights.grouping is not Grouping.input_group:
+        return False
+    return weights.bits in (4, 2) and precision.input_bits is None
 
 
 class OpenVinoEngine(Engine):
@@ -91,7 +101,9 @@ class OpenVinoBuilder(EngineBuilder):
         return {"OpenVINO": version("openvino"), "CPU": describe_cpu()}
 
     def runs(self, precision: Precision) -> bool:
-        return precision.arithmetic is FloatType.float32 and is_eight_bit_or_float(precision)
+        if precision.arithmetic is not FloatType.float32:
+            return False
+        return is_eight_bit_or_float(precision) or _is_packed(precision)
 
     def exact_weight_bits(self) -> int:
         """Runs the largest sums of an INT8 convolution: without VNNI, two products overflow 16 bits."""
@@ -106,7 +118,8 @@ class OpenVinoBuilder(EngineBuilder):
 
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
         try:
-            model = _core().read_model(onnx_path)
+            model = _core().read_model(readable(onnx.load(onnx_path)).SerializeToString())
+            keep_packed(model)
             adapt(model, matrix_products=not _has_avx512())
             blob = _core().compile_model(model, "CPU", _CONFIG).export_model()
         except RuntimeError as error:

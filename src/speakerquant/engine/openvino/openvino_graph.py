@@ -34,11 +34,11 @@ def _stop_low_precision_propagation(nodes: list[Node]) -> None:
     for node in nodes:
         after_concatenation = _is(node, "FakeQuantize") and _is(node.input_value(0).get_node(), "Concat")
         if after_concatenation or _is(node, "ReduceMean"):
-            node.input(0).replace_source_output(_stop(node.input_value(0)))
+            node.input(0).replace_source_output(stop(node.input_value(0)))
 
 
-def _stop(source: Output) -> Output:
-    """The same values, through an operation that the propagation knows no way around."""
+def stop(source: Output) -> Output:
+    """The same values, through an operation that no transformation moves anything past."""
     return ops.maximum(source, np.finfo(np.float32).min).output(0)
 
 

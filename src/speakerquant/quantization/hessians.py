@@ -1,0 +1,98 @@
+"""What GPTQ needs to know of a layer's inputs: the sums of their outer products."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speakerquant.architectures.units import QuantizableLayer, quantizable_layers
+from speakerquant.cache import atomic_path
+from speakerquant.errors import UserError
+
+Hessians = Mapping[str, npt.NDArray[np.float32]]
+
+_COLUMNS = 400  # places in a recording that are looked at, for each layer
+
+
+def gather_hessians(model: nn.Module, features: Iterable[Tensor], seed: int = 0) -> Hessians:
+    """Sums over recordings, whatever the mask: the layers' inputs are those of the FP32 network.
+
+    Of every recording, some hundred places of each layer's input count; memory holds one matrix for each
+    layer and no inputs.
+
+    Args:
+        model: Network in FP32; it is not changed.
+        features: Recordings ``[n_mels, T]``, taken once and in order.
+        seed: Of the places.
+
+    Returns:
+        By layer, ``[width * in, width * in]``: what the taps of a convolution see, one tap after the other.
+
+    Raises:
+        UserError: there are no recordings, or all that a layer sees is zero.
+    """
+    sums: dict[str, Tensor] = {}
+    generator = torch.Generator().manual_seed(seed)
+    network = model.eval()
+    handles = []
+    for name, layer in quantizable_layers(network).items():
+
+        def add(
+            _: nn.Module, inputs: tuple[Tensor], name: str = name, layer: QuantizableLayer = layer
+        ) -> None:
+            seen = _seen(layer, inputs[0])
+            chosen = seen[torch.randperm(len(seen), generator=generator)[:_COLUMNS]]
+            product = chosen.T @ chosen
+            sums[name] = sums[name] + product if name in sums else product
+
+        handles.append(layer.register_forward_pre_hook(add))
+    try:
+        with torch.inference_mode():
+            for recording in features:
+                network(recording[None])
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not sums:
+        raise UserError("rounding=gptq: there are no calibration recordings; check data.calibration_root")
+    for name, hessian in sums.items():
+        if not hessian.diagonal().any():
+            raise UserError(
+                f"rounding=gptq: the input of {name} is always zero; calibrate on other recordings"
+            )
+    return {name: hessian.numpy() for name, hessian in sums.items()}
+
+
+def save_hessians(hessians: Hessians, path: Path) -> None:
+    """Write them as one safetensors file, whole or not at all."""
+    with atomic_path(path) as part:
+        save_file(dict(hessians), part)
+
+
+def load_hessians(path: Path) -> Hessians:
+    """Read what :func:`save_hessians` wrote.
+
+    Raises:
+        UserError: the file is missing or holds something else.
+    """
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: not a file of Hessians ({error}); delete it and run again") from None
+
+
+def _seen(layer: QuantizableLayer, inputs: Tensor) -> Tensor:
+    """What each output value is computed from, ``[places, width * in]``."""
+    if isinstance(layer, nn.Linear):
+        return inputs.flatten(0, -2)
+    [width], [dilation], padding = layer.kernel_size, layer.dilation, layer.padding
+    assert not isinstance(padding, str)
+    padded = F.pad(inputs, (padding[0], padding[0]))
+    windows = padded.unfold(2, (width - 1) * dilation + 1, 1)[..., ::dilation]  # [B, in, T, width]
+    return windows.permute(0, 2, 3, 1).flatten(2).flatten(0, 1)
