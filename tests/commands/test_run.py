@@ -216,6 +216,29 @@ def test_onnx_runtime_is_an_engine_like_the_others(
     assert result["size_ratio"] < 0.4
 
 
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_weights_of_few_bits_are_rounded_as_configured(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, engine: str
+) -> None:
+    finished = speakerquant(
+        "-m",
+        *workspace.arguments(),
+        f"engine={engine}",
+        "mask=none",
+        "mask.aggregation_conv=int2",
+        "rounding=gptq,nearest",
+        f"tracking.experiment=few_bits_{engine}",
+    )
+    assert finished.code == 0, finished.err
+    gptq, nearest = results(tmp_path)
+    for result in (gptq, nearest):
+        assert result["mask"]["aggregation_conv"] == "int2"
+        assert result["fidelity"] >= 0.999
+        assert result["size_ratio"] < 1
+    graphs = [path.read_bytes() for path in tmp_path.rglob("model.onnx")]
+    assert len(graphs) == 2 and graphs[0] != graphs[1]
+
+
 @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="TensorRT for RTX is not installed")
 @pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU, which may run the engine")
 def test_an_engine_that_cannot_run_here_is_said_to_be_built_only(

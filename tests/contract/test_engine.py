@@ -16,7 +16,8 @@ import pytest
 from conftest import Subject, write_model
 from onnx import helper
 
-from speakerquant.architectures.checkpoints import random_model
+from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
+from speakerquant.architectures.checkpoints import load_checkpoint, random_model
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
 from speakerquant.architectures.units import block_units, quantizable_layers
@@ -29,7 +30,7 @@ from speakerquant.errors import UserError
 from speakerquant.evaluation.check import fidelity
 from speakerquant.evaluation.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import INT8
+from speakerquant.quantization.precision import INT2, INT4, INT8, Precision
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.simulate import simulate
 from speakerquant.report.paper import RESULTS
@@ -130,6 +131,45 @@ def test_computes_what_the_mask_says(
     with built:
         embeddings = np.stack(list(built.embed_many(network.recordings)))
     assert fidelity(embeddings, expected.reference) >= (0.99999 if mask == "none" else least)
+
+
+LOW_BITS: dict[str, dict[str, str]] = {
+    "int4": {"*": "int4"},
+    "int2": {"*": "int2"},
+    "mixed": {"*": "int4", "input_conv": "int8", "se_res2block2": "int2", "attentive_pooling": "fp32"},
+}
+
+
+@pytest.mark.parametrize("mask", LOW_BITS)
+def test_keeps_weights_of_few_bits_packed(
+    builder: EngineBuilder, small: Subject, mask: str, tmp_path: Path
+) -> None:
+    precisions = Mask(small.network.units(), LOW_BITS[mask])
+    if not all(map(builder.runs, precisions.values())):
+        pytest.skip(f"{builder.name} does not run weights of fewer than eight bits")
+    bits = builder.weight_bits()
+    write_model(small.network, tmp_path / "model.onnx", precisions, small.table, bits)
+    reference = embed_with_network(simulate(small.network, precisions, small.table, bits), small.recordings)
+    with builder.build(tmp_path / "model.onnx") as built:
+        for _ in range(3):  # a wrong kernel need not be wrong each time
+            embeddings = np.stack(list(built.embed_many(small.recordings)))
+            assert fidelity(embeddings, reference) >= 0.999
+        one_frame = small.recordings[0][np.newaxis, :, :1]
+        assert np.isfinite(built.embed(one_frame)).all()
+
+
+@pytest.mark.parametrize(("precision", "share"), [(INT4, 0.17), (INT2, 0.107)], ids=["int4", "int2"])
+def test_weights_of_few_bits_make_engines_small(
+    builder: EngineBuilder, precision: Precision, share: float, tmp_path: Path
+) -> None:
+    if not builder.runs(precision):
+        pytest.skip(f"{builder.name} does not run {precision}")
+    network = load_checkpoint(shipped_checkpoint()).network
+    sizes = []
+    for precisions in ({}, {"*": precision}):
+        write_model(network, tmp_path / "model.onnx", Mask(network.units(), precisions))
+        sizes.append(builder.build(tmp_path / "model.onnx").size_bytes)
+    assert sizes[1] <= share * sizes[0]
 
 
 @pytest.fixture(scope="session")

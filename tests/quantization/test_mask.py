@@ -53,7 +53,7 @@ def test_patterns_apply_in_their_order_then_names_and_the_last_decides(
     [
         ({"frist": "int8"}, r"mask\.frist: unknown unit; this network has first, block, last"),
         ({"b[12]": "int8"}, r"mask\.b\[12\]: unknown unit; this network has first, block, last"),
-        ({"block": "int4"}, r"mask\.block: unknown precision 'int4'; valid are fp32, fp16, int8"),
+        ({"block": "int5"}, r"mask\.block: unknown precision 'int5'; valid are fp32, fp16, int8"),
     ],
     ids=["unit", "pattern", "precision"],
 )

@@ -7,7 +7,6 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
-import onnx
 import openvino as ov
 from openvino import opset13 as ops
 
@@ -118,7 +117,7 @@ class OpenVinoBuilder(EngineBuilder):
 
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
         try:
-            model = _core().read_model(readable(onnx.load(onnx_path)).SerializeToString())
+            model = _core().read_model(readable(onnx_path))
             keep_packed(model)
             adapt(model, matrix_products=not _has_avx512())
             blob = _core().compile_model(model, "CPU", _CONFIG).export_model()

@@ -5,6 +5,7 @@ convolution becomes one product, over frames beside which lie those that its oth
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -16,8 +17,8 @@ from openvino import opset13 as ops
 
 from speakerquant.engine.openvino.openvino_graph import stop
 
-_TIME_LAST = np.array([0, 2, 1], np.int64)
-_TIME = np.array([1], np.int64)
+_TIME_LAST = (0, 2, 1)
+_TIME = 1
 _TWO_BITS = range(-2, 2)
 _FOUR_BITS_OPSET = 21
 
@@ -33,22 +34,38 @@ class _Packed:
     scales: Scales
 
 
-def readable(network: onnx.ModelProto) -> onnx.ModelProto:
-    """The network with weights of 2 bits declared as ones of 4, the fewest that OpenVINO reads from ONNX."""
-    widened = onnx.ModelProto()
-    widened.CopyFrom(network)
-    for tensor in widened.graph.initializer:
-        if tensor.data_type == TensorProto.INT2:
-            values = numpy_helper.to_array(tensor).astype(np.int8)
-            four_bits = helper.tensor_dtype_to_np_dtype(TensorProto.INT4)
-            tensor.CopyFrom(numpy_helper.from_array(values.astype(four_bits), tensor.name))
-    for entry in widened.opset_import:
+class _Numbers:
+    """Constants that operations share: each takes as many bytes in an engine as a thousand weights."""
+
+    def __init__(self) -> None:
+        self.zero = ops.constant(np.float32(0))
+        self.middle = ops.constant(np.float32(-_TWO_BITS.start))
+        self._made: dict[tuple[int, ...], Node] = {}
+
+    def of(self, *values: int) -> Node:
+        """A list of whole numbers."""
+        if values not in self._made:
+            self._made[values] = ops.constant(np.array(values, np.int64))
+        return self._made[values]
+
+
+def readable(onnx_path: Path) -> Path | bytes:
+    """The network as OpenVINO reads it: weights of 2 bits are declared as ones of 4, the fewest it knows."""
+    network = onnx.load(onnx_path)
+    narrow = [tensor for tensor in network.graph.initializer if tensor.data_type == TensorProto.INT2]
+    for tensor in narrow:
+        values = numpy_helper.to_array(tensor).astype(np.int8)
+        four_bits = helper.tensor_dtype_to_np_dtype(TensorProto.INT4)
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(four_bits), tensor.name))
+    for entry in network.opset_import:
         entry.version = min(entry.version, _FOUR_BITS_OPSET)
-    return widened
+    serialized: bytes = network.SerializeToString()
+    return serialized if narrow else onnx_path
 
 
 def keep_packed(model: Model) -> None:
     """Make products, in place, of all layers with packed weights; weights that fit 2 bits are stored in 2."""
+    numbers = _Numbers()
     for node in model.get_ordered_ops():
         if node.get_type_name() not in ("Convolution", "MatMul"):
             continue
@@ -57,44 +74,46 @@ def keep_packed(model: Model) -> None:
             continue
         if node.get_type_name() == "MatMul":
             # A normalisation fused to such a product is applied wrongly, and not always (OpenVINO 2026.4).
-            computed = stop(_product(node.input_value(0), packed))
+            computed = stop(_product(node.input_value(0), packed, numbers))
         else:
-            computed = _convolution(node, packed)
+            computed = _convolution(node, packed, numbers)
         for consumer in node.output(0).get_target_inputs():
             consumer.replace_source_output(computed)
 
 
-def _convolution(node: Node, packed: _Packed) -> Output:
+def _convolution(node: Node, packed: _Packed, numbers: _Numbers) -> Output:
     """The convolution ``[B, in, T]`` to ``[B, out, T']`` as one product."""
     attributes = node.get_attributes()
     [before], [after], [dilation] = (attributes[name] for name in ("pads_begin", "pads_end", "dilations"))
-    frames = ops.transpose(node.input_value(0), _TIME_LAST)
+    frames = ops.transpose(node.input_value(0), numbers.of(*_TIME_LAST))
     if before or after:
-        zero = ops.constant(np.float32(0))
-        frames = ops.pad(frames, np.array([0, before, 0]), np.array([0, after, 0]), "constant", zero)
+        begin, end = numbers.of(0, before, 0), numbers.of(0, after, 0)
+        frames = ops.pad(frames, begin, end, "constant", numbers.zero)
     width = packed.steps.shape[1]
     if width > 1:
         seen = []
         for tap in range(width):
             rest = (width - 1 - tap) * dilation  # frames at the end that only later taps see
-            stop_at = np.array([-rest if rest else np.iinfo(np.int64).max])
-            seen.append(ops.slice(frames, np.array([tap * dilation]), stop_at, np.array([1]), _TIME))
+            stop_at = -rest if rest else np.iinfo(np.int64).max
+            bounds = (numbers.of(tap * dilation), numbers.of(stop_at))
+            seen.append(ops.slice(frames, *bounds, numbers.of(1), numbers.of(_TIME)))
         frames = ops.concat(seen, 2)
-    return ops.transpose(_product(frames.output(0), packed), _TIME_LAST).output(0)
+    product = _product(frames.output(0), packed, numbers)
+    return ops.transpose(product, numbers.of(*_TIME_LAST)).output(0)
 
 
-def _product(inputs: Output, packed: _Packed) -> Output:
+def _product(inputs: Output, packed: _Packed, numbers: _Numbers) -> Output:
     """``[..., width * in]`` times the weights, ``[..., out]``."""
     out, *_, length = packed.steps.shape
     steps = packed.steps.reshape(out, -1, length)
     scales = packed.scales.reshape(out, -1, 1)
     if _TWO_BITS.start <= steps.min() and steps.max() < _TWO_BITS.stop:
         stored = ops.constant((steps - _TWO_BITS.start).astype(np.uint8), Type.u2)
-        values = ops.subtract(ops.convert(stored, np.float32), np.float32(-_TWO_BITS.start))
+        values = ops.subtract(ops.convert(stored, np.float32), numbers.middle)
     else:
         values = ops.convert(ops.constant(steps, Type.i4), np.float32)
     weights = ops.multiply(values, ops.constant(scales))
-    matrix = ops.reshape(weights, np.array([out, -1], np.int64), False)
+    matrix = ops.reshape(weights, numbers.of(out, -1), False)
     return ops.matmul(inputs, matrix, False, True).output(0)
 
 

@@ -1,0 +1,106 @@
+"""Weights of few bits: what the integers stand for, in groups, to the nearest and by GPTQ."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Subject
+from torch import nn
+
+from speakerquant.cache import Cache
+from speakerquant.errors import UserError
+from speakerquant.evaluation.check import fidelity
+from speakerquant.evaluation.embedding import embed_with_network
+from speakerquant.quantization.hessians import gather_hessians, load_hessians, save_hessians
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.precision import INT2, INT4, Precision
+from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.quantization.rounding import Rounding
+from speakerquant.quantization.simulate import simulate
+
+
+def test_integers_stand_for_the_weights_within_half_a_step() -> None:
+    """Of a layer whose groups hold nothing to clip."""
+    weight = np.random.default_rng(0).choice([-7, -3, 0, 2, 7], (4, 64, 3)).astype(np.float32)
+    integers = Rounding(32).integers("layer", weight, 4)
+    assert integers.steps.shape == weight.shape and integers.steps.dtype == np.int8
+    assert integers.scales.shape == (4, 2, 3)
+    np.testing.assert_allclose(integers.values, weight, atol=0.3)
+
+
+@pytest.mark.parametrize(("bits", "lowest", "highest"), [(4, -8, 7), (2, -2, 1)])
+def test_integers_have_their_bits(bits: int, lowest: int, highest: int) -> None:
+    weight = np.random.default_rng(0).standard_normal((8, 128)).astype(np.float32)
+    steps = Rounding().integers("layer", weight, bits).steps
+    assert (steps.min(), steps.max()) == (lowest, highest)
+
+
+@pytest.mark.parametrize(
+    ("channels", "group_size", "length"),
+    [(80, 64, 16), (96, 64, 32), (64, 64, 64), (24, 64, 24), (128, None, 128)],
+)
+def test_groups_divide_the_channels(channels: int, group_size: int | None, length: int) -> None:
+    weight = np.ones((2, channels, 3), np.float32)
+    assert Rounding(group_size).integers("layer", weight, 4).group_length == length
+
+
+@pytest.mark.parametrize("group_size", [0, 8, 48, -64])
+def test_other_groups_are_refused(group_size: int) -> None:
+    with pytest.raises(UserError, match=rf"rounding\.group_size={group_size}: .*power of two"):
+        Rounding(group_size)
+
+
+@pytest.mark.parametrize("precision", [INT4, INT2], ids=str)
+def test_gptq_loses_less_than_the_nearest(small: Subject, precision: Precision) -> None:
+    hessians = gather_hessians(small.network, map(torch.from_numpy, small.recordings[:4]))
+    mask = Mask(small.network.units(), {"*": precision})
+    reference = embed_with_network(small.network, small.recordings[4:])
+    agreements = [
+        fidelity(
+            embed_with_network(simulate(small.network, mask, small.table, 8, rounding), small.recordings[4:]),
+            reference,
+        )
+        for rounding in (Rounding(), Rounding(hessians=hessians))
+    ]
+    assert agreements[0] < agreements[1] < 1
+
+
+def test_hessians_are_those_of_what_every_tap_sees() -> None:
+    """The error of a layer's output is the product of its weights' error with the Hessian."""
+    torch.manual_seed(0)
+    layer = nn.Conv1d(6, 5, 3, dilation=2, padding=2, bias=False)
+    recordings = [torch.randn(6, 40) for _ in range(3)]
+    [hessian] = gather_hessians(nn.Sequential(layer), recordings).values()
+    outputs = torch.cat([layer(recording[None])[0] for recording in recordings], dim=1)
+    columns = layer.weight.detach().permute(0, 2, 1).flatten(1).double().numpy()
+    expected = (columns @ hessian * columns).sum(axis=1)
+    np.testing.assert_allclose(outputs.detach().square().sum(dim=1), expected, rtol=1e-4)
+
+
+def test_hessians_are_kept_whole(small: Subject, tmp_path: Path) -> None:
+    hessians = gather_hessians(small.network, [torch.from_numpy(small.recordings[0])])
+    save_hessians(hessians, tmp_path / "hessians.safetensors")
+    for layer, kept in load_hessians(tmp_path / "hessians.safetensors").items():
+        np.testing.assert_array_equal(kept, hessians[layer])
+    (tmp_path / "hessians.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match="not a file of Hessians"):
+        load_hessians(tmp_path / "hessians.safetensors")
+
+
+def test_what_says_nothing_is_refused(small: Subject) -> None:
+    with pytest.raises(UserError, match=r"rounding=gptq: there are no calibration recordings"):
+        gather_hessians(small.network, [])
+    with pytest.raises(UserError, match=r"rounding=gptq: the input of 0 is always zero"):
+        gather_hessians(nn.Sequential(nn.Conv1d(4, 4, 1)), [torch.zeros(4, 20)])
+    with pytest.raises(UserError, match=r"rounding=gptq: no Hessian that fits input_conv"):
+        mask = Mask(small.network.units(), {"input_conv": INT4})
+        foreign = {"input_conv": np.eye(7, dtype=np.float32)}
+        simulate(small.network, mask, CalibrationTable("max", {}, {}), 8, Rounding(hessians=foreign))
+
+
+def test_rounded_weights_are_made_once(small: Subject, tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).standard_normal((8, 128)).astype(np.float32)
+    made = Rounding(cache=Cache(tmp_path), identity="network").integers("layer", weight, 4)
+    again = Rounding(cache=Cache(tmp_path), identity="network").integers("layer", 0 * weight, 4)
+    np.testing.assert_array_equal(again.values, made.values)
