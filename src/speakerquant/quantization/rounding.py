@@ -74,8 +74,9 @@ class Rounding:
     generative pre-trained transformers", ICLR 2023), with the scale of a group chosen when it is reached.
 
     Attributes:
-        group_size: Most input channels that share a scale; a layer takes the largest divisor of its own
-            number of channels that is not above. None: all of them. Each tap of a convolution has its own.
+        group_size: Most input channels that share a scale, a power of two from 16 on; a layer takes the
+            largest that divides its number of channels, or all channels if none does. None: all of them. Each
+            tap of a convolution has scales of its own.
         hessians: What :func:`speakerquant.quantization.hessians.gather_hessians` found, float32
             ``[width * in, width * in]`` by layer; none rounds to the nearest.
         cache: Keeps integers once they are made; none keeps them in this object only.
@@ -92,7 +93,7 @@ class Rounding:
         size = self.group_size
         if size is not None and (size < _SMALLEST_GROUP or size.bit_count() != 1):
             raise UserError(
-                f"rounding.group_size={size}: a power of two from {_SMALLEST_GROUP} on, which engines "
+                f"rounding.group_size={size}: give a power of two from {_SMALLEST_GROUP} on, which engines "
                 "compute with, or null for all channels"
             )
 
@@ -118,10 +119,8 @@ class Rounding:
         return IntegerWeights.load(self.cache.get("rounded_weights", key, make, suffix=".safetensors"))
 
     def _rounded(self, layer: str, weight: Array, bits: int) -> IntegerWeights:
-        taps = torch.from_numpy(np.array(weight.reshape(*weight.shape[:2], -1))).permute(
-            0, 2, 1
-        )  # [out, width, in]
-        columns = taps.flatten(1)
+        taps = torch.from_numpy(np.array(weight.reshape(*weight.shape[:2], -1))).permute(0, 2, 1)
+        columns = taps.flatten(1)  # tap after tap
         length = _group_length(weight.shape[1], self.group_size)
         if self.hessians is None:
             groups = columns.reshape(len(columns), -1, length)

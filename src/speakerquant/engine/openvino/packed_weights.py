@@ -105,8 +105,10 @@ def _convolution(node: Node, packed: _Packed, numbers: _Numbers) -> Output:
 def _product(inputs: Output, packed: _Packed, numbers: _Numbers) -> Output:
     """``[..., width * in]`` times the weights, ``[..., out]``."""
     out, *_, length = packed.steps.shape
-    steps = packed.steps.reshape(out, -1, length)
-    scales = packed.scales.reshape(out, -1, 1)
+    # Groups of other lengths than powers of two are computed wrongly, and not always (OpenVINO 2026.4).
+    shared = length & -length
+    steps = packed.steps.reshape(out, -1, shared)
+    scales = packed.scales.reshape(out, -1).repeat(length // shared, axis=1)[..., np.newaxis]
     if _TWO_BITS.start <= steps.min() and steps.max() < _TWO_BITS.stop:
         stored = ops.constant((steps - _TWO_BITS.start).astype(np.uint8), Type.u2)
         values = ops.subtract(ops.convert(stored, np.float32), numbers.middle)
