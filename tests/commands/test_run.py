@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -214,6 +215,33 @@ def test_onnx_runtime_is_an_engine_like_the_others(
     [result] = results(tmp_path)
     assert (result["engine"], result["weight_bits"]) == ("onnxruntime", 8)
     assert result["size_ratio"] < 0.4
+
+
+def test_a_stopped_job_ends_although_a_library_makes_an_error_of_it(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import time, hydra\n"
+        "from speakerquant.commands.console_script import hydra_job, run_command\n"
+        "@hydra.main(config_path=None, version_base='1.3')\n"
+        "def application(config):\n"
+        "    with hydra_job():\n"
+        "        print('running', flush=True)\n"
+        "        try:\n"
+        "            time.sleep(60)\n"
+        "        except BaseException:\n"
+        "            raise RuntimeError('could not determine the shape') from None\n"
+        "run_command(application)\n"
+    )
+    for multirun in ([], ["-m"]):
+        command = [sys.executable, program, *multirun]
+        with subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            while process.stdout.readline() != b"running\n":
+                assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 143
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])

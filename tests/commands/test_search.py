@@ -220,7 +220,7 @@ def test_a_stopped_search_leaves_nothing_running(workspace: Workspace, tmp_path:
     assert trials[1].user_attrs[INTERRUPTED] == "the search was stopped"
     assert front_of(tmp_path)["trials"]["finished"] == 1
     parent, runs = parent_and_children(workspace, name)
-    assert parent.info.status == runs[-1].info.status == "FAILED"
+    assert parent.info.status == runs[-1].info.status == "FAILED", finished.out
     assert "RUNNING" not in {run.info.status for run in runs}
 
 

@@ -35,6 +35,7 @@ _UNWRITABLE = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
 }
+_TERMINATED = 143  # what a shell says of a command that SIGTERM has ended
 _TOO_MANY_OPEN = {errno.EMFILE, errno.ENFILE}
 
 
@@ -45,13 +46,31 @@ def config_folder() -> str:
     return str(installed if installed.is_dir() else package.parents[1] / "conf")
 
 
+class _Termination:
+    """Ends the command where SIGTERM finds it, so that open MLflow runs are closed."""
+
+    def __init__(self) -> None:
+        self.was_asked_for = False
+
+    def __call__(self, *_: object) -> NoReturn:
+        self.was_asked_for = True
+        sys.exit(_TERMINATED)
+
+
+def _end_if_terminated() -> None:
+    """End the command now if a library has taken the exception that was to end it for an error of its own."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if isinstance(handler, _Termination) and handler.was_asked_for:
+        sys.exit(_TERMINATED)
+
+
 def run_command(command: Callable[[], object]) -> None:
     """Run a command; a user's mistake ends in one line on standard error and exit code 2.
 
     With ``HYDRA_FULL_ERROR=1`` the traceback is shown instead.
     """
     os.environ[_SHOW_TRACEBACK] = "1"  # or Hydra itself prints the error and exits before it reaches us
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that open MLflow runs are closed
+    signal.signal(signal.SIGTERM, _Termination())
     hide_credentials_in_logs()
     _survive_closed_output()
     try:
@@ -94,9 +113,14 @@ def hydra_job() -> Iterator[None]:
     try:
         yield
     except UserError as error:
+        _end_if_terminated()
         if is_multirun or _WANTS_TRACEBACK:
             raise
         fail(error)
+    except Exception:
+        _end_if_terminated()
+        raise
+    _end_if_terminated()
 
 
 def _hide_credentials_in_files(paths: Iterable[Path]) -> None:

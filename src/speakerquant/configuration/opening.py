@@ -165,6 +165,7 @@ def open_inputs(config: RunConfig, model: SpeakerModel, cache: Cache) -> Inputs:
     units = model.network.units(config.units)
     builder.check_mask(open_mask(config.mask, units))
     check_method(config.calibration.method, config.calibration.percentile)
+    Rounding(config.rounding.group_size)  # refuses impossible groups before there is anything to round
     trial_list = _trial_list(config)
     data = _open_data(config, trial_list, cache)
     return Inputs(

@@ -24,7 +24,8 @@ def _operations() -> Mapping[str, Operation]:
     for needed in ("numpy", package, "polygraphy"):
         _import(needed, package)
     if package == RTX:
-        refuse_mixed_parts({part.metadata["Name"]: part.version for part in distributions()})
+        named = (part for part in distributions() if part.metadata["Name"])  # a damaged one has no name
+        refuse_mixed_parts({part.metadata["Name"]: part.version for part in named})
     backend = import_module("rtx_backend" if package == RTX else "backend")
     made: Mapping[str, Operation] = backend.operations()
     return made
