@@ -1,5 +1,7 @@
 """MLflow runs that always end: FINISHED, or FAILED with the reason."""
 
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -44,7 +46,8 @@ class TrackedRun:
         all_tags = {MLFLOW_RUN_NAME: name, **(tags or {})}
         if parent_id:
             all_tags[MLFLOW_PARENT_RUN_ID] = parent_id
-        run = tracking.client.create_run(tracking.experiment_id, tags=all_tags)
+        with _undisturbed(tracking):
+            run = tracking.client.create_run(tracking.experiment_id, tags=all_tags)
         return cls(tracking, run.info.run_id)
 
     def finish(self) -> None:
@@ -66,7 +69,7 @@ class TrackedRun:
 
     def rename(self, name: str) -> None:
         """Give the run another name."""
-        with _recording():
+        with self._recording():
             self.tracking.client.update_run(self.run_id, name=name)
 
     def log_params(self, params: Mapping[str, object]) -> None:
@@ -75,32 +78,56 @@ class TrackedRun:
             key: hide_credentials(f"{key}={value}").removeprefix(f"{key}=") for key, value in params.items()
         }
         entries = [Param(key, value[:_VALUE_LIMIT]) for key, value in shown.items()]
-        with _recording():
+        with self._recording():
             self.tracking.client.log_batch(self.run_id, params=entries)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log numbers."""
         now = int(time.time() * 1000)
         entries = [Metric(key, value, now, step) for key, value in metrics.items()]
-        with _recording():
+        with self._recording():
             self.tracking.client.log_batch(self.run_id, metrics=entries)
+
+    @contextmanager
+    def _recording(self, what: str = "the run") -> Iterator[None]:
+        """Say in one line that the store has no room, or does not answer any more."""
+        try:
+            with _undisturbed(self.tracking):
+                yield
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise UserError(
+                f"tracking.uri: MLflow could not record {what} ({first_line(error)[:200]}); "
+                "what was measured is in the run's folder"
+            ) from None
 
     def log_artifact(self, path: Path) -> None:
         """Copy a file to the run's artifacts."""
-        with _recording(f"the artifact {path}"):
+        with self._recording(f"the artifact {path}"):
             self.tracking.client.log_artifact(self.run_id, str(path))
 
 
 @contextmanager
-def _recording(what: str = "the run") -> Iterator[None]:
-    """Say in one line that the store has no room, or does not answer any more."""
+def _undisturbed(tracking: Tracking) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for the end of the block: a transaction cut short keeps a database locked.
+
+    A server is no such database, and may keep a command waiting for long.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or tracking.client.tracking_uri.startswith("http"):
+        yield
+        return
+    waiting: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: waiting.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise UserError(
-            f"tracking.uri: MLflow could not record {what} ({first_line(error)[:200]}); what was measured "
-            "is in the run's folder"
-        ) from None
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if waiting:
+            signal.raise_signal(waiting[0])
 
 
 @contextmanager
