@@ -30,7 +30,7 @@ from speakerquant.graph.masking import write_mask
 from speakerquant.quantization import precision
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask, baseline_mask
-from speakerquant.quantization.precision import Precision, WeightFormat
+from speakerquant.quantization.precision import INT8, Precision, WeightFormat
 from speakerquant.quantization.ranges import CalibrationTable
 
 # A shell's background jobs ignore Ctrl-C, and so would the processes that tests start to stop them.
@@ -117,6 +117,14 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     features = [np.ascontiguousarray(x[:, :300]) for x in whole]
     table = calibrate(model.network, [torch.from_numpy(x) for x in features[:16]])
     return Subject(model.network, table, features[16:])
+
+
+@pytest.fixture
+def onnx_path(small: Subject, tmp_path: Path) -> Path:
+    """The small network in INT8 throughout, as backends are given it."""
+    path = tmp_path / "model.onnx"
+    write_model(small.network, path, Mask(small.network.units(), {"*": INT8}), small.table)
+    return path
 
 
 @pytest.fixture

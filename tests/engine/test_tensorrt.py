@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import Subject, write_model
+from conftest import Subject
 
 from speakerquant.cache import Cache
 from speakerquant.engine.backends import engine_builder
@@ -47,13 +47,6 @@ def tensorrt(tmp_path: Path) -> Build:
     return lambda **settings: engine_builder(
         "tensorrt", TensorRtSettings(**settings), Cache(tmp_path / "cache")
     )
-
-
-@pytest.fixture
-def onnx_path(small: Subject, tmp_path: Path) -> Path:
-    path = tmp_path / "model.onnx"
-    write_model(small.network, path, _all_int8(small), small.table)
-    return path
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Subject, write_model
+from conftest import write_model
 
 from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
 from speakerquant.architectures.checkpoints import load_checkpoint
@@ -19,7 +19,7 @@ from speakerquant.engine.tensorrt import worker
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
 from speakerquant.errors import UserError
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import FP16, INT8
+from speakerquant.quantization.precision import FP16
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
 pytestmark = pytest.mark.slow
@@ -36,13 +36,6 @@ def rtx(tmp_path: Path) -> Build:
     return lambda **settings: engine_builder(
         "tensorrt_rtx", TensorRtRtxSettings(**settings), Cache(tmp_path / "cache")
     )
-
-
-@pytest.fixture
-def onnx_path(small: Subject, tmp_path: Path) -> Path:
-    path = tmp_path / "model.onnx"
-    write_model(small.network, path, Mask(small.network.units(), {"*": INT8}), small.table)
-    return path
 
 
 def test_the_same_network_gives_the_same_size(rtx: Build, onnx_path: Path) -> None:

@@ -51,7 +51,6 @@ from speakerquant.progress import track
 from speakerquant.quantization.calibration import calibrate, check_method
 from speakerquant.quantization.hessians import gather_hessians, load_hessians, save_hessians
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import Grouping
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 
@@ -279,7 +278,8 @@ def open_rounding(config: RoundingConfig, inputs: Inputs, cache: Cache, masks: S
         UserError: an impossible size of groups, or recordings that say nothing of a layer.
     """
     identity = [inputs.model.digest]
-    if config.method is RoundingMethod.nearest or not any(map(_has_grouped_weights, masks)):
+    is_needed = any(precision.has_grouped_weights for mask in masks for precision in mask.values())
+    if config.method is RoundingMethod.nearest or not is_needed:
         return Rounding(config.group_size, cache=cache, identity=identity)
 
     def make(path: Path) -> None:
@@ -291,13 +291,6 @@ def open_rounding(config: RoundingConfig, inputs: Inputs, cache: Cache, masks: S
     key = digest(formats.HESSIANS, inputs.model.digest, inputs.calibration.digest)
     hessians = load_hessians(cache.get("hessians", key, make, suffix=".safetensors"))
     return Rounding(config.group_size, hessians, cache, [*identity, key])
-
-
-def _has_grouped_weights(mask: Mask) -> bool:
-    return any(
-        precision.weights is not None and precision.weights.grouping is Grouping.input_group
-        for precision in mask.values()
-    )
 
 
 def open_evaluation(

@@ -15,7 +15,7 @@ from onnx.version_converter import convert_version
 from speakerquant.cache import atomic_path
 from speakerquant.graph.passes import compute_in_half, convolve_constants_once, follow, remove_unused
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import FloatType, Grouping, Precision
+from speakerquant.quantization.precision import FloatType, Precision
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 from speakerquant.quantization.simulate import MAX_WEIGHT_BITS, input_scale, weight_bound, weight_scales
@@ -81,11 +81,7 @@ def apply_mask(
     """The graph of a mask; arguments and errors as for :func:`write_mask`."""
     model = onnx.ModelProto()
     model.CopyFrom(network)
-    packed = {
-        precision.weights.bits
-        for precision in mask.layers.values()
-        if precision.weights is not None and precision.weights.grouping is Grouping.input_group
-    }
+    packed = {each.bits_per_weight for each in mask.layers.values() if each.has_grouped_weights}
     if packed:
         model = convert_version(model, max(_PACKED[bits].opset for bits in packed))
         model.ir_version = _PACKED_IR_VERSION
@@ -94,8 +90,9 @@ def apply_mask(
     editing = _Editing(graph)
     for layer, precision in mask.layers.items():
         editing.set_input(layer, places[layer], precision, table)
-        if precision.weights is not None and precision.weights.grouping is Grouping.input_group:
-            editing.set_packed_weight(layer, places[layer], precision.weights.bits, rounding or Rounding())
+        if precision.has_grouped_weights:
+            bits = precision.bits_per_weight
+            editing.set_packed_weight(layer, places[layer], bits, rounding or Rounding())
         else:
             editing.set_weight(layer, places[layer], precision, table, max_weight_bits)
     editing.finish()

@@ -45,7 +45,8 @@ def calibrate(
     network = insert_quantizers(model)
     layers = quantized_layers(network)
     calibrators = {name: _watch_input(name, layer) for name, layer in layers.items()}
-    _forward_all(network, features)
+    if not forward_all(network, features):
+        raise UserError("calibration: there are no recordings to calibrate on; check data.calibration_root")
     return CalibrationTable(
         method,
         {
@@ -134,17 +135,17 @@ def _watch_input(name: str, layer: QuantizedLayer) -> InputCalibrator:
     return calibrator
 
 
-def _forward_all(network: nn.Module, features: Iterable[Tensor]) -> None:
+def forward_all(network: nn.Module, features: Iterable[Tensor]) -> int:
+    """Run the network, where it is, on recordings ``[n_mels, T]`` or ``[B, n_mels, T]`` and count them."""
     device = next(network.parameters()).device
-    empty = True
+    count = 0
     # cuDNN would round to TF32 on its own
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for recording in features:
-            empty = False
+            count += 1
             batch = recording if recording.dim() == 3 else recording.unsqueeze(0)
             network(batch.to(device))
-    if empty:
-        raise UserError("calibration: there are no recordings to calibrate on; check data.calibration_root")
+    return count
 
 
 def _weight_range(name: str, layer: QuantizedLayer) -> npt.NDArray[np.float32]:

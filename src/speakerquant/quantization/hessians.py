@@ -14,13 +14,14 @@ from torch.nn import functional as F
 from speakerquant.architectures.units import QuantizableLayer, quantizable_layers
 from speakerquant.cache import atomic_path
 from speakerquant.errors import UserError
+from speakerquant.quantization.calibration import forward_all
 
 Hessians = Mapping[str, npt.NDArray[np.float32]]
 
 _COLUMNS = 400  # places in a recording that are looked at, for each layer
 
 
-def gather_hessians(model: nn.Module, features: Iterable[Tensor], seed: int = 0) -> Hessians:
+def gather_hessians(model: nn.Module, features: Iterable[Tensor]) -> Hessians:
     """Sums over recordings, whatever the mask: the layers' inputs are those of the FP32 network.
 
     Of every recording, some hundred places of each layer's input count; memory holds one matrix for each
@@ -29,7 +30,6 @@ def gather_hessians(model: nn.Module, features: Iterable[Tensor], seed: int = 0)
     Args:
         model: Network in FP32; it is not changed.
         features: Recordings ``[n_mels, T]``, taken once and in order.
-        seed: Of the places.
 
     Returns:
         By layer, ``[width * in, width * in]``: what the taps of a convolution see, one tap after the other.
@@ -38,7 +38,7 @@ def gather_hessians(model: nn.Module, features: Iterable[Tensor], seed: int = 0)
         UserError: there are no recordings, or all that a layer sees is zero.
     """
     sums: dict[str, Tensor] = {}
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     network = model.eval()
     handles = []
     for name, layer in quantizable_layers(network).items():
@@ -47,26 +47,25 @@ def gather_hessians(model: nn.Module, features: Iterable[Tensor], seed: int = 0)
             _: nn.Module, inputs: tuple[Tensor], name: str = name, layer: QuantizableLayer = layer
         ) -> None:
             seen = _seen(layer, inputs[0])
-            chosen = seen[torch.randperm(len(seen), generator=generator)[:_COLUMNS]]
+            places = torch.randperm(len(seen), generator=generator)[:_COLUMNS]
+            chosen = seen[places.to(seen.device)]
             product = chosen.T @ chosen
             sums[name] = sums[name] + product if name in sums else product
 
         handles.append(layer.register_forward_pre_hook(add))
     try:
-        with torch.inference_mode():
-            for recording in features:
-                network(recording[None])
+        count = forward_all(network, features)
     finally:
         for handle in handles:
             handle.remove()
-    if not sums:
+    if not count:
         raise UserError("rounding=gptq: there are no calibration recordings; check data.calibration_root")
     for name, hessian in sums.items():
         if not hessian.diagonal().any():
             raise UserError(
                 f"rounding=gptq: the input of {name} is always zero; calibrate on other recordings"
             )
-    return {name: hessian.numpy() for name, hessian in sums.items()}
+    return {name: hessian.cpu().numpy() for name, hessian in sums.items()}
 
 
 def save_hessians(hessians: Hessians, path: Path) -> None:

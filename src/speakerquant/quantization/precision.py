@@ -68,6 +68,11 @@ class Precision:
             raise ValueError(f"precision {self.name}: integers are computed beside float32 only")
 
     @property
+    def has_grouped_weights(self) -> bool:
+        """Whether groups of input channels share the scales of its integer weights."""
+        return self.weights is not None and self.weights.grouping is Grouping.input_group
+
+    @property
     def bits_per_weight(self) -> int:
         """Width of one stored weight, scales left aside."""
         return self.weights.bits if self.weights else self.arithmetic.bits

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from speakerquant.architectures.units import QuantizableLayer, quantizable_layers
 from speakerquant.errors import UserError
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import FloatType, Grouping, Precision, WeightFormat
+from speakerquant.quantization.precision import FloatType, Precision, WeightFormat
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 
@@ -47,9 +47,11 @@ def simulate(
     layers = quantizable_layers(simulated)
     for name, precision in mask.layers.items():
         layer = layers[name]
-        if precision.weights is not None and precision.weights.grouping is Grouping.input_group:
+        if precision.has_grouped_weights:
             weight = layer.weight.data
-            integers = (rounding or Rounding()).integers(name, weight.cpu().numpy(), precision.weights.bits)
+            integers = (rounding or Rounding()).integers(
+                name, weight.cpu().numpy(), precision.bits_per_weight
+            )
             layer.weight.data = torch.from_numpy(integers.values).to(weight.device)
         elif precision.weights is not None:
             _round_weight(name, layer, table, weight_bound(precision.weights, max_weight_bits))

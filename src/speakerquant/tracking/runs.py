@@ -52,20 +52,23 @@ class TrackedRun:
 
     def finish(self) -> None:
         """Close the run as FINISHED."""
-        self.tracking.client.set_terminated(self.run_id, "FINISHED")
+        with _undisturbed(self.tracking):
+            self.tracking.client.set_terminated(self.run_id, "FINISHED")
 
     def fail(self, reason: str) -> None:
         """Close the run as FAILED, with the reason as a tag."""
-        self.tracking.client.set_tag(self.run_id, FAILURE_TAG, hide_credentials(reason)[:_VALUE_LIMIT])
-        self.tracking.client.set_terminated(self.run_id, "FAILED")
+        with _undisturbed(self.tracking):
+            self.tracking.client.set_tag(self.run_id, FAILURE_TAG, hide_credentials(reason)[:_VALUE_LIMIT])
+            self.tracking.client.set_terminated(self.run_id, "FAILED")
 
     def reopen(self) -> None:
         """Set the run back to RUNNING if it has ended."""
-        run = self.tracking.client.get_run(self.run_id)
-        if FAILURE_TAG in run.data.tags:
-            self.tracking.client.delete_tag(self.run_id, FAILURE_TAG)
-        if run.info.status != "RUNNING":
-            self.tracking.client.update_run(self.run_id, status="RUNNING")
+        with _undisturbed(self.tracking):
+            run = self.tracking.client.get_run(self.run_id)
+            if FAILURE_TAG in run.data.tags:
+                self.tracking.client.delete_tag(self.run_id, FAILURE_TAG)
+            if run.info.status != "RUNNING":
+                self.tracking.client.update_run(self.run_id, status="RUNNING")
 
     def rename(self, name: str) -> None:
         """Give the run another name."""

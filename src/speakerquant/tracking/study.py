@@ -1,7 +1,6 @@
 """A search is recorded as one MLflow parent run, however many commands work on its study."""
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,6 @@ from speakerquant.tracking.runs import DIED, PARENT_FILE, TrackedRun
 
 log = logging.getLogger(__name__)
 
-_CLOSING_SECONDS = 1.0
 _STUDY_TAG = "study"
 _TRIAL_TAG = "trial"
 _IDENTITY_TAG = "study_identity"
@@ -64,25 +62,18 @@ class StudyRun(Observer):
                 self._run.log_artifact(path)
 
     def closed(self, failure: str | None) -> None:
-        try:
-            self._close(failure)
-        except (MlflowException, SQLAlchemyError):
-            time.sleep(_CLOSING_SECONDS)  # what a signal cut short may still be in the store's way
-            with _tolerant():
-                self._close(failure)
-
-    def _close(self, failure: str | None) -> None:
-        self._adopt()
-        try:
-            self._close_orphans()
-            if self._running_trials():
-                return  # of other commands, whose last one closes the run
-        except (StorageInternalError, SQLAlchemyError) as error:
-            failure = failure or first_line(error)
-        if failure is None:
-            self._run.finish()
-        else:
-            self._run.fail(failure)
+        with _tolerant():
+            self._adopt()
+            try:
+                self._close_orphans()
+                if self._running_trials():
+                    return  # of other commands, whose last one closes the run
+            except (StorageInternalError, SQLAlchemyError) as error:
+                failure = failure or first_line(error)
+            if failure is None:
+                self._run.finish()
+            else:
+                self._run.fail(failure)
 
     def _adopt(self) -> None:
         """Choose the oldest of the study's runs, as every process does; remove our own if it is another."""

@@ -15,7 +15,7 @@ from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.openvino.openvino_graph import adapt
 from speakerquant.engine.openvino.packed_weights import keep_packed, readable
 from speakerquant.errors import UserError
-from speakerquant.quantization.precision import FloatType, Grouping, Precision
+from speakerquant.quantization.precision import FloatType, Precision
 
 _CONFIG = {
     # FP32 means FP32: without this, processors with bf16 would use it.
@@ -55,10 +55,9 @@ def _has_avx512() -> bool:
 
 def _is_packed(precision: Precision) -> bool:
     """Whether weights take 4 or 2 bits in groups, before inputs that are not rounded."""
-    weights = precision.weights
-    if weights is None or weights.grouping is not Grouping.input_group:
-        return False
-    return weights.bits in (4, 2) and precision.input_bits is None
+    return (
+        precision.has_grouped_weights and precision.bits_per_weight in (4, 2) and precision.input_bits is None
+    )
 
 
 class OpenVinoEngine(Engine):

@@ -53,6 +53,8 @@ def readable(onnx_path: Path) -> Path | bytes:
     """The network as OpenVINO reads it: weights of 2 bits are declared as ones of 4, the fewest it knows."""
     network = onnx.load(onnx_path)
     narrow = [tensor for tensor in network.graph.initializer if tensor.data_type == TensorProto.INT2]
+    if not narrow:
+        return onnx_path
     for tensor in narrow:
         values = numpy_helper.to_array(tensor).astype(np.int8)
         four_bits = helper.tensor_dtype_to_np_dtype(TensorProto.INT4)
@@ -60,7 +62,7 @@ def readable(onnx_path: Path) -> Path | bytes:
     for entry in network.opset_import:
         entry.version = min(entry.version, _FOUR_BITS_OPSET)
     serialized: bytes = network.SerializeToString()
-    return serialized if narrow else onnx_path
+    return serialized
 
 
 def keep_packed(model: Model) -> None:

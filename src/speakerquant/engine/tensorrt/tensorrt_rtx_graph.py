@@ -129,9 +129,8 @@ def quantize_in_equal_steps(model: onnx.ModelProto) -> None:
             quantize.input[:2] = [scaled, one]
             dequantize.input[1] = one
         nodes.append(quantize)
-    copied = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
-    graph.node.extend(copied)
+    graph.node.extend(nodes)
     remove_unused(graph)
 
 
