@@ -9,6 +9,7 @@ line. Some of these need root on Linux.
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -228,20 +229,18 @@ def run(command: Sequence[str], **options: Any) -> "subprocess.CompletedProcess[
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, **options)
 
 
-def killed(command: Sequence[str], folder: Path, kills: int, length: float, generator: random.Random) -> int:
-    """Kill a command that takes ``length`` seconds at random moments; how many of the kills hit it."""
-    hits = 0
-    for _ in track(range(kills), f"kills of {Path(command[0]).name}", total=kills):
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(generator.uniform(0.2, 1.0) * length)
-        hits += process.poll() is None
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    return hits
+def killed(command: Sequence[str], folder: Path, length: float, generator: random.Random) -> bool:
+    """Kill a command that takes ``length`` seconds at a random moment; whether the kill hit it."""
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(generator.uniform(0.2, 1.0) * length)
+    was_hit = process.poll() is None
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return was_hit
 
 
 def seconds_of(command: Sequence[str], folder: Path) -> float:
@@ -252,23 +251,56 @@ def seconds_of(command: Sequence[str], folder: Path) -> float:
     return time.monotonic() - start
 
 
+def withstands(
+    command: Callable[[Path], Sequence[str]],
+    outcome: Callable[[Path], object],
+    folder: Path,
+    kills: int,
+    generator: random.Random,
+) -> tuple[int, bool]:
+    """How often a command's outcome was compared with an undisturbed one, and whether it was always equal.
+
+    A command that is killed is started again, with the same output; one that comes to its end begins anew
+    with another, until so many kills have hit.
+
+    Args:
+        command: The command whose output goes to a path.
+        outcome: What is compared of an output.
+        folder: Where it runs and where its outputs go.
+        kills: How many must hit.
+        generator: Of the moments.
+    """
+    undisturbed = folder / "undisturbed"
+    length = seconds_of(command(undisturbed), folder)
+    expected = outcome(undisturbed)
+    outputs = (folder / f"killed{number}" for number in itertools.count())
+    output = next(outputs)
+    comparisons = []
+    for _ in track(range(kills), "kills", total=kills):
+        while not killed(command(output), folder, length, generator):  # it came to its end
+            comparisons.append(outcome(output) == expected)
+            output = next(outputs)
+    seconds_of(command(output), folder)
+    comparisons.append(outcome(output) == expected)
+    return len(comparisons), all(comparisons)
+
+
 def killed_experiment(place: Workplace, kills: int, generator: random.Random) -> tuple[int, bool]:
-    """Hits, and whether every figure of ``experiment=per_unit`` is that of an undisturbed one."""
+    """``experiment=per_unit``, judged by every figure."""
 
-    def command(sweep: Path, cache: Path) -> list[str]:
-        return place.command("experiment=per_unit", f"hydra.sweep.dir={sweep}", cache=cache)
+    def command(sweep: Path) -> list[str]:
+        return place.command("experiment=per_unit", f"hydra.sweep.dir={sweep}", cache=sweep / "cache")
 
-    before, after = place.folder / "undisturbed", place.folder / "after"
-    cache = place.folder / "killed_cache"
-    length = seconds_of(command(before, place.folder / "cache"), place.folder)
-    hits = killed(command(place.folder / "killed", cache), place.folder, kills, length, generator)
-    seconds_of(command(after, cache), place.folder)
-    return hits, place.figures(before) == place.figures(after)
+    folder = place.folder / "killed_experiment"
+    folder.mkdir()
+    return withstands(command, place.figures, folder, kills, generator)
 
 
 def killed_training(place: Workplace, kills: int, generator: random.Random) -> tuple[int, bool]:
-    """Hits, and whether the weights are, bit by bit, those of a training that was not disturbed."""
+    """``speakerquant-train``, judged by its weights, bit by bit."""
     speech = place.data[1].removeprefix("data.root=")
+    folder = place.folder / "killed_training"
+    folder.mkdir()
 
     def command(output: Path) -> list[str]:
         return [
@@ -277,16 +309,14 @@ def killed_training(place: Workplace, kills: int, generator: random.Random) -> t
             *(f"validation.root={speech}", f"validation.trials={speech}/{TRIALS_FILE}"),
             *("batch_size=4", "crop_seconds=0.5", "model.architecture.channels=32"),
             *("training.num_steps=60", "training.validate_every=5", "training.warmup_steps=5"),
-            *(f"output={output}", f"cache.root={place.folder / 'cache'}"),
+            *(f"output={output}.safetensors", f"cache.root={place.folder / 'cache'}"),
             f"tracking.uri=sqlite:///{place.folder}/mlflow.db",
         ]
 
-    before, after = place.folder / "undisturbed.safetensors", place.folder / "after.safetensors"
-    length = seconds_of(command(before), place.folder)
-    hits = killed(command(after), place.folder, kills, length, generator)
-    seconds_of(command(after), place.folder)
-    weights = load_file(before), load_file(after)
-    return hits, all(np.array_equal(value, weights[1][name]) for name, value in weights[0].items())
+    def weights(output: Path) -> dict[str, bytes]:
+        return {name: value.tobytes() for name, value in load_file(f"{output}.safetensors").items()}
+
+    return withstands(command, weights, folder, kills, generator)
 
 
 @contextmanager
@@ -377,7 +407,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=240, help="of fuzzing, for each reader")
-    parser.add_argument("--kills", type=int, default=20, help="of the experiment, and of training")
+    parser.add_argument("--kills", type=int, default=20, help="that must hit the experiment, and training")
     parser.add_argument("--seed", type=int, default=0, help="of inputs and moments")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="robustness-") as name:
@@ -394,9 +424,9 @@ def main() -> None:
         generator = random.Random(arguments.seed)
         rows = []
         for name, kill in {"per_unit": killed_experiment, "training": killed_training}.items():
-            hits, same = kill(place, arguments.kills, generator)
-            rows.append((name, arguments.kills, hits, "the same" if same else "FAULT: others"))
-        show("kills", ["what", "kills", "hit a running command", "figures or weights afterwards"], rows)
+            compared, same = kill(place, arguments.kills, generator)
+            rows.append((name, arguments.kills, compared, "the same" if same else "FAULT: others"))
+        show("kills", ["what", "kills that hit", "comparisons", "figures or weights afterwards"], rows)
 
 
 if __name__ == "__main__":
