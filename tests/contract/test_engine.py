@@ -123,14 +123,14 @@ def test_computes_what_the_mask_says(
     network: Subject = request.getfixturevalue(subject)
     expected = exported(network, mask, builder.weight_bits())
     if builder.executes:
-        built, least = builder.build(expected.path), 0.999
+        built = builder.build(expected.path)
     else:  # what the engine is built from, then
         given = tmp_path / "given.onnx"
         onnx.save(builder.given_network(expected.path), given)
-        built, least = engine_builder(REFERENCE).build(given), 0.9999
+        built = engine_builder(REFERENCE).build(given)
     with built:
         embeddings = np.stack(list(built.embed_many(network.recordings)))
-    assert fidelity(embeddings, expected.reference) >= (0.99999 if mask == "none" else least)
+    assert fidelity(embeddings, expected.reference) >= (0.99999 if mask == "none" else 0.999)
 
 
 LOW_BITS: dict[str, dict[str, str]] = {
@@ -150,10 +150,12 @@ def test_keeps_weights_of_few_bits_packed(
     bits = builder.weight_bits()
     write_model(small.network, tmp_path / "model.onnx", precisions, small.table, bits)
     reference = embed_with_network(simulate(small.network, precisions, small.table, bits), small.recordings)
+    # Kernels that round inputs nobody asked them to round reach 0.999 too.
+    rounds_inputs = any(precision.input_bits for precision in precisions.values())
     with builder.build(tmp_path / "model.onnx") as built:
         for _ in range(3):  # a wrong kernel need not be wrong each time
             embeddings = np.stack(list(built.embed_many(small.recordings)))
-            assert fidelity(embeddings, reference) >= 0.999
+            assert fidelity(embeddings, reference) >= (0.999 if rounds_inputs else 0.99999)
         one_frame = small.recordings[0][np.newaxis, :, :1]
         assert np.isfinite(built.embed(one_frame)).all()
 

@@ -20,6 +20,8 @@ from speakerquant.quantization.precision import FloatType, Precision
 _CONFIG = {
     # FP32 means FP32: without this, processors with bf16 would use it.
     "INFERENCE_PRECISION_HINT": "f32",
+    # Nor are inputs of products with packed weights rounded to INT8, as they would be where there is VNNI.
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
     # One request per recording: many small requests in flight rather than all cores on one.
     "PERFORMANCE_HINT": "THROUGHPUT",
     # A compiled form is kept per input length and layer; unbounded, every new length takes 2 MB for good.
