@@ -35,7 +35,7 @@ def first_points(space: Space, **defaults: int) -> list[str]:
     return precisions(list(points))
 
 
-def test_units_are_all_in_the_baseline_then_all_quantized_then_one_by_one() -> None:
+def test_units_are_all_in_their_highest_then_all_lowered_then_one_by_one() -> None:
     space = space_of(dict.fromkeys(LAYERS, ("fp32", "int8")))
     assert first_points(space) == [
         "fp32 fp32 fp32",
@@ -46,15 +46,28 @@ def test_units_are_all_in_the_baseline_then_all_quantized_then_one_by_one() -> N
     ]
 
 
-def test_every_precision_is_tried_on_all_units_and_the_smallest_on_each() -> None:
+def test_every_lower_precision_is_tried_on_all_units_and_on_each_alone() -> None:
     space = space_of({"a": ("int8", "fp32", "fp16"), "b": ("fp32", "fp16"), "c": ("fp32", "int8")})
     assert first_points(space) == [
         "fp32 fp32 fp32",
         "fp16 fp16 int8",
         "int8 fp16 int8",
+        "fp16 fp32 fp32",
         "int8 fp32 fp32",
         "fp32 fp16 fp32",
         "fp32 fp32 int8",
+    ]
+
+
+def test_the_highest_precision_need_not_be_the_baseline() -> None:
+    space = space_of({"a": ("int2", "int4", "int8"), "b": ("int4", "int8")})
+    assert first_points(space) == [
+        "int8 int8",
+        "int4 int4",
+        "int2 int4",
+        "int4 int8",
+        "int2 int8",
+        "int8 int4",
     ]
 
 
@@ -65,17 +78,15 @@ def test_other_axes_keep_their_default() -> None:
 
 @pytest.mark.parametrize(
     "choices",
-    [("int8", "fp16"), ("fp32",), ("fp32", "int9"), ("fp32", None)],
+    [("fp32",), ("fp32", "int9"), ("fp32", None)],
     ids=lambda choices: str(choices),
 )
-def test_an_axis_without_a_choice_between_baseline_and_precisions_is_no_unit(
-    choices: tuple[str, ...],
-) -> None:
+def test_an_axis_without_a_choice_between_precisions_is_no_unit(choices: tuple[str, ...]) -> None:
     space = space_of({"a": choices})
     assert first_points(space) == []
 
 
-def test_units_are_then_added_the_best_first() -> None:
+def test_units_are_then_lowered_the_best_first() -> None:
     space = space_of(dict.fromkeys(LAYERS, ("fp32", "int8")))
     warm_start = MaskWarmStart(space, GOALS, {})
     points, _ = warm_start.known(History(space, []))
@@ -87,7 +98,20 @@ def test_units_are_then_added_the_best_first() -> None:
     assert not more
 
 
-def test_a_unit_that_failed_alone_is_added_last() -> None:
+def test_a_unit_is_lowered_step_by_step() -> None:
+    space = space_of({"a": ("int8", "int4", "int2"), "b": ("int8", "int4", "int2")})
+    warm_start = MaskWarmStart(space, GOALS, {})
+    points, _ = warm_start.known(History(space, []))
+    costs = {"int8 int8": 0.0, "int4 int8": 1.0, "int2 int8": 9.0, "int8 int4": 2.0, "int8 int2": 3.0}
+    trials = [
+        completed(space, point, costs.get(name, 20.0))
+        for point, name in zip(points, precisions(list(points)), strict=True)
+    ]
+    further, _ = warm_start.known(History(space, trials))
+    assert precisions(list(further[len(points) :])) == ["int4 int4", "int4 int2"]
+
+
+def test_a_unit_that_failed_alone_is_lowered_last() -> None:
     space = space_of(dict.fromkeys(LAYERS, ("fp32", "int8")))
     warm_start = MaskWarmStart(space, GOALS, {})
     points, _ = warm_start.known(History(space, []))
