@@ -32,7 +32,7 @@ def test_report_shows_and_draws_the_latest_multirun(
 
 
 def test_tab_completion_offers_masks(tmp_path: Path) -> None:
-    line = "speakerquant mask=se_res2"
+    line = "speakerquant mask=se_res2block1"
     completed = subprocess.run(
         [console_script(), "-sc", "query=bash"],
         env=os.environ | {"COMP_LINE": line, "COMP_POINT": str(len(line))},
@@ -41,4 +41,5 @@ def test_tab_completion_offers_masks(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert completed.stdout.split() == [f"mask=se_res2block{index}" for index in (1, 2, 3)]
+    precisions = ("", "_fp16", "_int2", "_int4")
+    assert sorted(completed.stdout.split()) == [f"mask=se_res2block1{precision}" for precision in precisions]

@@ -1,6 +1,6 @@
 """Schema of every configuration group, registered with Hydra so that each key and type is checked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, TypeVar
@@ -15,10 +15,12 @@ from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings, TensorRtSettings
 from speakerquant.errors import UserError
 from speakerquant.evaluation.scoring_protocol import ScoreNorm
-from speakerquant.quantization.precision import BASELINE, INT8
+from speakerquant.quantization.precision import BASELINE, INT8, registered
 from speakerquant.training.hyperparameters import AugmentationConfig, TrainingConfig
 
 T = TypeVar("T")
+
+_ALL = "*"
 
 
 @dataclass
@@ -176,8 +178,8 @@ def register_schemas() -> None:
     # The settings of a network are keys only where its architecture is chosen.
     for architecture in architectures():
         store.store(architecture.name, architecture.config, group="base/model", package="model.architecture")
-    for name, quantized in _named_masks().items():
-        store.store(name, _quantizing(quantized), group="mask")
+    for name, precisions in _named_masks().items():
+        store.store(name, _as_option(precisions), group="mask")
     # The settings of TensorRT are keys only where the engine may be TensorRT.
     store.store("tensorrt", TensorRtConfig, group="base/engine", package="engine")
     store.store("tensorrt_rtx", TensorRtRtxConfig, group="base/engine", package="engine")
@@ -185,25 +187,34 @@ def register_schemas() -> None:
     store.store("train_schema", TrainConfig)
 
 
-def _named_masks() -> dict[str, tuple[str, ...]]:
-    """Units to quantize, by the name of the mask: each unit alone, and what the networks name themselves."""
-    masks: dict[str, tuple[str, ...]] = {}
+def _named_masks() -> dict[str, dict[str, str]]:
+    """Masks by name: all units and each alone, in every precision, and what the networks name themselves.
+
+    A name without a precision is that of INT8: ``all``, ``all_int4``, ``input_conv``, ``input_conv_int4``.
+    """
+    masks: dict[str, dict[str, str]] = {}
     for architecture in architectures():
-        named = {unit: (unit,) for unit in architecture.blocks} | dict(architecture.named_masks)
-        for name, units in named.items():
-            if masks.setdefault(name, units) != units:
+        for name, units in architecture.named_masks.items():
+            mask = dict.fromkeys(units, INT8.name)
+            if masks.setdefault(name, mask) != mask:
                 raise ValueError(f"two networks give the mask {name} different units")
+    alone = {unit: unit for architecture in architectures() for unit in architecture.blocks}
+    for precision in registered():
+        if precision != BASELINE:
+            suffix = "" if precision == INT8 else f"_{precision}"
+            for name, unit in {"all": _ALL, **alone}.items():
+                masks[f"{name}{suffix}"] = {unit: precision.name}
     return masks
 
 
-def _quantizing(units: Sequence[str]) -> dict[str, Any]:
+def _as_option(precisions: Mapping[str, str]) -> dict[str, Any]:
     """An option of the group ``mask``, in the form of the files in ``conf/mask``."""
-    return {
-        "defaults": [{"/base/mask": "any_unit"}, "_self_"],
-        "*": BASELINE.name,
-        # Patterns that fit this one name: a layer below it can then be set beside it.
-        **{f"{unit[:-1]}[{unit[-1]}]": INT8.name for unit in units},
+    # Patterns, even for one name: a layer below it can then be set beside it.
+    patterns = {
+        unit if unit == _ALL else f"{unit[:-1]}[{unit[-1]}]": precision
+        for unit, precision in precisions.items()
     }
+    return {"defaults": [{"/base/mask": "any_unit"}, "_self_"], _ALL: BASELINE.name, **patterns}
 
 
 def typed(config: DictConfig, schema: type[T]) -> T:
