@@ -19,14 +19,14 @@ RANGES = 1
 HESSIANS = 1
 """Hessians of the same network and recordings."""
 
-ROUNDED_WEIGHTS = 1
+ROUNDED_WEIGHTS = 2
 """Integers of the same weights, rounded in the same way."""
 
 GRAPH = 2
 """ONNX graph of the same network, before a mask is put on it."""
 
-EMBEDDINGS = 2
+EMBEDDINGS = 3
 """Embeddings by an engine of the same ONNX file."""
 
-BASELINE = 3
+BASELINE = 4
 """Figures, scores and embeddings of the baseline."""

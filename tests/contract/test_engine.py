@@ -160,7 +160,7 @@ def test_keeps_weights_of_few_bits_packed(
         assert np.isfinite(built.embed(one_frame)).all()
 
 
-@pytest.mark.parametrize(("precision", "share"), [(INT4, 0.17), (INT2, 0.107)], ids=["int4", "int2"])
+@pytest.mark.parametrize(("precision", "share"), [(INT4, 0.155), (INT2, 0.105)], ids=["int4", "int2"])
 def test_weights_of_few_bits_make_engines_small(
     builder: EngineBuilder, precision: Precision, share: float, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from speakerquant.graph.export import export_network
 from speakerquant.graph.masking import write_mask
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import INT8
+from speakerquant.quantization.precision import INT2, INT4, INT8, Precision
 from speakerquant.quantization.simulate import simulate
 
 
@@ -34,10 +34,11 @@ class Concatenation(nn.Module):
 class MeanOfNormalized(nn.Module):
     """A convolution of the mean over time of normalised maps, as in squeeze-excitation."""
 
-    def __init__(self) -> None:
+    def __init__(self, factor: float = 1.0) -> None:
         super().__init__()
         self.first = nn.Conv1d(80, 128, 1)
         self.norm = nn.BatchNorm1d(128)
+        nn.init.constant_(self.norm.weight[::2], factor)
         self.squeeze = nn.Conv1d(128, 64, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,17 +67,21 @@ class Convolutions(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("network", "int8_layers", "tolerance"),
+    ("network", "precisions", "tolerance"),
     [
-        pytest.param(Concatenation(), ["joined"], 1e-2, id="int8 after a concatenation"),
-        pytest.param(Concatenation(), ["first", "joined"], 1e-2, id="int8 around a concatenation"),
-        pytest.param(MeanOfNormalized(), ["first"], 1e-2, id="fp32 mean in an int8 network"),
-        pytest.param(MeanOfNormalized(), ["first", "squeeze"], 1e-2, id="int8 around a mean"),
-        pytest.param(Convolutions(), [], 1e-5, id="fp32 convolutions of kernel 1"),
+        pytest.param(Concatenation(), {"joined": INT8}, 1e-2, id="int8 after a concatenation"),
+        pytest.param(Concatenation(), {"*": INT8}, 1e-2, id="int8 around a concatenation"),
+        pytest.param(MeanOfNormalized(), {"first": INT8}, 1e-2, id="fp32 mean in an int8 network"),
+        pytest.param(MeanOfNormalized(), {"*": INT8}, 1e-2, id="int8 around a mean"),
+        pytest.param(Convolutions(), {}, 1e-5, id="fp32 convolutions of kernel 1"),
+        pytest.param(Convolutions(), {"*": INT4}, 1e-5, id="packed convolutions of many forms"),
+        pytest.param(MeanOfNormalized(), {"*": INT2}, 1e-5, id="packed before a normalisation"),
+        pytest.param(MeanOfNormalized(factor=-1.0), {"*": INT4}, 1e-5, id="packed before negative factors"),
+        pytest.param(Concatenation(), {"first": INT4, "joined": INT8}, 1e-2, id="packed beside int8"),
     ],
 )
 def test_computes_what_the_graph_says(
-    network: nn.Module, int8_layers: list[str], tolerance: float, tmp_path: Path
+    network: nn.Module, precisions: dict[str, Precision], tolerance: float, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     for module in network.modules():
@@ -86,7 +91,7 @@ def test_computes_what_the_graph_says(
     network.eval()
     features = torch.randn(4, 80, 100)
     builder = OpenVinoBuilder()
-    mask = Mask(layer_units(network), dict.fromkeys(int8_layers, INT8))
+    mask = Mask(layer_units(network), precisions)
     table = calibrate(network, [features], "max")
     simulated = simulate(network, mask, table, builder.weight_bits())
     write_mask(

@@ -36,6 +36,12 @@ def test_integers_have_their_bits(bits: int, lowest: int, highest: int) -> None:
     assert (steps.min(), steps.max()) == (lowest, highest)
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_integers_reach_further_on_the_side_where_weights_do(side: int) -> None:
+    weight = side * np.random.default_rng(0).choice([-2, -1, 0, 1], (4, 64)).astype(np.float32)
+    np.testing.assert_allclose(Rounding().integers("layer", weight, 2).values, weight, atol=0.1)
+
+
 @pytest.mark.parametrize(
     ("channels", "group_size", "length"),
     [(80, 64, 16), (96, 64, 32), (64, 64, 64), (24, 64, 24), (128, None, 128)],

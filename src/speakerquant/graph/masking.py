@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 from onnx.version_converter import convert_version
 
 from speakerquant.cache import atomic_path
+from speakerquant.graph.normalisation import multiply_normalisations_into_scales
 from speakerquant.graph.passes import compute_in_half, convolve_constants_once, follow, remove_unused
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FloatType, Precision
@@ -96,6 +97,7 @@ def apply_mask(
         else:
             editing.set_weight(layer, places[layer], precision, table, max_weight_bits)
     editing.finish()
+    multiply_normalisations_into_scales(graph)
     convolve_constants_once(graph)
     half = {layer for layer, precision in mask.layers.items() if precision.arithmetic is FloatType.float16}
     compute_in_half(graph, half)

@@ -8,7 +8,9 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
-_LAYERS = ("Conv", "Gemm")
+LAYERS = ("Conv", "Gemm")
+"""Operations that have weights."""
+
 _FLOAT16, _FLOAT32 = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
 Makers = Mapping[str, onnx.NodeProto]
 """The node that made each tensor."""
@@ -73,7 +75,7 @@ def compute_in_half(graph: onnx.GraphProto, layers: Collection[str]) -> None:
     nodes: list[onnx.NodeProto] = []
     beginnings = tuple(f"{layer}/" for layer in layers)
     for node in graph.node:
-        if node.op_type not in _LAYERS or not node.name.startswith(beginnings):
+        if node.op_type not in LAYERS or not node.name.startswith(beginnings):
             nodes.append(node)
             continue
         source, *constants = node.input
@@ -182,7 +184,7 @@ def _by_parts(
             yield f"{name}/{index}"
 
     kernels = [*parts_of(stored)]
-    scales = [*parts_of(dequantizers[0].input[1])] if any(map(_is_blocked, dequantizers)) else []
+    scales = [*parts_of(dequantizers[0].input[1])] if any(map(is_blocked, dequantizers)) else []
     outputs = []
     for index, (source, name) in enumerate(zip(concatenation.input, kernels, strict=True)):
         maker = makers.get(source)
@@ -200,7 +202,7 @@ def _by_parts(
     yield helper.make_node("Sum", outputs, convolution.output, f"{convolution.name}/Sum")
 
 
-def _is_blocked(dequantizer: onnx.NodeProto) -> bool:
+def is_blocked(dequantizer: onnx.NodeProto) -> bool:
     """Whether groups of input channels have scales of their own."""
     return any(attribute.name == "block_size" for attribute in dequantizer.attribute)
 
@@ -210,7 +212,7 @@ def _scales_fit_parts(
 ) -> bool:
     """Whether no group of input channels lies in two parts."""
     dequantizer = makers.get(convolution.input[1])
-    if dequantizer is None or not _is_blocked(dequantizer):
+    if dequantizer is None or not is_blocked(dequantizer):
         return True
     return bool(constants[dequantizer.input[1]].dims[1] % num_parts == 0)
 

@@ -160,14 +160,24 @@ def _nearest(values: Tensor, scales: Tensor, bits: int) -> Tensor:
     return (values / scales).round().clamp(*_bounds(bits))
 
 
-def _scales(groups: Tensor, bits: int) -> Tensor:
-    """Scale of least squared error for each group ``[..., length]``, ``[..., 1]``."""
+def _scales(groups: Tensor, bits: int, importance: Tensor | None = None) -> Tensor:
+    """Scale of least squared error for each group ``[..., length]``, ``[..., 1]``.
+
+    It may be negative: integers reach one step further on one side of zero, and the sign chooses the side.
+
+    Args:
+        groups: Weights.
+        bits: Bits of the integers.
+        importance: What a squared error counts for, ``[length]``; none counts all alike.
+    """
     widest = groups.abs().amax(-1, keepdim=True).clamp(min=1e-12) / _bounds(bits)[1]
     best, chosen = torch.full_like(widest, torch.inf), widest
-    for share in torch.linspace(_LEAST, 1, _CANDIDATES):
-        scales = widest * share
-        loss = (_nearest(groups, scales, bits) * scales - groups).square().sum(-1, keepdim=True)
-        chosen, best = torch.where(loss < best, scales, chosen), torch.minimum(loss, best)
+    for share in torch.linspace(_LEAST, 1, _CANDIDATES).tolist():
+        for sign in (1, -1):
+            scales = sign * share * widest
+            squares = (_nearest(groups, scales, bits) * scales - groups).square()
+            loss = (squares if importance is None else squares * importance).sum(-1, keepdim=True)
+            chosen, best = torch.where(loss < best, scales, chosen), torch.minimum(loss, best)
     return chosen
 
 
@@ -185,8 +195,8 @@ def _gptq(weight: Tensor, hessian: Tensor, bits: int, length: int) -> tuple[Tens
         errors = torch.zeros(len(weight), stop - start)
         for column in range(start, stop):
             if column % length == 0:
-                pending = weight[:, column : column + length]
-                scales.append(_scales(pending, bits))
+                pending = slice(column, column + length)
+                scales.append(_scales(weight[:, pending], bits, inverse.diagonal()[pending] ** -2))
             scale = scales[-1]
             steps[:, column] = _nearest(weight[:, column : column + 1], scale, bits)[:, 0]
             lost = (weight[:, column] - steps[:, column] * scale[:, 0]) / inverse[column, column]

@@ -12,7 +12,7 @@ from openvino import opset13 as ops
 
 from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths, is_eight_bit_or_float
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.engine.openvino.openvino_graph import adapt
+from speakerquant.engine.openvino.openvino_graph import adapt, shorten_names
 from speakerquant.engine.openvino.packed_weights import keep_packed, readable
 from speakerquant.errors import UserError
 from speakerquant.quantization.precision import FloatType, Precision
@@ -121,6 +121,7 @@ class OpenVinoBuilder(EngineBuilder):
             model = _core().read_model(readable(onnx_path))
             keep_packed(model)
             adapt(model, matrix_products=not _has_avx512())
+            shorten_names(model)
             blob = _core().compile_model(model, "CPU", _CONFIG).export_model()
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]  # the lines before say where in OpenVINO's sources

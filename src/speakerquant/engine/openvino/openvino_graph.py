@@ -25,6 +25,12 @@ def adapt(model: Model, *, matrix_products: bool) -> None:
         _pointwise_convolutions_to_matrix_products(nodes)
 
 
+def shorten_names(model: Model) -> None:
+    """Call operations by numbers, in place: an engine repeats the names of all that it has fused."""
+    for number, node in enumerate(model.get_ordered_ops()):
+        node.set_friendly_name(str(number))
+
+
 def _stop_low_precision_propagation(nodes: list[Node]) -> None:
     """Keep low-precision propagation from where OpenVINO (2024.6 to 2026.4) gets it wrong.
 

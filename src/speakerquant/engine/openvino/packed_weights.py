@@ -18,7 +18,7 @@ from openvino import opset13 as ops
 from speakerquant.engine.openvino.openvino_graph import stop
 
 _TIME_LAST = (0, 2, 1)
-_TIME = 1
+_ROW = 2  # where a recording's features become an image of one row
 _TWO_BITS = range(-2, 2)
 _FOUR_BITS_OPSET = 21
 
@@ -76,32 +76,49 @@ def keep_packed(model: Model) -> None:
             continue
         if node.get_type_name() == "MatMul":
             # A normalisation fused to such a product is applied wrongly, and not always (OpenVINO 2026.4).
-            computed = stop(_product(node.input_value(0), packed, numbers))
+            last, computed = node, stop(_product(node.input_value(0), packed, numbers))
         else:
-            computed = _convolution(node, packed, numbers)
-        for consumer in node.output(0).get_target_inputs():
+            last, computed = _convolution(node, packed, numbers)
+        for consumer in last.output(0).get_target_inputs():
             consumer.replace_source_output(computed)
 
 
-def _convolution(node: Node, packed: _Packed, numbers: _Numbers) -> Output:
-    """The convolution ``[B, in, T]`` to ``[B, out, T']`` as one product."""
+def _convolution(node: Node, packed: _Packed, numbers: _Numbers) -> tuple[Node, Output]:
+    """The last node of a convolution ``[B, in, T]`` to ``[B, out, T']``, and the same as one product."""
+    product = _product(_frames(node, packed.steps.shape[1], numbers), packed, numbers)
+    last, bias = _bias(node)
+    if bias is not None:
+        product = ops.add(product, ops.constant(bias)).output(0)
+    return last, ops.transpose(product, numbers.of(*_TIME_LAST)).output(0)
+
+
+def _bias(convolution: Node) -> tuple[Node, Scales | None]:
+    """The node that adds a convolution's bias, and the bias ``[out]``; the convolution, if it has none."""
+    for target in convolution.output(0).get_target_inputs():
+        addition = target.get_node()
+        if addition.get_type_name() == "Add":
+            (stored,) = _sources(addition.input_value(1).get_node(), "Reshape") or [None]
+            if stored is not None and stored.get_type_name() == "Constant":
+                return addition, stored.data.reshape(-1)
+    return convolution, None
+
+
+def _frames(node: Node, width: int, numbers: _Numbers) -> Output:
+    """What each value of a convolution is computed from, ``[B, T', width * in]``."""
     attributes = node.get_attributes()
-    [before], [after], [dilation] = (attributes[name] for name in ("pads_begin", "pads_end", "dilations"))
-    frames = ops.transpose(node.input_value(0), numbers.of(*_TIME_LAST))
-    if before or after:
-        begin, end = numbers.of(0, before, 0), numbers.of(0, after, 0)
-        frames = ops.pad(frames, begin, end, "constant", numbers.zero)
-    width = packed.steps.shape[1]
-    if width > 1:
-        seen = []
-        for tap in range(width):
-            rest = (width - 1 - tap) * dilation  # frames at the end that only later taps see
-            stop_at = -rest if rest else np.iinfo(np.int64).max
-            bounds = (numbers.of(tap * dilation), numbers.of(stop_at))
-            seen.append(ops.slice(frames, *bounds, numbers.of(1), numbers.of(_TIME)))
-        frames = ops.concat(seen, 2)
-    product = _product(frames.output(0), packed, numbers)
-    return ops.transpose(product, numbers.of(*_TIME_LAST)).output(0)
+    names = ("strides", "dilations", "pads_begin", "pads_end")
+    [stride], [dilation], [before], [after] = (attributes[name] for name in names)
+    keeps_length = stride == 1 and 2 * before == 2 * after == (width - 1) * dilation
+    inputs = node.input_value(0)
+    if not keeps_length and (before or after):
+        begin, end = numbers.of(0, 0, before), numbers.of(0, 0, after)
+        inputs = ops.pad(inputs, begin, end, "constant", numbers.zero)
+    if width > 1 or stride > 1:
+        row = ops.unsqueeze(inputs, numbers.of(_ROW))
+        padding = "same_upper" if keeps_length else "valid"
+        seen = ops.extract_image_patches(row, [1, width], [1, stride], [1, dilation], padding)
+        inputs = ops.squeeze(seen, numbers.of(_ROW)).output(0)
+    return ops.transpose(inputs, numbers.of(*_TIME_LAST)).output(0)
 
 
 def _product(inputs: Output, packed: _Packed, numbers: _Numbers) -> Output:
