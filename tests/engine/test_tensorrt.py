@@ -67,7 +67,7 @@ def test_the_way_to_the_worker_and_back(
     builder = tensorrt(python=tensorrt_stand_in("--on", "build=chatter"))
     engine = builder.build(onnx_path)
     embeddings = np.stack(list(engine.embed_many(small.recordings)))
-    assert fidelity(embeddings, embed_with_network(_simulated(small), small.recordings)) >= 0.9999
+    assert fidelity(embeddings, embed_with_network(_simulated(small), small.recordings)) >= 0.999
     batch = np.stack([x[:, :100] for x in small.recordings[:5]])
     np.testing.assert_allclose(engine.embed(batch)[3:4], engine.embed(batch[3:4]), atol=1e-4)
     engine.save(onnx_path.with_name("engine"))
@@ -250,7 +250,7 @@ def test_rtx_runs_where_a_gpu_of_a_kind_is_that_it_was_built_for(
     assert here.executes and here.environment["compute capability"] == "8.9, 8.6"
     engine = here.build(onnx_path)
     embeddings = np.stack(list(engine.embed_many(small.recordings)))
-    assert fidelity(embeddings, embed_with_network(_simulated(small), small.recordings)) >= 0.9999
+    assert fidelity(embeddings, embed_with_network(_simulated(small), small.recordings)) >= 0.999
     engine.save(onnx_path.with_name("engine"))
     with rtx("8.6").load(onnx_path.with_name("engine")) as loaded:
         np.testing.assert_array_equal(np.stack(list(loaded.embed_many(small.recordings))), embeddings)

@@ -14,7 +14,7 @@ from onnx.version_converter import convert_version
 
 from speakerquant.cache import atomic_path
 from speakerquant.graph.normalisation import multiply_normalisations_into_scales
-from speakerquant.graph.passes import compute_in_half, convolve_constants_once, follow, remove_unused
+from speakerquant.graph.passes import compute_in_half, convolve_constants_once, follow, remove_unused, store
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FloatType, Precision
 from speakerquant.quantization.ranges import CalibrationTable
@@ -184,5 +184,4 @@ class _Editing:
         remove_unused(self._graph)
 
     def _add(self, name: str, value: npt.NDArray[np.generic]) -> str:
-        self._graph.initializer.append(numpy_helper.from_array(value, name))
-        return name
+        return store(self._graph, name, value)

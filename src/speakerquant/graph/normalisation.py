@@ -7,7 +7,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from speakerquant.graph.passes import LAYERS, constants_of, is_blocked, remove_unused
+from speakerquant.graph.passes import LAYERS, constants_of, is_blocked, remove_unused, store
 
 Array = npt.NDArray[np.float32]
 
@@ -44,14 +44,14 @@ def multiply_normalisations_into_scales(graph: onnx.GraphProto) -> None:
             numpy_helper.to_array(constants[name]) for name in (dequantizer.input[1], layer.input[2])
         )
         per_row = factor.reshape(-1, *[1] * (scales.ndim - 1))
-        dequantizer.input[1] = _stored(graph, f"{layer.name}/scales", scales * per_row)
-        layer.input[2] = _stored(graph, f"{layer.name}/bias", bias * factor + (offset if relu is None else 0))
+        dequantizer.input[1] = store(graph, f"{layer.name}/scales", scales * per_row)
+        layer.input[2] = store(graph, f"{layer.name}/bias", bias * factor + (offset if relu is None else 0))
         if relu is None:
             layer.output[0] = normalisation.output[0]
             del normalisation.output[:]  # nothing is computed from it any more
         else:
-            column = offset.reshape(-1, *[1] * (scales.ndim - 2))
-            added = _stored(graph, f"{layer.name}/offset", column)
+            column = offset.reshape(1, -1, *[1] * (scales.ndim - 2))
+            added = store(graph, f"{layer.name}/offset", column)
             normalisation.CopyFrom(
                 helper.make_node("Add", [relu.output[0], added], normalisation.output, normalisation.name)
             )
@@ -67,8 +67,3 @@ def _factor_and_offset(
     deviation: Array = np.sqrt(variance + np.float32(attributes["epsilon"]))
     factor: Array = np.divide(gamma, deviation, dtype=np.float32)
     return factor, beta - mean * factor
-
-
-def _stored(graph: onnx.GraphProto, name: str, value: Array) -> str:
-    graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
-    return name

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -36,8 +37,7 @@ def store_padding(model: onnx.ModelProto) -> None:
         [value] = ReferenceEvaluator(helper.make_model(constant, opset_imports=model.opset_import)).run(
             None, {}
         )
-        graph.initializer.append(numpy_helper.from_array(np.asarray(value), f"{node.output[0]}/padding"))
-        node.input[1] = graph.initializer[-1].name
+        node.input[1] = store(graph, f"{node.output[0]}/padding", value)
     remove_unused(graph)
 
 
@@ -119,6 +119,12 @@ def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     return stored | {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
 
 
+def store(graph: onnx.GraphProto, name: str, value: npt.ArrayLike) -> str:
+    """Add a constant to a graph; its name."""
+    graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    return name
+
+
 def follow(renamed: Mapping[str, str], name: str) -> str:
     """What a tensor is called in the end, after all renamings that begin at ``name``."""
     while name in renamed:
@@ -180,8 +186,7 @@ def _by_parts(
         """The constant's parts along the input channels, stored under names of their own."""
         parts = np.split(numpy_helper.to_array(constants[name]), len(concatenation.input), axis=1)
         for index, part in enumerate(parts):
-            graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(part), f"{name}/{index}"))
-            yield f"{name}/{index}"
+            yield store(graph, f"{name}/{index}", part)
 
     kernels = [*parts_of(stored)]
     scales = [*parts_of(dequantizers[0].input[1])] if any(map(is_blocked, dequantizers)) else []

@@ -26,9 +26,13 @@ def adapt(model: Model, *, matrix_products: bool) -> None:
 
 
 def shorten_names(model: Model) -> None:
-    """Call operations by numbers, in place: an engine repeats the names of all that it has fused."""
+    """Number operations and leave values nameless, in place: an engine repeats the names of what it fuses."""
+    kept = {name for end in (*model.inputs, *model.outputs) for name in end.get_names()}
     for number, node in enumerate(model.get_ordered_ops()):
         node.set_friendly_name(str(number))
+        for output in node.outputs():
+            if kept.isdisjoint(output.get_names()):
+                output.get_tensor().set_names(set())
 
 
 def _stop_low_precision_propagation(nodes: list[Node]) -> None:

@@ -13,10 +13,12 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from speakerquant.graph.passes import constants_of, remove_unused
+from speakerquant.engine.tensorrt.packed_products import FEWEST_PACKED, packed_product
+from speakerquant.graph.passes import constants_of, is_blocked, remove_unused, store
 
+_ELEMENTWISE = ("Add", "Sum", "Sub", "Mul", "Div")
 _SAME_IN_TWO_DIMENSIONS = {
-    *("Add", "Sum", "Sub", "Mul", "Div", "Relu", "Sigmoid", "Tanh", "Sqrt", "Clip", "BatchNormalization"),
+    *("Relu", "Sigmoid", "Tanh", "Sqrt", "Clip", "BatchNormalization"),
     *("Slice", "Split", "Concat", "Softmax", "Expand", "Shape", "Gather", "Constant"),
     *("Cast", "QuantizeLinear", "DequantizeLinear"),
 }
@@ -56,8 +58,12 @@ def adapt(model: onnx.ModelProto) -> None:
             _set(node, keepdims=1)
         elif node.op_type == "Pad":
             amounts = np.insert(numpy_helper.to_array(constants[node.input[1]]), [3, 6], 0)
-            graph.initializer.append(numpy_helper.from_array(amounts, f"{node.input[1]}/two_dimensional"))
-            node.input[1] = graph.initializer[-1].name
+            node.input[1] = store(graph, f"{node.input[1]}/two_dimensional", amounts)
+        elif node.op_type in _ELEMENTWISE:
+            for index, name in enumerate(node.input):
+                if name in constants and len(constants[name].dims) > 1:
+                    value = _as_image(numpy_helper.to_array(constants[name]))
+                    node.input[index] = store(graph, f"{node.output[0]}/{index}", value)
         elif node.op_type not in _SAME_IN_TWO_DIMENSIONS:
             raise ValueError(f"{node.op_type} is not known to be the same in two dimensions")
         nodes.append(node)
@@ -87,9 +93,7 @@ def _layer(
 
     def constant(kind: str, array: npt.NDArray[np.generic]) -> str:
         # by the layer, not by the tensor, whose name layers of equal weights share
-        name = f"{layer}/{kind}"
-        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
+        return store(graph, f"{layer}/{kind}", array)
 
     def value(name: str) -> npt.NDArray[Any]:
         return numpy_helper.to_array(constants[name])
@@ -101,16 +105,24 @@ def _layer(
         attributes = {"kernel_shape": [1]}
     [layer] = node.output
     source, weight, *bias = node.input
-    if dequantize := dequantized.get(weight):
+    dequantize = dequantized.get(weight)
+    if dequantize is not None and is_blocked(dequantize):
+        steps, scales = (value(name) for name in dequantize.input[:2])
+        if steps.size >= FEWEST_PACKED:
+            yield from packed_product(node, attributes, dequantize, constants, graph)
+            return
+        values = steps.astype(np.float32) * scales.repeat(steps.shape[1] // scales.shape[1], axis=1)
+        weight = constant("kernel", _as_image(values))
+    elif dequantize is not None:
         quantized, scale, zero_point = dequantize.input
         steps = value(quantized).astype(np.float32)
         scales = value(scale).reshape(-1, *(1 for _ in steps.shape[1:]))
         int8, weight = f"{layer}/kernel_int8", f"{layer}/kernel_fp32"
-        kernel = constant("kernel", _as_kernel(steps * scales))
+        kernel = constant("kernel", _as_image(steps * scales))
         yield helper.make_node("QuantizeLinear", [kernel, scale, zero_point], [int8], axis=0)
         yield helper.make_node("DequantizeLinear", [int8, scale, zero_point], [weight], axis=0)
     else:
-        weight = constant("kernel", _as_kernel(value(weight)))
+        weight = constant("kernel", _as_image(value(weight)))
     yield helper.make_node(
         "Conv", [source, weight, *bias], [layer], node.name, **_two_dimensional(attributes)
     )
@@ -128,8 +140,8 @@ def _two_dimensional(attributes: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def _as_kernel(weight: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """``[out, in]`` or ``[out, in, width]`` as ``[out, in, width, 1]``."""
+def _as_image(weight: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """``[out, in]`` or ``[out, in, width]`` as ``[out, in, width, 1]``, and so on."""
     return weight.reshape(*weight.shape, *[1] * (4 - weight.ndim))
 
 

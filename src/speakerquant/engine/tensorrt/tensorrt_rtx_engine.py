@@ -13,6 +13,7 @@ from speakerquant.engine.tensorrt.tensorrt_rtx_graph import convolve_groups_apar
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
 from speakerquant.engine.tensorrt.worker_process import WorkerProcess
 from speakerquant.errors import UserError
+from speakerquant.quantization.precision import INT4, Precision
 
 PAPERS_GPU = "8.6"
 """Compute capability of the RTX 3090, on which the paper's engines ran."""
@@ -86,6 +87,9 @@ class TensorRtRtxBuilder(TensorRtBuilder):
         """Why engines do not run on this machine."""
         here = f"the one here has {self._gpu[_CAPABILITY]}" if self._gpu else "there is none here"
         return f"an engine for GPUs of compute capability {', '.join(self._targets)}; {here}"
+
+    def runs(self, precision: Precision) -> bool:
+        return super().runs(precision) or precision == INT4
 
     def _chosen(self, given: Any) -> Sequence[str]:
         known: Sequence[str] = self._described["compute_capabilities"]

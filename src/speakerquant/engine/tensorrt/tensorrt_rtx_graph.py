@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from speakerquant.graph.passes import constants_of, remove_unused
+from speakerquant.graph.passes import constants_of, remove_unused, store
 
 _STEP = "step"
 _BY_CHANNEL = ("Relu", "BatchNormalization")
@@ -87,8 +87,7 @@ def _apart(
                 # by the place, not by the name, which layers of equal weights share
                 part = f"{copied.name}/{position}"
                 rows: npt.NDArray[Any] = numpy_helper.to_array(constants[name])[start : start + size]
-                graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(rows), part))
-                copied.input.append(part)
+                copied.input.append(store(graph, part, rows))
             source = group if node is chain[-1] else copied.name
             copied.output[:] = [source]
             nodes.append(copied)
@@ -111,7 +110,7 @@ def quantize_in_equal_steps(model: onnx.ModelProto) -> None:
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    one = _stored(graph, _STEP, np.float32(1))
+    one = store(graph, _STEP, np.float32(1))
     nodes: list[onnx.NodeProto] = []
     for quantize in graph.node:
         if quantize.op_type == "QuantizeLinear" and makers.get(quantize.input[0]) is not None:
@@ -122,7 +121,7 @@ def quantize_in_equal_steps(model: onnx.ModelProto) -> None:
                 channels = _multiply_into_weights(layer, step, makers, constants, graph)
             factor = np.full((1, channels, 1, 1), 1 / step, np.float32)
             scaled = f"{quantize.output[0]}/scaled"
-            factors = _stored(graph, f"{quantize.output[0]}/factors", factor)
+            factors = store(graph, f"{quantize.output[0]}/factors", factor)
             nodes.append(
                 helper.make_node("Mul", [quantize.input[0], factors], [scaled], f"{quantize.name}/Mul")
             )
@@ -145,12 +144,7 @@ def _multiply_into_weights(
     dequantize = makers[layer.input[1]]
     quantize = makers[dequantize.input[0]]
     kernel, scales = (numpy_helper.to_array(constants[name]) * step for name in quantize.input[:2])
-    quantize.input[0] = _stored(graph, f"{quantize.input[0]}/in_steps", kernel)
-    quantize.input[1] = _stored(graph, f"{layer.output[0]}/scales_in_steps", scales)
+    quantize.input[0] = store(graph, f"{quantize.input[0]}/in_steps", kernel)
+    quantize.input[1] = store(graph, f"{layer.output[0]}/scales_in_steps", scales)
     dequantize.input[1] = quantize.input[1]
     return int(kernel.shape[1])
-
-
-def _stored(graph: onnx.GraphProto, name: str, value: npt.ArrayLike) -> str:
-    graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
-    return name

@@ -1,0 +1,121 @@
+"""GPTQ against rounding to the nearest: ``python benchmarks/weight_rounding.py [data=folder ...]``.
+
+For every unit with weights of 8, 4 and 2 bits, the EER of the engine and the smallest cosine between its
+embeddings and those of FP32. Above the table: how long gathering the Hessians and rounding the whole network
+to 4 bits take without a cache, and the most memory that the process held until then. Arguments are settings
+of ``speakerquant``: without any, the shipped checkpoint on the synthetic test list.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from opened_run import OpenedRun, open_run
+from rich.table import Table
+
+from speakerquant.architectures.units import quantizable_layers
+from speakerquant.configuration.opening import open_evaluation
+from speakerquant.console import table_console
+from speakerquant.engine.cpu import describe_cpu
+from speakerquant.evaluation.check import fidelity
+from speakerquant.evaluation.evaluate import Measurement
+from speakerquant.progress import track
+from speakerquant.quantization.hessians import Hessians, gather_hessians
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.precision import FP32, INT2, INT4, INT8, Precision
+from speakerquant.quantization.rounding import Rounding
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to store the weights of all units."""
+
+    precision: Precision
+    group_size: int | None = None
+    uses_gptq: bool = False
+
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        """Precision, groups and rounding, as the table names them."""
+        if not self.precision.has_grouped_weights:
+            return str(self.precision), "", ""
+        groups = str(self.group_size or "all channels")
+        return str(self.precision), groups, "GPTQ" if self.uses_gptq else "nearest"
+
+
+VARIANTS = (
+    Variant(FP32),
+    Variant(INT8),
+    *(
+        Variant(precision, group_size, uses_gptq)
+        for precision in (INT4, INT2)
+        for group_size in (None, 128, 64, 32)
+        for uses_gptq in (False, True)
+    ),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("overrides", nargs="*", help="settings of speakerquant")
+    run = open_run(parser.parse_args().overrides)
+    hessians, cost = _gathered(run)
+    measured = {
+        variant: _measure(run, variant, hessians)
+        for variant in track(VARIANTS, "weights", total=len(VARIANTS))
+    }
+    data, network = run.inputs.data, run.inputs.model.network
+    table_console().print(
+        f"{run.inputs.builder.name} on {describe_cpu()}; "
+        f"{sum(layer.weight.numel() for layer in quantizable_layers(network).values())} weights; "
+        f"{len(data.trials)} trials, {int(data.trials.labels.sum())} of them target trials\n{cost}"
+    )
+    table_console().print(_table(measured))
+
+
+def _gathered(run: OpenedRun) -> tuple[Hessians, str]:
+    """The Hessians, and in words what GPTQ takes."""
+    network = run.inputs.model.network
+    recordings = [torch.from_numpy(np.array(x)) for x in run.inputs.calibration.features]
+    start = time.perf_counter()
+    hessians = gather_hessians(network, recordings)
+    gathered = time.perf_counter()
+    rounding = Rounding(hessians=hessians)
+    for name, layer in quantizable_layers(network).items():
+        rounding.integers(name, layer.weight.detach().numpy(), INT4.bits_per_weight)
+    seconds = gathered - start, time.perf_counter() - gathered
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kB on Linux
+    return hessians, (
+        f"Hessians of {len(recordings)} recordings {seconds[0]:.1f} s, GPTQ to 4 bits {seconds[1]:.1f} s, "
+        f"peak memory {peak:.2f} GB"
+    )
+
+
+def _measure(run: OpenedRun, variant: Variant, hessians: Hessians) -> Measurement:
+    rounding = Rounding(variant.group_size, hessians if variant.uses_gptq else None)
+    evaluation = open_evaluation(run.config.engine, run.inputs, run.table, run.cache, rounding)
+    mask = Mask(run.inputs.units, {"*": variant.precision})
+    with tempfile.TemporaryDirectory() as folder:
+        [measured] = evaluation.evaluate([mask], [Path(folder)])
+    return measured
+
+
+def _table(measured: dict[Variant, Measurement]) -> Table:
+    table = Table("weights", "groups", "rounding")
+    for heading in ("EER %", "size ratio", "smallest cosine with FP32"):
+        table.add_column(heading, justify="right")
+    baseline = measured[VARIANTS[0]]
+    for variant, each in measured.items():
+        cosine = fidelity(each.embedded.embeddings, baseline.embedded.embeddings)
+        ratio = each.size_bytes / baseline.size_bytes
+        table.add_row(*variant.cells, f"{each.scored.eer:.3f}", f"{ratio:.3f}", f"{cosine:.4f}")
+    return table
+
+
+if __name__ == "__main__":
+    main()
