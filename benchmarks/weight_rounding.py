@@ -65,16 +65,16 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="settings of speakerquant")
     run = open_run(parser.parse_args().overrides)
     hessians, cost = _gathered(run)
+    trials, layers = run.inputs.data.trials, quantizable_layers(run.inputs.model.network)
+    table_console().print(
+        f"{run.inputs.builder.name} on {describe_cpu()}; "
+        f"{sum(layer.weight.numel() for layer in layers.values())} weights; "
+        f"{len(trials)} trials, {int(trials.labels.sum())} of them target trials\n{cost}"
+    )
     measured = {
         variant: _measure(run, variant, hessians)
         for variant in track(VARIANTS, "weights", total=len(VARIANTS))
     }
-    data, network = run.inputs.data, run.inputs.model.network
-    table_console().print(
-        f"{run.inputs.builder.name} on {describe_cpu()}; "
-        f"{sum(layer.weight.numel() for layer in quantizable_layers(network).values())} weights; "
-        f"{len(data.trials)} trials, {int(data.trials.labels.sum())} of them target trials\n{cost}"
-    )
     table_console().print(_table(measured))
 
 

@@ -33,6 +33,11 @@ def mask_name(mask: Mapping[str, str]) -> str:
     return words if precision == INT8.name else f"{precision}: {words}"
 
 
+def precisions_of(mask: Mapping[str, str]) -> str:
+    """What a mask takes units to: ``int8``, ``int4 and int8``; the baseline's precision if it takes none."""
+    return " and ".join(sorted({*mask.values()} - {BASELINE.name})) or BASELINE.name
+
+
 def _listed(units: Sequence[str]) -> str:
     if len(units) <= _MOST_NAMED:
         return ", ".join(units)

@@ -1,11 +1,12 @@
 """What a multirun leaves for people: its figures beside the paper's, as a table and as a picture."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 from speakerquant.evaluation.result import FIGURES, MaskRun
 from speakerquant.report.execution_words import built_only
-from speakerquant.report.mask_words import mask_name
+from speakerquant.report.mask_words import mask_name, precisions_of
 from speakerquant.report.paper import paper_result
 from speakerquant.report.picture import Mark, Picture, Series, Style, draw_png
 from speakerquant.report.table import (
@@ -29,7 +30,7 @@ POINT_HEADING = "quantized units"
 
 _OURS = {name: FIGURES[name] for name in SHOWN}
 _PAPERS = {name: FIGURES[name] for name in ("eer", "delta_eer", "engine_size_bytes", "size_ratio")}
-_MEASURED = Style("steelblue", size=6)
+_COLORS = ("black", "steelblue", "darkorange", "seagreen", "crimson", "mediumpurple", "sienna", "olive")
 _PAPER = Style("dimgray", size=6, is_filled=False)
 _SAME_MASK = Style("gray", size=0, has_line=True)
 
@@ -50,17 +51,22 @@ def draw_runs(runs: Sequence[MaskRun], path: Path) -> None:
 
 
 def runs_picture(runs: Sequence[MaskRun]) -> Picture:
-    """The finished runs by their size relative to FP32 and their ΔEER."""
-    ours, papers, joins = [], [], []
+    """The finished runs by their size relative to FP32 and their ΔEER, in a colour for each precision."""
+    ours: dict[str, list[Mark]] = {}
+    papers, joins = [], []
     for run in runs:
         if run.failure:
             continue
         mark = Mark(run.metrics[X], run.metrics[Y], label=_name(run))
-        ours.append(mark)
+        ours.setdefault(precisions_of(run.mask), []).append(mark)
         if paper := paper_result(run.mask):
             papers.append(Mark(paper.metrics[X], paper.metrics[Y]))
             joins.append(Series("", [mark, papers[-1]], _SAME_MASK))
-    series = [*joins, Series("paper, same mask", papers, _PAPER), Series("measured here", ours, _MEASURED)]
+    measured = [
+        Series(f"measured here, {precisions}", marks, Style(color, size=6))
+        for (precisions, marks), color in zip(ours.items(), itertools.cycle(_COLORS), strict=False)
+    ]
+    series = [*joins, Series("paper, same mask", papers, _PAPER), *measured]
     title = ", ".join(_execution(runs))
     return Picture(title, FIGURES[X].label, FIGURES[Y].label, [each for each in series if each.marks])
 
