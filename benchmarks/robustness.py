@@ -379,7 +379,7 @@ def crowded(place: Workplace) -> str:
     together = place.folder / "together"
     together.mkdir()
     command = place.command(
-        "experiment=search",
+        "experiment=search_int8",
         *(f"mask.{unit}=fp32" for unit in units),
         "data.development_trials=null",
         "hydra.sweeper.study_name=together",

@@ -4,7 +4,7 @@ Raise one when the code comes to write something else under the same name: entri
 another version are made anew, and readers of ``result.json`` can tell.
 """
 
-RESULT = 2
+RESULT = 3
 """Keys and units of ``result.json``, its ``schema_version``."""
 
 CORPUS = 1
@@ -30,3 +30,6 @@ EMBEDDINGS = 3
 
 BASELINE = 4
 """Figures, scores and embeddings of the baseline."""
+
+REPLICATES = 1
+"""Error rates of the same scores on the same draws of speakers."""

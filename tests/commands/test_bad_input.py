@@ -322,7 +322,7 @@ SAMPLER = "hydra.sweeper.sampler._target_"
 def test_wrong_search(
     workspace: Workspace, speakerquant: Command, tmp_path: Path, arguments: list[str], said: list[str]
 ) -> None:
-    finished = speakerquant("experiment=search", *workspace.arguments(), *arguments)
+    finished = speakerquant("experiment=search_int8", *workspace.arguments(), *arguments)
     assert_one_line(finished, *said)
     assert "secret" not in finished.err
 
@@ -338,7 +338,7 @@ def test_a_search_without_a_space(workspace: Workspace, speakerquant: Command, t
 
 
 def test_a_study_of_another_checkpoint(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
-    search = ["experiment=search", *workspace.arguments(), "hydra.sweeper.study_name=mine"]
+    search = ["experiment=search_int8", *workspace.arguments(), "hydra.sweeper.study_name=mine"]
     assert speakerquant(*search, "hydra.sweeper.n_trials=1").code == 0
     config = EcapaTdnnConfig(channels=64, aggregation_channels=192, attention_channels=32, se_channels=16)
     save_checkpoint(
@@ -363,6 +363,8 @@ def test_a_corrupt_journal(
 ) -> None:
     journal = tmp_path / "studies.journal"
     journal.write_bytes(content)
-    finished = speakerquant("experiment=search", *workspace.arguments(), f"hydra.sweeper.storage={journal}")
+    finished = speakerquant(
+        "experiment=search_int8", *workspace.arguments(), f"hydra.sweeper.storage={journal}"
+    )
     assert_one_line(finished, str(journal), said)
     assert journal.read_bytes() == content

@@ -33,7 +33,7 @@ def toy_checkpoint(toy: Architecture, tmp_path: Path) -> Path:
 
 def search(workspace: Workspace, name: str, *more: str) -> list[str]:
     return [
-        "experiment=search",
+        "experiment=search_int8",
         "~hydra.sweeper.params",
         *workspace.arguments(),
         f"tracking.experiment={name}",

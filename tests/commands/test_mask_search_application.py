@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from optuna.distributions import CategoricalDistribution
 
+from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.commands.console_script import config_folder
 from speakerquant.commands.mask_search_application import MaskSearchApplication
 from speakerquant.configuration.schema import register_schemas
@@ -115,7 +116,7 @@ def test_times_are_known_by_the_description_of_results(name: str, is_time: bool)
 def test_single_layers_can_be_searched(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
     searched = ("se_res2block2.conv_in", "se_res2block2.res2_conv.convs.0")
     finished = speakerquant(
-        "experiment=search",
+        "experiment=search_int8",
         *workspace.arguments(),
         "data.development_trials=null",
         "units=layer",
@@ -131,3 +132,18 @@ def test_single_layers_can_be_searched(workspace: Workspace, speakerquant: Comma
     )
     assert {mask["se_res2block1.conv_in"] for mask in masks} == {"int8"}, "as in the paper's mask"
     assert {mask["se_res2block2.conv_out"] for mask in masks} == {"fp32"}
+
+
+def test_weights_of_few_bits_are_searched(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    others = [unit for unit in ECAPA_TDNN.blocks if unit != "embedding_linear"]
+    finished = speakerquant(
+        "experiment=search",
+        *workspace.arguments(),
+        "data.development_trials=null",
+        *(f"mask.{unit}=int8" for unit in others),
+    )
+    assert finished.code == 0, finished.err
+    found = {result["mask"]["embedding_linear"]: result["engine_size_bytes"] for result in results(tmp_path)}
+    assert found["int2"] < found["int4"] < found["int8"]

@@ -39,6 +39,14 @@ RESULT_KEYS = {
     "scoring",
     "baseline_eer",
     "delta_eer",
+    "delta_eer_p",
+    "delta_min_dcf",
+    *(
+        f"{rate}_{end}"
+        for rate in ("eer", "min_dcf", "delta_eer", "delta_min_dcf")
+        for end in ("low", "high")
+    ),
+    "tied_with_baseline",
     "engine_size_bytes",
     "size_ratio",
     "trial_list",
@@ -72,6 +80,8 @@ def test_a_run_leaves_its_result_its_files_and_its_record(
     assert result["num_trials"] == len(read_trials(workspace.corpus / TRIALS_FILE))
     assert result["num_recordings"] == 16
     assert result["delta_eer"] == pytest.approx(result["eer"] - result["baseline_eer"])
+    assert result["eer_low"] <= result["eer"] <= result["eer_high"]
+    assert result["tied_with_baseline"] is (result["delta_eer_low"] <= 0 <= result["delta_eer_high"])
     assert 0.5 < result["size_ratio"] < 1.0
     assert result["fidelity"] >= 0.999
     assert 0 < result["latency_ms_p50"] <= result["latency_ms_p95"]

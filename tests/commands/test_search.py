@@ -33,7 +33,7 @@ SMALL_SPACE = [  # two of the seven units, four masks
 
 def arguments(workspace: Workspace, name: str, *more: str) -> list[str]:
     return [
-        "experiment=search",
+        "experiment=search_int8",
         *workspace.arguments(),
         f"data.development_trials={development_list(workspace)}",
         f"tracking.experiment={name}",

@@ -17,6 +17,7 @@ from speakerquant.commands.console_script import config_folder, hydra_job, run_c
 from speakerquant.commands.multirun import parent_run_id, recorded_multirun
 from speakerquant.configuration.opening import (
     mask_entries,
+    open_bootstrap,
     open_cache,
     open_evaluation,
     open_inputs,
@@ -30,6 +31,7 @@ from speakerquant.engine.provenance import provenance_path
 from speakerquant.evaluation.assembly import assemble_result
 from speakerquant.evaluation.baseline import measured_baseline
 from speakerquant.evaluation.build import ONNX_FILE
+from speakerquant.evaluation.comparison import compare
 from speakerquant.evaluation.result import RESULT_FILE, Result
 from speakerquant.evaluation.stage_times import StageTimes
 from speakerquant.report.mask_words import mask_name
@@ -94,6 +96,7 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun, prefix: str)
     tracked.log_params({f"{_MASK}{unit}": precision for unit, precision in mask.names.items()})
     with times.stage("features"):
         inputs = open_inputs(config, model, cache)
+    bootstrap = open_bootstrap(inputs)
     with times.stage("calibration"):
         table = open_ranges(config.calibration, inputs, cache)
         table.save(output / RANGES_FILE)
@@ -115,7 +118,10 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun, prefix: str)
         baseline = measured_baseline(
             evaluation, inputs.units, identity, known=measured if mask.is_baseline else None
         )
-    return assemble_result(measured, baseline, evaluation, inputs.trial_list.name, times)
+    with times.stage("intervals"):
+        p_target = inputs.protocol.p_targets[0]
+        comparison = compare(measured.scored.scores, baseline.scores, bootstrap, p_target, cache)
+    return assemble_result(measured, baseline, comparison, evaluation, inputs.trial_list.name, times)
 
 
 def _application(config: DictConfig) -> dict[str, Any]:

@@ -47,6 +47,7 @@ from speakerquant.errors import UserError
 from speakerquant.evaluation.evaluate import Evaluation
 from speakerquant.evaluation.preparation import prepare_evaluation
 from speakerquant.evaluation.scoring_protocol import Protocol, ScoreNorm
+from speakerquant.evaluation.uncertainty import SpeakerBootstrap
 from speakerquant.progress import track
 from speakerquant.quantization.calibration import calibrate, check_method
 from speakerquant.quantization.hessians import gather_hessians, load_hessians, save_hessians
@@ -291,6 +292,16 @@ def open_rounding(config: RoundingConfig, inputs: Inputs, cache: Cache, masks: S
     key = digest(formats.HESSIANS, inputs.model.digest, inputs.calibration.digest)
     hessians = load_hessians(cache.get("hessians", key, make, suffix=".safetensors"))
     return Rounding(config.group_size, hessians, cache, [*identity, key])
+
+
+def open_bootstrap(inputs: Inputs) -> SpeakerBootstrap:
+    """Draws of the speakers of the trial list.
+
+    Raises:
+        UserError: the list is of one speaker.
+    """
+    trials, speakers = inputs.data.trials, inputs.data.speakers
+    return SpeakerBootstrap(speakers[trials.left], speakers[trials.right], trials.labels)
 
 
 def open_evaluation(

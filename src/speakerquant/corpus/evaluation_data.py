@@ -11,7 +11,7 @@ import numpy as np
 from speakerquant.cache import Cache, file_digest
 from speakerquant.corpus.recordings import Recordings, is_file, open_recordings, read_list
 from speakerquant.corpus.synthetic import CALIBRATION, TRIALS_FILE, Split, synthesize_split
-from speakerquant.corpus.trials import Trials, read_trials
+from speakerquant.corpus.trials import IndexArray, Trials, read_trials
 from speakerquant.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ class EvaluationData:
         recordings: Paths of these recordings, in the order of ``trials.recordings``.
         trials: The pairs to score.
         trials_digest: Digest of the bytes of the trial list.
+        speakers: Number of the speaker of every recording of the trials, counted from 0; if the labels
+            contradict the names, every recording counts as a speaker.
         calibration: Paths of the recordings to calibrate on; none of their speakers is in ``trials``.
     """
 
@@ -33,6 +35,7 @@ class EvaluationData:
     recordings: Sequence[Path]
     trials: Trials
     trials_digest: str
+    speakers: IndexArray
     calibration: Sequence[Path]
 
 
@@ -67,7 +70,7 @@ def open_evaluation_data(
         )
     trials = read_trials(trials_path, keep_repeated=keep_repeated_trials)
     paths = _existing(recordings, trials.recordings, trials_path, "data.root and data.trials")
-    _warn_of_unknown_speakers(recordings, trials, trials_path)
+    speakers = _numbered_speakers(recordings, trials, trials_path)
     names = read_list(calibration_list) if calibration_list else calibration.names()
     if shared := _shared_speaker(calibration, names, recordings, trials):
         raise UserError(
@@ -78,7 +81,7 @@ def open_evaluation_data(
         names = random.Random(calibration_seed).sample(names, min(num_calibration, len(names)))
     keys = "data.calibration_root and data.calibration_list"
     chosen = _existing(calibration, sorted(names), calibration_list or calibration.source, keys)
-    return EvaluationData(recordings, paths, trials, file_digest(trials_path), chosen)
+    return EvaluationData(recordings, paths, trials, file_digest(trials_path), speakers, chosen)
 
 
 def open_cohort(
@@ -111,11 +114,15 @@ def _existing(recordings: Recordings, names: Sequence[str], listed_in: Path, key
     return paths
 
 
-def _warn_of_unknown_speakers(recordings: Recordings, trials: Trials, trials_path: Path) -> None:
-    """Warn if the trials contradict the speakers, by which overlaps with other recordings are found."""
+def _numbered_speakers(recordings: Recordings, trials: Trials, trials_path: Path) -> IndexArray:
+    """The speaker of every recording; if trials contradict them, a number of its own, with a warning.
+
+    By speakers, overlaps with other recordings are found, and intervals drawn.
+    """
     numbers: dict[str, int] = {}
     speakers = np.array(
-        [numbers.setdefault(recordings.speaker_of(name), len(numbers)) for name in trials.recordings]
+        [numbers.setdefault(recordings.speaker_of(name), len(numbers)) for name in trials.recordings],
+        np.int32,
     )
     wrong = np.flatnonzero((speakers[trials.left] == speakers[trials.right]) != trials.labels)
     if len(wrong):
@@ -123,10 +130,12 @@ def _warn_of_unknown_speakers(recordings: Recordings, trials: Trials, trials_pat
         told = " and ".join(recordings.speaker_of(name) for name in pair)
         log.warning(
             "%s: %d of %d trials disagree with the speakers that names tell, such as %s %s (%s); whether a "
-            "calibration speaker is tested too is not known then: set data.root to the folder of the "
-            "speakers, or data.speakers",
+            "calibration speaker is tested too is not known then, and intervals are too narrow: set "
+            "data.root to the folder of the speakers, or data.speakers",
             *(trials_path, len(wrong), len(trials), *pair, told),
         )
+        return np.arange(len(speakers), dtype=np.int32)
+    return speakers
 
 
 def _shared_speaker(

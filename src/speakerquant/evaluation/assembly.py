@@ -1,6 +1,7 @@
 """Puts a result together from what was measured of a mask and of the baseline."""
 
 from speakerquant.evaluation.baseline import Baseline
+from speakerquant.evaluation.comparison import Comparison
 from speakerquant.evaluation.evaluate import Evaluation, Measurement
 from speakerquant.evaluation.result import Result
 from speakerquant.evaluation.scoring_protocol import MIN_DCF
@@ -8,13 +9,19 @@ from speakerquant.evaluation.stage_times import StageTimes
 
 
 def assemble_result(
-    measured: Measurement, baseline: Baseline, evaluation: Evaluation, trial_list: str, before: StageTimes
+    measured: Measurement,
+    baseline: Baseline,
+    comparison: Comparison,
+    evaluation: Evaluation,
+    trial_list: str,
+    before: StageTimes,
 ) -> Result:
     """The result of one mask.
 
     Args:
         measured: What was measured of it.
         baseline: What it is compared with.
+        comparison: How sure its error rates are, and their differences from the baseline's.
         evaluation: What measured both.
         trial_list: Name of the list that was scored.
         before: Seconds of the stages before the evaluation and between its parts.
@@ -28,6 +35,17 @@ def assemble_result(
         other_min_dcfs=min_dcfs,
         baseline_eer=baseline.eer,
         delta_eer=scored.eer - baseline.eer,
+        eer_low=comparison.eer.low,
+        eer_high=comparison.eer.high,
+        min_dcf_low=comparison.min_dcf.low,
+        min_dcf_high=comparison.min_dcf.high,
+        delta_eer_low=comparison.delta_eer.low,
+        delta_eer_high=comparison.delta_eer.high,
+        delta_eer_p=comparison.delta_eer.p,
+        tied_with_baseline=comparison.delta_eer.is_tie,
+        delta_min_dcf=comparison.delta_min_dcf.value,
+        delta_min_dcf_low=comparison.delta_min_dcf.low,
+        delta_min_dcf_high=comparison.delta_min_dcf.high,
         engine_size_bytes=measured.size_bytes,
         size_ratio=measured.size_bytes / baseline.size_bytes,
         scoring=data.protocol.norm.value,

@@ -25,6 +25,7 @@ class Figure:
         format: Format specification of the shown value, such as ``+.3f``.
         scale: The shown value is the number in the result times this.
         is_time: Whether it is a time, which depends on the machine and on what else runs there.
+        interval: Names of the numbers of the result that bound it with confidence, if there are any.
     """
 
     heading: str
@@ -33,6 +34,7 @@ class Figure:
     format: str = ".3f"
     scale: float = 1.0
     is_time: bool = False
+    interval: tuple[str, str] | None = None
 
     @property
     def label(self) -> str:

@@ -28,6 +28,11 @@ class Result:
         other_min_dcfs: The same at further priors, by the names of their metrics.
         baseline_eer: EER of the baseline: the FP32 engine of the same model on the same list.
         delta_eer: ``eer - baseline_eer``.
+        delta_min_dcf: ``min_dcf`` less that of the baseline.
+        eer_low: Lower end of the EER's 95 % confidence interval (:mod:`speakerquant.evaluation.uncertainty`).
+            So are the other numbers that end in ``_low`` and ``_high`` the ends of intervals.
+        delta_eer_p: How probable so large a difference is where there is none, two-sided.
+        tied_with_baseline: Whether the interval of ``delta_eer`` holds zero.
         engine_size_bytes: Size of the serialized engine.
         size_ratio: Size of the engine over that of the baseline.
         scoring: Normalisation of the scores.
@@ -51,11 +56,26 @@ class Result:
     """
 
     mask: Mapping[str, str]
-    eer: float = described(Figure("EER", "%", _LESS))
-    min_dcf: float = described(Figure("minDCF", "", _LESS))
+    eer: float = described(Figure("EER", "%", _LESS, interval=("eer_low", "eer_high")))
+    eer_low: float = described(Figure("EER, lower end", "%", _LESS))
+    eer_high: float = described(Figure("EER, upper end", "%", _LESS))
+    min_dcf: float = described(Figure("minDCF", "", _LESS, interval=("min_dcf_low", "min_dcf_high")))
+    min_dcf_low: float = described(Figure("minDCF, lower end", "", _LESS))
+    min_dcf_high: float = described(Figure("minDCF, upper end", "", _LESS))
     other_min_dcfs: Mapping[str, float]
     baseline_eer: float = described(Figure("baseline EER", "%", _LESS))
-    delta_eer: float = described(Figure("ΔEER", "%", _LESS, "+.3f"))
+    delta_eer: float = described(
+        Figure("ΔEER", "%", _LESS, "+.3f", interval=("delta_eer_low", "delta_eer_high"))
+    )
+    delta_eer_low: float = described(Figure("ΔEER, lower end", "%", _LESS, "+.3f"))
+    delta_eer_high: float = described(Figure("ΔEER, upper end", "%", _LESS, "+.3f"))
+    delta_eer_p: float = described(Figure("p of ΔEER", "", _MORE))
+    tied_with_baseline: bool
+    delta_min_dcf: float = described(
+        Figure("ΔminDCF", "", _LESS, "+.3f", interval=("delta_min_dcf_low", "delta_min_dcf_high"))
+    )
+    delta_min_dcf_low: float = described(Figure("ΔminDCF, lower end", "", _LESS, "+.3f"))
+    delta_min_dcf_high: float = described(Figure("ΔminDCF, upper end", "", _LESS, "+.3f"))
     engine_size_bytes: int = described(Figure("size", "MB", _LESS, scale=1e-6))
     size_ratio: float = described(Figure("size ratio", "", _LESS))
     scoring: str

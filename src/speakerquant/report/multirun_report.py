@@ -13,6 +13,7 @@ from speakerquant.report.table import (
     NOTHING,
     Column,
     Row,
+    interval_of,
     number_cells,
     number_columns,
     print_failures,
@@ -57,7 +58,8 @@ def runs_picture(runs: Sequence[MaskRun]) -> Picture:
     for run in runs:
         if run.failure:
             continue
-        mark = Mark(run.metrics[X], run.metrics[Y], label=_name(run))
+        interval = interval_of(FIGURES[Y], run.metrics)
+        mark = Mark(run.metrics[X], run.metrics[Y], label=_name(run), interval=interval)
         ours.setdefault(precisions_of(run.mask), []).append(mark)
         if paper := paper_result(run.mask):
             papers.append(Mark(paper.metrics[X], paper.metrics[Y]))

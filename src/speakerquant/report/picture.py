@@ -29,12 +29,14 @@ class Mark:
         y: Its place along the vertical axis.
         text: What the HTML file says about it.
         label: What the PNG file has written beside it; may be empty.
+        interval: Where ``y`` lies with confidence, from low to high; drawn as a bar.
     """
 
     x: float
     y: float
     text: str = ""
     label: str = ""
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,14 @@ def draw_html(picture: Picture, path: Path) -> None:
                 "color": style.color,
             },
             line={"width": 1, "color": style.color},
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "arrayminus": [mark.y - mark.interval[0] if mark.interval else 0 for mark in series.marks],
+                "array": [mark.interval[1] - mark.y if mark.interval else 0 for mark in series.marks],
+                "thickness": 0.5,
+                "width": 0,
+            },
             text=[mark.text for mark in series.marks],
             hovertemplate="%{text}<extra></extra>",
         )
@@ -141,6 +151,9 @@ def _draw_series(figure: Figure, picture: Picture) -> Axes:
             markersize=style.size,
             label=series.name or "_unnamed",  # Matplotlib leaves such names out of the legend
         )
+        bars = [mark for mark in series.marks if mark.interval]
+        lows, highs = zip(*(mark.interval for mark in bars), strict=True) if bars else ((), ())
+        axes.vlines([mark.x for mark in bars], lows, highs, color=style.color, alpha=0.35, linewidth=1)
     axes.set_xlabel(picture.x_label)
     axes.set_ylabel(picture.y_label)
     axes.set_title(picture.title, parse_math=False)

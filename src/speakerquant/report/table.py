@@ -38,12 +38,25 @@ def number_columns(quantities: Iterable[Quantity], style: str = "") -> list[Colu
 
 
 def number_cells(quantities: Mapping[str, Quantity], result: Mapping[str, Any]) -> list[str]:
-    """The result's numbers of these (dotted) names, as their quantities are shown."""
-    values = {name: find(result, name) for name in quantities}
-    return [
-        NOTHING if values[name] is None else quantity.text(values[name])
-        for name, quantity in quantities.items()
-    ]
+    """The result's numbers of these (dotted) names, as their quantities are shown, with their intervals."""
+    return [_cell(name, quantity, result) for name, quantity in quantities.items()]
+
+
+def _cell(name: str, quantity: Quantity, result: Mapping[str, Any]) -> str:
+    value = find(result, name)
+    if value is None:
+        return NOTHING
+    interval = interval_of(quantity, result)
+    if interval is None:
+        return quantity.text(value)
+    low, high = map(quantity.text, interval)
+    return f"{quantity.text(value)} [{low}, {high}]"
+
+
+def interval_of(quantity: Quantity, result: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Where a number of the result lies with confidence, from low to high; none if that is not known."""
+    ends = [find(result, name) for name in quantity.interval or ()]
+    return (float(ends[0]), float(ends[1])) if ends and None not in ends else None
 
 
 def print_table(title: str, columns: Sequence[Column], rows: Iterable[Row]) -> None:

@@ -22,6 +22,10 @@ class Quantity(Protocol):
     def scale(self) -> float:
         """The shown value is the number in the result times this."""
 
+    @property
+    def interval(self) -> tuple[str, str] | None:
+        """Names of the numbers of the result that bound it with confidence, if there are any."""
+
     def text(self, value: float) -> str:
         """The number in the result as it is shown."""
 
@@ -32,6 +36,7 @@ class PlainQuantity:
 
     label: str
     scale: float = 1.0
+    interval: tuple[str, str] | None = None
 
     def text(self, value: float) -> str:
         return f"{value:.6g}"

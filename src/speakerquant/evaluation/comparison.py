@@ -1,0 +1,73 @@
+"""Compares a mask with the baseline: how sure its error rates are, and by how much they differ."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from speakerquant import formats
+from speakerquant.cache import Cache, digest
+from speakerquant.evaluation.metrics import eer, min_dcf
+from speakerquant.evaluation.uncertainty import Array, Difference, Interval, SpeakerBootstrap, difference
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Intervals of a mask's error rates, and of their differences from the baseline's.
+
+    Attributes:
+        eer: Of the EER in percent.
+        min_dcf: Of the normalised minDCF.
+        delta_eer: Of the difference between the EERs.
+        delta_min_dcf: Of the difference between the minDCFs.
+    """
+
+    eer: Interval
+    min_dcf: Interval
+    delta_eer: Difference
+    delta_min_dcf: Difference
+
+
+def compare(
+    scores: Array, baseline_scores: Array, bootstrap: SpeakerBootstrap, p_target: float, cache: Cache
+) -> Comparison:
+    """Compare scores ``[num_trials]`` of a mask with those of the baseline.
+
+    Args:
+        scores: Of the mask.
+        baseline_scores: Of the baseline.
+        bootstrap: Draws of the speakers.
+        p_target: Prior of the minDCF.
+        cache: Keeps what the draws give: the baseline's is the same in every comparison.
+    """
+    ours, theirs = (_Rates.of(each, bootstrap, p_target, cache) for each in (scores, baseline_scores))
+    return Comparison(
+        bootstrap.interval(ours.eer, ours.eers),
+        bootstrap.interval(ours.min_dcf, ours.min_dcfs),
+        difference(ours.eer - theirs.eer, ours.eers, theirs.eers),
+        difference(ours.min_dcf - theirs.min_dcf, ours.min_dcfs, theirs.min_dcfs),
+    )
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """Error rates on the whole list, and on every draw ``[num_replicates]``."""
+
+    eer: float
+    min_dcf: float
+    eers: Array
+    min_dcfs: Array
+
+    @classmethod
+    def of(cls, scores: Array, bootstrap: SpeakerBootstrap, p_target: float, cache: Cache) -> "_Rates":
+        arrays = (scores, bootstrap.left, bootstrap.right, bootstrap.labels)
+        contents = [hashlib.sha256(np.ascontiguousarray(each).tobytes()).hexdigest() for each in arrays]
+        key = digest(formats.REPLICATES, contents, bootstrap.num_replicates, bootstrap.seed, p_target)
+
+        def make(path: Path) -> None:
+            np.save(path, bootstrap.replicates(scores, [p_target]))
+
+        eers, min_dcfs = np.load(cache.get("replicates", key, make, suffix=".npy"), allow_pickle=False)
+        labels = bootstrap.labels
+        return cls(eer(scores, labels), min_dcf(scores, labels, p_target), eers, min_dcfs)

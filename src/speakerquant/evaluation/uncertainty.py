@@ -1,0 +1,160 @@
+"""How sure error rates and their differences are: a paired bootstrap over the speakers of a trial list.
+
+Trials that share a speaker depend on each other, so speakers are drawn, with replacement, and not trials (the
+subset bootstrap of Bolle, Ratha and Pankanti: "Error analysis of pattern recognition systems: the subsets
+bootstrap", 2004; for speaker verification Bengio and Mariéthoz: "A statistical significance test for person
+authentication", Odyssey 2004, and Poh and Bengio, 2007). A speaker who is drawn n times counts n times: a
+trial of this speaker n times, a trial of two speakers as often as the product of both. The recordings of a
+drawn speaker are all taken, as is done with clusters of two levels (Davison and Hinkley: "Bootstrap methods
+and their application", 1997, section 3.8). Two systems are compared on the same draws.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t as student_t
+
+from speakerquant.errors import UserError
+
+Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.integer]
+
+_CONFIDENCE = 0.95
+_TAILS = 100 * (1 - _CONFIDENCE) / 2, 100 * (1 + _CONFIDENCE) / 2
+_THREADS = 2
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a quantity lies with 95 % confidence."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """A difference, and where it lies with 95 % confidence.
+
+    Attributes:
+        value: What was found.
+        p: How probable a difference as large as the one found is where there is none, two-sided.
+    """
+
+    value: float
+    p: float
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether the interval has zero in it: nothing shows which of the two is better."""
+        return self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True)
+class SpeakerBootstrap:
+    """Draws of the speakers of a trial list, the same for all systems that are scored on it.
+
+    Attributes:
+        left: Speaker of the first recording of each trial, ``[num_trials]``, counted from 0.
+        right: Speaker of the second.
+        labels: ``[num_trials]``, true for target trials.
+        num_replicates: How many times the speakers are drawn.
+        seed: Seed of the draws.
+
+    Raises:
+        UserError: there is one speaker only.
+    """
+
+    left: Indices
+    right: Indices
+    labels: npt.NDArray[np.bool_]
+    num_replicates: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_speakers < 2:
+            raise UserError("uncertainty: all trials are of one speaker; intervals need a list of several")
+
+    @cached_property
+    def num_speakers(self) -> int:
+        """How many speakers there are."""
+        return int(max(self.left.max(), self.right.max())) + 1
+
+    @cached_property
+    def _counts(self) -> Array:
+        """How often each speaker is drawn, ``[num_replicates, num_speakers + 1]``; the last column is 1."""
+        shares = np.full(self.num_speakers, 1 / self.num_speakers)
+        drawn = np.random.default_rng(self.seed).multinomial(
+            self.num_speakers, shares, size=self.num_replicates
+        )
+        return np.pad(drawn.astype(np.float64), ((0, 0), (0, 1)), constant_values=1)
+
+    def replicates(self, scores: Array, p_targets: Sequence[float] = ()) -> Array:
+        """Error rates of a system on every draw, ``[1 + len(p_targets), num_replicates]``.
+
+        The first row holds EERs in percent, as :func:`speakerquant.evaluation.metrics.eer` defines them, the
+        others normalised minDCFs at the priors. A draw without target or without non-target trials is NaN.
+
+        Args:
+            scores: ``[num_trials]``, in the order of the list.
+            p_targets: Priors of the minDCFs.
+        """
+        order = np.argsort(scores)
+        rising = scores[order]
+        left, targets = self.left[order], self.labels[order].astype(np.float64)
+        right = np.where(self.left == self.right, self.num_speakers, self.right)[order]
+        # Trials of equal score switch together: error rates are looked at behind the last of them.
+        ends = np.flatnonzero(np.append(rising[1:] != rising[:-1], True))
+
+        def judge(counts: Array) -> list[float]:
+            weights = counts[left] * counts[right]
+            rejected = np.cumsum(weights)[ends]
+            missed = np.cumsum(weights * targets)[ends]
+            others = rejected - missed
+            if not missed[-1] or not others[-1]:
+                return [np.nan] * (1 + len(p_targets))
+            frr, far = missed / missed[-1], 1 - others / others[-1]
+            rates = [_crossing(frr, far)]
+            for p_target in p_targets:
+                costs = p_target * frr + (1 - p_target) * far
+                rates.append(min(costs.min(), 1 - p_target) / min(p_target, 1 - p_target))
+            return rates
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return np.array(list(pool.map(judge, self._counts))).T
+
+    def interval(self, value: float, replicates: Array) -> Interval:
+        """The interval of a rate, such as an EER.
+
+        Rates are skewed, and few speakers are drawn too much alike: Student's t with one degree of freedom
+        less than there are speakers, times the deviation of the replicates, on a logarithmic axis. With fewer
+        than 40 speakers it is still too narrow (``benchmarks/uncertainty.py``).
+        """
+        if not value > 0:
+            return Interval(0.0, float(np.nanpercentile(replicates, _TAILS[1])))
+        freedom = self.num_speakers - 1
+        deviation = float(np.nanstd(replicates, ddof=1)) * np.sqrt(self.num_speakers / freedom)
+        factor = np.exp(float(student_t.ppf((1 + _CONFIDENCE) / 2, freedom)) * deviation / value)
+        return Interval(float(value / factor), float(value * factor))
+
+
+def difference(value: float, replicates: Array, baseline: Array) -> Difference:
+    """The interval of the difference between two systems' rates, by percentiles of that on the same draws."""
+    differences = replicates - baseline
+    differences = differences[np.isfinite(differences)]
+    low, high = np.percentile(differences, _TAILS)
+    smaller_tail = min((differences <= 0).mean(), (differences >= 0).mean())
+    return Difference(float(low), float(high), value, float(min(1.0, 2 * smaller_tail)))
+
+
+def _crossing(frr: Array, far: Array) -> float:
+    """Where FRR, rising, and FAR, falling, meet in percent; before the first of them nothing is rejected."""
+    behind = int(np.searchsorted(frr - far, 0))
+    high = far[behind] - frr[behind]
+    before = (far[behind - 1], frr[behind - 1]) if behind else (1.0, 0.0)
+    low = before[0] - before[1]
+    return float(100 * (before[0] + (far[behind] - before[0]) * low / (low - high)))

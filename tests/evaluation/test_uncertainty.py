@@ -1,0 +1,88 @@
+"""Intervals from drawn speakers: what a draw means, and what follows for one system and for two."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speakerquant.cache import Cache
+from speakerquant.errors import UserError
+from speakerquant.evaluation.comparison import compare
+from speakerquant.evaluation.metrics import eer, min_dcf
+from speakerquant.evaluation.uncertainty import Array, SpeakerBootstrap, difference
+
+NUM_SPEAKERS = 12
+SPEAKERS = np.repeat(np.arange(NUM_SPEAKERS), 5)
+LEFT, RIGHT = np.triu_indices(len(SPEAKERS), 1)
+LABELS = SPEAKERS[LEFT] == SPEAKERS[RIGHT]
+
+
+def bootstrap(num_replicates: int = 200) -> SpeakerBootstrap:
+    return SpeakerBootstrap(SPEAKERS[LEFT], SPEAKERS[RIGHT], LABELS, num_replicates)
+
+
+def scores_of(margin: float, seed: int, digits: int = 9) -> Array:
+    return (np.random.default_rng(seed).standard_normal(len(LABELS)) + margin * LABELS).round(digits)
+
+
+@pytest.mark.parametrize("digits", [9, 1], ids=["distinct scores", "many equal scores"])
+def test_a_draw_is_the_list_with_trials_repeated(digits: int) -> None:
+    scores = scores_of(2.0, seed=0, digits=digits)
+    drawn = np.random.default_rng(0).multinomial(
+        NUM_SPEAKERS, np.full(NUM_SPEAKERS, 1 / NUM_SPEAKERS), size=20
+    )
+    eers, min_dcfs = bootstrap(20).replicates(scores, [0.05])
+    for counts, each_eer, each_cost in zip(drawn, eers, min_dcfs, strict=True):
+        times = counts[SPEAKERS[LEFT]] * np.where(LABELS, 1, counts[SPEAKERS[RIGHT]])
+        repeated, labels = np.repeat(scores, times), np.repeat(LABELS, times)
+        assert each_eer == pytest.approx(eer(repeated, labels))
+        assert each_cost == pytest.approx(min_dcf(repeated, labels, 0.05))
+
+
+def test_an_interval_holds_what_was_found_and_narrows_with_more_speakers() -> None:
+    def width(num_speakers: int) -> float:
+        chosen = (SPEAKERS[LEFT] < num_speakers) & (SPEAKERS[RIGHT] < num_speakers)
+        drawn = SpeakerBootstrap(SPEAKERS[LEFT][chosen], SPEAKERS[RIGHT][chosen], LABELS[chosen], 200)
+        scores = scores_of(2.0, seed=0)[chosen]
+        found = eer(scores, LABELS[chosen])
+        interval = drawn.interval(found, drawn.replicates(scores)[0])
+        assert 0 < interval.low < found < interval.high
+        return interval.high / interval.low
+
+    assert width(12) < width(4)
+
+
+def test_a_system_is_tied_with_itself_and_not_with_a_worse_one(tmp_path: Path) -> None:
+    better, worse = scores_of(4.0, seed=0), scores_of(1.0, seed=1)
+    itself = compare(better, better, bootstrap(), 0.01, Cache(tmp_path))
+    assert (itself.delta_eer.low, itself.delta_eer.value, itself.delta_eer.high) == (0, 0, 0)
+    assert itself.delta_eer.is_tie
+    assert itself.delta_eer.p == 1
+    lost = compare(worse, better, bootstrap(), 0.01, Cache(tmp_path))
+    assert 0 < lost.delta_eer.low < lost.delta_eer.value < lost.delta_eer.high
+    assert not lost.delta_eer.is_tie
+    assert lost.delta_eer.p < 0.01
+    assert lost.delta_eer.value == pytest.approx(eer(worse, LABELS) - eer(better, LABELS))
+
+
+def test_draws_are_the_same_for_every_system_and_seed() -> None:
+    scores = scores_of(2.0, seed=0)
+    [first], [second] = bootstrap().replicates(scores), bootstrap().replicates(scores)
+    np.testing.assert_array_equal(first, second)
+    assert difference(0.0, first, second).high == 0
+
+
+def test_draws_without_trials_of_a_kind_do_not_count() -> None:
+    """With two speakers, half of the draws are of one only."""
+    scores = scores_of(0.0, seed=0)
+    chosen = (SPEAKERS[LEFT] < 2) & (SPEAKERS[RIGHT] < 2)
+    drawn = SpeakerBootstrap(SPEAKERS[LEFT][chosen], SPEAKERS[RIGHT][chosen], LABELS[chosen], 200)
+    [replicates] = drawn.replicates(scores[chosen])
+    assert 0 < np.isnan(replicates).sum() < 200
+    assert np.isfinite(drawn.interval(eer(scores[chosen], LABELS[chosen]), replicates).high)
+
+
+def test_a_list_of_one_speaker_is_refused() -> None:
+    alone = np.zeros(3, np.int32)
+    with pytest.raises(UserError, match="all trials are of one speaker"):
+        SpeakerBootstrap(alone, alone, np.ones(3, bool))
