@@ -3,7 +3,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CODE := src tests benchmarks examples
-MLFLOW_URI ?= sqlite:///mlruns/mlflow.db
 STUDIES ?= multirun/studies.journal
 # One thread each: tests that run beside each other would wait for each other's threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
@@ -42,8 +41,8 @@ lint: setup ## Check style, formatting, types and layers
 	$(BIN)/lint-imports
 
 .PHONY: ui
-ui: setup ## Open the MLflow UI on http://localhost:5000
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri $(MLFLOW_URI)
+ui: setup ## Show the runs in MLflow's UI, on port 5000
+	$(BIN)/speakerquant-ui
 
 .PHONY: dashboard
 dashboard: setup ## Open Optuna's dashboard on the searches, http://localhost:8080

@@ -31,7 +31,8 @@ from speakerquant.graph.export import export_network
 from speakerquant.graph.masking import write_mask
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask, baseline_mask
-from speakerquant.quantization.precision import INT8
+from speakerquant.quantization.precision import INT2, INT4, INT8
+from speakerquant.quantization.rounding import Rounding
 from speakerquant.report.paper import PROPOSED_UNITS
 
 Runner = Callable[[Sequence[FloatArray]], object]
@@ -78,13 +79,15 @@ def _runners(
         "FP32": baseline_mask(units),
         "paper mask": Mask(units, dict.fromkeys(PROPOSED_UNITS, INT8)),
         "all INT8": Mask(units, {"*": INT8}),
+        "all INT4": Mask(units, {"*": INT4}),
+        "all INT2": Mask(units, {"*": INT2}),
     }
+    rounding = Rounding()
     runners: dict[str, Runner] = {"PyTorch FP32": _pytorch(network, threads)}
     for name, mask in masks.items():
         path = folder / f"{name}.onnx"
-        write_mask(graph, mask, table, path, max_weight_bits=bits)
-        if mask.is_baseline:
-            runners["ONNX Runtime FP32"] = _engine(OnnxRuntimeBuilder().build(path))
+        write_mask(graph, mask, table, path, max_weight_bits=bits, rounding=rounding)
+        runners[f"ONNX Runtime {name}"] = _engine(OnnxRuntimeBuilder().build(path))
         runners[f"OpenVINO {name}"] = _engine(builder.build(path))
     return runners
 

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-_WIDTH = 130
+_WIDTH = 150
 
 
 def table_console() -> Console:

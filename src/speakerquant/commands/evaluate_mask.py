@@ -16,6 +16,7 @@ from speakerquant.cache import atomic_path
 from speakerquant.commands.console_script import config_folder, hydra_job, run_command
 from speakerquant.commands.multirun import parent_run_id, recorded_multirun
 from speakerquant.configuration.opening import (
+    Inputs,
     mask_entries,
     open_bootstrap,
     open_cache,
@@ -36,9 +37,10 @@ from speakerquant.evaluation.result import RESULT_FILE, Result
 from speakerquant.evaluation.stage_times import StageTimes
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import print_runs
+from speakerquant.report.run_words import run_words
 from speakerquant.search.application import TRIAL_FILE
 from speakerquant.tracking.client import connect
-from speakerquant.tracking.runs import TrackedRun, tracked_run
+from speakerquant.tracking.runs import DataSet, TrackedRun, tracked_run
 from speakerquant.tracking.study import trial_tags
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ def evaluate(
         result = _evaluate(config, output, tracked, prefix)
         result.save(output)
         tracked.log_params({"scores_from": result.scores_from})
+        tracked.describe(run_words(result.as_run()))
         tracked.log_metrics(result.metrics())
         engine = output / f"engine.{result.engine}"
         for path in (*(output / name for name in ARTIFACTS), engine, provenance_path(engine)):
@@ -107,6 +110,8 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun, prefix: str)
         "digest.cohort": inputs.protocol.cohort_digest,
     }
     tracked.log_params(digests)
+    tracked.set_tags({f"environment.{name}": value for name, value in inputs.builder.environment.items()})
+    tracked.log_data_set(_tested_on(config, inputs))
     with times.stage("graph"):
         rounding = open_rounding(config.rounding, inputs, cache, [mask])
         evaluation = open_evaluation(config.engine, inputs, table, cache, rounding)
@@ -122,6 +127,18 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun, prefix: str)
         p_target = inputs.protocol.p_targets[0]
         comparison = compare(measured.scored.scores, baseline.scores, bootstrap, p_target, cache)
     return assemble_result(measured, baseline, comparison, evaluation, inputs.trial_list.name, times)
+
+
+def _tested_on(config: RunConfig, inputs: Inputs) -> DataSet:
+    data, source = inputs.data, config.data.root or "synthetic"
+    counts = {
+        "trials": len(data.trials),
+        "target trials": int(data.trials.labels.sum()),
+        "recordings": len(data.recordings),
+        "speakers": len(np.unique(data.speakers)),
+    }
+    name = f"{Path(source).name} {inputs.trial_list.name}"
+    return DataSet(name, data.trials_digest, source, "testing", counts)
 
 
 def _application(config: DictConfig) -> dict[str, Any]:

@@ -19,6 +19,11 @@ def show_report() -> None:
     _launch("show_report")
 
 
+def show_ui() -> None:
+    """Start ``speakerquant-ui``."""
+    _launch("show_ui")
+
+
 def inspect_engine() -> None:
     """Start ``speakerquant-engine``."""
     _launch("inspect_engine")

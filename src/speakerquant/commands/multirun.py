@@ -15,12 +15,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from speakerquant.commands.console_script import by_product, fail
-from speakerquant.report.multirun_report import draw_runs, print_runs
+from speakerquant.report.mask_words import mask_name
+from speakerquant.report.multirun_report import draw_runs, print_runs, smallest_without_loss
+from speakerquant.report.run_words import runs_table
 from speakerquant.tracking.client import connect
 from speakerquant.tracking.recorded_runs import fail_running, mask_runs
 from speakerquant.tracking.runs import PARENT_FILE, TrackedRun
 
 PICTURE_FILE = "size_vs_eer.png"
+_SUMMARY = ("engine_size_bytes", "size_ratio", "eer", "delta_eer", "delta_eer_low", "delta_eer_high")
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,19 @@ class ParentRun(Callback):
         folder = Path(config.hydra.sweep.dir)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            run = TrackedRun.start(connect(uri, experiment), name=folder.name)
+            run = TrackedRun.start(connect(uri, experiment), _name(config))
             record = _ParentRecord(uri, experiment, run.run_id, str(folder))
             self._journal.write_text(json.dumps(asdict(record)))
             (folder / PARENT_FILE).write_text(run.run_id)
         except Exception as error:  # whatever it is, Hydra would log it and carry on
             fail(error)
+
+
+def _name(config: DictConfig) -> str:
+    """What the multirun is: its experiment, its data and its engine, as they were chosen."""
+    chosen = config.hydra.runtime.choices
+    data = f"{chosen.data} {config.data.evaluate_on.name}"
+    return " · ".join([chosen.experiment or "multirun", data, chosen.engine])
 
 
 @contextmanager
@@ -101,6 +111,10 @@ def _close(record: _ParentRecord, succeeded: bool) -> None:
         parent.fail(f"{failed} of {len(runs)} runs failed" if failed else "the multirun was broken off")
     print_runs(runs, title=record.folder)
     if failed < len(runs):
+        parent.describe(runs_table(runs))
+        if best := smallest_without_loss(runs):
+            parent.log_metrics({name: best.metrics[name] for name in _SUMMARY if name in best.metrics})
+            parent.set_tags({"smallest_without_loss": mask_name(best.mask)})
         picture = Path(record.folder) / PICTURE_FILE
         with by_product(picture):
             draw_runs(runs, picture)

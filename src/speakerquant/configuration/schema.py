@@ -140,6 +140,12 @@ class ReportConfig:
 
 
 @dataclass
+class UiConfig:
+    port: int = MISSING
+    tracking: TrackingConfig = MISSING
+
+
+@dataclass
 class TrainingDataConfig:
     root: str | None = None
     synthetic_share: float = MISSING
@@ -184,6 +190,7 @@ def register_schemas() -> None:
     store.store("tensorrt", TensorRtConfig, group="base/engine", package="engine")
     store.store("tensorrt_rtx", TensorRtRtxConfig, group="base/engine", package="engine")
     store.store("report_schema", ReportConfig)
+    store.store("ui_schema", UiConfig)
     store.store("train_schema", TrainConfig)
 
 

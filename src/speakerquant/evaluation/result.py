@@ -56,10 +56,10 @@ class Result:
     """
 
     mask: Mapping[str, str]
-    eer: float = described(Figure("EER", "%", _LESS, interval=("eer_low", "eer_high")))
+    eer: float = described(Figure("EER", "%", _LESS))
     eer_low: float = described(Figure("EER, lower end", "%", _LESS))
     eer_high: float = described(Figure("EER, upper end", "%", _LESS))
-    min_dcf: float = described(Figure("minDCF", "", _LESS, interval=("min_dcf_low", "min_dcf_high")))
+    min_dcf: float = described(Figure("minDCF", "", _LESS))
     min_dcf_low: float = described(Figure("minDCF, lower end", "", _LESS))
     min_dcf_high: float = described(Figure("minDCF, upper end", "", _LESS))
     other_min_dcfs: Mapping[str, float]

@@ -1,6 +1,7 @@
 """What a multirun leaves for people: its figures beside the paper's, as a table and as a picture."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def print_runs(runs: Sequence[MaskRun], title: str) -> None:
     print_table(title, columns, [Row([_name(run), *_our_cells(run), *_paper_cells(run)]) for run in runs])
     print_lines(_execution(runs))
     print_failures(f"{_name(run)}: {run.failure}" for run in runs if run.failure)
+
+
+def smallest_without_loss(runs: Sequence[MaskRun]) -> MaskRun | None:
+    """The run of the smallest engine that nothing shows to lose against the baseline; none if all do."""
+    candidates = [run for run in runs if not run.failure and run.metrics.get("delta_eer_low", math.inf) <= 0]
+    return min(candidates, key=lambda run: run.metrics["engine_size_bytes"], default=None)
 
 
 def draw_runs(runs: Sequence[MaskRun], path: Path) -> None:

@@ -64,7 +64,10 @@ def print_table(title: str, columns: Sequence[Column], rows: Iterable[Row]) -> N
     table = Table(title=escape(title), title_justify="left", min_width=len(title))
     for column in columns:
         table.add_column(
-            escape(column.heading), justify="right" if column.is_number else "left", style=column.style
+            escape(column.heading),
+            justify="right" if column.is_number else "left",
+            style=column.style,
+            overflow="fold",  # nothing is cut off where the terminal is narrow
         )
     for row in rows:
         table.add_row(*map(escape, row.cells), style=row.style)

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _SQLITE = "sqlite:///"
 _CREATION_RETRIES, _CREATION_SECONDS = 10, 0.3
+# MLflow 3's UI shows the runs of such experiments; it would take others for collections of traces.
+_AS_MODEL_DEVELOPMENT = {"mlflow.experimentKind": "custom_model_development"}
 # By default the client retries for minutes when a server does not answer.
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
@@ -56,6 +58,17 @@ def connect(uri: str, experiment: str) -> Tracking:
     return Tracking(client, existing.experiment_id)
 
 
+def is_server(uri: str) -> bool:
+    """Whether a store is an MLflow server, which has a UI of its own."""
+    return uri.startswith(("http://", "https://"))
+
+
+def runs_address(server: str, experiment_id: str) -> str:
+    """Where the UI of an MLflow server shows the runs of an experiment."""
+    # MLflow 3 would begin with its view of traces.
+    return f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+
+
 def _opened(uri: str, experiment: str, artifacts: str | None) -> tuple[MlflowClient, Experiment]:
     """The store, and the experiment that is in it by now, whoever of several processes made them."""
     for attempt in itertools.count(1):
@@ -64,7 +77,7 @@ def _opened(uri: str, experiment: str, artifacts: str | None) -> tuple[MlflowCli
                 client = MlflowClient(uri)
                 if existing := client.get_experiment_by_name(experiment):
                     return client, existing
-                client.create_experiment(experiment, artifact_location=artifacts)
+                client.create_experiment(experiment, artifacts, _AS_MODEL_DEVELOPMENT)
         except (MlflowException, SQLAlchemyError) as error:
             if attempt > _CREATION_RETRIES or not is_being_created(error):
                 raise
@@ -92,7 +105,7 @@ def _advice(uri: str, error: Exception) -> str:
     said = str(error)
     if "out-of-date database schema" in said:
         return f"its tables are of an older MLflow; bring them up to date with: mlflow db upgrade {uri}"
-    if (not uri.startswith(("http://", "https://")) and "://" not in uri) or uri.startswith("file:"):
+    if "://" not in uri or uri.startswith("file:"):
         return "folders are not written by this MLflow any more; use a database, such as sqlite:///mlflow.db"
     return f"the MLflow store does not answer ({first_line(error)[:200]}); start it or check the address"
 

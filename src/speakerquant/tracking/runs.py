@@ -1,5 +1,6 @@
 """MLflow runs that always end: FINISHED, or FAILED with the reason."""
 
+import json
 import signal
 import threading
 import time
@@ -8,9 +9,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow.entities import Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NAME,
+    MLFLOW_RUN_NOTE,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from speakerquant.credentials import hide_credentials
@@ -25,6 +32,26 @@ DIED = "its process died without closing the run"
 """Reason of a run that somebody else had to close."""
 
 _VALUE_LIMIT = 5000  # characters, below every store's own
+_DIGEST_LIMIT = 36  # MLflow's own
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What a run was measured on.
+
+    Attributes:
+        name: As people call it.
+        digest: Changes with its content.
+        source: Where it is.
+        context: What it was used for, such as ``testing``.
+        counts: Numbers of what is in it, by name.
+    """
+
+    name: str
+    digest: str
+    source: str
+    context: str
+    counts: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -42,8 +69,8 @@ class TrackedRun:
         parent_id: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> "TrackedRun":
-        """Open a run, under a parent if there is one."""
-        all_tags = {MLFLOW_RUN_NAME: name, **(tags or {})}
+        """Open a run, under a parent if there is one; MLflow adds user, program and commit."""
+        all_tags = {**resolve_tags(), MLFLOW_RUN_NAME: name, **(tags or {})}
         if parent_id:
             all_tags[MLFLOW_PARENT_RUN_ID] = parent_id
         with _undisturbed(tracking):
@@ -75,10 +102,32 @@ class TrackedRun:
         with self._recording():
             self.tracking.client.update_run(self.run_id, name=name)
 
+    def describe(self, markdown: str) -> None:
+        """Say in Markdown what the run is, where MLflow shows it."""
+        self.set_tags({MLFLOW_RUN_NOTE: markdown})
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags."""
+        with self._recording():
+            for key, value in tags.items():
+                self.tracking.client.set_tag(self.run_id, key, value[:_VALUE_LIMIT])
+
+    def log_data_set(self, data_set: DataSet) -> None:
+        """Record what the run was measured on."""
+        profile = json.dumps(data_set.counts)
+        recorded = Dataset(
+            data_set.name, data_set.digest[:_DIGEST_LIMIT], "local", data_set.source, profile=profile
+        )
+        context = InputTag(MLFLOW_DATASET_CONTEXT, data_set.context)
+        with self._recording():
+            self.tracking.client.log_inputs(self.run_id, [DatasetInput(recorded, [context])])
+
     def log_params(self, params: Mapping[str, object]) -> None:
-        """Log parameters, without passwords; long values are cut to what every store takes."""
+        """Log parameters, without passwords; long values are cut to what every store takes, None left out."""
         shown = {
-            key: hide_credentials(f"{key}={value}").removeprefix(f"{key}=") for key, value in params.items()
+            key: hide_credentials(f"{key}={value}").removeprefix(f"{key}=")
+            for key, value in params.items()
+            if value is not None
         }
         entries = [Param(key, value[:_VALUE_LIMIT]) for key, value in shown.items()]
         with self._recording():

@@ -1,0 +1,82 @@
+"""``speakerquant-ui``: MLflow's UI, at the runs of the experiment."""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+import webbrowser
+
+import hydra
+from omegaconf import DictConfig
+
+from speakerquant.commands.console_script import config_folder, hydra_job, run_command
+from speakerquant.configuration.schema import UiConfig, register_schemas, typed
+from speakerquant.errors import UserError
+from speakerquant.tracking.client import connect, is_server, runs_address
+
+_HOST = "127.0.0.1"
+_SECONDS = 60  # until MLflow must answer
+# MLflow's own jobs judge answers of language models; they would start processes that nobody needs here.
+_WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
+def show(config: UiConfig) -> None:
+    """Serve MLflow's UI until Ctrl-C, unless the store is a server itself; print the address, open a browser.
+
+    Raises:
+        UserError: MLflow's UI does not start.
+    """
+    uri = config.tracking.uri
+    experiment_id = connect(uri, config.tracking.experiment).experiment_id
+    if is_server(uri):
+        _lead_to(runs_address(uri, experiment_id))
+        return
+    port = str(config.port)
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", _HOST, "--port", port]
+    with subprocess.Popen(
+        [*command, "--backend-store-uri", uri], env=os.environ | _WITHOUT_JOBS, stdout=subprocess.DEVNULL
+    ) as server:
+        try:
+            base = f"http://{_HOST}:{port}"
+            _wait(base, server)
+            _lead_to(runs_address(base, experiment_id))
+            server.wait()
+        finally:
+            server.terminate()
+
+
+def _wait(address: str, server: "subprocess.Popen[bytes]") -> None:
+    """Wait until MLflow answers."""
+    deadline = time.monotonic() + _SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(address, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise UserError(
+        f"{address}: MLflow's UI does not start; is the port taken? choose another with port=5001"
+    )
+
+
+def _lead_to(address: str) -> None:
+    print(address, flush=True)
+    if sys.stdout.isatty() and (sys.platform == "darwin" or os.environ.get("DISPLAY")):
+        webbrowser.open(address)
+
+
+@hydra.main(config_path=config_folder(), config_name="ui", version_base="1.3")
+def _application(config: DictConfig) -> None:
+    with hydra_job():
+        show(typed(config, UiConfig))
+
+
+def main() -> None:
+    """Entry point of ``speakerquant-ui``."""
+    register_schemas()
+    run_command(_application)
+
+
+if __name__ == "__main__":
+    main()

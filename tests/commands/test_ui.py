@@ -1,0 +1,54 @@
+"""``speakerquant-ui`` leads to the runs, in a real browser."""
+
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import console_script
+
+from .conftest import Command, Workspace
+
+pytestmark = pytest.mark.slow
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def address(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> Iterator[str]:
+    """What the command prints, with a finished multirun in its store."""
+    experiment = "tracking.experiment=shown"
+    assert speakerquant("-m", *workspace.arguments(), experiment, "mask=none,input_conv").code == 0
+    command = [console_script("speakerquant-ui"), f"tracking.uri={workspace.tracking_uri}", experiment]
+    with subprocess.Popen(
+        [*command, f"port={free_port()}"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as ui:
+        assert ui.stdout is not None
+        try:
+            yield ui.stdout.readline().strip()
+        finally:
+            ui.terminate()
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
+def test_the_printed_address_shows_the_multirun(address: str) -> None:
+    assert BROWSER is not None
+    browser = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1500,900"]
+    shown = subprocess.run(
+        [*browser, "--virtual-time-budget=30000", "--dump-dom", address],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    assert "multirun · folder test" in shown
+    assert re.search(r"3(<[^>]*>|\s)*matching runs", shown), "the multirun and its two masks"
