@@ -73,6 +73,7 @@ def assert_one_line(finished: Finished, *said: str) -> None:
             ["mask.aggregation_conv=fp16", "openvino does not run it", "it runs fp32, int8"],
         ),
         (["model.checkpoint=/nowhere.safetensors"], ["/nowhere.safetensors", "model.checkpoint"]),
+        (["data.num_speakers=200"], ["data.num_speakers", "data.root"]),
         (["model=ecapa_c1024"], ["channels 64", "1024"]),
         (["data.roof=/x"], ["data.roof"]),
         (["mask=nonsense"], ["nonsense"]),

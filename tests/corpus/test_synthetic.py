@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from speakerquant.cache import Cache, file_digest
+from speakerquant.corpus import synthetic
 from speakerquant.corpus.recordings import find_recordings, speaker_from_path
 from speakerquant.corpus.synthetic import (
     CALIBRATION,
@@ -22,7 +23,7 @@ from speakerquant.corpus.synthetic import (
     Split,
     synthesize_split,
 )
-from speakerquant.corpus.trials import read_trials
+from speakerquant.corpus.trials import Trials, read_trials
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +50,23 @@ def test_voice_does_not_depend_on_what_was_synthesised_before(small: Path, tmp_p
     folder = synthesize_split(larger, 0, Cache(tmp_path))
     for name in find_recordings(small):
         assert file_digest(small / name) == file_digest(folder / name)
+
+
+def test_of_very_many_pairs_all_target_trials_are_listed(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthetic, "_MOST_PAIRS", 22)  # of 66
+    thinned = read_trials(synthesize_split(SMALL, 0, Cache(tmp_path)) / TRIALS_FILE)
+    whole = read_trials(small / TRIALS_FILE)
+
+    def pairs(trials: Trials, *, target: bool) -> set[tuple[str, str]]:
+        names = trials.recordings
+        chosen = np.flatnonzero(trials.labels == target)
+        return {(names[trials.left[index]], names[trials.right[index]]) for index in chosen}
+
+    assert pairs(thinned, target=True) == pairs(whole, target=True)
+    assert 8 < len(pairs(thinned, target=False)) < 28
+    assert pairs(thinned, target=False) < pairs(whole, target=False)
 
 
 def test_form_is_voxcelebs_and_speech_is_audible(small: Path) -> None:

@@ -62,10 +62,10 @@ def test_a_latency_that_was_not_measured_is_a_dash(
 
 def test_every_finished_run_is_drawn_with_its_name_and_its_paper_result(runs: list[MaskRun]) -> None:
     picture = runs_picture(runs)
-    ours = {series.name: series.marks for series in picture.series if series.name.startswith("measured")}
+    ours = {series.name: series.marks for series in picture.series if series.name.endswith("here")}
     assert {name: [(mark.label, mark.x, mark.y) for mark in marks] for name, marks in ours.items()} == {
-        "measured here, fp32": [("none", 1.0, 0.0)],
-        "measured here, int8": [("input_conv", 0.9583, 0.25)],
+        "fp32 here": [("none", 1.0, 0.0)],
+        "int8 here": [("input_conv", 0.9583, 0.25)],
     }
     [paper] = [series for series in picture.series if series.name == "paper, same mask"]
     assert [round(mark.x, 3) for mark in paper.marks] == [1.0, 0.95]

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -211,13 +211,20 @@ def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> Evalua
             raise UserError(
                 "data.root is not set, so the rest of data has no meaning; set it, with data=folder"
             )
+        split = DEVELOPMENT if trial_list is TrialList.development else TEST
+        if data.num_speakers is not None:
+            if data.num_speakers < 2:
+                raise UserError(f"data.num_speakers={data.num_speakers}: a trial list needs at least 2")
+            split = replace(split, num_speakers=data.num_speakers)
         return open_synthetic_evaluation_data(
-            DEVELOPMENT if trial_list is TrialList.development else TEST,
+            split,
             data.seed,
             cache,
             num_calibration=calibration.num_recordings,
             calibration_seed=calibration.seed,
         )
+    if data.num_speakers is not None:
+        raise UserError("data.num_speakers is for the synthetic corpus, and data.root is set; leave one out")
     if data.trials is None or data.calibration_root is None:
         raise UserError("data.root is set: set data.trials and data.calibration_root too")
     trials = data.development_trials if trial_list is TrialList.development else data.trials

@@ -55,7 +55,7 @@ class TrialList(Enum):
 
 @dataclass
 class DataConfig:
-    """``root`` null means the synthetic corpus of ``seed``."""
+    """``root`` null means the synthetic corpus of ``seed``, with so many speakers in a list."""
 
     root: str | None = MISSING
     trials: str | None = MISSING
@@ -67,6 +67,7 @@ class DataConfig:
     speakers: str | None = None
     channel: int | None = None
     seed: int = 0
+    num_speakers: int | None = None
 
 
 @dataclass

@@ -5,7 +5,9 @@ that a network must tell voices apart, not sessions. Everything follows from the
 """
 
 import itertools
+import math
 import os
+import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -40,6 +42,7 @@ from speakerquant.progress import track
 
 SAMPLE_RATE = 16000
 TRIALS_FILE = "trials.txt"
+_MOST_PAIRS = 200_000  # of a list, target trials not counted
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def _generate(folder: Path, split: Split, seed: int) -> None:
         speakers = pool.map(generate_speaker, range(split.num_speakers))
         for _ in track(speakers, f"synthetic {split.name} speakers", total=split.num_speakers):
             pass
-    _write_all_pairs(folder)
+    _write_pairs(folder)
 
 
 def _generate_speaker(index: int, folder: Path, split: Split, seed: int) -> None:
@@ -134,14 +137,22 @@ class _Conditions:
         return normalize_peak(mix_at_snr(heard, random_noise(rng, len(heard)), self.snr_db))
 
 
-def _write_all_pairs(folder: Path) -> None:
-    """Write all pairs of recordings but those of one session, which share microphone and room."""
-    pairs = itertools.combinations(find_recordings(folder), 2)
+def _write_pairs(folder: Path) -> None:
+    """Write the pairs of recordings but those of one session, which share microphone and room.
+
+    All target trials are written, and of very many others some at random.
+    """
+    recordings = find_recordings(folder)
+    share = _MOST_PAIRS / math.comb(len(recordings), 2)
+    generator = random.Random(0)
+
+    def is_written(left: str, right: str) -> bool:
+        if Path(left).parent == Path(right).parent:
+            return False
+        return speaker_from_path(left) == speaker_from_path(right) or share >= 1 or generator.random() < share
+
+    pairs = (pair for pair in itertools.combinations(recordings, 2) if is_written(*pair))
     write_trials(
         folder / TRIALS_FILE,
-        (
-            (speaker_from_path(left) == speaker_from_path(right), left, right)
-            for left, right in pairs
-            if Path(left).parent != Path(right).parent
-        ),
+        ((speaker_from_path(left) == speaker_from_path(right), left, right) for left, right in pairs),
     )

@@ -72,7 +72,7 @@ def runs_picture(runs: Sequence[MaskRun]) -> Picture:
             papers.append(Mark(paper.metrics[X], paper.metrics[Y]))
             joins.append(Series("", [mark, papers[-1]], _SAME_MASK))
     measured = [
-        Series(f"measured here, {precisions}", marks, Style(color, size=6))
+        Series(f"{precisions} here", marks, Style(color, size=6))
         for (precisions, marks), color in zip(ours.items(), itertools.cycle(_COLORS), strict=False)
     ]
     series = [*joins, Series("paper, same mask", papers, _PAPER), *measured]

@@ -17,6 +17,7 @@ _INCHES, _GROWTH = (9.0, 5.5), 1.2
 _DPI = 150
 _HTML_PIXELS = 1.5  # to a point of a mark's size
 _LABEL_SIZE = 8
+_LEGEND_COLUMNS = 6
 _LEADER_PIXELS = 14.0  # a label nearer to its point needs no line to it
 
 
@@ -162,7 +163,7 @@ def _draw_series(figure: Figure, picture: Picture) -> Axes:
     if _shows_zero(axes):
         axes.axhline(0.0, color="black", linewidth=0.5, zorder=0)
     if picture.series:
-        figure.legend(loc="outside lower center", ncols=len(picture.series), fontsize=9)
+        figure.legend(loc="outside lower center", ncols=min(len(picture.series), _LEGEND_COLUMNS), fontsize=9)
     return axes
 
 
