@@ -1,6 +1,8 @@
 """The commands as a user types them, on a small network and a few real sentences."""
 
 import json
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,6 +116,30 @@ def speakerquant(invoke: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         return invoke(evaluate_mask.main, *arguments)
 
     return command
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def browse(address: str, *, width: int = 1500) -> tuple[str, str]:
+    """The page at an address as Chromium renders it, and what Chromium logs, the page's console too."""
+    assert BROWSER is not None
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    finished = subprocess.run(
+        [
+            BROWSER,
+            *options,
+            f"--window-size={width},900",
+            "--virtual-time-budget=30000",
+            "--dump-dom",
+            address,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return finished.stdout, finished.stderr
 
 
 def results(folder: Path) -> list[dict[str, Any]]:

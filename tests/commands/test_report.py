@@ -10,7 +10,7 @@ from conftest import console_script
 
 from speakerquant.commands import show_report
 
-from .conftest import Command, Workspace
+from .conftest import BROWSER, Command, Workspace, browse, results
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +29,26 @@ def test_report_shows_and_draws_the_latest_multirun(
     assert "attentive_pooling" in printed
     assert "report.png" in printed
     assert (tmp_path / "report.png").stat().st_size > 10_000
+    page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    [quantized] = [each for each in results(tmp_path) if each["mask"]["attentive_pooling"] == "int8"]
+    for cell in (f"{quantized['eer']:.3f}", f"{quantized['size_ratio']:.3f}"):
+        assert f"<td>{cell}</td>" in page
+        assert f" {cell} " in text
+    assert "speakerquant -m" not in page and "mask=attentive_pooling</code>" in page, "the command"
+    assert "Detection error trade-off" in page
+
+
+@pytest.mark.parametrize("width", [1400, 390], ids=["desktop", "phone"])
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
+def test_the_page_renders_without_errors(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    speakerquant("-m", *workspace.arguments(), "mask=none,attentive_pooling")
+    monkeypatch.setattr(sys, "argv", ["speakerquant-report", f"tracking.uri={workspace.tracking_uri}"])
+    show_report.main()
+    dom, log = browse((tmp_path / "report.html").as_uri(), width=width)
+    assert dom.count('class="main-svg"') >= 4, "pictures are drawn"
+    assert "CONSOLE" not in log
 
 
 def test_tab_completion_offers_masks(tmp_path: Path) -> None:

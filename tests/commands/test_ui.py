@@ -1,7 +1,6 @@
 """``speakerquant-ui`` leads to the runs, in a real browser."""
 
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -10,11 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import console_script
 
-from .conftest import Command, Workspace
+from .conftest import BROWSER, Command, Workspace, browse
 
 pytestmark = pytest.mark.slow
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def free_port() -> int:
@@ -41,14 +38,6 @@ def address(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> Iter
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
 def test_the_printed_address_shows_the_multirun(address: str) -> None:
-    assert BROWSER is not None
-    browser = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1500,900"]
-    shown = subprocess.run(
-        [*browser, "--virtual-time-budget=30000", "--dump-dom", address],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    ).stdout
+    shown, _ = browse(address)
     assert "multirun · folder test" in shown
     assert re.search(r"3(<[^>]*>|\s)*matching runs", shown), "the multirun and its two masks"

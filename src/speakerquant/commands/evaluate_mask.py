@@ -2,7 +2,9 @@
 
 import json
 import logging
+import shlex
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,30 +30,35 @@ from speakerquant.configuration.opening import (
     open_rounding,
 )
 from speakerquant.configuration.schema import RunConfig, flat, register_schemas, typed
+from speakerquant.credentials import hide_credentials
 from speakerquant.engine.provenance import provenance_path
 from speakerquant.evaluation.assembly import assemble_result
 from speakerquant.evaluation.baseline import measured_baseline
 from speakerquant.evaluation.build import ONNX_FILE
 from speakerquant.evaluation.comparison import compare
-from speakerquant.evaluation.result import RESULT_FILE, Result
+from speakerquant.evaluation.result import LABELS_FILE, RESULT_FILE, SCORES_FILE, Result
 from speakerquant.evaluation.stage_times import StageTimes
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import print_runs
 from speakerquant.report.run_words import run_words
 from speakerquant.search.application import TRIAL_FILE
 from speakerquant.tracking.client import connect
-from speakerquant.tracking.runs import DataSet, TrackedRun, tracked_run
+from speakerquant.tracking.runs import COMMAND_TAG, ENVIRONMENT_TAG, DataSet, TrackedRun, tracked_run
 from speakerquant.tracking.study import trial_tags
 
 log = logging.getLogger(__name__)
 
-RANGES_FILE, SCORES_FILE = "calibration.safetensors", "scores.npy"
-ARTIFACTS = (RESULT_FILE, ONNX_FILE, RANGES_FILE, SCORES_FILE, ".hydra/config.yaml")
+RANGES_FILE = "calibration.safetensors"
+ARTIFACTS = (RESULT_FILE, ONNX_FILE, RANGES_FILE, SCORES_FILE, LABELS_FILE, ".hydra/config.yaml")
 _MASK = "mask."
 
 
 def evaluate(
-    config: RunConfig, params: Mapping[str, object], output: Path, parent_id: str | None = None
+    config: RunConfig,
+    params: Mapping[str, object],
+    output: Path,
+    command: str = "",
+    parent_id: str | None = None,
 ) -> Result:
     """Evaluate ``config.mask`` and leave ``result.json``, engine, ONNX and scores in ``output``.
 
@@ -59,6 +66,7 @@ def evaluate(
         config: The composed configuration.
         params: The same by dotted names, for MLflow.
         output: An existing folder.
+        command: What the user typed, for MLflow.
         parent_id: MLflow run of the multirun that this is part of.
 
     Raises:
@@ -74,6 +82,7 @@ def evaluate(
     with tracked_run(tracking, name, parent_id, tags) as tracked:
         # The mask is recorded as it applies to the network, when that is known: patterns are no parameters.
         tracked.log_params({key: value for key, value in params.items() if not key.startswith(_MASK)})
+        tracked.set_tags({COMMAND_TAG: hide_credentials(command)})
         result = _evaluate(config, output, tracked, prefix)
         result.save(output)
         tracked.log_params({"scores_from": result.scores_from})
@@ -110,14 +119,19 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun, prefix: str)
         "digest.cohort": inputs.protocol.cohort_digest,
     }
     tracked.log_params(digests)
-    tracked.set_tags({f"environment.{name}": value for name, value in inputs.builder.environment.items()})
+    environment = {"speakerquant": version("speakerquant"), **inputs.builder.environment}
+    tracked.set_tags({f"{ENVIRONMENT_TAG}{name}": value for name, value in environment.items()})
     tracked.log_data_set(_tested_on(config, inputs))
     with times.stage("graph"):
         rounding = open_rounding(config.rounding, inputs, cache, [mask])
         evaluation = open_evaluation(config.engine, inputs, table, cache, rounding)
     [measured] = evaluation.evaluate([mask], [output])
-    with atomic_path(output / SCORES_FILE) as part:
-        np.save(part, measured.scored.scores.astype(np.float32))
+    for name, array in {
+        SCORES_FILE: measured.scored.scores.astype(np.float32),
+        LABELS_FILE: inputs.data.trials.labels,
+    }.items():
+        with atomic_path(output / name) as part:
+            np.save(part, array)
     with times.stage("baseline"):
         identity = [digests, inputs.protocol.identity]
         baseline = measured_baseline(
@@ -145,7 +159,8 @@ def _application(config: DictConfig) -> dict[str, Any]:
     hydra_config = HydraConfig.get()
     output = Path(hydra_config.runtime.output_dir)
     with hydra_job():
-        result = evaluate(typed(config, RunConfig), flat(config), output, parent_run_id())
+        command = shlex.join(["speakerquant", *hydra_config.overrides.task])
+        result = evaluate(typed(config, RunConfig), flat(config), output, command, parent_run_id())
     if hydra_config.mode is RunMode.RUN:
         print_runs([result.as_run()], title=str(output))
     return result.to_dict()

@@ -1,32 +1,71 @@
-"""``speakerquant-report``: the table and the picture of a multirun, read back from MLflow."""
+"""``speakerquant-report``: multiruns read back from MLflow, as table, picture, web page and Markdown."""
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hydra
+import numpy as np
 from omegaconf import DictConfig
 
 from speakerquant.commands.console_script import by_product, config_folder, hydra_job, run_command
 from speakerquant.configuration.schema import ReportConfig, register_schemas, typed
 from speakerquant.errors import UserError
+from speakerquant.evaluation.result import LABELS_FILE, SCORES_FILE
+from speakerquant.report.comparison import ScoredRun, compare_runs
+from speakerquant.report.html_report import write_html, write_markdown
 from speakerquant.report.multirun_report import draw_runs, print_runs
-from speakerquant.tracking.client import connect
-from speakerquant.tracking.recorded_runs import latest_multirun, mask_runs
+from speakerquant.tracking.client import Tracking, connect
+from speakerquant.tracking.recorded_runs import downloaded, latest_multirun, mask_runs, run_name
 
 
 def report(config: ReportConfig) -> None:
-    """Print the table of ``config.run`` (or the latest multirun) and draw it into ``config.output``."""
+    """Print the table of the multiruns ``config.run`` (by default the latest) and write their report.
+
+    Raises:
+        UserError: a multirun is not there, none of its runs finished, or runs cannot be compared.
+    """
     tracking = connect(config.tracking.uri, config.tracking.experiment)
-    parent_id = config.run or latest_multirun(tracking)
+    parents = _parents(config.run, tracking)
+    scored = [each for parent in parents for each in _scored_runs(tracking, parent)]
+    runs = [each.run for each in scored]
+    print_runs(runs, title=f"MLflow run {', '.join(parents)}")
+    title = ", ".join(dict.fromkeys(run_name(tracking, parent) for parent in parents))
+    comparison = compare_runs(title, scored)
+    output = Path(config.output)
+    for suffix, write in {".html": write_html, ".md": write_markdown}.items():
+        path = output.with_suffix(suffix)
+        with by_product(path):
+            write(comparison, path)
+            print(f"written to {path}")
+    picture = output.with_suffix(".png")
+    with by_product(picture):
+        draw_runs(runs, picture)
+        print(f"drawn into {picture}")
+
+
+def _parents(given: Any, tracking: Tracking) -> list[str]:
+    """Ids of the multiruns."""
+    if given is None:
+        return [latest_multirun(tracking)]
+    return [str(each) for each in given] if isinstance(given, list) else [str(given)]
+
+
+def _scored_runs(tracking: Tracking, parent_id: str) -> Iterator[ScoredRun]:
     runs = mask_runs(tracking, parent_id)
     if not runs:
-        raise UserError(
-            f"run={parent_id}: no such multirun in the MLflow experiment {config.tracking.experiment}"
-        )
-    print_runs(runs, title=f"MLflow run {parent_id}")
-    output = Path(config.output)
-    with by_product(output):
-        draw_runs(runs, output)
-        print(f"drawn into {output}")
+        raise UserError(f"run={parent_id}: no such multirun in this MLflow experiment")
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = [
+            [path and np.load(path, allow_pickle=False) for path in paths]
+            for paths in (
+                downloaded(tracking, parent_id, name, Path(folder) / name)
+                for name in (SCORES_FILE, LABELS_FILE)
+            )
+        ]
+    for run, scores, labels in zip(runs, *arrays, strict=True):
+        yield ScoredRun(run, scores, labels)
 
 
 @hydra.main(config_path=config_folder(), config_name="report", version_base="1.3")

@@ -135,7 +135,9 @@ class RunConfig:
 
 @dataclass
 class ReportConfig:
-    run: str | None = None
+    """``run`` is the id of a multirun or a list of ids; null means the latest."""
+
+    run: Any = None
     output: str = MISSING
     tracking: TrackingConfig = MISSING
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from speakerquant import formats
 from speakerquant.cache import atomic_path
 from speakerquant.evaluation.figures import Direction, Figure, described, figures_of
 
-RESULT_FILE = "result.json"
+RESULT_FILE, SCORES_FILE, LABELS_FILE = "result.json", "scores.npy", "labels.npy"
 _SECONDS = "seconds"
 _OTHER_MIN_DCFS = "other_min_dcfs"
 _LESS, _MORE = Direction.minimize, Direction.maximize
@@ -146,6 +146,9 @@ class MaskRun:
         name: What it was recorded as.
         scores_from: Backend that computed its embeddings instead of the engine, which was built only; none if
             the engine ran.
+        facts: What must be equal for runs to be compared, in words by name: checkpoint, lists, scoring.
+        environment: Versions and devices by name.
+        command: What measured it; empty if that is not known.
     """
 
     mask: dict[str, str]
@@ -153,3 +156,6 @@ class MaskRun:
     failure: str | None
     name: str = ""
     scores_from: str | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""

@@ -25,14 +25,17 @@ from speakerquant.report.table import (
 SHOWN = ("eer", "delta_eer", "engine_size_bytes", "size_ratio", "latency_ms_p50")
 """Names of the figures that are shown of every mask."""
 
+PAPERS = ("eer", "delta_eer", "engine_size_bytes", "size_ratio")
+"""Those that the paper has too."""
+
 X, Y = "size_ratio", "delta_eer"
 """Names of the figures that span the plane in which masks are drawn."""
 
 POINT_HEADING = "quantized units"
 
 _OURS = {name: FIGURES[name] for name in SHOWN}
-_PAPERS = {name: FIGURES[name] for name in ("eer", "delta_eer", "engine_size_bytes", "size_ratio")}
-_COLORS = ("black", "steelblue", "darkorange", "seagreen", "crimson", "mediumpurple", "sienna", "olive")
+_PAPERS = {name: FIGURES[name] for name in PAPERS}
+COLORS = ("slategray", "steelblue", "darkorange", "seagreen", "crimson", "mediumpurple", "sienna", "olive")
 _PAPER = Style("dimgray", size=6, is_filled=False)
 _SAME_MASK = Style("gray", size=0, has_line=True)
 
@@ -66,14 +69,16 @@ def runs_picture(runs: Sequence[MaskRun]) -> Picture:
         if run.failure:
             continue
         interval = interval_of(FIGURES[Y], run.metrics)
-        mark = Mark(run.metrics[X], run.metrics[Y], label=_name(run), interval=interval)
+        x, y = number_cells({name: FIGURES[name] for name in (X, Y)}, run.metrics)
+        text = f"{_name(run)}: {FIGURES[X].label} {x}, {FIGURES[Y].label} {y}"
+        mark = Mark(run.metrics[X], run.metrics[Y], text, _name(run), interval)
         ours.setdefault(precisions_of(run.mask), []).append(mark)
         if paper := paper_result(run.mask):
-            papers.append(Mark(paper.metrics[X], paper.metrics[Y]))
+            papers.append(Mark(paper.metrics[X], paper.metrics[Y], f"{_name(run)}, in the paper"))
             joins.append(Series("", [mark, papers[-1]], _SAME_MASK))
     measured = [
         Series(f"{precisions} here", marks, Style(color, size=6))
-        for (precisions, marks), color in zip(ours.items(), itertools.cycle(_COLORS), strict=False)
+        for (precisions, marks), color in zip(ours.items(), itertools.cycle(COLORS), strict=False)
     ]
     series = [*joins, Series("paper, same mask", papers, _PAPER), *measured]
     title = ", ".join(_execution(runs))

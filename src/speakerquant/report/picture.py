@@ -1,7 +1,7 @@
 """Results as points in a plane: a PNG file with labels that cover nothing, an HTML file with hover texts."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from speakerquant.report.label_placement import Array, nearest, place_labels
 _INCHES, _GROWTH = (9.0, 5.5), 1.2
 _DPI = 150
 _HTML_PIXELS = 1.5  # to a point of a mark's size
+_INK, _GRID = "gray", "rgba(128,128,128,0.25)"  # to be seen on light pages and on dark ones
 _LABEL_SIZE = 8
 _LEGEND_COLUMNS = 6
 _LEADER_PIXELS = 14.0  # a label nearer to its point needs no line to it
@@ -72,12 +73,21 @@ class Series:
 
 @dataclass(frozen=True)
 class Picture:
-    """What is drawn; later series lie over earlier ones."""
+    """What is drawn; later series lie over earlier ones.
+
+    Attributes:
+        title: Above it; may be empty.
+        x_label: Below it.
+        y_label: Beside it.
+        series: The marks.
+        ticks: What stands at places on both axes, where these are not the places themselves.
+    """
 
     title: str
     x_label: str
     y_label: str
     series: Sequence[Series]
+    ticks: Mapping[float, str] = field(default_factory=dict)
 
 
 def draw_png(picture: Picture, path: Path) -> None:
@@ -88,6 +98,12 @@ def draw_png(picture: Picture, path: Path) -> None:
 
 def draw_html(picture: Picture, path: Path) -> None:
     """Draw into one HTML file that needs no network; hovering over a mark shows its text."""
+    with atomic_path(path) as part:
+        to_plotly(picture).write_html(part, include_plotlyjs=True)
+
+
+def to_plotly(picture: Picture) -> go.Figure:
+    """The picture as a figure of Plotly, whose background is that of the page."""
     figure = go.Figure()
     for series in picture.series:
         style = series.style
@@ -115,14 +131,21 @@ def draw_html(picture: Picture, path: Path) -> None:
             text=[mark.text for mark in series.marks],
             hovertemplate="%{text}<extra></extra>",
         )
+    axis: dict[str, object] = {"gridcolor": _GRID, "zerolinecolor": _GRID}
+    if picture.ticks:
+        axis |= {"tickvals": [*picture.ticks], "ticktext": [*picture.ticks.values()]}
     figure.update_layout(
         title=picture.title,
-        xaxis_title=picture.x_label,
-        yaxis_title=picture.y_label,
+        xaxis={"title": picture.x_label, **axis},
+        yaxis={"title": picture.y_label, **axis},
         template="plotly_white",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": _INK},
+        legend={"orientation": "h", "y": -0.2},
+        margin={"l": 60, "r": 20, "t": 40, "b": 40},
     )
-    with atomic_path(path) as part:
-        figure.write_html(part, include_plotlyjs=True)
+    return figure
 
 
 def to_matplotlib(picture: Picture) -> Figure:

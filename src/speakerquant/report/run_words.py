@@ -1,13 +1,34 @@
 """Runs in Markdown, for MLflow's descriptions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from speakerquant.evaluation.result import FIGURES, MaskRun
 from speakerquant.report.mask_words import mask_name
-from speakerquant.report.multirun_report import SHOWN
+from speakerquant.report.multirun_report import PAPERS, SHOWN
+from speakerquant.report.paper import paper_result
 from speakerquant.report.table import number_cells
 
 _OURS = {name: FIGURES[name] for name in SHOWN}
+_PAPERS = {name: FIGURES[name] for name in PAPERS}
+
+
+def run_headings() -> list[str]:
+    """What stands above :func:`run_cells`."""
+    return [
+        "mask",
+        *(figure.label for figure in _OURS.values()),
+        *(f"paper's {each.label}" for each in _PAPERS.values()),
+    ]
+
+
+def run_cells(run: MaskRun) -> list[str]:
+    """A row: the mask, its figures, and those that the paper measured for it."""
+    paper = paper_result(run.mask)
+    return [
+        mask_name(run.mask),
+        *number_cells(_OURS, run.metrics),
+        *number_cells(_PAPERS, paper.metrics if paper else {}),
+    ]
 
 
 def run_words(run: MaskRun) -> str:
@@ -16,9 +37,12 @@ def run_words(run: MaskRun) -> str:
     return f"**{mask_name(run.mask)}**: " + ", ".join(f"{figure.label} {cell}" for figure, cell in cells)
 
 
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose columns from the second on are numbers."""
+    rule = ["---", *["---:"] * (len(headings) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
+
+
 def runs_table(runs: Sequence[MaskRun]) -> str:
     """A table with a row for every run that finished."""
-    rows = [[mask_name(run.mask), *number_cells(_OURS, run.metrics)] for run in runs if not run.failure]
-    headings = ["mask", *(figure.label for figure in _OURS.values())]
-    rule = ["---", *["---:"] * len(_OURS)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
+    return markdown_table(run_headings(), [run_cells(run) for run in runs if not run.failure])

@@ -1,15 +1,25 @@
 """Reads recorded runs back from MLflow."""
 
+from pathlib import Path
+
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from speakerquant.errors import UserError
 from speakerquant.evaluation.result import MaskRun
 from speakerquant.tracking.client import Tracking
-from speakerquant.tracking.runs import DIED, FAILURE_TAG, TrackedRun
+from speakerquant.tracking.runs import COMMAND_TAG, DIED, ENVIRONMENT_TAG, FAILURE_TAG, TrackedRun
 
 _MASK = "mask."
 _PAGE = 1000
+_FACTS = {
+    "digest.checkpoint": "checkpoint",
+    "digest.trials": "trial list",
+    "digest.recordings": "recordings",
+    "digest.cohort": "cohort",
+    "scoring.norm": "score normalisation",
+}
 
 
 def mask_runs(tracking: Tracking, parent_id: str) -> list[MaskRun]:
@@ -39,6 +49,11 @@ def latest_multirun(tracking: Tracking) -> str:
     )
 
 
+def run_name(tracking: Tracking, run_id: str) -> str:
+    """What a run was recorded as."""
+    return tracking.client.get_run(run_id).info.run_name or run_id
+
+
 def _mask_run(run: Run) -> MaskRun:
     """A run as tables and pictures show it; its mask is recorded as one parameter for each unit."""
     mask = {
@@ -49,7 +64,44 @@ def _mask_run(run: Run) -> MaskRun:
         failure = run.data.tags.get(FAILURE_TAG, run.info.status.lower())
     metrics = dict(run.data.metrics)
     scores_from = None if metrics.get("executed", True) else run.data.params.get("scores_from")
-    return MaskRun(mask, metrics, failure, run.info.run_name or "", scores_from)
+    params, tags = run.data.params, run.data.tags
+    return MaskRun(
+        mask,
+        metrics,
+        failure,
+        run.info.run_name or "",
+        scores_from,
+        {words: params[name] for name, words in _FACTS.items() if params.get(name)},
+        {
+            name.removeprefix(ENVIRONMENT_TAG): value
+            for name, value in tags.items()
+            if name.startswith(ENVIRONMENT_TAG)
+        },
+        tags.get(COMMAND_TAG, ""),
+    )
+
+
+def downloaded(tracking: Tracking, parent_id: str, artifact: str, folder: Path) -> list[Path | None]:
+    """Copies of an artifact of every run of a multirun, in the order of :func:`mask_runs`.
+
+    Args:
+        tracking: The experiment.
+        parent_id: The multirun.
+        artifact: Name of the artifact.
+        folder: Where the copies go.
+
+    Returns:
+        None in place of a run that has no such artifact, any more.
+    """
+    paths: list[Path | None] = []
+    for number, run in enumerate(children(tracking, parent_id)):
+        place = folder / str(number)
+        place.mkdir(parents=True)
+        try:
+            paths.append(Path(tracking.client.download_artifacts(run.info.run_id, artifact, str(place))))
+        except (MlflowException, OSError):
+            paths.append(None)
+    return paths
 
 
 def children(tracking: Tracking, parent_id: str) -> list[Run]:

@@ -28,6 +28,10 @@ PARENT_FILE = ".mlflow_parent_run"
 """In a sweep folder: the id of the parent run, where the jobs of any process find it."""
 
 FAILURE_TAG = "failure"
+COMMAND_TAG = "command"
+ENVIRONMENT_TAG = "environment."
+"""Before the name of a version or device."""
+
 DIED = "its process died without closing the run"
 """Reason of a run that somebody else had to close."""
 

@@ -1,0 +1,192 @@
+"""What is put into a report: tables and pictures of runs that may be compared."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm
+
+from speakerquant.errors import UserError
+from speakerquant.evaluation.metrics import error_rates
+from speakerquant.evaluation.result import FIGURES, MaskRun
+from speakerquant.quantization.precision import BASELINE
+from speakerquant.report.multirun_report import COLORS, runs_picture
+from speakerquant.report.picture import Mark, Picture, Series, Style
+from speakerquant.report.run_words import run_cells, run_headings
+from speakerquant.report.table import interval_of, number_cells
+
+Scores = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.bool_]
+
+_LATENCY = "latency_ms_p50"
+_SIZE = "engine_size_bytes"
+_LOSS = "delta_eer"
+_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40)  # percent, on the axes of a DET curve
+_CURVE_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells below headings; numbers from the second column on."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What people look at.
+
+    Attributes:
+        title: What was run.
+        facts: What all runs have in common, by name.
+        tables: In order.
+        pictures: In order, by their titles.
+        commands: What measured each run, by its name.
+    """
+
+    title: str
+    facts: Mapping[str, str]
+    tables: Sequence[Table]
+    pictures: Mapping[str, Picture]
+    commands: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """A run with what it scored, if that was kept.
+
+    Attributes:
+        run: The run.
+        scores: ``[num_trials]``.
+        labels: ``[num_trials]``, true for target trials.
+    """
+
+    run: MaskRun
+    scores: Scores | None = None
+    labels: Labels | None = None
+
+
+def compare_runs(title: str, scored: Sequence[ScoredRun]) -> Report:
+    """A report of the runs that finished.
+
+    Raises:
+        UserError: none finished, or they were measured on different lists or checkpoints.
+    """
+    finished = [each for each in scored if not each.run.failure]
+    if not finished:
+        raise UserError(f"{title}: none of its {len(scored)} runs finished; there is nothing to report")
+    runs = [each.run for each in finished]
+    facts = _common_facts(runs)
+    pictures = {
+        "Size and loss": runs_picture(runs),
+        "Loss and bytes saved, each unit alone": _sensitivity(runs),
+        "Latency and size": _latencies(runs),
+        "Detection error trade-off": _curves(finished),
+    }
+    return Report(
+        title,
+        facts,
+        [Table("Runs", run_headings(), [run_cells(run) for run in runs]), _sensitivity_table(runs)],
+        {name: picture for name, picture in pictures.items() if any(each.marks for each in picture.series)},
+        {run.name: run.command for run in runs if run.command},
+    )
+
+
+def _common_facts(runs: Sequence[MaskRun]) -> dict[str, str]:
+    """Facts and environment of all runs.
+
+    Raises:
+        UserError: runs differ in a fact.
+    """
+    for name in runs[0].facts:
+        found = {run.facts.get(name, "unknown") for run in runs}
+        if len(found) > 1:
+            differing = next(run for run in runs if run.facts.get(name) != runs[0].facts[name])
+            raise UserError(
+                f"runs of another {name} are not compared: {runs[0].name} has {runs[0].facts[name][:12]}, "
+                f"{differing.name} has {differing.facts.get(name, 'none')[:12]}; report them apart"
+            )
+    environment: dict[str, list[str]] = {}
+    for run in runs:
+        for name, value in run.environment.items():
+            values = environment.setdefault(name, [])
+            if value not in values:
+                values.append(value)
+    return {**runs[0].facts, **{name: ", ".join(values) for name, values in environment.items()}}
+
+
+def _alone(run: MaskRun) -> tuple[str, str] | None:
+    """The unit and its precision, if it is the only one that leaves the baseline."""
+    changed = [(unit, precision) for unit, precision in run.mask.items() if precision != BASELINE.name]
+    return changed[0] if len(changed) == 1 else None
+
+
+def _saved(run: MaskRun) -> float:
+    """Bytes that the engine has less than the baseline's."""
+    size, ratio = run.metrics[_SIZE], run.metrics["size_ratio"]
+    return size / ratio - size
+
+
+def _sensitivity_table(runs: Sequence[MaskRun]) -> Table:
+    rows = []
+    for run in runs:
+        if alone := _alone(run):
+            [loss] = number_cells({_LOSS: FIGURES[_LOSS]}, run.metrics)
+            rows.append([alone[0], alone[1], f"{_saved(run) / 1e6:.3f}", loss])
+    return Table("Each unit alone", ["unit", "precision", "MB saved", FIGURES[_LOSS].label], rows)
+
+
+def _sensitivity(runs: Sequence[MaskRun]) -> Picture:
+    marks: dict[str, list[Mark]] = {}
+    for run in runs:
+        if alone := _alone(run):
+            unit, precision = alone
+            [loss] = number_cells({_LOSS: FIGURES[_LOSS]}, run.metrics)
+            interval = interval_of(FIGURES[_LOSS], run.metrics)
+            place = (_saved(run) / 1e6, run.metrics[_LOSS])
+            text = f"{unit} in {precision}: {place[0]:.3f} MB saved, ΔEER {loss} %"
+            marks.setdefault(precision, []).append(Mark(*place, text, unit, interval))
+    series = [
+        Series(precision, found, Style(color, size=6))
+        for (precision, found), color in zip(marks.items(), COLORS[1:], strict=False)
+    ]
+    return Picture("", "MB saved", FIGURES[_LOSS].label, series)
+
+
+def _latencies(runs: Sequence[MaskRun]) -> Picture:
+    marks = [
+        Mark(
+            run.metrics[_SIZE] / 1e6,
+            run.metrics[_LATENCY],
+            f"{run.name}: {run.metrics[_LATENCY]:.1f} ms, {run.metrics[_SIZE] / 1e6:.3f} MB",
+            run.name,
+        )
+        for run in runs
+        if _LATENCY in run.metrics
+    ]
+    return Picture(
+        "", FIGURES[_SIZE].label, FIGURES[_LATENCY].label, [Series("", marks, Style("steelblue", 6))]
+    )
+
+
+def _curves(scored: Sequence[ScoredRun]) -> Picture:
+    """Misses against false alarms on normal deviates (Martin et al.: "The DET curve", Eurospeech 1997)."""
+    series = []
+    for number, each in enumerate(scored):
+        if each.scores is None or each.labels is None:
+            continue
+        far, frr = error_rates(each.scores, each.labels)
+        inside = np.flatnonzero((far > 0) & (far < 0.5) & (frr > 0) & (frr < 0.5))
+        chosen = inside[np.linspace(0, len(inside) - 1, min(_CURVE_POINTS, len(inside))).astype(int)]
+        marks = [
+            Mark(x, y, f"{each.run.name}: false alarms {100 * a:.2f} %, misses {100 * m:.2f} %")
+            for x, y, a, m in zip(
+                norm.ppf(far[chosen]), norm.ppf(frr[chosen]), far[chosen], frr[chosen], strict=True
+            )
+        ]
+        series.append(Series(each.run.name, marks, Style(COLORS[number % len(COLORS)], 0, has_line=True)))
+    ticks = {float(norm.ppf(percent / 100)): f"{percent:g}" for percent in _TICKS}
+    return Picture("", "false alarms %", "misses %", series, ticks)

@@ -1,0 +1,43 @@
+"""A report as one HTML file that needs no network, and as Markdown."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import plotly.io
+from jinja2 import Environment
+from plotly.offline import get_plotlyjs
+
+from speakerquant.cache import atomic_path
+from speakerquant.report.comparison import Report
+from speakerquant.report.picture import to_plotly
+from speakerquant.report.run_words import markdown_table
+
+_TEMPLATE = "report.html.jinja"
+_CONFIG = {"responsive": True, "displayModeBar": False}
+
+
+def write_html(report: Report, path: Path) -> None:
+    """Write the page: light or dark as the reader's system is, for wide screens and narrow ones."""
+    environment = Environment(autoescape=True)
+    template = environment.from_string(files(__package__).joinpath(_TEMPLATE).read_text())
+    pictures = {
+        name: plotly.io.to_html(to_plotly(picture), full_html=False, include_plotlyjs=False, config=_CONFIG)
+        for name, picture in report.pictures.items()
+    }
+    page = template.render(report=report, pictures=pictures, plotly=get_plotlyjs())
+    with atomic_path(path) as part:
+        part.write_text(page)
+
+
+def write_markdown(report: Report, path: Path) -> None:
+    """Write the same without pictures."""
+    tables = [
+        f"## {table.title}\n\n{markdown_table(table.headings, table.rows)}"
+        for table in report.tables
+        if table.rows
+    ]
+    facts = "\n".join(f"- {name}: {value}" for name, value in report.facts.items())
+    commands = "\n".join(f"- {name}: `{command}`" for name, command in report.commands.items())
+    parts = [f"# {report.title}", *tables, f"## What was measured\n\n{facts}", f"## Commands\n\n{commands}"]
+    with atomic_path(path) as part:
+        part.write_text("\n\n".join(parts) + "\n")
