@@ -37,7 +37,9 @@ def write_markdown(report: Report, path: Path) -> None:
         if table.rows
     ]
     facts = "\n".join(f"- {name}: {value}" for name, value in report.facts.items())
-    commands = "\n".join(f"- {name}: `{command}`" for name, command in report.commands.items())
-    parts = [f"# {report.title}", *tables, f"## What was measured\n\n{facts}", f"## Commands\n\n{commands}"]
+    parts = [f"# {report.title}", *tables, f"## What was measured\n\n{facts}"]
+    if report.commands:
+        commands = "\n".join(f"- {name}: `{command}`" for name, command in report.commands.items())
+        parts.append(f"## Commands\n\n{commands}")
     with atomic_path(path) as part:
         part.write_text("\n\n".join(parts) + "\n")
