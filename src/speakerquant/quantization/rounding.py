@@ -30,7 +30,8 @@ class IntegerWeights:
 
     Attributes:
         steps: ``[out, in]`` or ``[out, in, width]``, int8.
-        scales: What one step stands for, float32 ``[out, groups]`` or ``[out, groups, width]``.
+        scales: What one step stands for; may be negative. Float32 ``[out, groups]`` or
+            ``[out, groups, width]``.
     """
 
     steps: npt.NDArray[np.int8]
