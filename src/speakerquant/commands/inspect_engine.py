@@ -22,6 +22,7 @@ from speakerquant.evaluation.latency import (
     measure_latency,
     measure_real_time_factor,
 )
+from speakerquant.evaluation.verification import FRONT_END
 from speakerquant.report.mask_words import mask_name
 
 
@@ -69,6 +70,7 @@ def bench(path: Path, python: str | None) -> None:
 def _described(provenance: Provenance) -> Mapping[str, str]:
     network = dict(provenance.network)
     mask = network.pop("mask", None)
+    network.pop(FRONT_END, None)  # for programs
     units = dict(unit.partition("=")[::2] for unit in mask.split(",")) if mask else {}
     return {
         "engine": provenance.engine,

@@ -29,6 +29,11 @@ def inspect_engine() -> None:
     _launch("inspect_engine")
 
 
+def verify_speaker() -> None:
+    """Start ``speakerquant-verify``."""
+    _launch("verify_speaker")
+
+
 def check_data() -> None:
     """Start ``speakerquant-data``."""
     _launch("check_data")

@@ -1,5 +1,6 @@
 """Prepares an evaluation from a network, its ranges, an engine and recordings."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from speakerquant.evaluation.check import FidelityCheck, excerpts_of
 from speakerquant.evaluation.evaluate import Evaluation, EvaluationSet
 from speakerquant.evaluation.latency import LatencyMeasurement, request_of
 from speakerquant.evaluation.scoring_protocol import Protocol
+from speakerquant.evaluation.verification import FRONT_END, MIN_FRAMES
 from speakerquant.graph.export import export_network
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
@@ -80,7 +82,12 @@ def prepare_evaluation(
         builder if builder.executes else engine_builder(REFERENCE),
         max_weight_bits,
         Lengths(int(np.median(num_frames)), longest),
-        {"checkpoint": model.digest, "frames_per_second": f"{frames_per_second:g}"},
+        {
+            "checkpoint": model.digest,
+            "frames_per_second": f"{frames_per_second:g}",
+            FRONT_END: json.dumps(asdict(model.front_end)),
+            MIN_FRAMES: str(model.network.min_frames),
+        },
     )
     return Evaluation(
         building,

@@ -1,0 +1,91 @@
+"""``speakerquant-verify``: a decision about two recordings, by an engine that a run has left."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from speakerquant.commands import verify_speaker
+from speakerquant.corpus.synthetic import TRIALS_FILE
+from speakerquant.corpus.trials import read_trials
+
+from .conftest import Command, Finished, Workspace
+
+pytestmark = pytest.mark.slow
+
+Verify = Callable[..., Finished]
+
+
+@pytest.fixture
+def engine(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> Path:
+    assert speakerquant(*workspace.arguments(), "mask=embedding_linear").code == 0
+    [path] = tmp_path.rglob("engine.openvino")
+    return path
+
+
+@pytest.fixture
+def verify(engine: Path, invoke: Command) -> Verify:
+    return lambda *arguments: invoke(verify_speaker.main, "--engine", engine, *arguments)
+
+
+def test_score_is_that_of_the_run_and_the_threshold_that_of_its_eer(
+    workspace: Workspace, engine: Path, verify: Verify
+) -> None:
+    trials = read_trials(workspace.corpus / TRIALS_FILE)
+    known = np.load(engine.with_name("scores.npy"))
+    for index in (0, len(trials) - 1):
+        pair = [workspace.corpus / trials.recordings[side[index]] for side in (trials.left, trials.right)]
+        finished = verify(*pair)
+        assert finished.code == 0, finished.err
+        found = re.fullmatch(
+            r"(the same|another) speaker: score (\S+), threshold (\S+), \d+ ms", finished.out.strip()
+        )
+        assert found, finished.out
+        score, threshold = float(found[2]), float(found[3])
+        assert score == pytest.approx(known[index], abs=1e-5)
+        assert (found[1] == "the same") == (score >= threshold)
+    rejected, accepted = known[trials.labels] < threshold, known[~trials.labels] >= threshold
+    assert rejected.mean() == pytest.approx(accepted.mean(), abs=0.1)
+
+
+def test_a_speaker_may_be_enrolled_with_several_recordings(workspace: Workspace, verify: Verify) -> None:
+    recordings = sorted(workspace.corpus.rglob("*.wav"))[:3]
+    one, several = verify(*recordings[1:]), verify(*recordings)
+    assert one.code == several.code == 0
+    assert one.out != several.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--false-accepts", "0"], "--false-accepts 0: give percent"),
+        (["nowhere.wav"], "nowhere.wav"),
+    ],
+)
+def test_a_mistake_is_one_line(workspace: Workspace, verify: Verify, arguments: list[str], said: str) -> None:
+    finished = verify(*sorted(workspace.corpus.rglob("*.wav"))[:2], *arguments)
+    assert finished.code == 2
+    assert said in finished.err
+    assert finished.err.count("\n") == 1
+
+
+def test_a_recording_that_is_too_short_is_named(workspace: Workspace, verify: Verify, tmp_path: Path) -> None:
+    short = tmp_path / "short.wav"
+    soundfile.write(short, np.random.default_rng(0).standard_normal(300), 16000)
+    finished = verify(sorted(workspace.corpus.rglob("*.wav"))[0], short)
+    assert finished.code == 2
+    assert "short.wav" in finished.err
+
+
+def test_without_known_scores_a_threshold_is_asked_for(
+    workspace: Workspace, engine: Path, verify: Verify
+) -> None:
+    engine.with_name("scores.npy").unlink()
+    pair = sorted(workspace.corpus.rglob("*.wav"))[:2]
+    finished = verify(*pair)
+    assert finished.code == 2
+    assert "give one with --threshold" in finished.err
+    assert "another speaker" in verify(*pair, "--threshold", "2").out

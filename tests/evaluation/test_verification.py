@@ -1,0 +1,31 @@
+"""Thresholds from trials whose truth is known."""
+
+import numpy as np
+import pytest
+
+from speakerquant.errors import UserError
+from speakerquant.evaluation.metrics import eer
+from speakerquant.evaluation.verification import threshold_of
+
+LABELS = np.arange(2000) % 5 == 0
+SCORES = np.random.default_rng(0).standard_normal(2000) + 2 * LABELS
+
+
+def test_by_default_as_many_are_wrongly_accepted_as_rejected() -> None:
+    threshold = threshold_of(SCORES, LABELS)
+    assert 100 * (SCORES[LABELS] < threshold).mean() == pytest.approx(eer(SCORES, LABELS), abs=0.3)
+    assert 100 * (SCORES[~LABELS] >= threshold).mean() == pytest.approx(eer(SCORES, LABELS), abs=0.3)
+
+
+@pytest.mark.parametrize("percent", [10.0, 1.0, 0.01])
+def test_no_more_are_wrongly_accepted_than_wanted_and_no_fewer_than_need_be(percent: float) -> None:
+    threshold = threshold_of(SCORES, LABELS, percent)
+    assert 100 * (SCORES[~LABELS] >= threshold).mean() <= percent
+    lower = SCORES[threshold > SCORES].max()
+    assert 100 * (SCORES[~LABELS] >= lower).mean() > percent or lower in SCORES[LABELS]
+
+
+@pytest.mark.parametrize("percent", [0.0, 100.0, -1.0])
+def test_other_shares_are_refused(percent: float) -> None:
+    with pytest.raises(UserError, match=r"--false-accepts"):
+        threshold_of(SCORES, LABELS, percent)
