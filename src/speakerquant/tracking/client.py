@@ -4,7 +4,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,7 @@ def connect(uri: str, experiment: str) -> Tracking:
         log.info("runs go to %s, as MLFLOW_TRACKING_URI says", uri)
     artifacts = _prepare_sqlite(uri)
     try:
-        with _impatient():
+        with mlflow_settings(_IMPATIENT):  # later requests, such as uploads, may take longer
             client, existing = _opened(uri, experiment, artifacts)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise UserError(f"tracking.uri={uri}: {_advice(uri, error)}") from None
@@ -111,10 +111,10 @@ def _advice(uri: str, error: Exception) -> str:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
-    """Limit the time of the requests made in the block; later ones, such as uploads, may take longer."""
-    before = {name: os.environ.get(name) for name in _IMPATIENT}
-    os.environ.update({name: value for name, value in _IMPATIENT.items() if before[name] is None})
+def mlflow_settings(settings: Mapping[str, str]) -> Iterator[None]:
+    """MLflow's environment variables during the block, those left alone that the user has set."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update({name: value for name, value in settings.items() if before[name] is None})
     try:
         yield
     finally:

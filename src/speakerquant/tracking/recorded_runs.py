@@ -8,11 +8,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from speakerquant.errors import UserError
 from speakerquant.evaluation.result import MaskRun
-from speakerquant.tracking.client import Tracking
+from speakerquant.tracking.client import Tracking, mlflow_settings
 from speakerquant.tracking.runs import COMMAND_TAG, DIED, ENVIRONMENT_TAG, FAILURE_TAG, TrackedRun
 
 _MASK = "mask."
 _PAGE = 1000
+_WITHOUT_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 _FACTS = {
     "digest.checkpoint": "checkpoint",
     "digest.trials": "trial list",
@@ -98,7 +99,9 @@ def downloaded(tracking: Tracking, parent_id: str, artifact: str, folder: Path) 
         place = folder / str(number)
         place.mkdir(parents=True)
         try:
-            paths.append(Path(tracking.client.download_artifacts(run.info.run_id, artifact, str(place))))
+            with mlflow_settings(_WITHOUT_BARS):
+                copy = tracking.client.download_artifacts(run.info.run_id, artifact, str(place))
+            paths.append(Path(copy))
         except (MlflowException, OSError):
             paths.append(None)
     return paths
