@@ -132,7 +132,7 @@ class SpeakerBootstrap:
 
         Rates are skewed, and few speakers are drawn too much alike: Student's t with one degree of freedom
         less than there are speakers, times the deviation of the replicates, on a logarithmic axis. With fewer
-        than 40 speakers it is still too narrow (``benchmarks/uncertainty.py``).
+        than 100 speakers it is still a little too narrow (docs/uncertainty.md).
         """
         if not value > 0:
             return Interval(0.0, float(np.nanpercentile(replicates, _TAILS[1])))
