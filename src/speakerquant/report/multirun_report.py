@@ -35,7 +35,7 @@ POINT_HEADING = "quantized units"
 
 _OURS = {name: FIGURES[name] for name in SHOWN}
 _PAPERS = {name: FIGURES[name] for name in PAPERS}
-COLORS = ("slategray", "steelblue", "darkorange", "seagreen", "crimson", "mediumpurple", "sienna", "olive")
+COLORS = ("gray", "steelblue", "darkorange", "seagreen", "crimson", "mediumpurple", "sienna", "olive")
 _PAPER = Style("dimgray", size=6, is_filled=False)
 _SAME_MASK = Style("gray", size=0, has_line=True)
 
