@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.search.history import INTERRUPTED, REPEAT_OF, WITHDRAWN
-from speakerquant.tracking.recorded_runs import children
+from speakerquant.tracking.recorded_runs import children, mask_runs
 
 from .conftest import Command, Finished, Workspace, results
 
@@ -106,6 +106,9 @@ def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
     assert runs[-1].data.tags["study"] == "whole-final"
     artifacts = workspace.tracking_of("whole").client.list_artifacts(parent.info.run_id)
     assert {"front.json", "front.csv", "front.png", "front.html"} <= {file.path for file in artifacts}
+
+    # A report shows the trials, and not the final evaluation, which is on other data.
+    assert len(mask_runs(workspace.tracking_of("whole"), parent.info.run_id)) == 4
 
     # The printed command gives the same figures.
     command = recommended["command"].split()

@@ -9,7 +9,14 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from speakerquant.errors import UserError
 from speakerquant.evaluation.result import MaskRun
 from speakerquant.tracking.client import Tracking, mlflow_settings
-from speakerquant.tracking.runs import COMMAND_TAG, DIED, ENVIRONMENT_TAG, FAILURE_TAG, TrackedRun
+from speakerquant.tracking.runs import (
+    COMMAND_TAG,
+    DIED,
+    ENVIRONMENT_TAG,
+    FAILURE_TAG,
+    STUDY_TAG,
+    TrackedRun,
+)
 
 _MASK = "mask."
 _PAGE = 1000
@@ -24,8 +31,19 @@ _FACTS = {
 
 
 def mask_runs(tracking: Tracking, parent_id: str) -> list[MaskRun]:
-    """The runs of a multirun, in the order in which they started; none if there is no such multirun."""
-    return [_mask_run(run) for run in children(tracking, parent_id)]
+    """The runs of a multirun, in the order in which they started; none if there is no such multirun.
+
+    Of a search these are its trials, and not the final evaluation, which is on other data.
+    """
+    return [_mask_run(run) for run in _trials(tracking, parent_id)]
+
+
+def _trials(tracking: Tracking, parent_id: str) -> list[Run]:
+    runs = children(tracking, parent_id)
+    if not runs:
+        return []
+    study = tracking.client.get_run(parent_id).data.tags.get(STUDY_TAG)
+    return [run for run in runs if run.data.tags.get(STUDY_TAG) == study]
 
 
 def fail_running(tracking: Tracking, parent_id: str) -> None:
@@ -95,7 +113,7 @@ def downloaded(tracking: Tracking, parent_id: str, artifact: str, folder: Path) 
         None in place of a run that has no such artifact, any more.
     """
     paths: list[Path | None] = []
-    for number, run in enumerate(children(tracking, parent_id)):
+    for number, run in enumerate(_trials(tracking, parent_id)):
         place = folder / str(number)
         place.mkdir(parents=True)
         try:

@@ -29,6 +29,7 @@ PARENT_FILE = ".mlflow_parent_run"
 
 FAILURE_TAG = "failure"
 COMMAND_TAG = "command"
+STUDY_TAG = "study"
 ENVIRONMENT_TAG = "environment."
 """Before the name of a version or device."""
 

@@ -15,18 +15,17 @@ from speakerquant.search.application import Observer
 from speakerquant.search.ledger import Ledger
 from speakerquant.tracking.client import Tracking
 from speakerquant.tracking.recorded_runs import children
-from speakerquant.tracking.runs import DIED, PARENT_FILE, TrackedRun
+from speakerquant.tracking.runs import DIED, PARENT_FILE, STUDY_TAG, TrackedRun
 
 log = logging.getLogger(__name__)
 
-_STUDY_TAG = "study"
 _TRIAL_TAG = "trial"
 _IDENTITY_TAG = "study_identity"
 
 
 def trial_tags(study: str, trial: int) -> dict[str, str]:
     """The tags of the run that evaluates a trial."""
-    return {_STUDY_TAG: study, _TRIAL_TAG: str(trial)}
+    return {STUDY_TAG: study, _TRIAL_TAG: str(trial)}
 
 
 class StudyRun(Observer):
@@ -80,7 +79,7 @@ class StudyRun(Observer):
         name, identity = self._ledgers[0].name, self._identity
         own = self._own
         if not self._candidates(identity):
-            tags = {_STUDY_TAG: name, _IDENTITY_TAG: identity}
+            tags = {STUDY_TAG: name, _IDENTITY_TAG: identity}
             own = self._own = TrackedRun.start(self._tracking, name, tags=tags)
         chosen = self._candidates(identity)[0].info.run_id
         if own and own.run_id != chosen:
@@ -112,7 +111,7 @@ class StudyRun(Observer):
         runs = children(self._tracking, self._run.run_id)
         running = self._running_trials()  # read after the runs: a trial is claimed before its run is opened
         for run in runs:
-            trial = (run.data.tags.get(_STUDY_TAG, ""), run.data.tags.get(_TRIAL_TAG, ""))
+            trial = (run.data.tags.get(STUDY_TAG, ""), run.data.tags.get(_TRIAL_TAG, ""))
             if run.info.status == "RUNNING" and trial not in running and self._is_open(run):
                 TrackedRun(self._tracking, run.info.run_id).fail(DIED)
 
