@@ -24,6 +24,7 @@ _SIZE = "engine_size_bytes"
 _LOSS = "delta_eer"
 _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40)  # percent, on the axes of a DET curve
 _CURVE_POINTS = 200
+_NAMED_CURVES = 12  # of more, the legend would take the page; hovering names them
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,7 @@ def _curves(scored: Sequence[ScoredRun]) -> Picture:
                 norm.ppf(far[chosen]), norm.ppf(frr[chosen]), far[chosen], frr[chosen], strict=True
             )
         ]
-        series.append(Series(each.run.name, marks, Style(COLORS[number % len(COLORS)], 0, has_line=True)))
+        name = each.run.name if len(scored) <= _NAMED_CURVES else ""
+        series.append(Series(name, marks, Style(COLORS[number % len(COLORS)], 0, has_line=True)))
     ticks = {float(norm.ppf(percent / 100)): f"{percent:g}" for percent in _TICKS}
     return Picture("", "false alarms %", "misses %", series, ticks)
