@@ -80,6 +80,16 @@ def test_a_recording_that_is_too_short_is_named(workspace: Workspace, verify: Ve
     assert "short.wav" in finished.err
 
 
+def test_normalised_scores_tell_no_threshold_of_cosines(
+    workspace: Workspace, engine: Path, verify: Verify
+) -> None:
+    result = engine.with_name("result.json")
+    result.write_text(result.read_text().replace('"scoring": "none"', '"scoring": "as_norm"'))
+    finished = verify(*sorted(workspace.corpus.rglob("*.wav"))[:2])
+    assert finished.code == 2
+    assert "normalised (as_norm)" in finished.err
+
+
 def test_without_known_scores_a_threshold_is_asked_for(
     workspace: Workspace, engine: Path, verify: Verify
 ) -> None:

@@ -1,6 +1,7 @@
 """``speakerquant-verify``: are these recordings of one speaker?"""
 
 import argparse
+import json
 import time
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from speakerquant.commands.console_script import run_command
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.provenance import read_engine
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
-from speakerquant.errors import UserError
-from speakerquant.evaluation.result import LABELS_FILE, SCORES_FILE
+from speakerquant.errors import UserError, first_line
+from speakerquant.evaluation.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
+from speakerquant.evaluation.scoring_protocol import ScoreNorm
 from speakerquant.evaluation.verification import Verifier, threshold_of
 
 
@@ -38,15 +40,22 @@ def verify(
 
 def _threshold(engine: Path, false_accepts: float | None) -> float:
     """The threshold on the trial list that the engine was measured on."""
-    scores, labels = (engine.with_name(name) for name in (SCORES_FILE, LABELS_FILE))
-    missing = next((path for path in (scores, labels) if not path.is_file()), None)
+    files = [engine.with_name(name) for name in (RESULT_FILE, SCORES_FILE, LABELS_FILE)]
+    missing = next((path for path in files if not path.is_file()), None)
     if missing:
         raise UserError(f"{missing} is not there, which tells the threshold; give one with --threshold")
+    result, *arrays = files
     try:
-        known, truth = (np.load(path, allow_pickle=False) for path in (scores, labels))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{engine.parent}: scores that cannot be read ({error})") from None
-    return threshold_of(known, truth, false_accepts)
+        scoring = json.loads(result.read_text())["scoring"]
+        scores, labels = (np.load(path, allow_pickle=False) for path in arrays)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{engine.parent}: results that cannot be read ({first_line(error)})") from None
+    if scoring != ScoreNorm.none.value:
+        raise UserError(
+            f"{result}: the scores of this run are normalised ({scoring}), and two recordings' are not; "
+            "give a threshold of cosines with --threshold"
+        )
+    return threshold_of(scores, labels, false_accepts)
 
 
 def _command() -> None:
