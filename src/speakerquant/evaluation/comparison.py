@@ -1,6 +1,5 @@
 """Compares a mask with the baseline: how sure its error rates are, and by how much they differ."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from speakerquant import formats
 from speakerquant.cache import Cache, digest
+from speakerquant.engine.provenance import sha256
 from speakerquant.evaluation.metrics import eer, min_dcf
 from speakerquant.evaluation.uncertainty import Array, Difference, Interval, SpeakerBootstrap, difference
 
@@ -62,7 +62,7 @@ class _Rates:
     @classmethod
     def of(cls, scores: Array, bootstrap: SpeakerBootstrap, p_target: float, cache: Cache) -> "_Rates":
         arrays = (scores, bootstrap.left, bootstrap.right, bootstrap.labels)
-        contents = [hashlib.sha256(np.ascontiguousarray(each).tobytes()).hexdigest() for each in arrays]
+        contents = [sha256(each.tobytes()) for each in arrays]
         key = digest(formats.REPLICATES, contents, bootstrap.num_replicates, bootstrap.seed, p_target)
 
         def make(path: Path) -> None:

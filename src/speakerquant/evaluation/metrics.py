@@ -27,9 +27,7 @@ def eer(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     Raises:
         UserError: lengths differ, a score is NaN, a label is neither 0 nor 1, or a kind of trial is missing.
     """
-    far, frr = error_rates(scores, labels)
-    # FRR - FAR rises strictly: every threshold rejects at least one trial more than the one before
-    return float(100 * np.interp(0, frr - far, far))
+    return crossing(*error_rates(scores, labels))
 
 
 def min_dcf(
@@ -47,7 +45,17 @@ def min_dcf(
     Raises:
         UserError: as :func:`eer`.
     """
-    far, frr = error_rates(scores, labels)
+    return lowest_cost(*error_rates(scores, labels), p_target, c_miss, c_fa)
+
+
+def crossing(far: Rates, frr: Rates) -> float:
+    """Where FAR and FRR of rising thresholds, from (1, 0) to (0, 1), cross in percent; see :func:`eer`."""
+    # FRR - FAR never falls; where it does not rise either, both rates stay what they are.
+    return float(100 * np.interp(0, frr - far, far))
+
+
+def lowest_cost(far: Rates, frr: Rates, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
+    """The smallest cost of all operating points with these rates; see :func:`min_dcf`."""
     miss, false_alarm = c_miss * p_target, c_fa * (1 - p_target)
     return float((miss * frr + false_alarm * far).min() / min(miss, false_alarm))
 

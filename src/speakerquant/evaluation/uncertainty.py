@@ -19,6 +19,7 @@ import numpy.typing as npt
 from scipy.stats import t as student_t
 
 from speakerquant.errors import UserError
+from speakerquant.evaluation.metrics import crossing, lowest_cost
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.integer]
@@ -107,22 +108,20 @@ class SpeakerBootstrap:
         rising = scores[order]
         left, targets = self.left[order], self.labels[order].astype(np.float64)
         right = np.where(self.left == self.right, self.num_speakers, self.right)[order]
-        # Trials of equal score switch together: error rates are looked at behind the last of them.
+        # Trials of equal score switch together: a threshold rejects nothing, or all up to the last of equals.
         ends = np.flatnonzero(np.append(rising[1:] != rising[:-1], True))
+
+        def below_thresholds(weights: Array) -> Array:
+            return np.concatenate([[0.0], np.cumsum(weights)[ends]])
 
         def judge(counts: Array) -> list[float]:
             weights = counts[left] * counts[right]
-            rejected = np.cumsum(weights)[ends]
-            missed = np.cumsum(weights * targets)[ends]
-            others = rejected - missed
-            if not missed[-1] or not others[-1]:
+            missed = below_thresholds(weights * targets)
+            rejected = below_thresholds(weights) - missed
+            if not missed[-1] or not rejected[-1]:
                 return [np.nan] * (1 + len(p_targets))
-            frr, far = missed / missed[-1], 1 - others / others[-1]
-            rates = [_crossing(frr, far)]
-            for p_target in p_targets:
-                costs = p_target * frr + (1 - p_target) * far
-                rates.append(min(costs.min(), 1 - p_target) / min(p_target, 1 - p_target))
-            return rates
+            far, frr = 1 - rejected / rejected[-1], missed / missed[-1]
+            return [crossing(far, frr), *(lowest_cost(far, frr, p_target) for p_target in p_targets)]
 
         with ThreadPoolExecutor(_THREADS) as pool:
             return np.array(list(pool.map(judge, self._counts))).T
@@ -149,12 +148,3 @@ def difference(value: float, replicates: Array, baseline: Array) -> Difference:
     low, high = np.percentile(differences, _TAILS)
     smaller_tail = min((differences <= 0).mean(), (differences >= 0).mean())
     return Difference(float(low), float(high), value, float(min(1.0, 2 * smaller_tail)))
-
-
-def _crossing(frr: Array, far: Array) -> float:
-    """Where FRR, rising, and FAR, falling, meet in percent; before the first of them nothing is rejected."""
-    behind = int(np.searchsorted(frr - far, 0))
-    high = far[behind] - frr[behind]
-    before = (far[behind - 1], frr[behind - 1]) if behind else (1.0, 0.0)
-    low = before[0] - before[1]
-    return float(100 * (before[0] + (far[behind] - before[0]) * low / (low - high)))

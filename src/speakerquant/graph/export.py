@@ -12,7 +12,7 @@ import torch
 from pytorch_quantization.nn import TensorQuantizer
 from torch import nn
 
-from speakerquant.graph.passes import read_shared_weights_directly, store_padding
+from speakerquant.graph.passes import makers_of, read_shared_weights_directly, readers_of, store_padding
 from speakerquant.quantization.quantizers import insert_quantizers, quantized_layers
 
 _OPSET = 17
@@ -60,11 +60,7 @@ def export_network(network: nn.Module, n_mels: int) -> onnx.ModelProto:
 
 def _name_by_layer(graph: onnx.GraphProto) -> None:
     """Name the nodes of each layer after it: ``<layer>/Conv``, ``<layer>/input/QuantizeLinear`` and so on."""
-    makers = {name: node for node in graph.node for name in node.output}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    makers, readers = makers_of(graph), readers_of(graph)
     for node in graph.node:
         if node.op_type != "QuantizeLinear" or not node.input[0].endswith(_WEIGHT):
             continue

@@ -7,7 +7,15 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from speakerquant.graph.passes import LAYERS, constants_of, is_blocked, remove_unused, store
+from speakerquant.graph.passes import (
+    LAYERS,
+    constants_of,
+    is_blocked,
+    makers_of,
+    readers_of,
+    remove_unused,
+    store,
+)
 
 Array = npt.NDArray[np.float32]
 
@@ -19,11 +27,7 @@ def multiply_normalisations_into_scales(graph: onnx.GraphProto) -> None:
     that lies between. What is added stays behind the ReLU, or joins the bias where there is none.
     """
     constants = constants_of(graph)
-    makers = {name: node for node in graph.node for name in node.output}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    makers, readers = makers_of(graph), readers_of(graph)
 
     def only_reader(node: onnx.NodeProto, kind: str) -> onnx.NodeProto | None:
         found = readers.get(node.output[0], [])

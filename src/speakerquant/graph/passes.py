@@ -14,7 +14,10 @@ LAYERS = ("Conv", "Gemm")
 
 _FLOAT16, _FLOAT32 = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
 Makers = Mapping[str, onnx.NodeProto]
-"""The node that made each tensor."""
+"""The node that makes each tensor."""
+
+Readers = Mapping[str, Sequence[onnx.NodeProto]]
+"""The nodes that read each tensor, in their order, once for every time."""
 
 
 def read_shared_weights_directly(graph: onnx.GraphProto) -> None:
@@ -49,7 +52,7 @@ def convolve_constants_once(graph: onnx.GraphProto) -> None:
     one frame only. Convolutions over other concatenations stay as they are.
     """
     widths = {value.name: _width(value) for value in graph.value_info}
-    makers = {name: node for node in graph.node for name in node.output}
+    makers = makers_of(graph)
     constants = constants_of(graph)
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
@@ -111,6 +114,20 @@ def remove_unused(graph: onnx.GraphProto) -> None:
     for index in reversed(range(len(graph.initializer))):  # removing by value compares weights
         if graph.initializer[index].name not in used:
             del graph.initializer[index]
+
+
+def makers_of(graph: onnx.GraphProto) -> Makers:
+    """The node that makes each tensor, by the tensor's name."""
+    return {name: node for node in graph.node for name in node.output}
+
+
+def readers_of(graph: onnx.GraphProto) -> Readers:
+    """The nodes that read each tensor, by the tensor's name; a tensor that none reads is missing."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
 
 
 def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:

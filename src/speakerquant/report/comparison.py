@@ -1,5 +1,6 @@
 """What is put into a report: tables and pictures of runs that may be compared."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -80,17 +81,17 @@ def compare_runs(title: str, scored: Sequence[ScoredRun]) -> Report:
     if not finished:
         raise UserError(f"{title}: none of its {len(scored)} runs finished; there is nothing to report")
     runs = [each.run for each in finished]
-    facts = _common_facts(runs)
+    facts, alone = _common_facts(runs), _units_alone(runs)
     pictures = {
         "Size and loss": runs_picture(runs),
-        "Loss and bytes saved, each unit alone": _sensitivity(runs),
+        "Loss and bytes saved, each unit alone": _sensitivity(alone),
         "Latency and size": _latencies(runs),
         "Detection error trade-off": _curves(finished),
     }
     return Report(
         title,
         facts,
-        [Table("Runs", run_headings(), [run_cells(run) for run in runs]), _sensitivity_table(runs)],
+        [Table("Runs", run_headings(), [run_cells(run) for run in runs]), _sensitivity_table(alone)],
         {name: picture for name, picture in pictures.items() if any(each.marks for each in picture.series)},
         {run.name: run.command for run in runs if run.command},
     )
@@ -119,40 +120,48 @@ def _common_facts(runs: Sequence[MaskRun]) -> dict[str, str]:
     return {**runs[0].facts, **{name: ", ".join(values) for name, values in environment.items()}}
 
 
-def _alone(run: MaskRun) -> tuple[str, str] | None:
-    """The unit and its precision, if it is the only one that leaves the baseline."""
-    changed = [(unit, precision) for unit, precision in run.mask.items() if precision != BASELINE.name]
-    return changed[0] if len(changed) == 1 else None
+@dataclass(frozen=True)
+class _Alone:
+    """A run in which one unit alone leaves the baseline, and the MB that this saves."""
+
+    unit: str
+    precision: str
+    saved: float
+    run: MaskRun
+
+    @property
+    def loss(self) -> str:
+        """The difference from the baseline's EER, with its interval."""
+        [cell] = number_cells({_LOSS: FIGURES[_LOSS]}, self.run.metrics)
+        return cell
 
 
-def _saved(run: MaskRun) -> float:
-    """Bytes that the engine has less than the baseline's."""
-    size, ratio = run.metrics[_SIZE], run.metrics["size_ratio"]
-    return size / ratio - size
-
-
-def _sensitivity_table(runs: Sequence[MaskRun]) -> Table:
-    rows = []
+def _units_alone(runs: Sequence[MaskRun]) -> list[_Alone]:
+    found = []
     for run in runs:
-        if alone := _alone(run):
-            [loss] = number_cells({_LOSS: FIGURES[_LOSS]}, run.metrics)
-            rows.append([alone[0], alone[1], f"{_saved(run) / 1e6:.3f}", loss])
-    return Table("Each unit alone", ["unit", "precision", "MB saved", FIGURES[_LOSS].label], rows)
+        changed = [(unit, precision) for unit, precision in run.mask.items() if precision != BASELINE.name]
+        if len(changed) == 1:
+            size, ratio = run.metrics[_SIZE], run.metrics["size_ratio"]
+            found.append(_Alone(*changed[0], FIGURES[_SIZE].scale * (size / ratio - size), run))
+    return found
 
 
-def _sensitivity(runs: Sequence[MaskRun]) -> Picture:
+def _sensitivity_table(alone: Sequence[_Alone]) -> Table:
+    headings = ["unit", "precision", "MB saved", FIGURES[_LOSS].label]
+    rows = [[each.unit, each.precision, f"{each.saved:.3f}", each.loss] for each in alone]
+    return Table("Each unit alone", headings, rows)
+
+
+def _sensitivity(alone: Sequence[_Alone]) -> Picture:
     marks: dict[str, list[Mark]] = {}
-    for run in runs:
-        if alone := _alone(run):
-            unit, precision = alone
-            [loss] = number_cells({_LOSS: FIGURES[_LOSS]}, run.metrics)
-            interval = interval_of(FIGURES[_LOSS], run.metrics)
-            place = (_saved(run) / 1e6, run.metrics[_LOSS])
-            text = f"{unit} in {precision}: {place[0]:.3f} MB saved, ΔEER {loss} %"
-            marks.setdefault(precision, []).append(Mark(*place, text, unit, interval))
+    for each in alone:
+        text = f"{each.unit} in {each.precision}: {each.saved:.3f} MB saved, ΔEER {each.loss} %"
+        interval = interval_of(FIGURES[_LOSS], each.run.metrics)
+        mark = Mark(each.saved, each.run.metrics[_LOSS], text, each.unit, interval)
+        marks.setdefault(each.precision, []).append(mark)
     series = [
         Series(precision, found, Style(color, size=6))
-        for (precision, found), color in zip(marks.items(), COLORS[1:], strict=False)
+        for (precision, found), color in zip(marks.items(), itertools.cycle(COLORS[1:]), strict=False)
     ]
     return Picture("", "MB saved", FIGURES[_LOSS].label, series)
 

@@ -25,16 +25,15 @@ from speakerquant.report.table import (
 SHOWN = ("eer", "delta_eer", "engine_size_bytes", "size_ratio", "latency_ms_p50")
 """Names of the figures that are shown of every mask."""
 
-PAPERS = ("eer", "delta_eer", "engine_size_bytes", "size_ratio")
-"""Those that the paper has too."""
-
 X, Y = "size_ratio", "delta_eer"
 """Names of the figures that span the plane in which masks are drawn."""
 
 POINT_HEADING = "quantized units"
 
-_OURS = {name: FIGURES[name] for name in SHOWN}
-_PAPERS = {name: FIGURES[name] for name in PAPERS}
+OURS = {name: FIGURES[name] for name in SHOWN}
+PAPERS = {name: FIGURES[name] for name in ("eer", "delta_eer", "engine_size_bytes", "size_ratio")}
+"""The figures that are shown, and those that the paper has too."""
+
 COLORS = ("gray", "steelblue", "darkorange", "seagreen", "crimson", "mediumpurple", "sienna", "olive")
 _PAPER = Style("dimgray", size=6, is_filled=False)
 _SAME_MASK = Style("gray", size=0, has_line=True)
@@ -42,10 +41,10 @@ _SAME_MASK = Style("gray", size=0, has_line=True)
 
 def print_runs(runs: Sequence[MaskRun], title: str) -> None:
     """Print one row per run to standard output, and below them why runs failed."""
-    first, *others = number_columns(_PAPERS.values(), style="dim")
+    first, *others = number_columns(PAPERS.values(), style="dim")
     paper = [Column(f"paper's {first.heading}", is_number=True, style="dim"), *others]
-    columns = [Column(POINT_HEADING), *number_columns(_OURS.values()), *paper]
-    print_table(title, columns, [Row([_name(run), *_our_cells(run), *_paper_cells(run)]) for run in runs])
+    columns = [Column(POINT_HEADING), *number_columns(OURS.values()), *paper]
+    print_table(title, columns, [Row([_name(run), *_our_cells(run), *paper_cells(run)]) for run in runs])
     print_lines(_execution(runs))
     print_failures(f"{_name(run)}: {run.failure}" for run in runs if run.failure)
 
@@ -96,10 +95,11 @@ def _name(run: MaskRun) -> str:
 
 def _our_cells(run: MaskRun) -> list[str]:
     if run.failure:
-        return ["failed", *[NOTHING] * (len(_OURS) - 1)]
-    return number_cells(_OURS, run.metrics)
+        return ["failed", *[NOTHING] * (len(OURS) - 1)]
+    return number_cells(OURS, run.metrics)
 
 
-def _paper_cells(run: MaskRun) -> list[str]:
+def paper_cells(run: MaskRun) -> list[str]:
+    """What the paper measured for the run's mask, if it did."""
     paper = paper_result(run.mask)
-    return number_cells(_PAPERS, paper.metrics if paper else {})
+    return number_cells(PAPERS, paper.metrics if paper else {})

@@ -2,38 +2,29 @@
 
 from collections.abc import Iterable, Sequence
 
-from speakerquant.evaluation.result import FIGURES, MaskRun
+from speakerquant.evaluation.result import MaskRun
 from speakerquant.report.mask_words import mask_name
-from speakerquant.report.multirun_report import PAPERS, SHOWN
-from speakerquant.report.paper import paper_result
+from speakerquant.report.multirun_report import OURS, PAPERS, paper_cells
 from speakerquant.report.table import number_cells
-
-_OURS = {name: FIGURES[name] for name in SHOWN}
-_PAPERS = {name: FIGURES[name] for name in PAPERS}
 
 
 def run_headings() -> list[str]:
     """What stands above :func:`run_cells`."""
     return [
         "mask",
-        *(figure.label for figure in _OURS.values()),
-        *(f"paper's {each.label}" for each in _PAPERS.values()),
+        *(figure.label for figure in OURS.values()),
+        *(f"paper's {each.label}" for each in PAPERS.values()),
     ]
 
 
 def run_cells(run: MaskRun) -> list[str]:
     """A row: the mask, its figures, and those that the paper measured for it."""
-    paper = paper_result(run.mask)
-    return [
-        mask_name(run.mask),
-        *number_cells(_OURS, run.metrics),
-        *number_cells(_PAPERS, paper.metrics if paper else {}),
-    ]
+    return [mask_name(run.mask), *number_cells(OURS, run.metrics), *paper_cells(run)]
 
 
 def run_words(run: MaskRun) -> str:
     """One line: the mask with its figures."""
-    cells = zip(_OURS.values(), number_cells(_OURS, run.metrics), strict=True)
+    cells = zip(OURS.values(), number_cells(OURS, run.metrics), strict=True)
     return f"**{mask_name(run.mask)}**: " + ", ".join(f"{figure.label} {cell}" for figure, cell in cells)
 
 

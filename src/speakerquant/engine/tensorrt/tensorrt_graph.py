@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 
 from speakerquant.engine.tensorrt.packed_products import FEWEST_PACKED, packed_product
 from speakerquant.graph.passes import constants_of, is_blocked, remove_unused, store
+from speakerquant.quantization.rounding import IntegerWeights
 
 _ELEMENTWISE = ("Add", "Sum", "Sub", "Mul", "Div")
 _SAME_IN_TWO_DIMENSIONS = {
@@ -111,8 +112,7 @@ def _layer(
         if steps.size >= FEWEST_PACKED:
             yield from packed_product(node, attributes, dequantize, constants, graph)
             return
-        values = steps.astype(np.float32) * scales.repeat(steps.shape[1] // scales.shape[1], axis=1)
-        weight = constant("kernel", _as_image(values))
+        weight = constant("kernel", _as_image(IntegerWeights(steps.astype(np.int8), scales).values))
     elif dequantize is not None:
         quantized, scale, zero_point = dequantize.input
         steps = value(quantized).astype(np.float32)

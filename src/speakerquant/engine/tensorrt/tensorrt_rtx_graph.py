@@ -13,7 +13,15 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from speakerquant.graph.passes import constants_of, remove_unused, store
+from speakerquant.graph.passes import (
+    Makers,
+    Readers,
+    constants_of,
+    makers_of,
+    readers_of,
+    remove_unused,
+    store,
+)
 
 _STEP = "step"
 _BY_CHANNEL = ("Relu", "BatchNormalization")
@@ -30,16 +38,12 @@ def convolve_groups_apart(model: onnx.ModelProto) -> None:
     """
     graph = model.graph
     constants = constants_of(graph)
-    makers = {name: node for node in graph.node for name in node.output}
-    num_readers: dict[str, int] = {}
-    for node in graph.node:
-        for name in node.input:
-            num_readers[name] = num_readers.get(name, 0) + 1
+    makers, readers = makers_of(graph), readers_of(graph)
     replaced: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         if node.op_type != "Split":
             continue
-        chain = _chain(node, makers, num_readers)
+        chain = _chain(node, makers, readers)
         if chain and chain[0].input[1] in constants:
             sizes = numpy_helper.to_array(constants[node.input[1]])
             replaced[node.output[0]] = _apart(chain, node.output, sizes, constants, graph)
@@ -51,13 +55,11 @@ def convolve_groups_apart(model: onnx.ModelProto) -> None:
     remove_unused(graph)
 
 
-def _chain(
-    split: onnx.NodeProto, makers: dict[str, onnx.NodeProto], num_readers: dict[str, int]
-) -> list[onnx.NodeProto]:
+def _chain(split: onnx.NodeProto, makers: Makers, readers: Readers) -> list[onnx.NodeProto]:
     """The convolution whose channels are split and what lies between; empty if it is not of this form."""
     chain: list[onnx.NodeProto] = []
     node: onnx.NodeProto | None = split
-    while node is not None and num_readers[node.input[0]] == 1:
+    while node is not None and len(readers[node.input[0]]) == 1:
         node = makers.get(node.input[0])
         if node is not None and node.op_type == "Conv":
             return [node, *chain]
@@ -105,11 +107,7 @@ def quantize_in_equal_steps(model: onnx.ModelProto) -> None:
     """
     graph = model.graph
     constants = constants_of(graph)
-    makers = {name: node for node in graph.node for name in node.output}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    makers, readers = makers_of(graph), readers_of(graph)
     one = store(graph, _STEP, np.float32(1))
     nodes: list[onnx.NodeProto] = []
     for quantize in graph.node:
@@ -136,7 +134,7 @@ def quantize_in_equal_steps(model: onnx.ModelProto) -> None:
 def _multiply_into_weights(
     layer: onnx.NodeProto,
     step: npt.NDArray[np.float32],
-    makers: dict[str, onnx.NodeProto],
+    makers: Makers,
     constants: dict[str, onnx.TensorProto],
     graph: onnx.GraphProto,
 ) -> int:
