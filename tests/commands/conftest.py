@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -140,6 +141,12 @@ def browse(address: str, *, width: int = 1500) -> tuple[str, str]:
         check=True,
     )
     return finished.stdout, finished.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def results(folder: Path) -> list[dict[str, Any]]:

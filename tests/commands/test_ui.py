@@ -1,7 +1,6 @@
 """``speakerquant-ui`` leads to the runs, in a real browser."""
 
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import console_script
 
-from .conftest import BROWSER, Command, Workspace, browse
+from .conftest import BROWSER, Command, Workspace, browse, free_port
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

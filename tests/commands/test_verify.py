@@ -28,7 +28,7 @@ def engine(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def verify(engine: Path, invoke: Command) -> Verify:
-    return lambda *arguments: invoke(verify_speaker.main, "--engine", engine, *arguments)
+    return lambda *arguments: invoke(verify_speaker.main, "--model", engine, *arguments)
 
 
 def test_score_is_that_of_the_run_and_the_threshold_that_of_its_eer(
@@ -61,7 +61,7 @@ def test_a_speaker_may_be_enrolled_with_several_recordings(workspace: Workspace,
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--false-accepts", "0"], "--false-accepts 0: give percent"),
+        (["--false-accepts", "0"], "false accepts of 0 %: give percent"),
         (["nowhere.wav"], "nowhere.wav"),
     ],
 )
@@ -70,6 +70,28 @@ def test_a_mistake_is_one_line(workspace: Workspace, verify: Verify, arguments: 
     assert finished.code == 2
     assert said in finished.err
     assert finished.err.count("\n") == 1
+
+
+def test_a_list_is_verified_line_by_line(
+    workspace: Workspace, engine: Path, verify: Verify, invoke: Command, tmp_path: Path
+) -> None:
+    first, second, third = sorted(workspace.corpus.rglob("*.wav"))[:3]
+    questions = tmp_path / "questions.txt"
+    questions.write_text(f"{first} {second}\n\n{first} {second} {third}\n")
+    finished = invoke(verify_speaker.main, "--model", engine.parent, "--list", questions)
+    assert finished.code == 0, finished.err
+    for line, recordings in zip(
+        finished.out.splitlines(), [(first, second), (first, second, third)], strict=True
+    ):
+        decision, score, question = line.split("\t")
+        alone = verify(*recordings).out
+        assert f"score {score}" in alone
+        assert alone.startswith("the same" if decision == "same" else "another")
+        assert question == " ".join(map(str, recordings))
+    questions.write_text(f"{first}\n")
+    finished = invoke(verify_speaker.main, "--model", engine, "--list", questions)
+    assert (finished.code, finished.err.count("\n")) == (2, 1)
+    assert "questions.txt:1: one recording" in finished.err
 
 
 def test_a_recording_that_is_too_short_is_named(workspace: Workspace, verify: Verify, tmp_path: Path) -> None:
@@ -97,5 +119,5 @@ def test_without_known_scores_a_threshold_is_asked_for(
     pair = sorted(workspace.corpus.rglob("*.wav"))[:2]
     finished = verify(*pair)
     assert finished.code == 2
-    assert "give one with --threshold" in finished.err
+    assert "give one yourself" in finished.err
     assert "another speaker" in verify(*pair, "--threshold", "2").out

@@ -27,5 +27,5 @@ def test_no_more_are_wrongly_accepted_than_wanted_and_no_fewer_than_need_be(perc
 
 @pytest.mark.parametrize("percent", [0.0, 100.0, -1.0])
 def test_other_shares_are_refused(percent: float) -> None:
-    with pytest.raises(UserError, match=r"--false-accepts"):
+    with pytest.raises(UserError, match="false accepts of"):
         threshold_of(SCORES, LABELS, percent)

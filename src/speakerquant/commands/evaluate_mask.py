@@ -31,7 +31,7 @@ from speakerquant.configuration.opening import (
 )
 from speakerquant.configuration.schema import RunConfig, flat, register_schemas, typed
 from speakerquant.credentials import hide_credentials
-from speakerquant.engine.provenance import provenance_path
+from speakerquant.engine.provenance import engine_path, provenance_path
 from speakerquant.evaluation.assembly import assemble_result
 from speakerquant.evaluation.baseline import measured_baseline
 from speakerquant.evaluation.build import ONNX_FILE
@@ -88,7 +88,7 @@ def evaluate(
         tracked.log_params({"scores_from": result.scores_from})
         tracked.describe(run_words(result.as_run()))
         tracked.log_metrics(result.metrics())
-        engine = output / f"engine.{result.engine}"
+        engine = engine_path(output, result.engine)
         for path in (*(output / name for name in ARTIFACTS), engine, provenance_path(engine)):
             tracked.log_artifact(path)
     return result

@@ -29,6 +29,11 @@ def inspect_engine() -> None:
     _launch("inspect_engine")
 
 
+def register_model() -> None:
+    """Start ``speakerquant-register``."""
+    _launch("register_model")
+
+
 def verify_speaker() -> None:
     """Start ``speakerquant-verify``."""
     _launch("verify_speaker")

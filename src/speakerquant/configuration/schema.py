@@ -149,6 +149,16 @@ class UiConfig:
 
 
 @dataclass
+class RegisterConfig:
+    run: str = MISSING
+    name: str = MISSING
+    alias: str | None = None
+    threshold: float | None = None
+    false_accepts: float | None = None
+    tracking: TrackingConfig = MISSING
+
+
+@dataclass
 class TrainingDataConfig:
     root: str | None = None
     synthetic_share: float = MISSING
@@ -194,6 +204,7 @@ def register_schemas() -> None:
     store.store("tensorrt_rtx", TensorRtRtxConfig, group="base/engine", package="engine")
     store.store("report_schema", ReportConfig)
     store.store("ui_schema", UiConfig)
+    store.store("register_schema", RegisterConfig)
     store.store("train_schema", TrainConfig)
 
 

@@ -123,7 +123,7 @@ def read_list(path: Path) -> list[str]:
         UserError: the file is missing or empty, a name comes again, or lies outside the root.
     """
     names: dict[str, int] = {}
-    for number, line in enumerate(_lines(path, "the list of recordings"), 1):
+    for number, line in enumerate(read_lines(path, "the list of recordings"), 1):
         name = line.strip()
         if not name:
             continue
@@ -169,7 +169,7 @@ def speaker_from_mapping(path: Path) -> SpeakerOf:
         UserError: the file is missing, a line has not two fields, or a recording is not in it.
     """
     speakers: dict[str, str] = {}
-    for number, line in enumerate(_lines(path, "the speaker mapping; check data.speakers"), 1):
+    for number, line in enumerate(read_lines(path, "the speaker mapping; check data.speakers"), 1):
         fields = line.split()
         if not fields:
             continue
@@ -201,7 +201,7 @@ def _of_table(source: Path, paths: dict[str, Path], speaker_of: SpeakerOf) -> Re
 
 def _read_scp(source: Path) -> dict[str, Path]:
     paths: dict[str, Path] = {}
-    for number, line in enumerate(_lines(source, "the list of recordings"), 1):
+    for number, line in enumerate(read_lines(source, "the list of recordings"), 1):
         fields = line.split(maxsplit=1)
         if not fields:
             continue
@@ -212,18 +212,18 @@ def _read_scp(source: Path) -> dict[str, Path]:
             raise UserError(f"{source}:{number}: a command, which is never run; write 'name path' of a file")
         if name in paths:
             raise UserError(f"{source}:{number}: {name} again; take one of its lines out")
-        paths[name] = _listed_path(source, path)
+        paths[name] = listed_path(source, path)
     return paths
 
 
-def _listed_path(source: Path, path: str) -> Path:
+def listed_path(source: Path, path: str) -> Path:
     """A relative path in a list is sought beside the list, then, as Kaldi has it, in the working folder."""
     beside = source.parent / path
     return Path(path) if not is_file(beside) and is_file(Path(path)) else beside
 
 
 def _read_csv(source: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    reader = csv.DictReader(_lines(source, "the list of recordings"), skipinitialspace=True, strict=True)
+    reader = csv.DictReader(read_lines(source, "the list of recordings"), skipinitialspace=True, strict=True)
     paths: dict[str, Path] = {}
     speakers: dict[str, str] = {}
     whole: set[str] = set()
@@ -231,7 +231,7 @@ def _read_csv(source: Path) -> tuple[dict[str, Path], dict[str, str]]:
         for row in reader:
             if problem := _problem_of_row(row, paths, whole):
                 raise UserError(f"{source}:{reader.line_num}: {problem}")
-            paths[row["ID"]] = _listed_path(source, row["wav"])
+            paths[row["ID"]] = listed_path(source, row["wav"])
             whole.add(row["wav"])
             if row.get("spk_id"):
                 speakers[row["ID"]] = row["spk_id"]
@@ -252,7 +252,16 @@ def _problem_of_row(row: Mapping[str, str], known: Container[str], whole: Contai
     return None
 
 
-def _lines(path: Path, what: str) -> list[str]:
+def read_lines(path: Path, what: str) -> list[str]:
+    """The lines of a text file.
+
+    Args:
+        path: The file.
+        what: What it is, for the error.
+
+    Raises:
+        UserError: it is missing or not UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):

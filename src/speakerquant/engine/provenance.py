@@ -44,9 +44,31 @@ class Provenance:
             part.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
+_STEM, _PROVENANCE_SUFFIX = "engine", ".json"
+
+
+def engine_path(folder: Path, backend: str) -> Path:
+    """The file of a backend's engine in the folder of a run."""
+    return folder / f"{_STEM}.{backend}"
+
+
 def provenance_path(engine: Path) -> Path:
     """The file beside an engine that says what made it."""
-    return engine.with_name(f"{engine.name}.json")
+    return engine.with_name(f"{engine.name}{_PROVENANCE_SUFFIX}")
+
+
+def find_engine(path: Path) -> Path:
+    """The engine file at a path: the file itself, or the one in a folder, such as a run's.
+
+    Raises:
+        UserError: there is none in the folder, or several.
+    """
+    if not path.is_dir():
+        return path
+    found = [each for each in path.rglob(f"{_STEM}.*") if each.suffix != _PROVENANCE_SUFFIX]
+    if len(found) != 1:
+        raise UserError(f"{path}: {len(found)} engines in this folder, instead of one; name a file")
+    return found[0]
 
 
 def sha256(serialized: bytes) -> str:

@@ -11,6 +11,7 @@ import onnx
 from speakerquant import formats
 from speakerquant.cache import digest, file_digest
 from speakerquant.engine.base import Engine, EngineBuilder, Lengths
+from speakerquant.engine.provenance import engine_path
 from speakerquant.evaluation.stage_times import StageTimes
 from speakerquant.graph.masking import write_mask
 from speakerquant.quantization.mask import Mask
@@ -93,7 +94,7 @@ class MaskBuilder:
             )
         with times.stage("build"):
             engine = self.builder.build(onnx_path, self.lengths)
-            engine.save(folder / f"engine.{self.builder.name}")
+            engine.save(engine_path(folder, self.builder.name))
             runner, network = (
                 (engine, file_digest(onnx_path)) if self.executed else self._built_to_run(onnx_path)
             )

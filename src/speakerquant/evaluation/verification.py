@@ -1,20 +1,29 @@
 """Says whether recordings are of one speaker, by an engine and a threshold."""
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from speakerquant.audio.features import extract_features
-from speakerquant.audio.front_end import FrontEnd
+from speakerquant.audio.features import FeatureArray
+from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
+from speakerquant.audio.waveform import Waveform, inspect_waveform
 from speakerquant.cache import Cache
+from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import Engine
-from speakerquant.errors import UserError
+from speakerquant.engine.provenance import read_engine
+from speakerquant.errors import UserError, first_line
 from speakerquant.evaluation.metrics import error_rates
+from speakerquant.evaluation.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
 from speakerquant.evaluation.scoring import cosine_scores
+from speakerquant.evaluation.scoring_protocol import ScoreNorm
+
+log = logging.getLogger(__name__)
 
 Vector = npt.NDArray[np.float32]
 
@@ -23,56 +32,125 @@ FRONT_END, MIN_FRAMES = "front_end", "min_frames"
 
 
 @dataclass(frozen=True)
+class Recording:
+    """A recording to embed.
+
+    Attributes:
+        name: What errors call it.
+        waveform: Mono ``[samples]`` in [-1, 1] at the front end's sample rate.
+    """
+
+    name: str
+    waveform: Waveform
+
+
+@dataclass(frozen=True)
 class Verifier:
     """Scores recordings against enrolled speakers: the cosine of their embeddings.
+
+    As a context it closes its engine at the end.
 
     Attributes:
         engine: What embeds.
         front_end: Features that it takes.
         min_frames: Fewest frames that it takes.
-        cache: Keeps features.
     """
 
     engine: Engine
     front_end: FrontEnd
     min_frames: int
-    cache: Cache
 
     @classmethod
-    def of(cls, engine: Engine, cache: Cache) -> "Verifier":
-        """The verifier of an engine that tells its front end.
+    def load(cls, engine: Path) -> "Verifier":
+        """The verifier of an engine file.
 
         Raises:
-            UserError: it does not.
+            UserError: the engine cannot be loaded here, or does not tell its front end.
         """
-        network = engine.provenance.network
+        _, provenance = read_engine(engine)
+        network = provenance.network
         try:
-            front_end = FrontEnd(**json.loads(network[FRONT_END]))
-            return cls(engine, front_end, int(network[MIN_FRAMES]), cache)
+            front_end, min_frames = FrontEnd(**json.loads(network[FRONT_END])), int(network[MIN_FRAMES])
         except (KeyError, ValueError, TypeError):
-            raise UserError("the engine does not say what features it takes; build it again") from None
+            raise UserError(f"{engine}: does not say what features it takes; build it again") from None
+        builder = engine_builder(provenance.engine, cache=Cache())
+        return cls(builder.load(engine), front_end, min_frames)
 
-    def embed(self, recordings: Sequence[Path]) -> list[Vector]:
-        """Embeddings ``[dim]`` of length 1 of recordings.
+    def __enter__(self) -> "Verifier":
+        return self
 
-        Raises:
-            UserError: a recording cannot be read, or is too short.
-        """
-        features = extract_features(recordings, self.front_end, self.cache).features
-        for path, frames in zip(recordings, features.num_frames, strict=True):
-            if frames < self.min_frames:
-                raise UserError(f"{path}: {frames} frames, and the network needs {self.min_frames}")
-        return [vector / np.linalg.norm(vector) for vector in self.engine.embed_many(features)]
+    def __exit__(self, *_: object) -> None:
+        self.engine.close()
 
-    def score(self, enrolled: Sequence[Path], tested: Path) -> float:
-        """The cosine between a recording and the mean of those that a speaker is enrolled with, -1 to 1.
+    def read(self, path: Path) -> Recording:
+        """A recording from its file, of any rate and number of channels.
 
         Raises:
-            UserError: a recording cannot be read, or is too short.
+            UserError: it cannot be read.
         """
-        *known, unknown = self.embed([*enrolled, tested])
-        pair = np.stack([np.mean(known, axis=0), unknown])
+        found = inspect_waveform(path, self.front_end.sample_rate)
+        if found.doubt:
+            log.warning("%s: %s", path, found.doubt)
+        return Recording(str(path), found.waveform)
+
+    def embed(self, recordings: Iterable[Recording]) -> Iterator[Vector]:
+        """Embeddings ``[dim]`` of length 1 of recordings, in their order; few are in memory at a time.
+
+        Raises:
+            UserError: a recording is too short.
+        """
+        for vector in self.engine.embed_many(map(self._features, recordings)):
+            yield vector / np.linalg.norm(vector)
+
+    def score(self, enrolled: Sequence[Vector], tested: Vector) -> float:
+        """The cosine, from -1 to 1, of the mean of a speaker's embeddings with the tested one."""
+        pair = np.stack([np.mean(enrolled, axis=0), tested])
         return float(cosine_scores(pair, [0], [1])[0])
+
+    @cached_property
+    def _extractor(self) -> FeatureExtractor:
+        return FeatureExtractor(self.front_end)
+
+    def _features(self, recording: Recording) -> FeatureArray:
+        samples = len(recording.waveform)
+        if samples < self.front_end.n_fft:
+            raise UserError(
+                f"{recording.name}: {samples} samples are shorter than one frame of {self.front_end.n_fft}"
+            )
+        features = self._extractor.extract(recording.waveform)
+        if features.shape[1] < self.min_frames:
+            raise UserError(
+                f"{recording.name}: {features.shape[1]} frames, and the network needs {self.min_frames}"
+            )
+        return features
+
+
+def known_threshold(engine: Path, false_accepts: float | None = None) -> float:
+    """The threshold on the trial list that an engine was measured on, whose scores are beside it.
+
+    Args:
+        engine: The engine file.
+        false_accepts: As for :func:`threshold_of`.
+
+    Raises:
+        UserError: the scores are missing or normalised, or as :func:`threshold_of`.
+    """
+    files = [engine.with_name(name) for name in (RESULT_FILE, SCORES_FILE, LABELS_FILE)]
+    missing = next((path for path in files if not path.is_file()), None)
+    if missing:
+        raise UserError(f"{missing} is not there, which tells the threshold; give one yourself")
+    result, *arrays = files
+    try:
+        scoring = json.loads(result.read_text())["scoring"]
+        scores, labels = (np.load(path, allow_pickle=False) for path in arrays)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{engine.parent}: results that cannot be read ({first_line(error)})") from None
+    if scoring != ScoreNorm.none.value:
+        raise UserError(
+            f"{result}: the scores of this run are normalised ({scoring}), and two recordings' are not; "
+            "give a threshold of cosines yourself"
+        )
+    return threshold_of(scores, labels, false_accepts)
 
 
 def threshold_of(scores: npt.ArrayLike, labels: npt.ArrayLike, false_accepts: float | None = None) -> float:
@@ -88,7 +166,7 @@ def threshold_of(scores: npt.ArrayLike, labels: npt.ArrayLike, false_accepts: fl
         UserError: the share is none, or as :func:`speakerquant.evaluation.metrics.error_rates`.
     """
     if false_accepts is not None and not 0 < false_accepts < 100:
-        raise UserError(f"--false-accepts {false_accepts:g}: give percent, above 0 and below 100")
+        raise UserError(f"false accepts of {false_accepts:g} %: give percent, above 0 and below 100")
     far, frr = error_rates(scores, labels)
     accepted = frr >= far if false_accepts is None else far <= false_accepts / 100
     distinct = np.unique(np.asarray(scores, np.float64))

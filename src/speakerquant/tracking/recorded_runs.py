@@ -6,7 +6,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from speakerquant.errors import UserError
+from speakerquant.errors import UserError, first_line
 from speakerquant.evaluation.result import MaskRun
 from speakerquant.tracking.client import Tracking, mlflow_settings
 from speakerquant.tracking.runs import (
@@ -20,7 +20,7 @@ from speakerquant.tracking.runs import (
 
 _MASK = "mask."
 _PAGE = 1000
-_WITHOUT_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+WITHOUT_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 _FACTS = {
     "digest.checkpoint": "checkpoint",
     "digest.trials": "trial list",
@@ -117,12 +117,25 @@ def downloaded(tracking: Tracking, parent_id: str, artifact: str, folder: Path) 
         place = folder / str(number)
         place.mkdir(parents=True)
         try:
-            with mlflow_settings(_WITHOUT_BARS):
-                copy = tracking.client.download_artifacts(run.info.run_id, artifact, str(place))
-            paths.append(Path(copy))
-        except (MlflowException, OSError):
+            paths.append(downloaded_file(tracking, run.info.run_id, artifact, place))
+        except UserError:
             paths.append(None)
     return paths
+
+
+def downloaded_file(tracking: Tracking, run_id: str, artifact: str, folder: Path) -> Path:
+    """A copy of an artifact of a run, in the folder.
+
+    Raises:
+        UserError: there is no such run, or it has no such artifact, any more.
+    """
+    try:
+        with mlflow_settings(WITHOUT_BARS):
+            return Path(tracking.client.download_artifacts(run_id, artifact, str(folder)))
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"run={run_id}: has no {artifact} ({first_line(error)}); evaluate its mask again"
+        ) from None
 
 
 def children(tracking: Tracking, parent_id: str) -> list[Run]:

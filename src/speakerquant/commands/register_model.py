@@ -1,0 +1,85 @@
+"""``speakerquant-register``: the engine of a run as a model in MLflow's registry, ready to be served."""
+
+import base64
+import io
+import json
+import tempfile
+from pathlib import Path
+
+import hydra
+import numpy as np
+import soundfile
+from omegaconf import DictConfig
+
+from speakerquant.commands.console_script import config_folder, hydra_job, run_command
+from speakerquant.configuration.schema import RegisterConfig, register_schemas, typed
+from speakerquant.engine.provenance import engine_path, find_engine, provenance_path
+from speakerquant.evaluation import serving
+from speakerquant.evaluation.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
+from speakerquant.evaluation.verification import Verifier, known_threshold
+from speakerquant.tracking.client import Tracking, connect
+from speakerquant.tracking.recorded_runs import downloaded_file
+from speakerquant.tracking.registry import Interface, register_model
+
+_EXAMPLE_SECONDS = 0.5
+
+
+def register(config: RegisterConfig) -> None:
+    """Register the engine of the run ``config.run`` and print the address of the model.
+
+    Raises:
+        UserError: there is no such run, it has lost its files, or the engine cannot be loaded here.
+    """
+    tracking = connect(config.tracking.uri, config.tracking.experiment)
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder) / "engine"
+        files.mkdir()
+        _download(tracking, config.run, files)
+        engine = find_engine(files)
+        threshold = config.threshold
+        if threshold is None:
+            threshold = known_threshold(engine, config.false_accepts)
+        with Verifier.load(engine) as verifier:
+            sample_rate = verifier.front_end.sample_rate
+        interface = Interface(
+            serving.__name__,
+            [serving.ENROLLED, serving.TESTED],
+            {serving.SCORE: "double", serving.SAME_SPEAKER: "boolean"},
+            {serving.THRESHOLD: threshold},
+            dict.fromkeys((serving.ENROLLED, serving.TESTED), _example(sample_rate)),
+        )
+        version = register_model(tracking, config.run, files, interface, config.name, config.alias)
+    print(f"models:/{config.name}{f'@{config.alias}' if config.alias else f'/{version}'}")
+    print(f"version {version}, threshold {threshold:.6f}")
+
+
+def _download(tracking: Tracking, run_id: str, folder: Path) -> None:
+    """Copy the engine and what tells its threshold from the run."""
+    result = json.loads(downloaded_file(tracking, run_id, RESULT_FILE, folder).read_text())
+    engine = engine_path(folder, result["engine"])
+    for name in (engine.name, provenance_path(engine).name, SCORES_FILE, LABELS_FILE):
+        downloaded_file(tracking, run_id, name, folder)
+
+
+def _example(sample_rate: int) -> str:
+    """A recording as requests give it: half a second of a tone, in base64."""
+    file = io.BytesIO()
+    tone = 0.5 * np.sin(2 * np.pi * 200 * np.arange(round(_EXAMPLE_SECONDS * sample_rate)) / sample_rate)
+    soundfile.write(file, tone, sample_rate, format="FLAC")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@hydra.main(config_path=config_folder(), config_name="register", version_base="1.3")
+def _application(config: DictConfig) -> None:
+    with hydra_job():
+        register(typed(config, RegisterConfig))
+
+
+def main() -> None:
+    """Entry point of ``speakerquant-register``."""
+    register_schemas()
+    run_command(_application)
+
+
+if __name__ == "__main__":
+    main()

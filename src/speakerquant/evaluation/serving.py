@@ -1,0 +1,90 @@
+"""A verifier as MLflow serves it.
+
+MLflow loads this module by its name, so that the folder of a model holds data and no code.
+"""
+
+import base64
+import binascii
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speakerquant.engine.provenance import find_engine
+from speakerquant.errors import UserError
+from speakerquant.evaluation.verification import Recording, Verifier
+
+ENROLLED, TESTED = "enrolled", "tested"
+"""What a request gives."""
+
+SCORE, SAME_SPEAKER = "score", "same_speaker"
+"""What an answer says."""
+
+THRESHOLD = "threshold"
+"""Parameter of a request: the score from which on speakers are the same."""
+
+
+class ServedVerifier:
+    """Answers requests.
+
+    Args:
+        verifier: What scores.
+    """
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+
+    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Score and decision of every row of a data frame.
+
+        Args:
+            model_input: Its columns are ``enrolled`` and ``tested``. A recording is an audio file, as bytes
+                or in base64, or its samples in [-1, 1] at the front end's rate; a speaker may be enrolled
+                with a list of recordings.
+            params: The threshold, which the model's signature has a default for.
+
+        Raises:
+            UserError: a recording cannot be used.
+        """
+        threshold = float((params or {})[THRESHOLD])
+        answers = []
+        for number, row in enumerate(model_input.to_dict("records")):
+            enrolled = [
+                self._recording(f"row {number}, {ENROLLED}", each) for each in _recordings(row[ENROLLED])
+            ]
+            tested = self._recording(f"row {number}, {TESTED}", row[TESTED])
+            *known, unknown = self._verifier.embed([*enrolled, tested])
+            score = self._verifier.score(known, unknown)
+            answers.append({SCORE: score, SAME_SPEAKER: score >= threshold})
+        return answers
+
+    def _recording(self, name: str, value: Any) -> Recording:
+        if isinstance(value, str | bytes):
+            try:
+                contents = base64.b64decode(value, validate=True) if isinstance(value, str) else value
+            except binascii.Error:
+                raise UserError(f"{name}: not base64; send the bytes of an audio file in it") from None
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "recording"
+                path.write_bytes(contents)
+                return Recording(name, self._verifier.read(path).waveform)
+        try:
+            waveform = np.asarray(value, np.float32)
+        except (TypeError, ValueError):
+            waveform = np.empty((0, 0), np.float32)
+        if waveform.ndim != 1 or not np.isfinite(waveform).all():
+            raise UserError(f"{name}: neither an audio file in base64 nor a list of samples")
+        return Recording(name, waveform)
+
+
+def _recordings(value: Any) -> Sequence[Any]:
+    """The recordings that a speaker is enrolled with: a list of them, or one."""
+    is_several = isinstance(value, list | tuple) and value and not isinstance(value[0], int | float)
+    return value if is_several else [value]
+
+
+def _load_pyfunc(path: str) -> ServedVerifier:
+    """The served verifier of a folder with an engine, which MLflow calls."""
+    return ServedVerifier(Verifier.load(find_engine(Path(path))))

@@ -1,0 +1,119 @@
+"""``speakerquant-register``: a run's engine as a model that MLflow serves."""
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from speakerquant.commands import register_model, verify_speaker
+
+from .conftest import Command, Workspace, free_port
+
+pytestmark = pytest.mark.slow
+
+NAME = "models:/registered@chosen"
+
+
+@pytest.fixture
+def run(workspace: Workspace, speakerquant: Command) -> str:
+    """The MLflow run of a mask."""
+    assert (
+        speakerquant(*workspace.arguments(), "tracking.experiment=registry", "mask=embedding_linear").code
+        == 0
+    )
+    tracking = workspace.tracking_of("registry")
+    return str(tracking.client.search_runs([tracking.experiment_id])[0].info.run_id)
+
+
+@pytest.fixture
+def register(workspace: Workspace, invoke: Command) -> Command:
+    settings = [f"tracking.uri={workspace.tracking_uri}", "tracking.experiment=registry", "name=registered"]
+    return lambda *arguments: invoke(register_model.main, *settings, *arguments)
+
+
+def ask(address: str, request: dict[str, Any]) -> Any:
+    body = json.dumps({"dataframe_records": [request]}).encode()
+    with urllib.request.urlopen(
+        urllib.request.Request(address, body, {"Content-Type": "application/json"})
+    ) as answer:
+        return json.load(answer)["predictions"][0]
+
+
+def test_the_server_answers_as_the_command(
+    workspace: Workspace, run: str, register: Command, invoke: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered = register(f"run={run}", "alias=chosen")
+    assert registered.code == 0, registered.err
+    assert registered.out.startswith(NAME)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", workspace.tracking_uri)
+    recordings = sorted(workspace.corpus.rglob("*.wav"))[:3]
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", NAME, "--env-manager", "local"]
+    with subprocess.Popen(
+        [*command, "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    ) as server:
+        try:
+            for count in (2, 3):
+                verified = invoke(verify_speaker.main, "--model", NAME, *recordings[:count])
+                assert verified.code == 0, verified.err
+                *enrolled, tested = [
+                    base64.b64encode(path.read_bytes()).decode() for path in recordings[:count]
+                ]
+                wait_for(f"http://127.0.0.1:{port}/ping")
+                answer = ask(
+                    f"http://127.0.0.1:{port}/invocations",
+                    {"enrolled": enrolled[0] if count == 2 else enrolled, "tested": tested},
+                )
+                found = re.search(r"score (\S+),", verified.out)
+                assert found
+                assert answer["score"] == pytest.approx(float(found[1]), abs=1e-6)
+                assert answer["same_speaker"] == verified.out.startswith("the same")
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)  # it runs in a process below
+
+
+def wait_for(address: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(address)
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"{address} does not answer")
+
+
+def test_a_mistake_is_one_line(
+    workspace: Workspace, run: str, register: Command, invoke: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking = workspace.tracking_of("registry")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", workspace.tracking_uri)
+    scores = next(
+        Path(tracking.client.get_run(run).info.artifact_uri.removeprefix("file://")).glob("scores.npy")
+    )
+    finished = {
+        "has no result.json": register("run=nothing"),
+        "alias=a b: refused": register(f"run={run}", "alias='a b'"),
+        "registered@gone: no such model": invoke(
+            verify_speaker.main, "--model", "models:/registered@gone", "a.wav", "b.wav"
+        ),
+        "run: not set": register(),
+    }
+    scores.unlink()
+    finished["has no scores.npy"] = register(f"run={run}")
+    for said, each in finished.items():
+        assert each.code == 2
+        assert said in each.err.splitlines()[-1]
