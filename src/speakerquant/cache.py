@@ -99,6 +99,11 @@ class Cache:
                     make(part)
         return target
 
+    def find(self, kind: str, key: str, suffix: str = "") -> Path | None:
+        """Path of the entry, if it is there."""
+        target = self.root / kind / f"{key}{suffix}"
+        return target if target.exists() else None
+
     def continued(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
         """As :meth:`get`, but ``make(path)`` goes on with the file that a killed process left at ``path``."""
         target = self.root / kind / key

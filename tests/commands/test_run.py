@@ -31,6 +31,7 @@ from .conftest import Command, Workspace, results
 pytestmark = pytest.mark.slow
 
 RESULT_KEYS = {
+    "draws",
     "schema_version",
     "mask",
     "eer",

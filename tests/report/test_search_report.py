@@ -1,12 +1,15 @@
 """What a search over masks shows: a front in the figures' own words, and pictures in their units."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import RandomSampler
 
+from speakerquant.cache import Cache
 from speakerquant.report.mask_view import MaskView
 from speakerquant.report.search_picture import search_picture
 from speakerquant.report.search_report import SearchReport
@@ -37,6 +40,7 @@ def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
         "latency_ms_p50": None,
         "seconds": {"build": 1.25},
         "trial_list": "test",
+        "draws": f"{first}{second}",
     }
     return [Succeeded(result)]
 
@@ -50,7 +54,9 @@ def history() -> History:
 def test_the_front_of_masks_is_shown_in_the_figures_units(
     history: History, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = SearchReport("mine", GOALS, MaskView("test"), lambda point: "again", tmp_path, 4)
+    report = SearchReport(
+        "mine", GOALS, MaskView("test", Cache(tmp_path)), lambda point: "again", tmp_path, 4
+    )
     report.print(history, {**history.completed[0].user_attrs["result"], "trial_list": "development"})
     out = capsys.readouterr().out
     assert out.startswith("mine: 4 of 4 trials, on the test list, which the search has seen")
@@ -59,17 +65,38 @@ def test_the_front_of_masks_is_shown_in_the_figures_units(
         assert heading in headings
     row = next(line for line in out.splitlines() if "│" in line and "first" in line)
     assert [cell.strip() for cell in row.split("│")[2:-1]] == [
-        *("first", "1.020", "+0.020", "50.000", "0.833", "-", "1.25", "yes")
+        *("first", "1.020", "+0.020", "50.000", "0.833", "-", "1.25", "", "yes")
     ]
     assert ", first\n  on the test list, which the search has seen: EER % 1.020, ΔEER % +0.020" in out
     assert "\n  on the development list: EER %" in out
 
 
-def test_the_picture_is_in_the_shown_units(history: History) -> None:
+def test_the_front_names_the_masks_that_are_tied_with_its_members(history: History, tmp_path: Path) -> None:
+    """``second`` loses on half of the draws of speakers, ``first`` on all, and those of ``all`` are lost."""
+    rates = np.random.default_rng(0).normal(1, 0.1, (2, 1000))
+    (tmp_path / "replicates").mkdir()
+    worse = np.random.default_rng(1).normal(0, 0.01, 1000)
+    for name, eers in {"FalseFalse": rates, "TrueFalse": rates + 0.5, "FalseTrue": rates + worse}.items():
+        np.save(tmp_path / "replicates" / f"{name}.npy", eers)
+    SearchReport("mine", GOALS, MaskView("test", Cache(tmp_path)), lambda point: "again", tmp_path, 4).write(
+        history
+    )
+    front = json.loads((tmp_path / "front.json").read_text())["front"]
+    trials = {member["result"]["draws"]: member["trial"] for member in front}
+    tied = {member["result"]["draws"]: member["tied_with"] for member in front}
+    assert tied == {
+        "FalseFalse": [trials["FalseTrue"]],
+        "FalseTrue": [trials["FalseFalse"]],
+        "TrueFalse": [],
+        "TrueTrue": [],
+    }
+
+
+def test_the_picture_is_in_the_shown_units(history: History, tmp_path: Path) -> None:
     class SizeView(MaskView):
         plane = Plane("engine_size_bytes", "delta_eer")
 
-    picture = search_picture(front_of(history, GOALS), SizeView("test"), "title")
+    picture = search_picture(front_of(history, GOALS), SizeView("test", Cache(tmp_path)), "title")
     assert (picture.x_label, picture.y_label) == ("size MB", "ΔEER %")
     [front] = [series for series in picture.series if series.name == "front"]
     assert [mark.x for mark in front.marks] == pytest.approx([30.0, 40.0, 50.0, 60.0])
@@ -77,7 +104,9 @@ def test_the_picture_is_in_the_shown_units(history: History) -> None:
 
 
 def test_the_html_names_every_mask_and_the_papers_proposal(history: History, tmp_path: Path) -> None:
-    SearchReport("mine", GOALS, MaskView("test"), lambda point: "again", tmp_path, 4).write(history)
+    SearchReport("mine", GOALS, MaskView("test", Cache(tmp_path)), lambda point: "again", tmp_path, 4).write(
+        history
+    )
     page = (tmp_path / "front.html").read_text()
     for text in (": none", ": all", ": first", ": second", "paper's proposal", "size ratio"):
         assert text in page

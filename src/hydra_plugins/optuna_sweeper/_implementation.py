@@ -116,7 +116,7 @@ class Implementation:
             SearchReport(
                 ledger.name,
                 goals,
-                application.view(goals),
+                application.view(sample, goals),
                 partial(self._command, overrides.fixed),
                 self._folder,
                 int(min(budget.n_trials, space.size)),

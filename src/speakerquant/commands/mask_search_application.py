@@ -68,8 +68,8 @@ class MaskSearchApplication(SearchApplication):
     def first_points(self, space: Space, goals: Goals, defaults: Point) -> FirstPoints:
         return MaskWarmStart(space, goals, defaults)
 
-    def view(self, goals: Goals) -> View:
-        return MaskView(final_list=TrialList.test.name)
+    def view(self, config: DictConfig, goals: Goals) -> View:
+        return MaskView(TrialList.test.name, open_cache(typed(config, RunConfig).cache))
 
     def observer(self, config: DictConfig, ledgers: Sequence[Ledger], folder: Path) -> Observer:
         return StudyRun(connect(config.tracking.uri, config.tracking.experiment), ledgers, folder)

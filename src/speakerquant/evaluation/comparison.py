@@ -11,6 +11,8 @@ from speakerquant.engine.provenance import sha256
 from speakerquant.evaluation.metrics import eer, min_dcf
 from speakerquant.evaluation.uncertainty import Array, Difference, Interval, SpeakerBootstrap, difference
 
+_KIND, _SUFFIX = "replicates", ".npy"
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -21,12 +23,14 @@ class Comparison:
         min_dcf: Of the normalised minDCF.
         delta_eer: Of the difference between the EERs.
         delta_min_dcf: Of the difference between the minDCFs.
+        draws: Name of the cache's entry with the mask's rates on every draw, for :func:`is_tie`.
     """
 
     eer: Interval
     min_dcf: Interval
     delta_eer: Difference
     delta_min_dcf: Difference
+    draws: str
 
 
 def compare(
@@ -47,17 +51,34 @@ def compare(
         bootstrap.interval(ours.min_dcf, ours.min_dcfs),
         difference(ours.eer - theirs.eer, ours.eers, theirs.eers),
         difference(ours.min_dcf - theirs.min_dcf, ours.min_dcfs, theirs.min_dcfs),
+        ours.draws,
     )
+
+
+def is_tie(draws: str, others: str, cache: Cache) -> bool | None:
+    """Whether nothing shows which of two masks has the lower EER; none if the cache has their draws no more.
+
+    Args:
+        draws: Of one mask, on the same list (:attr:`Comparison.draws`).
+        others: Of the other one.
+        cache: What both were compared with.
+    """
+    paths = [cache.find(_KIND, name, _SUFFIX) for name in (draws, others)]
+    if None in paths:
+        return None
+    eers, theirs = (np.load(path, allow_pickle=False)[0] for path in paths if path)
+    return difference(0.0, eers, theirs).is_tie
 
 
 @dataclass(frozen=True)
 class _Rates:
-    """Error rates on the whole list, and on every draw ``[num_replicates]``."""
+    """Error rates on the whole list, and on every draw ``[num_replicates]``; and the name of these."""
 
     eer: float
     min_dcf: float
     eers: Array
     min_dcfs: Array
+    draws: str
 
     @classmethod
     def of(cls, scores: Array, bootstrap: SpeakerBootstrap, p_target: float, cache: Cache) -> "_Rates":
@@ -68,6 +89,6 @@ class _Rates:
         def make(path: Path) -> None:
             np.save(path, bootstrap.replicates(scores, [p_target]))
 
-        eers, min_dcfs = np.load(cache.get("replicates", key, make, suffix=".npy"), allow_pickle=False)
+        eers, min_dcfs = np.load(cache.get(_KIND, key, make, _SUFFIX), allow_pickle=False)
         labels = bootstrap.labels
-        return cls(eer(scores, labels), min_dcf(scores, labels, p_target), eers, min_dcfs)
+        return cls(eer(scores, labels), min_dcf(scores, labels, p_target), eers, min_dcfs, key)

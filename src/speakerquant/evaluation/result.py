@@ -33,6 +33,8 @@ class Result:
             So are the other numbers that end in ``_low`` and ``_high`` the ends of intervals.
         delta_eer_p: How probable so large a difference is where there is none, two-sided.
         tied_with_baseline: Whether the interval of ``delta_eer`` holds zero.
+        draws: Name of the cache's entry with the rates on every draw of the speakers, by which masks are
+            compared with each other (:func:`speakerquant.evaluation.comparison.is_tie`).
         engine_size_bytes: Size of the serialized engine.
         size_ratio: Size of the engine over that of the baseline.
         scoring: Normalisation of the scores.
@@ -71,6 +73,7 @@ class Result:
     delta_eer_high: float = described(Figure("ΔEER, upper end", "%", _LESS, "+.3f"))
     delta_eer_p: float = described(Figure("p of ΔEER", "", _MORE))
     tied_with_baseline: bool
+    draws: str
     delta_min_dcf: float = described(
         Figure("ΔminDCF", "", _LESS, "+.3f", interval=("delta_min_dcf_low", "delta_min_dcf_high"))
     )

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from speakerquant.cache import Cache
+from speakerquant.evaluation.comparison import is_tie
 from speakerquant.evaluation.result import figure_of
 from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import mask_name
@@ -19,6 +21,7 @@ class MaskView:
 
     Args:
         final_list: The trial list of the final evaluation; a search on it has seen the data it is judged by.
+        cache: Where evaluations keep what masks are compared by.
     """
 
     point_heading = POINT_HEADING
@@ -32,8 +35,9 @@ class MaskView:
         ),
     )
 
-    def __init__(self, final_list: str) -> None:
+    def __init__(self, final_list: str, cache: Cache) -> None:
         self._final_list = final_list
+        self._cache = cache
 
     def quantity(self, name: str) -> Quantity:
         return figure_of(name) or PlainQuantity(name)
@@ -52,3 +56,7 @@ class MaskView:
         if not result.get("executed", True):
             words.append(built_only(result["scores_from"]))
         return ", ".join(words)
+
+    def is_tie(self, result: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
+        draws, others = result.get("draws"), other.get("draws")  # results of earlier versions have none
+        return is_tie(draws, others, self._cache) if draws and others else None

@@ -1,6 +1,6 @@
 """What a search leaves for people: the front as a table, as files, and as pictures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from speakerquant.search.goals import Goals
 from speakerquant.search.history import FAILURE, History
 from speakerquant.search.space import Point
 from speakerquant.search.view import Quantity, View
+
+_TIES_NAMED = 4  # of more, the table gives their number, and the file all
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class SearchReport:
         document, rows, png, html = (
             self.folder / f"front.{suffix}" for suffix in ("json", "csv", "png", "html")
         )
-        write_json(self.study, self.goals, history, front, self.command, final_result, document)
+        write_json(
+            self.study, self.goals, history, front, self._ties(front), self.command, final_result, document
+        )
         write_csv(self.goals, front, rows)
         picture = search_picture(front, self.view, self._title(history, front))
         draw_png(picture, png)
@@ -60,16 +64,18 @@ class SearchReport:
     def print(self, history: History, final_result: Mapping[str, Any] | None = None) -> None:
         """Print the front, the recommended point and how to evaluate it again."""
         front = front_of(history, self.goals)
+        ties = self._ties(front)
         columns = [
             Column("trial", is_number=True),
             Column(self.view.point_heading),
             *number_columns(self._quantities.values()),
+            Column("tied with trials"),
         ]
         if self.goals.constraints:
             bounds = [f"{name} ≤ {bound:g}" for name, bound in self.goals.constraints.items()]
             columns.append(Column(", ".join(bounds)))
         rows = [
-            Row(self._cells(entry), style="bold" if entry is front.recommended else "")
+            Row(self._cells(entry, ties[entry.number]), style="bold" if entry is front.recommended else "")
             for entry in front.best
         ]
         print_table(self._title(history, front), columns, rows)
@@ -103,10 +109,23 @@ class SearchReport:
         title = f"{self.study}: {len(history.finished)} of {self.n_trials} trials"
         return ", ".join([title, *failed, *measured_on])
 
-    def _cells(self, entry: Entry) -> list[str]:
+    def _ties(self, front: Front) -> dict[int, list[int]]:
+        """By number of each trial of the front, the other trials that nothing shows to be better or worse."""
+        return {
+            best.number: [
+                other.number
+                for other in front.entries
+                if other is not best and self.view.is_tie(best.result, other.result)
+            ]
+            for best in front.best
+        }
+
+    def _cells(self, entry: Entry, tied: Sequence[int]) -> list[str]:
+        more = f" and {len(tied) - _TIES_NAMED} more" if len(tied) > _TIES_NAMED else ""
         cells = [
             str(entry.number),
             self.view.describe(entry.point),
             *number_cells(self._quantities, entry.result),
+            ", ".join(map(str, tied[:_TIES_NAMED])) + more,
         ]
         return [*cells, "yes" if entry.meets_constraints else "no"] if self.goals.constraints else cells

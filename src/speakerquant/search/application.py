@@ -54,8 +54,13 @@ class SearchApplication:
         """What to evaluate before the sampler is asked."""
         return None
 
-    def view(self, goals: Goals) -> View:
-        """How to show results."""
+    def view(self, config: Any, goals: Goals) -> View:
+        """How to show results.
+
+        Args:
+            config: The configuration of one point.
+            goals: What is searched for.
+        """
         return PlainView(goals)
 
     def observer(self, config: Any, ledgers: Sequence[Ledger], folder: Path) -> Observer:

@@ -83,6 +83,9 @@ class View(Protocol):
     def data(self, result: Mapping[str, Any], *, searched: bool) -> str:
         """What a result was measured on; ``searched`` tells that the search has chosen by it."""
 
+    def is_tie(self, result: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
+        """Whether nothing shows which of two results is better, size aside; none if that is not known."""
+
 
 class PlainView:
     """Everything by its own name."""
@@ -102,3 +105,6 @@ class PlainView:
 
     def data(self, result: Mapping[str, Any], *, searched: bool) -> str:
         return "while searching" if searched else "afterwards"
+
+    def is_tie(self, result: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
+        return None
