@@ -23,7 +23,7 @@ def write_json(
     final_result: Mapping[str, Any] | None,
     path: Path,
 ) -> None:
-    """Write the front with whole results and ties, and the recommended point, its command and final result."""
+    """Write the front with results and ties, and the recommended point with its command and final result."""
     recommended = front.recommended
     document = {
         "study": study,
