@@ -9,6 +9,7 @@ import pytest
 from conftest import console_script
 
 from speakerquant.commands import show_report
+from speakerquant.quantization.ranges import CalibrationTable
 
 from .conftest import BROWSER, Command, Workspace, browse, results
 
@@ -30,10 +31,21 @@ def test_report_shows_and_draws_the_latest_multirun(
     assert "report.png" in printed
     assert (tmp_path / "report.png").stat().st_size > 10_000
     page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
-    [quantized] = [each for each in results(tmp_path) if each["mask"]["attentive_pooling"] == "int8"]
-    for cell in (f"{quantized['eer']:.3f}", f"{quantized['size_ratio']:.3f}"):
-        assert f"<td>{cell}</td>" in page
-        assert f" {cell} " in text
+    for result in results(tmp_path):
+        loss = [f"{result[name]:+.3f}" for name in ("delta_eer", "delta_eer_low", "delta_eer_high")]
+        cells = [
+            "attentive_pooling" if result["mask"]["attentive_pooling"] == "int8" else "none",
+            f"{result['eer']:.3f}",
+            f"{loss[0]} [{loss[1]}, {loss[2]}]",
+            f"{result['engine_size_bytes'] / 1e6:.3f}",
+            f"{result['size_ratio']:.3f}",
+            f"{result['latency_ms_p50']:.1f}",
+        ]
+        assert "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) in page
+        assert f"| {' | '.join(cells)} |" in text
+    ranges = CalibrationTable.load(next(tmp_path.rglob("calibration.safetensors")))
+    for layer, amax in ranges.input_ranges.items():
+        assert f"| {layer} | {amax:.4g} | {ranges.weight_ranges[layer].min():.4g} |" in text
     assert "speakerquant -m" not in page and "mask=attentive_pooling</code>" in page, "the command"
     assert "Detection error trade-off" in page
 

@@ -105,7 +105,14 @@ def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
     assert [run.data.tags["trial"] for run in runs] == ["0", "1", "2", "3", "0"]
     assert runs[-1].data.tags["study"] == "whole-final"
     artifacts = workspace.tracking_of("whole").client.list_artifacts(parent.info.run_id)
-    assert {"front.json", "front.csv", "front.png", "front.html"} <= {file.path for file in artifacts}
+    assert {"front.json", "front.csv", "front.md", "front.png", "front.html"} <= {
+        file.path for file in artifacts
+    }
+
+    best = recommended["result"]
+    assert parent.data.metrics["engine_size_bytes"] == best["engine_size_bytes"]
+    assert parent.data.metrics["delta_eer_high"] == pytest.approx(best["delta_eer_high"])
+    assert "| trial | quantized units |" in parent.data.tags["mlflow.note.content"]
 
     # A report shows the trials, and not the final evaluation, which is on other data.
     assert len(mask_runs(workspace.tracking_of("whole"), parent.info.run_id)) == 4

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def address(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> Iterator[str]:
-    """What the command prints, with a finished multirun in its store."""
+def addresses(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> Iterator[list[str]]:
+    """What the command prints, with a finished multirun in its store: the runs, and its masks."""
     experiment = "tracking.experiment=shown"
     assert speakerquant("-m", *workspace.arguments(), experiment, "mask=none,input_conv").code == 0
     command = [console_script("speakerquant-ui"), f"tracking.uri={workspace.tracking_uri}", experiment]
@@ -24,13 +24,23 @@ def address(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> Iter
     ) as ui:
         assert ui.stdout is not None
         try:
-            yield ui.stdout.readline().strip()
+            yield [ui.stdout.readline().split()[-1] for _ in range(2)]
         finally:
             ui.terminate()
 
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
-def test_the_printed_address_shows_the_multirun(address: str) -> None:
-    shown, _ = browse(address)
+def test_the_printed_addresses_show_the_multirun_and_its_masks(addresses: list[str]) -> None:
+    shown, _ = browse(addresses[0])
     assert "multirun · folder test" in shown
     assert re.search(r"3(<[^>]*>|\s)*matching runs", shown), "the multirun and its two masks"
+    masks, _ = browse(addresses[1], width=2400)
+    assert re.search(r"2(<[^>]*>|\s)*matching runs", masks)
+    columns = [
+        *(f"metrics.`{name}`" for name in ("engine_size_bytes", "delta_eer", "latency_ms_p50")),
+        *(f"params.`mask.{unit}`" for unit in ("input_conv", "se_res2block1", "embedding_linear")),
+    ]
+    places = [re.search(f'aria-colindex="([0-9]+)"[^>]*col-id="{name}"', masks) for name in columns]
+    order = [int(place[1]) for place in places if place]
+    assert len(order) == len(columns)
+    assert order == sorted(order), "sizes first, units in network order"

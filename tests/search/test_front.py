@@ -74,7 +74,7 @@ def test_the_report_of_any_application(
     history = history_of(goals)
     report = SearchReport("mine", goals, PlainView(goals), lambda point: f"run {point['index']}", tmp_path, 9)
     files = report.write(history)
-    assert [path.name for path in files] == ["front.json", "front.csv", "front.png", "front.html"]
+    assert [path.name for path in files] == ["front.json", "front.csv", "front.md", "front.png", "front.html"]
     assert all(path.stat().st_size > 0 for path in files)
     document = json.loads((tmp_path / "front.json").read_text())
     assert document["trials"]["finished"] == 5

@@ -69,7 +69,7 @@ def test_a_deleted_run_is_replaced(tracking: Tracking, ledger: Ledger, tmp_path:
     study_run = StudyRun(tracking, [ledger], tmp_path)
     before = parent(tracking, tmp_path)
     tracking.client.delete_run(before)
-    study_run.updated([])
+    study_run.updated([], None)
     study_run.before_batch()
     assert parent(tracking, tmp_path) != before
     study_run.closed(None)

@@ -36,7 +36,14 @@ from speakerquant.evaluation.assembly import assemble_result
 from speakerquant.evaluation.baseline import measured_baseline
 from speakerquant.evaluation.build import ONNX_FILE
 from speakerquant.evaluation.comparison import compare
-from speakerquant.evaluation.result import LABELS_FILE, RESULT_FILE, SCORES_FILE, Result
+from speakerquant.evaluation.result import (
+    LABELS_FILE,
+    MASK_PREFIX,
+    RANGES_FILE,
+    RESULT_FILE,
+    SCORES_FILE,
+    Result,
+)
 from speakerquant.evaluation.stage_times import StageTimes
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import print_runs
@@ -48,9 +55,7 @@ from speakerquant.tracking.study import trial_tags
 
 log = logging.getLogger(__name__)
 
-RANGES_FILE = "calibration.safetensors"
 ARTIFACTS = (RESULT_FILE, ONNX_FILE, RANGES_FILE, SCORES_FILE, LABELS_FILE, ".hydra/config.yaml")
-_MASK = "mask."
 
 
 def evaluate(
@@ -81,7 +86,7 @@ def evaluate(
     name = prefix + " ".join(f"{unit}={precision}" for unit, precision in entries.items())
     with tracked_run(tracking, name, parent_id, tags) as tracked:
         # The mask is recorded as it applies to the network, when that is known: patterns are no parameters.
-        tracked.log_params({key: value for key, value in params.items() if not key.startswith(_MASK)})
+        tracked.log_params({key: value for key, value in params.items() if not key.startswith(MASK_PREFIX)})
         tracked.set_tags({COMMAND_TAG: hide_credentials(command)})
         result = _evaluate(config, output, tracked, prefix)
         result.save(output)
@@ -105,7 +110,7 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun, prefix: str)
         model = open_model(config.model)
     mask = open_mask(config.mask, model.network.units(config.units))
     tracked.rename(prefix + mask_name(mask.names))
-    tracked.log_params({f"{_MASK}{unit}": precision for unit, precision in mask.names.items()})
+    tracked.log_params({f"{MASK_PREFIX}{unit}": precision for unit, precision in mask.names.items()})
     with times.stage("features"):
         inputs = open_inputs(config, model, cache)
     bootstrap = open_bootstrap(inputs)

@@ -20,10 +20,11 @@ from speakerquant.report.multirun_report import draw_runs, print_runs, smallest_
 from speakerquant.report.run_words import runs_table
 from speakerquant.tracking.client import connect
 from speakerquant.tracking.recorded_runs import fail_running, mask_runs
-from speakerquant.tracking.runs import PARENT_FILE, TrackedRun
+from speakerquant.tracking.runs import PARENT_FILE, SUMMARY, TrackedRun
+from speakerquant.tracking.views import share_masks
 
 PICTURE_FILE = "size_vs_eer.png"
-_SUMMARY = ("engine_size_bytes", "size_ratio", "eer", "delta_eer", "delta_eer_low", "delta_eer_high")
+_LATENCY = "latency_ms_p50"
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,11 @@ def _close(record: _ParentRecord, succeeded: bool) -> None:
         parent.fail(f"{failed} of {len(runs)} runs failed" if failed else "the multirun was broken off")
     print_runs(runs, title=record.folder)
     if failed < len(runs):
-        parent.describe(runs_table(runs))
+        units = dict.fromkeys(unit for run in runs for unit in run.mask)
+        view = share_masks(parent.tracking, parent.run_id, [*SUMMARY, _LATENCY], list(units))
+        parent.describe(f"[Masks in a table of their own, the smallest first]({view})\n\n{runs_table(runs)}")
         if best := smallest_without_loss(runs):
-            parent.log_metrics({name: best.metrics[name] for name in _SUMMARY if name in best.metrics})
+            parent.log_metrics({name: best.metrics[name] for name in SUMMARY if name in best.metrics})
             parent.set_tags({"smallest_without_loss": mask_name(best.mask)})
         picture = Path(record.folder) / PICTURE_FILE
         with by_product(picture):

@@ -1,5 +1,6 @@
 """``speakerquant-report``: multiruns read back from MLflow, as table, picture, web page and Markdown."""
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,15 @@ from omegaconf import DictConfig
 from speakerquant.commands.console_script import by_product, config_folder, hydra_job, run_command
 from speakerquant.configuration.schema import ReportConfig, register_schemas, typed
 from speakerquant.errors import UserError
-from speakerquant.evaluation.result import LABELS_FILE, SCORES_FILE
+from speakerquant.evaluation.result import LABELS_FILE, RANGES_FILE, SCORES_FILE
+from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.report.comparison import ScoredRun, compare_runs
 from speakerquant.report.html_report import write_html, write_markdown
 from speakerquant.report.multirun_report import draw_runs, print_runs
 from speakerquant.tracking.client import Tracking, connect
 from speakerquant.tracking.recorded_runs import downloaded, latest_multirun, mask_runs, run_name
+
+log = logging.getLogger(__name__)
 
 
 def report(config: ReportConfig) -> None:
@@ -31,8 +35,12 @@ def report(config: ReportConfig) -> None:
     scored = [each for parent in parents for each in _scored_runs(tracking, parent)]
     runs = [each.run for each in scored]
     print_runs(runs, title=f"MLflow run {', '.join(parents)}")
+    if lost := [each.run.name for each in scored if each.scores is None and not each.run.failure]:
+        log.warning(
+            "%d runs have lost their scores, so their curves are left out: %s", len(lost), ", ".join(lost)
+        )
     title = ", ".join(dict.fromkeys(run_name(tracking, parent) for parent in parents))
-    comparison = compare_runs(title, scored)
+    comparison = compare_runs(title, scored, _ranges(tracking, parents[0]))
     output = Path(config.output)
     for suffix, write in {".html": write_html, ".md": write_markdown}.items():
         path = output.with_suffix(suffix)
@@ -66,6 +74,13 @@ def _scored_runs(tracking: Tracking, parent_id: str) -> Iterator[ScoredRun]:
         ]
     for run, scores, labels in zip(runs, *arrays, strict=True):
         yield ScoredRun(run, scores, labels)
+
+
+def _ranges(tracking: Tracking, parent_id: str) -> CalibrationTable | None:
+    """The ranges of a multirun's layers, if one of its runs has kept them."""
+    with tempfile.TemporaryDirectory() as folder:
+        kept = [path for path in downloaded(tracking, parent_id, RANGES_FILE, Path(folder)) if path]
+        return CalibrationTable.load(kept[0]) if kept else None
 
 
 @hydra.main(config_path=config_folder(), config_name="report", version_base="1.3")

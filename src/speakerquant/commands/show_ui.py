@@ -6,6 +6,7 @@ import sys
 import time
 import urllib.request
 import webbrowser
+from contextlib import suppress
 
 import hydra
 from omegaconf import DictConfig
@@ -13,7 +14,9 @@ from omegaconf import DictConfig
 from speakerquant.commands.console_script import config_folder, hydra_job, run_command
 from speakerquant.configuration.schema import UiConfig, register_schemas, typed
 from speakerquant.errors import UserError
-from speakerquant.tracking.client import connect, is_server, runs_address
+from speakerquant.tracking.client import Tracking, connect, is_server, runs_address
+from speakerquant.tracking.recorded_runs import latest_multirun
+from speakerquant.tracking.views import masks_address
 
 _HOST = "127.0.0.1"
 _SECONDS = 60  # until MLflow must answer
@@ -22,15 +25,15 @@ _WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 def show(config: UiConfig) -> None:
-    """Serve MLflow's UI until Ctrl-C, unless the store is a server itself; print the address, open a browser.
+    """Serve MLflow's UI until Ctrl-C, unless the store is a server itself; print addresses, open a browser.
 
     Raises:
         UserError: MLflow's UI does not start.
     """
     uri = config.tracking.uri
-    experiment_id = connect(uri, config.tracking.experiment).experiment_id
+    tracking = connect(uri, config.tracking.experiment)
     if is_server(uri):
-        _lead_to(runs_address(uri, experiment_id))
+        _lead_to(uri, tracking)
         return
     port = str(config.port)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", _HOST, "--port", port]
@@ -40,7 +43,7 @@ def show(config: UiConfig) -> None:
         try:
             base = f"http://{_HOST}:{port}"
             _wait(base, server)
-            _lead_to(runs_address(base, experiment_id))
+            _lead_to(base, tracking)
             server.wait()
         finally:
             server.terminate()
@@ -60,8 +63,12 @@ def _wait(address: str, server: "subprocess.Popen[bytes]") -> None:
     )
 
 
-def _lead_to(address: str) -> None:
+def _lead_to(server: str, tracking: Tracking) -> None:
+    address = runs_address(server, tracking.experiment_id)
     print(address, flush=True)
+    with suppress(UserError):  # no multirun yet
+        if masks := masks_address(tracking, server, latest_multirun(tracking)):
+            print(f"the latest masks: {masks}", flush=True)
     if sys.stdout.isatty() and (sys.platform == "darwin" or os.environ.get("DISPLAY")):
         webbrowser.open(address)
 

@@ -11,6 +11,10 @@ from speakerquant.cache import atomic_path
 from speakerquant.evaluation.figures import Direction, Figure, described, figures_of
 
 RESULT_FILE, SCORES_FILE, LABELS_FILE = "result.json", "scores.npy", "labels.npy"
+RANGES_FILE = "calibration.safetensors"
+MASK_PREFIX = "mask."
+"""Before the name of a unit, in configurations and parameters."""
+
 _SECONDS = "seconds"
 _OTHER_MIN_DCFS = "other_min_dcfs"
 _LESS, _MORE = Direction.minimize, Direction.maximize

@@ -12,6 +12,7 @@ from speakerquant.errors import UserError
 from speakerquant.evaluation.metrics import error_rates
 from speakerquant.evaluation.result import FIGURES, MaskRun
 from speakerquant.quantization.precision import BASELINE
+from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.report.multirun_report import COLORS, runs_picture
 from speakerquant.report.picture import Mark, Picture, Series, Style
 from speakerquant.report.run_words import run_cells, run_headings
@@ -71,8 +72,13 @@ class ScoredRun:
     labels: Labels | None = None
 
 
-def compare_runs(title: str, scored: Sequence[ScoredRun]) -> Report:
+def compare_runs(title: str, scored: Sequence[ScoredRun], ranges: CalibrationTable | None = None) -> Report:
     """A report of the runs that finished.
+
+    Args:
+        title: What was run.
+        scored: The runs.
+        ranges: Of their layers, if they were kept.
 
     Raises:
         UserError: none finished, or they were measured on different lists or checkpoints.
@@ -87,11 +93,17 @@ def compare_runs(title: str, scored: Sequence[ScoredRun]) -> Report:
         "Loss and bytes saved, each unit alone": _sensitivity(alone),
         "Latency and size": _latencies(runs),
         "Detection error trade-off": _curves(finished),
+        **({"Ranges of the layers, in network order": _ranges_picture(ranges)} if ranges else {}),
     }
+    tables = [
+        Table("Runs", run_headings(), [run_cells(run) for run in runs]),
+        _sensitivity_table(alone),
+        *([_ranges_table(ranges)] if ranges else []),
+    ]
     return Report(
         title,
         facts,
-        [Table("Runs", run_headings(), [run_cells(run) for run in runs]), _sensitivity_table(alone)],
+        tables,
         {name: picture for name, picture in pictures.items() if any(each.marks for each in picture.series)},
         {run.name: run.command for run in runs if run.command},
     )
@@ -201,3 +213,26 @@ def _curves(scored: Sequence[ScoredRun]) -> Picture:
         series.append(Series(name, marks, Style(COLORS[number % len(COLORS)], 0, has_line=True)))
     ticks = {float(norm.ppf(percent / 100)): f"{percent:g}" for percent in _TICKS}
     return Picture("", "false alarms %", "misses %", series, ticks)
+
+
+def _ranges_table(ranges: CalibrationTable) -> Table:
+    rows = [
+        [layer, *(f"{value:.4g}" for value in (amax, weights.min(), np.median(weights), weights.max()))]
+        for layer, amax in ranges.input_ranges.items()
+        for weights in [ranges.weight_ranges[layer]]
+    ]
+    channels = [f"weights to ±, {which} channel" for which in ("smallest", "median", "largest")]
+    return Table("Ranges of the layers", ["layer", f"inputs to ± ({ranges.method})", *channels], rows)
+
+
+def _ranges_picture(ranges: CalibrationTable) -> Picture:
+    """Largest input and weight of each layer; a layer whose weights differ much by channel has a long bar."""
+    inputs, weights = [], []
+    for place, (layer, amax) in enumerate(ranges.input_ranges.items(), start=1):
+        channels = ranges.weight_ranges[layer]
+        inputs.append(Mark(place, amax, f"{layer}: inputs to ±{amax:.4g}"))
+        low, middle, high = float(channels.min()), float(np.median(channels)), float(channels.max())
+        text = f"{layer}: weights to ±{middle:.4g} in the median channel, ±{low:.4g} to ±{high:.4g}"
+        weights.append(Mark(place, middle, text, interval=(low, high)))
+    series = [Series("inputs", inputs, Style(COLORS[1], 6)), Series("weights", weights, Style(COLORS[2], 6))]
+    return Picture("", "layer", "largest magnitude", series)

@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 from speakerquant.cache import atomic_path
 from speakerquant.report.comparison import Report
 from speakerquant.report.picture import to_plotly
-from speakerquant.report.run_words import markdown_table
+from speakerquant.report.table import markdown_table
 
 _TEMPLATE = "report.html.jinja"
 _CONFIG = {"responsive": True, "displayModeBar": False}

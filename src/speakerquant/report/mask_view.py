@@ -5,15 +5,13 @@ from typing import Any
 
 from speakerquant.cache import Cache
 from speakerquant.evaluation.comparison import is_tie
-from speakerquant.evaluation.result import figure_of
+from speakerquant.evaluation.result import MASK_PREFIX, figure_of
 from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import POINT_HEADING, SHOWN, X, Y
 from speakerquant.report.paper import PROPOSED
 from speakerquant.search.space import Point
 from speakerquant.search.view import PlainQuantity, Plane, Quantity, Reference
-
-_MASK = "mask."
 
 
 class MaskView:
@@ -44,9 +42,11 @@ class MaskView:
 
     def describe(self, point: Point) -> str:
         mask = {
-            name.removeprefix(_MASK): str(value) for name, value in point.items() if name.startswith(_MASK)
+            name.removeprefix(MASK_PREFIX): str(value)
+            for name, value in point.items()
+            if name.startswith(MASK_PREFIX)
         }
-        others = [f"{name}={value}" for name, value in point.items() if not name.startswith(_MASK)]
+        others = [f"{name}={value}" for name, value in point.items() if not name.startswith(MASK_PREFIX)]
         return " ".join([mask_name(mask), *others] if mask else others)
 
     def data(self, result: Mapping[str, Any], *, searched: bool) -> str:

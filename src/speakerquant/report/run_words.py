@@ -1,11 +1,11 @@
 """Runs in Markdown, for MLflow's descriptions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from speakerquant.evaluation.result import MaskRun
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import OURS, PAPERS, paper_cells
-from speakerquant.report.table import number_cells
+from speakerquant.report.table import markdown_table, number_cells
 
 
 def run_headings() -> list[str]:
@@ -26,12 +26,6 @@ def run_words(run: MaskRun) -> str:
     """One line: the mask with its figures."""
     cells = zip(OURS.values(), number_cells(OURS, run.metrics), strict=True)
     return f"**{mask_name(run.mask)}**: " + ", ".join(f"{figure.label} {cell}" for figure, cell in cells)
-
-
-def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose columns from the second on are numbers."""
-    rule = ["---", *["---:"] * (len(headings) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
 
 
 def runs_table(runs: Sequence[MaskRun]) -> str:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speakerquant.cache import atomic_path
 from speakerquant.report.picture import draw_html, draw_png
 from speakerquant.report.search_files import write_csv, write_json
 from speakerquant.report.search_picture import search_picture
 from speakerquant.report.table import (
     Column,
     Row,
+    markdown_table,
     number_cells,
     number_columns,
     print_failures,
@@ -35,7 +37,7 @@ class SearchReport:
         goals: Its objectives and constraints.
         view: How to show them.
         command: The command that evaluates a point once more.
-        folder: Where ``front.json``, ``front.csv``, ``front.png`` and ``front.html`` go.
+        folder: Where ``front.json``, ``.csv``, ``.md``, ``.png`` and ``.html`` go.
         n_trials: How many trials there will be.
     """
 
@@ -49,22 +51,45 @@ class SearchReport:
     def write(self, history: History, final_result: Mapping[str, Any] | None = None) -> list[Path]:
         """Write the files; ``final_result`` is what the recommended point measured on unseen data."""
         front = front_of(history, self.goals)
-        document, rows, png, html = (
-            self.folder / f"front.{suffix}" for suffix in ("json", "csv", "png", "html")
+        document, rows, text, png, html = (
+            self.folder / f"front.{suffix}" for suffix in ("json", "csv", "md", "png", "html")
         )
         write_json(
             self.study, self.goals, history, front, self._ties(front), self.command, final_result, document
         )
         write_csv(self.goals, front, rows)
+        self._write_markdown(history, front, final_result, text)
         picture = search_picture(front, self.view, self._title(history, front))
         draw_png(picture, png)
         draw_html(picture, html)
-        return [document, rows, png, html]
+        return [document, rows, text, png, html]
+
+    def _write_markdown(
+        self, history: History, front: Front, final_result: Mapping[str, Any] | None, path: Path
+    ) -> None:
+        ties = self._ties(front)
+        table = markdown_table(
+            [column.heading for column in self._columns],
+            [self._cells(entry, ties[entry.number]) for entry in front.best],
+        )
+        lines = self._recommendation(front.recommended, final_result)
+        with atomic_path(path) as part:
+            part.write_text("\n\n".join([f"**{self._title(history, front)}**", table, *lines]) + "\n")
 
     def print(self, history: History, final_result: Mapping[str, Any] | None = None) -> None:
         """Print the front, the recommended point and how to evaluate it again."""
         front = front_of(history, self.goals)
         ties = self._ties(front)
+        rows = [
+            Row(self._cells(entry, ties[entry.number]), style="bold" if entry is front.recommended else "")
+            for entry in front.best
+        ]
+        print_table(self._title(history, front), self._columns, rows)
+        print_lines(self._recommendation(front.recommended, final_result))
+        print_failures(f"trial {trial.number}: {trial.user_attrs.get(FAILURE)}" for trial in history.failed)
+
+    @property
+    def _columns(self) -> list[Column]:
         columns = [
             Column("trial", is_number=True),
             Column(self.view.point_heading),
@@ -74,13 +99,7 @@ class SearchReport:
         if self.goals.constraints:
             bounds = [f"{name} ≤ {bound:g}" for name, bound in self.goals.constraints.items()]
             columns.append(Column(", ".join(bounds)))
-        rows = [
-            Row(self._cells(entry, ties[entry.number]), style="bold" if entry is front.recommended else "")
-            for entry in front.best
-        ]
-        print_table(self._title(history, front), columns, rows)
-        print_lines(self._recommendation(front.recommended, final_result))
-        print_failures(f"trial {trial.number}: {trial.user_attrs.get(FAILURE)}" for trial in history.failed)
+        return columns
 
     @property
     def _quantities(self) -> dict[str, Quantity]:

@@ -74,6 +74,12 @@ def print_table(title: str, columns: Sequence[Column], rows: Iterable[Row]) -> N
     table_console().print(table)
 
 
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose columns from the second on are numbers."""
+    rule = ["---", *["---:"] * (len(headings) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
+
+
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines as they are, however long."""
     _print(map(escape, lines))

@@ -20,8 +20,8 @@ class Observer:
     def before_batch(self) -> None:
         """Called when points have been claimed and are about to be evaluated."""
 
-    def updated(self, files: Sequence[Path]) -> None:
-        """Called when the report has been written, with its files."""
+    def updated(self, files: Sequence[Path], recommended: Mapping[str, Any] | None) -> None:
+        """Called when the report has been written, with its files and the recommended result, if any."""
 
     def closed(self, failure: str | None) -> None:
         """Called when the search ends; ``failure`` says why if it is not complete."""

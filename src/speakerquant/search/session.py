@@ -104,7 +104,7 @@ class Session:
             nonlocal due
             self.report.print(history)
             if time.monotonic() >= due:
-                self.observer.updated(self.report.write(history))
+                self._write(history)
                 due = time.monotonic() + _REWRITE_SECONDS
 
         return show
@@ -118,7 +118,12 @@ class Session:
 
     def _show(self, history: History, final_result: Mapping[str, Any] | None = None) -> None:
         self.report.print(history, final_result)
-        self.observer.updated(self.report.write(history, final_result))
+        self._write(history, final_result)
+
+    def _write(self, history: History, final_result: Mapping[str, Any] | None = None) -> None:
+        files = self.report.write(history, final_result)
+        recommended = front_of(history, self.ledger.goals).recommended
+        self.observer.updated(files, recommended.result if recommended else None)
 
     def _evaluate(self, claims: Sequence[Claim], overrides: Sequence[str]) -> Sequence[Outcome]:
         self.observer.before_batch()

@@ -63,10 +63,11 @@ def is_server(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
-def runs_address(server: str, experiment_id: str) -> str:
-    """Where the UI of an MLflow server shows the runs of an experiment."""
+def runs_address(server: str, experiment_id: str, view: str | None = None) -> str:
+    """Where the UI of an MLflow server shows the runs of an experiment, in a view set up for them."""
     # MLflow 3 would begin with its view of traces.
-    return f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    address = f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    return f"{address}&viewStateShareKey={view}" if view else address
 
 
 def _opened(uri: str, experiment: str, artifacts: str | None) -> tuple[MlflowClient, Experiment]:

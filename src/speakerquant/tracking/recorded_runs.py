@@ -7,7 +7,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from speakerquant.errors import UserError, first_line
-from speakerquant.evaluation.result import MaskRun
+from speakerquant.evaluation.result import MASK_PREFIX, MaskRun
 from speakerquant.tracking.client import Tracking, mlflow_settings
 from speakerquant.tracking.runs import (
     COMMAND_TAG,
@@ -18,7 +18,6 @@ from speakerquant.tracking.runs import (
     TrackedRun,
 )
 
-_MASK = "mask."
 _PAGE = 1000
 WITHOUT_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 _FACTS = {
@@ -76,7 +75,9 @@ def run_name(tracking: Tracking, run_id: str) -> str:
 def _mask_run(run: Run) -> MaskRun:
     """A run as tables and pictures show it; its mask is recorded as one parameter for each unit."""
     mask = {
-        name.removeprefix(_MASK): value for name, value in run.data.params.items() if name.startswith(_MASK)
+        name.removeprefix(MASK_PREFIX): value
+        for name, value in run.data.params.items()
+        if name.startswith(MASK_PREFIX)
     }
     failure = None
     if run.info.status != "FINISHED":

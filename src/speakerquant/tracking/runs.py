@@ -33,6 +33,9 @@ STUDY_TAG = "study"
 ENVIRONMENT_TAG = "environment."
 """Before the name of a version or device."""
 
+SUMMARY = ("engine_size_bytes", "size_ratio", "eer", "delta_eer", "delta_eer_low", "delta_eer_high")
+"""Metrics of the best mask that its multirun or search has too."""
+
 DIED = "its process died without closing the run"
 """Reason of a run that somebody else had to close."""
 

@@ -1,9 +1,10 @@
 """A search is recorded as one MLflow parent run, however many commands work on its study."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
@@ -15,7 +16,7 @@ from speakerquant.search.application import Observer
 from speakerquant.search.ledger import Ledger
 from speakerquant.tracking.client import Tracking
 from speakerquant.tracking.recorded_runs import children
-from speakerquant.tracking.runs import DIED, PARENT_FILE, STUDY_TAG, TrackedRun
+from speakerquant.tracking.runs import DIED, PARENT_FILE, STUDY_TAG, SUMMARY, TrackedRun
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +56,14 @@ class StudyRun(Observer):
         with _tolerant():
             self._adopt()
 
-    def updated(self, files: Sequence[Path]) -> None:
+    def updated(self, files: Sequence[Path], recommended: Mapping[str, Any] | None) -> None:
         with _tolerant():
             for path in files:
                 self._run.log_artifact(path)
+                if path.suffix == ".md":
+                    self._run.describe(path.read_text())
+            if recommended:
+                self._run.log_metrics({name: recommended[name] for name in SUMMARY if name in recommended})
 
     def closed(self, failure: str | None) -> None:
         with _tolerant():
