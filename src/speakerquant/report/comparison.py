@@ -47,6 +47,7 @@ class Report:
         facts: What all runs have in common, by name.
         tables: In order.
         pictures: In order, by their titles.
+        details: Further tables, in order, which few will read.
         commands: What measured each run, by its name.
     """
 
@@ -54,6 +55,7 @@ class Report:
     facts: Mapping[str, str]
     tables: Sequence[Table]
     pictures: Mapping[str, Picture]
+    details: Sequence[Table]
     commands: Mapping[str, str]
 
 
@@ -93,18 +95,18 @@ def compare_runs(title: str, scored: Sequence[ScoredRun], ranges: CalibrationTab
         "Loss and bytes saved, each unit alone": _sensitivity(alone),
         "Latency and size": _latencies(runs),
         "Detection error trade-off": _curves(finished),
-        **({"Ranges of the layers, in network order": _ranges_picture(ranges)} if ranges else {}),
+        **(_ranges_pictures(ranges) if ranges else {}),
     }
     tables = [
         Table("Runs", run_headings(), [run_cells(run) for run in runs]),
         _sensitivity_table(alone),
-        *([_ranges_table(ranges)] if ranges else []),
     ]
     return Report(
         title,
         facts,
         tables,
         {name: picture for name, picture in pictures.items() if any(each.marks for each in picture.series)},
+        [_ranges_table(ranges)] if ranges else [],
         {run.name: run.command for run in runs if run.command},
     )
 
@@ -225,8 +227,8 @@ def _ranges_table(ranges: CalibrationTable) -> Table:
     return Table("Ranges of the layers", ["layer", f"inputs to ± ({ranges.method})", *channels], rows)
 
 
-def _ranges_picture(ranges: CalibrationTable) -> Picture:
-    """Largest input and weight of each layer; a layer whose weights differ much by channel has a long bar."""
+def _ranges_pictures(ranges: CalibrationTable) -> dict[str, Picture]:
+    """Largest input and weight of each layer; one whose weights differ much by channel has a long bar."""
     inputs, weights = [], []
     for place, (layer, amax) in enumerate(ranges.input_ranges.items(), start=1):
         channels = ranges.weight_ranges[layer]
@@ -234,5 +236,12 @@ def _ranges_picture(ranges: CalibrationTable) -> Picture:
         low, middle, high = float(channels.min()), float(np.median(channels)), float(channels.max())
         text = f"{layer}: weights to ±{middle:.4g} in the median channel, ±{low:.4g} to ±{high:.4g}"
         weights.append(Mark(place, middle, text, interval=(low, high)))
-    series = [Series("inputs", inputs, Style(COLORS[1], 6)), Series("weights", weights, Style(COLORS[2], 6))]
-    return Picture("", "layer", "largest magnitude", series)
+    return {
+        f"Ranges of {what}, layer by layer": Picture(
+            "", "layer", "largest magnitude", [Series("", marks, style)]
+        )
+        for what, marks, style in (
+            ("inputs", inputs, Style(COLORS[1], 6)),
+            ("weights (median channel, from smallest to largest)", weights, Style(COLORS[2], 6)),
+        )
+    }

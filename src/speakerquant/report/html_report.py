@@ -33,7 +33,7 @@ def write_markdown(report: Report, path: Path) -> None:
     """Write the same without pictures."""
     tables = [
         f"## {table.title}\n\n{markdown_table(table.headings, table.rows)}"
-        for table in report.tables
+        for table in (*report.tables, *report.details)
         if table.rows
     ]
     facts = "\n".join(f"- {name}: {value}" for name, value in report.facts.items())
