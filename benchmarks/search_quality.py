@@ -31,6 +31,7 @@ from speakerquant.configuration.opening import open_evaluation
 from speakerquant.configuration.schema import TrialList
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
+from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
@@ -110,7 +111,7 @@ def replay(
         ledger,
         Budget(num_trials),
         evaluate,
-        first_points=MaskWarmStart(space, goals, {}) if warm_start else None,
+        first_points=MaskWarmStart(Choices(space, {}), goals) if warm_start else None,
         make_sampler=lambda sampler_seed: instantiate(SAMPLERS[sampler], seed=sampler_seed),
         seed=seed,
     ).run()

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.slow
 
 RESULT_KEYS = {
     "draws",
+    "embeddings",
     "schema_version",
     "mask",
     "eer",

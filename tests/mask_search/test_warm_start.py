@@ -6,6 +6,7 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import History
@@ -30,7 +31,7 @@ def precisions(points: list[Point]) -> list[str]:
 
 
 def first_points(space: Space, **defaults: int) -> list[str]:
-    points, more = MaskWarmStart(space, GOALS, defaults).known(History(space, []))
+    points, more = MaskWarmStart(Choices(space, defaults), GOALS).known(History(space, []))
     assert more == bool(points), "the greedy points wait for these"
     return precisions(list(points))
 
@@ -88,7 +89,7 @@ def test_an_axis_without_a_choice_between_precisions_is_no_unit(choices: tuple[s
 
 def test_units_are_then_lowered_the_best_first() -> None:
     space = space_of(dict.fromkeys(LAYERS, ("fp32", "int8")))
-    warm_start = MaskWarmStart(space, GOALS, {})
+    warm_start = MaskWarmStart(Choices(space, {}), GOALS)
     points, _ = warm_start.known(History(space, []))
     costs = [0.0, 6.0, 3.0, 1.0, 2.0]
     trials = [completed(space, point, cost) for point, cost in zip(points, costs, strict=True)]
@@ -100,7 +101,7 @@ def test_units_are_then_lowered_the_best_first() -> None:
 
 def test_a_unit_is_lowered_step_by_step() -> None:
     space = space_of({"a": ("int8", "int4", "int2"), "b": ("int8", "int4", "int2")})
-    warm_start = MaskWarmStart(space, GOALS, {})
+    warm_start = MaskWarmStart(Choices(space, {}), GOALS)
     points, _ = warm_start.known(History(space, []))
     costs = {"int8 int8": 0.0, "int4 int8": 1.0, "int2 int8": 9.0, "int8 int4": 2.0, "int8 int2": 3.0}
     trials = [
@@ -113,7 +114,7 @@ def test_a_unit_is_lowered_step_by_step() -> None:
 
 def test_a_unit_that_failed_alone_is_lowered_last() -> None:
     space = space_of(dict.fromkeys(LAYERS, ("fp32", "int8")))
-    warm_start = MaskWarmStart(space, GOALS, {})
+    warm_start = MaskWarmStart(Choices(space, {}), GOALS)
     points, _ = warm_start.known(History(space, []))
     trials = [
         completed(space, point, cost) for point, cost in zip(points, [0.0, 6.0, 3.0, 1.0, 2.0], strict=True)

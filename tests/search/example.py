@@ -12,6 +12,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import TPESampler
 from optuna.storages import BaseStorage
 
+from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Claim, Ledger
@@ -43,7 +44,7 @@ def ledger(storage: BaseStorage, name: str) -> Ledger:
 
 
 def warm_start() -> MaskWarmStart:
-    return MaskWarmStart(SPACE, GOALS, {})
+    return MaskWarmStart(Choices(SPACE, {}), GOALS)
 
 
 def make_sampler(seed: int) -> TPESampler:

@@ -81,25 +81,26 @@ class Implementation:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         settings, application = self._settings, self._application
-        goals = Goals(_plain(settings.objectives), _plain(settings.constraints))
-        budget = Budget(settings.n_trials, settings.n_jobs, settings.max_failure_rate)
-        if disturbed := [name for name in goals.names if budget.n_jobs > 1 and application.is_time(name)]:
-            raise UserError(
-                f"hydra.sweeper.n_jobs={budget.n_jobs}: {disturbed[0]} is a time, "
-                "which jobs running beside each other disturb; set hydra.sweeper.n_jobs=1"
-            )
         overrides = parse_overrides(_plain(settings.params), arguments, self._loader)
         space = overrides.space
         if not space.axes:
             raise UserError(
                 "hydra.sweeper.params: nothing to search; give keys to search, such as key=choice(a,b)"
             )
-        if warning := check_sampler(self._sampler(0), space, goals):
-            log.warning(warning)
         defaults = self._defaults(overrides)
         sample = self._compose([*point_overrides(defaults), *overrides.fixed])
         with open_dict(sample):
             del sample["hydra"]  # as the jobs see it
+        goals = application.goals(sample, Goals(_plain(settings.objectives), _plain(settings.constraints)))
+        budget = Budget(settings.n_trials, settings.n_jobs, settings.max_failure_rate)
+        if disturbed := [name for name in goals.names if budget.n_jobs > 1 and application.is_time(name)]:
+            raise UserError(
+                f"hydra.sweeper.n_jobs={budget.n_jobs}: {disturbed[0]} is a time, "
+                "which jobs running beside each other disturb; set hydra.sweeper.n_jobs=1"
+            )
+        make_sampler = self._sampler if settings.sampler.get("_target_") else None
+        if make_sampler and (warning := check_sampler(make_sampler(0), space, goals)):
+            log.warning(warning)
         self._check_choices(space, defaults, overrides.fixed)
         comparable = application.fingerprint(sample, space, goals)
         ledger, *final_ledgers = self._open_ledgers(space, goals, comparable)
@@ -123,8 +124,10 @@ class Implementation:
             ),
             application.observer(sample, [ledger, *final_ledgers], self._folder),
         )
-        first_points = application.first_points(space, goals, defaults) if settings.warm_start else None
-        session.run(budget, first_points, self._sampler, self._seed())
+        first_points = (
+            application.first_points(sample, space, goals, defaults) if settings.warm_start else None
+        )
+        session.run(budget, first_points, make_sampler, self._seed())
         return self._returns
 
     def _open_ledgers(self, space: Space, goals: Goals, comparable: Mapping[str, str]) -> list[Ledger]:

@@ -18,7 +18,8 @@ class OptunaSweeperConf:
     storage: str | None = None
     # null: named after all that makes trials comparable, so that the same command finds its study again.
     study_name: str | None = None
-    # _target_ and arguments of an Optuna sampler, or one of the group hydra/sweeper/sampler; null: tpe of it.
+    # _target_ and arguments of an Optuna sampler, or one of the group hydra/sweeper/sampler; null: tpe of it;
+    # none of it evaluates only what the application suggests.
     sampler: Any = None
     # Name of a number in the job's result: minimize or maximize.
     objectives: dict[str, Any] = field(default_factory=dict)
@@ -40,5 +41,7 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "nsgaiii": {"_target_": "optuna.samplers.NSGAIIISampler", "seed": 0, "population_size": 10},
     "gp": {"_target_": "optuna.samplers.GPSampler", "seed": 0},
     "random": {"_target_": "optuna.samplers.RandomSampler", "seed": 0},
+    # Only what the application suggests.
+    "none": {"_target_": None},
     "brute_force": {"_target_": "optuna.samplers.BruteForceSampler", "seed": 0},
 }

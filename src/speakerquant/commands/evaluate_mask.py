@@ -19,7 +19,9 @@ from speakerquant.commands.console_script import config_folder, hydra_job, run_c
 from speakerquant.commands.multirun import parent_run_id, recorded_multirun
 from speakerquant.configuration.opening import (
     Inputs,
+    digests_of,
     mask_entries,
+    open_baseline,
     open_bootstrap,
     open_cache,
     open_evaluation,
@@ -33,7 +35,6 @@ from speakerquant.configuration.schema import RunConfig, flat, register_schemas,
 from speakerquant.credentials import hide_credentials
 from speakerquant.engine.provenance import engine_path, provenance_path
 from speakerquant.evaluation.assembly import assemble_result
-from speakerquant.evaluation.baseline import measured_baseline
 from speakerquant.evaluation.build import ONNX_FILE
 from speakerquant.evaluation.comparison import compare
 from speakerquant.evaluation.result import (
@@ -117,13 +118,7 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun, prefix: str)
     with times.stage("calibration"):
         table = open_ranges(config.calibration, inputs, cache)
         table.save(output / RANGES_FILE)
-    digests = {
-        "digest.checkpoint": model.digest,
-        "digest.trials": inputs.data.trials_digest,
-        "digest.recordings": inputs.features.digest,
-        "digest.cohort": inputs.protocol.cohort_digest,
-    }
-    tracked.log_params(digests)
+    tracked.log_params(digests_of(inputs))
     environment = {"speakerquant": version("speakerquant"), **inputs.builder.environment}
     tracked.set_tags({f"{ENVIRONMENT_TAG}{name}": value for name, value in environment.items()})
     tracked.log_data_set(_tested_on(config, inputs))
@@ -138,10 +133,7 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun, prefix: str)
         with atomic_path(output / name) as part:
             np.save(part, array)
     with times.stage("baseline"):
-        identity = [digests, inputs.protocol.identity]
-        baseline = measured_baseline(
-            evaluation, inputs.units, identity, known=measured if mask.is_baseline else None
-        )
+        baseline = open_baseline(inputs, evaluation, measured if mask.is_baseline else None)
     with times.stage("intervals"):
         p_target = inputs.protocol.p_targets[0]
         comparison = compare(measured.scored.scores, baseline.scores, bootstrap, p_target, cache)

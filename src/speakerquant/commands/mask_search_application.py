@@ -13,7 +13,8 @@ from speakerquant.configuration.schema import EngineConfig, RunConfig, TrialList
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.errors import UserError
 from speakerquant.evaluation.result import figure_of
-from speakerquant.mask_search.warm_start import MASK_AXIS, MaskWarmStart
+from speakerquant.mask_search.choices import MASK_AXIS, Choices
+from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.quantization.mask import Mask
 from speakerquant.report.mask_view import MaskView
 from speakerquant.search.application import Observer, SearchApplication
@@ -21,7 +22,6 @@ from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Ledger
 from speakerquant.search.search_loop import FirstPoints
 from speakerquant.search.space import Point, Space
-from speakerquant.search.view import View
 from speakerquant.tracking.client import connect
 from speakerquant.tracking.study import StudyRun
 
@@ -65,10 +65,10 @@ class MaskSearchApplication(SearchApplication):
             "engine": _engine(inputs.builder, inputs.weight_bits),
         }
 
-    def first_points(self, space: Space, goals: Goals, defaults: Point) -> FirstPoints:
-        return MaskWarmStart(space, goals, defaults)
+    def first_points(self, config: DictConfig, space: Space, goals: Goals, defaults: Point) -> FirstPoints:
+        return MaskWarmStart(Choices(space, defaults), goals)
 
-    def view(self, config: DictConfig, goals: Goals) -> View:
+    def view(self, config: DictConfig, goals: Goals) -> MaskView:
         return MaskView(TrialList.test.name, open_cache(typed(config, RunConfig).cache))
 
     def observer(self, config: DictConfig, ledgers: Sequence[Ledger], folder: Path) -> Observer:

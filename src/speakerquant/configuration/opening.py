@@ -44,7 +44,8 @@ from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
 from speakerquant.errors import UserError
-from speakerquant.evaluation.evaluate import Evaluation
+from speakerquant.evaluation.baseline import Baseline, measured_baseline
+from speakerquant.evaluation.evaluate import Evaluation, Measurement
 from speakerquant.evaluation.preparation import prepare_evaluation
 from speakerquant.evaluation.scoring_protocol import Protocol, ScoreNorm
 from speakerquant.evaluation.uncertainty import SpeakerBootstrap
@@ -309,6 +310,28 @@ def open_bootstrap(inputs: Inputs) -> SpeakerBootstrap:
     """
     trials, speakers = inputs.data.trials, inputs.data.speakers
     return SpeakerBootstrap(speakers[trials.left], speakers[trials.right], trials.labels)
+
+
+def digests_of(inputs: Inputs) -> dict[str, str]:
+    """What was measured on what, by the names of MLflow's parameters."""
+    return {
+        "digest.checkpoint": inputs.model.digest,
+        "digest.trials": inputs.data.trials_digest,
+        "digest.recordings": inputs.features.digest,
+        "digest.cohort": inputs.protocol.cohort_digest,
+    }
+
+
+def open_baseline(inputs: Inputs, evaluation: Evaluation, known: Measurement | None = None) -> Baseline:
+    """What masks on these inputs are compared with, from the cache or measured now.
+
+    Args:
+        inputs: What the masks share.
+        evaluation: What measures them.
+        known: A measurement of the baseline's mask, should there be one.
+    """
+    identity = [digests_of(inputs), inputs.protocol.identity]
+    return measured_baseline(evaluation, inputs.units, identity, known)
 
 
 def open_evaluation(

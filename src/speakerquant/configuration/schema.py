@@ -120,6 +120,16 @@ class TensorRtRtxConfig(TensorRtRtxSettings, EngineConfig):
 
 
 @dataclass
+class FrontConfig:
+    """What the mask that a front recommends must keep to."""
+
+    size_ratio: float | None = None
+    size_bytes: float | None = None
+    latency_ms: float | None = None
+    delta_eer_high: float | None = None
+
+
+@dataclass
 class RunConfig:
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
@@ -131,6 +141,7 @@ class RunConfig:
     scoring: ScoringConfig = MISSING
     tracking: TrackingConfig = MISSING
     cache: CacheConfig = field(default_factory=CacheConfig)
+    front: FrontConfig = field(default_factory=FrontConfig)
 
 
 @dataclass

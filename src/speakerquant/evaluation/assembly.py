@@ -44,6 +44,7 @@ def assemble_result(
         delta_eer_p=comparison.delta_eer.p,
         tied_with_baseline=comparison.delta_eer.is_tie,
         draws=comparison.draws,
+        embeddings=measured.embedded.name,
         delta_min_dcf=comparison.delta_min_dcf.value,
         delta_min_dcf_low=comparison.delta_min_dcf.low,
         delta_min_dcf_high=comparison.delta_min_dcf.high,

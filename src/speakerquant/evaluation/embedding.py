@@ -11,18 +11,30 @@ import torch
 from torch import nn
 
 from speakerquant.audio.features import FeatureArray
+from speakerquant.cache import Cache
 from speakerquant.engine.base import Engine
+from speakerquant.errors import UserError
 from speakerquant.progress import track
+
+EMBEDDINGS = "embeddings"
+"""Kind of the cache's entries with embeddings."""
 
 Embeddings = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class TimedEmbeddings:
-    """Embeddings ``[num_recordings, dim]``, and the seconds that they took with all requests in flight."""
+    """Embeddings of recordings.
+
+    Attributes:
+        embeddings: ``[num_recordings, dim]``.
+        seconds: How long they took with all requests in flight.
+        name: Of the file that keeps them.
+    """
 
     embeddings: Embeddings
     seconds: float
+    name: str
 
 
 def embed_with_network(network: nn.Module, features: Sequence[FeatureArray]) -> Embeddings:
@@ -66,7 +78,22 @@ def embed_with_engine(
 def read_embeddings(journal: Path, dim: int) -> TimedEmbeddings:
     """What :func:`embed_with_engine` wrote."""
     entries = np.fromfile(journal, _entry(dim))
-    return TimedEmbeddings(entries["embedding"], float(entries["seconds"].sum()))
+    return TimedEmbeddings(entries["embedding"], float(entries["seconds"].sum()), journal.name)
+
+
+def kept_embeddings(cache: Cache, name: str, dim: int) -> Embeddings:
+    """The embeddings of a cache's entry, by :attr:`TimedEmbeddings.name`.
+
+    Raises:
+        UserError: the cache has them no more.
+    """
+    path = cache.find(EMBEDDINGS, name)
+    if path is None:
+        raise UserError(
+            f"{cache.root}: has no embeddings {name} any more, which a recorded result refers to; "
+            "use another hydra.sweeper.study_name"
+        )
+    return read_embeddings(path, dim).embeddings
 
 
 def _entry(dim: int) -> np.dtype[np.void]:

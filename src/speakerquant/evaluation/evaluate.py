@@ -11,6 +11,7 @@ from speakerquant.corpus.trials import Trials
 from speakerquant.evaluation.build import BuiltMask, MaskBuilder
 from speakerquant.evaluation.check import FidelityCheck
 from speakerquant.evaluation.embedding import (
+    EMBEDDINGS,
     Embeddings,
     TimedEmbeddings,
     embed_with_engine,
@@ -133,7 +134,7 @@ class Evaluation:
         dim = self.fidelity.network.embedding_dim
         with recordings.in_memory():
             path = self.cache.continued(
-                "embeddings",
+                EMBEDDINGS,
                 digest(built.identity, recordings.digest),
                 lambda part: embed_with_engine(built.runner, recordings.features, dim, part, description),
             )

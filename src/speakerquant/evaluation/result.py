@@ -39,6 +39,7 @@ class Result:
         tied_with_baseline: Whether the interval of ``delta_eer`` holds zero.
         draws: Name of the cache's entry with the rates on every draw of the speakers, by which masks are
             compared with each other (:func:`speakerquant.evaluation.comparison.is_tie`).
+        embeddings: Name of the cache's entry with the embeddings of the list's recordings.
         engine_size_bytes: Size of the serialized engine.
         size_ratio: Size of the engine over that of the baseline.
         scoring: Normalisation of the scores.
@@ -78,6 +79,7 @@ class Result:
     delta_eer_p: float = described(Figure("p of ΔEER", "", _MORE))
     tied_with_baseline: bool
     draws: str
+    embeddings: str
     delta_min_dcf: float = described(
         Figure("ΔminDCF", "", _LESS, "+.3f", interval=("delta_min_dcf_low", "delta_min_dcf_high"))
     )

@@ -1,6 +1,6 @@
 """How a search over masks is shown."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from speakerquant.cache import Cache
@@ -10,8 +10,9 @@ from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import POINT_HEADING, SHOWN, X, Y
 from speakerquant.report.paper import PROPOSED
+from speakerquant.search.history import History
 from speakerquant.search.space import Point
-from speakerquant.search.view import PlainQuantity, Plane, Quantity, Reference
+from speakerquant.search.view import PlainQuantity, Plane, Predictions, Quantity, Reference
 
 
 class MaskView:
@@ -20,6 +21,7 @@ class MaskView:
     Args:
         final_list: The trial list of the final evaluation; a search on it has seen the data it is judged by.
         cache: Where evaluations keep what masks are compared by.
+        predict: What trials were predicted to be, by number, if they were.
     """
 
     point_heading = POINT_HEADING
@@ -33,9 +35,15 @@ class MaskView:
         ),
     )
 
-    def __init__(self, final_list: str, cache: Cache) -> None:
+    def __init__(
+        self,
+        final_list: str,
+        cache: Cache,
+        predict: Callable[[History], Predictions] = lambda history: {},
+    ) -> None:
         self._final_list = final_list
         self._cache = cache
+        self.predictions = predict
 
     def quantity(self, name: str) -> Quantity:
         return figure_of(name) or PlainQuantity(name)

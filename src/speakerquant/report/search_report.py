@@ -54,9 +54,8 @@ class SearchReport:
         document, rows, text, png, html = (
             self.folder / f"front.{suffix}" for suffix in ("json", "csv", "md", "png", "html")
         )
-        write_json(
-            self.study, self.goals, history, front, self._ties(front), self.command, final_result, document
-        )
+        remarks = self._remarks(history, front)
+        write_json(self.study, self.goals, history, front, remarks, self.command, final_result, document)
         write_csv(self.goals, front, rows)
         self._write_markdown(history, front, final_result, text)
         picture = search_picture(front, self.view, self._title(history, front))
@@ -127,6 +126,14 @@ class SearchReport:
         measured_on = [self.view.data(entry.result, searched=True) for entry in front.entries[:1]]
         title = f"{self.study}: {len(history.finished)} of {self.n_trials} trials"
         return ", ".join([title, *failed, *measured_on])
+
+    def _remarks(self, history: History, front: Front) -> dict[int, dict[str, Any]]:
+        """What is known of each trial of the front beside its result."""
+        predictions = self.view.predictions(history)
+        return {
+            number: {"tied_with": tied, "predicted": predictions.get(number)}
+            for number, tied in self._ties(front).items()
+        }
 
     def _ties(self, front: Front) -> dict[int, list[int]]:
         """By number of each trial of the front, the other trials that nothing shows to be better or worse."""

@@ -50,8 +50,24 @@ class SearchApplication:
         """
         return {}
 
-    def first_points(self, space: Space, goals: Goals, defaults: Point) -> FirstPoints | None:
-        """What to evaluate before the sampler is asked."""
+    def goals(self, config: Any, goals: Goals) -> Goals:
+        """What the search is for: the sweeper's goals, and what the application's configuration adds.
+
+        Args:
+            config: The configuration of one point.
+            goals: Those of the sweeper.
+        """
+        return goals
+
+    def first_points(self, config: Any, space: Space, goals: Goals, defaults: Point) -> FirstPoints | None:
+        """What to evaluate before the sampler is asked.
+
+        Args:
+            config: The configuration of one point.
+            space: What is searched.
+            goals: What is searched for.
+            defaults: The configuration's own value on every axis.
+        """
         return None
 
     def view(self, config: Any, goals: Goals) -> View:

@@ -63,7 +63,7 @@ class Session:
     observer: Observer
 
     def run(
-        self, budget: Budget, first_points: FirstPoints | None, make_sampler: MakeSampler, seed: int
+        self, budget: Budget, first_points: FirstPoints | None, make_sampler: MakeSampler | None, seed: int
     ) -> None:
         """Search until the budget is used, then evaluate the recommended point.
 

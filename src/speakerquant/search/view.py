@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from speakerquant.search.goals import Goals
+from speakerquant.search.history import History
 from speakerquant.search.space import Point
 
 TRIAL = "trial"
 """Stands for the trial's number on an axis."""
+
+Predictions = Mapping[int, Mapping[str, float]]
+"""Predicted numbers of results by name, by number of the trial."""
 
 
 class Quantity(Protocol):
@@ -86,6 +90,9 @@ class View(Protocol):
     def is_tie(self, result: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
         """Whether nothing shows which of two results is better, size aside; none if that is not known."""
 
+    def predictions(self, history: History) -> Predictions:
+        """What trials were predicted to be, by number, if they were."""
+
 
 class PlainView:
     """Everything by its own name."""
@@ -108,3 +115,6 @@ class PlainView:
 
     def is_tie(self, result: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
         return None
+
+    def predictions(self, history: History) -> Predictions:
+        return {}

@@ -1,0 +1,103 @@
+"""What ``speakerquant`` adds to a search that finds the whole front from predictions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig
+
+from speakerquant.commands.mask_search_application import MaskSearchApplication
+from speakerquant.configuration.opening import (
+    Inputs,
+    open_baseline,
+    open_bootstrap,
+    open_cache,
+    open_evaluation,
+    open_inputs,
+    open_model,
+    open_ranges,
+)
+from speakerquant.configuration.schema import FrontConfig, RunConfig, TrialList, typed
+from speakerquant.errors import UserError
+from speakerquant.evaluation.embedding import Embeddings, kept_embeddings
+from speakerquant.evaluation.forecast import ListScores
+from speakerquant.evaluation.scoring_protocol import ScoreNorm
+from speakerquant.mask_search.choices import Choices
+from speakerquant.mask_search.front_plan import ADDITIVE, LOSS, LOSS_HIGH, SIZE, FrontPlan
+from speakerquant.report.mask_view import MaskView
+from speakerquant.search.goals import Goals
+from speakerquant.search.history import History
+from speakerquant.search.search_loop import FirstPoints
+from speakerquant.search.space import Point, Space
+
+_FEWEST_SPEAKERS = 10  # with fewer nobody has checked what the intervals hold (docs/uncertainty.md)
+
+
+class FrontApplication(MaskSearchApplication):
+    """Measures the masks that the front is predicted to have, and no others."""
+
+    def __init__(self) -> None:
+        self._plan: FrontPlan | None = None
+
+    def goals(self, config: DictConfig, goals: Goals) -> Goals:
+        """The goals with the budgets of ``front``: within one of size or time, the least loss is wanted."""
+        budgets = _budgets(typed(config, RunConfig).front)
+        if set(goals.objectives) != {SIZE, LOSS}:
+            raise UserError(
+                f"hydra.sweeper.objectives={dict(goals.objectives)}: a front is of {SIZE} and {LOSS}; "
+                "leave them as experiment=front has them, and set budgets with front.size_ratio and the like"
+            )
+        deciding = LOSS if any(name in ADDITIVE for name in budgets) else SIZE
+        order = sorted(goals.objectives, key=lambda name: name != deciding)
+        return Goals({name: goals.objectives[name] for name in order}, {**goals.constraints, **budgets})
+
+    def first_points(self, config: DictConfig, space: Space, goals: Goals, defaults: Point) -> FirstPoints:
+        choices = Choices(space, defaults)
+        if others := [name for name in space.axes if name not in choices.precisions]:
+            raise UserError(f"{others[0]}: a front is of precisions of units only; fix it to one value")
+        run = typed(config, RunConfig)
+        cache = open_cache(run.cache)
+        inputs = open_inputs(run, open_model(run.model), cache)
+        if inputs.protocol.norm is not ScoreNorm.none:
+            raise UserError(
+                f"scoring={inputs.protocol.norm}: normalised scores cannot be predicted; use scoring=cosine"
+            )
+        self._check_list(inputs, goals)
+        evaluation = open_evaluation(run.engine, inputs, open_ranges(run.calibration, inputs, cache), cache)
+        baseline = open_baseline(inputs, evaluation)
+        dim = inputs.model.network.embedding_dim
+
+        def embeddings_of(result: Mapping[str, Any]) -> Embeddings:
+            return kept_embeddings(cache, str(result.get("embeddings")), dim)
+
+        scored = ListScores(inputs.data.trials, open_bootstrap(inputs), baseline.eer, baseline.scores)
+        self._plan = FrontPlan(choices, goals, scored, embeddings_of)
+        return self._plan
+
+    def view(self, config: DictConfig, goals: Goals) -> MaskView:
+        cache = open_cache(typed(config, RunConfig).cache)
+        return MaskView(TrialList.test.name, cache, self._predictions)
+
+    def _check_list(self, inputs: Inputs, goals: Goals) -> None:
+        num_speakers = open_bootstrap(inputs).num_speakers
+        if LOSS_HIGH in goals.constraints and num_speakers < _FEWEST_SPEAKERS:
+            raise UserError(
+                f"front.{LOSS_HIGH}: {num_speakers} speakers are too few for an interval; give a list of at "
+                f"least {_FEWEST_SPEAKERS}, or front.{LOSS_HIGH}=null"
+            )
+
+    def _predictions(self, history: History) -> Mapping[int, Mapping[str, float]]:
+        """By number of each trial with several lowered units, what was predicted from the others."""
+        if self._plan is None:
+            return {}
+        return self._plan.predictions(history)
+
+
+def _budgets(config: FrontConfig) -> dict[str, float]:
+    """Constraints by names of numbers of a result."""
+    given = {
+        "size_ratio": config.size_ratio,
+        SIZE: config.size_bytes,
+        "latency_ms_p50": config.latency_ms,
+        LOSS_HIGH: config.delta_eer_high,
+    }
+    return {name: bound for name, bound in given.items() if bound is not None}

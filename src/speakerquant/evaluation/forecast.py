@@ -1,0 +1,130 @@
+"""Sizes and error rates of masks that were never built, with how far they may be off."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t as student_t
+
+from speakerquant.corpus.trials import Trials
+from speakerquant.evaluation.embedding import Embeddings
+from speakerquant.evaluation.predicted_rates import PredictedRates
+from speakerquant.evaluation.prediction import AdditiveModel, Levels
+from speakerquant.evaluation.uncertainty import SpeakerBootstrap
+
+Array = npt.NDArray[np.float64]
+
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class MeasuredMask:
+    """What a forecast is made from: size in bytes, EER in percent, embeddings ``[num_recordings, dim]``."""
+
+    size_bytes: int
+    eer: float
+    embeddings: Embeddings
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions of several masks.
+
+    Attributes:
+        sizes: Of their engines in bytes, ``[num_masks]``.
+        eers: In percent.
+        deviations: Standard deviations of what ``eers`` are off.
+        errors: By how much 95 of 100 ``eers`` are off at most.
+    """
+
+    sizes: Array
+    eers: Array
+    deviations: Array
+    errors: Array
+
+
+@dataclass(frozen=True)
+class ListScores:
+    """The list that masks are measured on.
+
+    Attributes:
+        trials: The list.
+        bootstrap: Draws of its speakers.
+        baseline_eer: EER of the baseline in percent.
+        baseline_scores: Its scores, ``[num_trials]``.
+    """
+
+    trials: Trials
+    bootstrap: SpeakerBootstrap
+    baseline_eer: float
+    baseline_scores: npt.NDArray[np.float64]
+
+
+class Forecast:
+    """Predicts masks from a base mask, masks with one unit lowered, and further ones.
+
+    Sizes add up. Error rates are those of predicted embeddings; how far they are off is told by the measured
+    masks with several lowered units, each predicted from the others.
+
+    Args:
+        measured: By levels, the base mask (all 0) and masks with one unit lowered among them; and at least
+            one with several.
+        trials: The list that they were measured on.
+    """
+
+    def __init__(self, measured: Mapping[Levels, MeasuredMask], trials: Trials) -> None:
+        self._base = next(mask for levels, mask in measured.items() if not any(levels))
+        self._alone = {step: mask for levels, mask in measured.items() if (step := _only_step(levels))}
+        several = {levels: mask for levels, mask in measured.items() if sum(map(bool, levels)) > 1}
+        self.several = list(several)
+        self._model = AdditiveModel(
+            self._base.embeddings,
+            {step: mask.embeddings for step, mask in self._alone.items()},
+            {levels: mask.embeddings for levels, mask in several.items()},
+        )
+        self._rates = PredictedRates(self._model.vectors, trials.left, trials.right, trials.labels)
+        coefficients, moved = self._model.left_out()
+        self._left_out_eers = self._rates.eers(coefficients)
+        self._left_out_moved = moved
+        found = np.array([mask.eer for mask in several.values()])
+        # However near embeddings are, an EER may be off by the step that one target trial makes.
+        self._step = 100 / int(trials.labels.sum())
+        beyond = np.square(found - self._left_out_eers) - self._step**2 / 12
+        self._off = math.sqrt(max(0.0, (beyond / np.square(moved)).mean()))
+
+    def predict(self, levels: npt.NDArray[np.int64]) -> Predicted:
+        """Predictions of masks ``[num_masks, num_units]``."""
+        eers = self._rates.eers(self._model.coefficients(levels))
+        return self._predicted(levels, eers, self._model.deviations(levels))
+
+    def left_out(self) -> Predicted:
+        """Predictions of the masks in :attr:`several`, each from all measured masks but itself."""
+        return self._predicted(np.array(self.several), self._left_out_eers, self._left_out_moved)
+
+    def moved(self, levels: npt.NDArray[np.int64]) -> Array:
+        """How far masks ``[num_masks, num_units]`` move embeddings from the base's, as far as units add up.
+
+        Root mean square over recordings, of independent changes, ``[num_masks]``.
+        """
+        return np.sqrt(self._model.energies(levels))
+
+    def scores(self, levels: Levels) -> Array:
+        """Predicted scores of a mask, ``[num_trials]``."""
+        return self._rates.scores(self._model.coefficients(np.array([levels]))[0])
+
+    def _predicted(self, levels: npt.NDArray[np.int64], eers: Array, moved: Array) -> Predicted:
+        sizes = np.full(len(levels), float(self._base.size_bytes))
+        for (unit, steps), mask in self._alone.items():
+            sizes += (levels[:, unit] == steps) * (mask.size_bytes - self._base.size_bytes)
+        unsure = moved > 0
+        deviations = unsure * np.hypot(self._step / math.sqrt(12), self._off * moved)
+        beyond = float(student_t.ppf((1 + _CONFIDENCE) / 2, len(self.several)))
+        errors = unsure * np.hypot(self._step, beyond * self._off * moved)
+        return Predicted(sizes, eers, deviations, errors)
+
+
+def _only_step(levels: Levels) -> tuple[int, int] | None:
+    lowered = [(unit, steps) for unit, steps in enumerate(levels) if steps]
+    return lowered[0] if len(lowered) == 1 else None

@@ -1,0 +1,87 @@
+"""What a search can choose: the precisions of every unit, the highest first."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+
+from speakerquant.quantization.precision import Precision, precision_of, registered
+from speakerquant.search.space import Point, Space
+
+MASK_AXIS = re.compile(r"mask\.([\w.]+)")
+"""An axis whose choices are precisions of the unit that the group names."""
+
+Levels = tuple[int, ...]
+"""For every axis of units, in order, the place of the chosen precision: 0 is the highest."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The axes of a space that choose the precision of a unit.
+
+    Attributes:
+        space: Its axes ``mask.<unit>`` between two precisions or more are the units.
+        defaults: A value for every other axis.
+    """
+
+    space: Space
+    defaults: Point
+
+    @property
+    def precisions(self) -> dict[str, tuple[Precision, ...]]:
+        """By axis the precisions to choose from, ordered by the bits of a weight, the highest first."""
+        return {
+            name: choices for name, axis in self.space.axes.items() if (choices := _precisions(name, axis))
+        }
+
+    def point(self, lowered: Mapping[str, Precision]) -> Point:
+        """The point with these precisions by axis, and every other unit in its highest."""
+        chosen = {axis: lowered.get(axis, choices[0]).name for axis, choices in self.precisions.items()}
+        point = {**self.defaults, **chosen}
+        return {name: point[name] for name in self.space.axes}
+
+    def point_of(self, levels: Sequence[int]) -> Point:
+        """The point of levels."""
+        return self.point(
+            {
+                axis: choices[level]
+                for (axis, choices), level in zip(self.precisions.items(), levels, strict=True)
+            }
+        )
+
+    def levels_of(self, point: Point) -> Levels:
+        """The levels of a point."""
+        return tuple(
+            [choice.name for choice in choices].index(str(point[axis]))
+            for axis, choices in self.precisions.items()
+        )
+
+    def alone(self) -> list[Point]:
+        """The points with one unit in one of its lower precisions."""
+        return [self.point({axis: lower}) for axis, (_, *rest) in self.precisions.items() for lower in rest]
+
+    def uniform(self) -> list[Point]:
+        """For every lower precision, the point with as many units in it as can be, the others lowest."""
+        lower = {precision for _, *rest in self.precisions.values() for precision in rest}
+        return [
+            self.point(
+                {
+                    axis: precision if precision in choices else choices[-1]
+                    for axis, choices in self.precisions.items()
+                }
+            )
+            for precision in registered()
+            if precision in lower
+        ]
+
+
+def _precisions(name: str, axis: BaseDistribution) -> tuple[Precision, ...]:
+    """The precisions that a unit can choose; empty if the axis is not such a unit."""
+    if not MASK_AXIS.fullmatch(name) or not isinstance(axis, CategoricalDistribution):
+        return ()
+    known = {precision.name for precision in registered()}
+    if len(axis.choices) < 2 or not known.issuperset(axis.choices):
+        return ()
+    precisions = (precision_of(str(choice)) for choice in axis.choices)
+    return tuple(sorted(precisions, key=lambda precision: precision.bits_per_weight, reverse=True))

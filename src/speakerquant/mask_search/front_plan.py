@@ -1,0 +1,221 @@
+"""Which masks to measure so that the whole front of sizes and error rates is known."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from speakerquant.errors import UserError
+from speakerquant.evaluation.embedding import Embeddings
+from speakerquant.evaluation.forecast import Forecast, ListScores, MeasuredMask
+from speakerquant.evaluation.metrics import eer
+from speakerquant.evaluation.prediction import Levels
+from speakerquant.evaluation.uncertainty import difference
+from speakerquant.mask_search.candidates import Masks, candidates
+from speakerquant.mask_search.choices import Choices
+from speakerquant.mask_search.hypervolume import expected_gain, hypervolume
+from speakerquant.search.front import front_of
+from speakerquant.search.goals import Goals
+from speakerquant.search.history import FAILURE, History, result_of
+from speakerquant.search.space import Point
+
+Array = npt.NDArray[np.float64]
+Result = Mapping[str, Any]
+
+SIZE, LOSS, LOSS_HIGH = "engine_size_bytes", "delta_eer", "delta_eer_high"
+"""Names of the numbers of a result that span the front, and of the bound of the loss."""
+
+ADDITIVE = (SIZE, "size_ratio", "latency_ms_p50")
+"""Names of the numbers that are predicted as sums of what units change alone."""
+
+_CLOSED = 1e-3  # share of the hypervolume that every mask not measured is expected to add less than
+_TOGETHER = 4  # masks that several processes may measure at once
+_LEAST_DEVIATION = 1e-6  # of an EER in percent
+
+
+class FrontPlan:
+    """First points of a search that, once they are measured, need no sampler after them.
+
+    First all units in their highest precision, each alone in each lower one, and all in each lower one. From
+    these all masks are predicted. Then, one after the other, whatever mask is expected to enlarge the
+    measured front most, until none is expected to add a thousandth; and if there is a bound on the upper end
+    of the loss, every smaller mask that is predicted to meet it.
+
+    Args:
+        choices: The units.
+        goals: Objectives ``engine_size_bytes`` and ``delta_eer``, and constraints.
+        scored: The list that masks are measured on.
+        embeddings_of: Embeddings ``[num_recordings, dim]`` of a result.
+    """
+
+    def __init__(
+        self,
+        choices: Choices,
+        goals: Goals,
+        scored: ListScores,
+        embeddings_of: Callable[[Result], Embeddings],
+    ) -> None:
+        self._choices = choices
+        self._goals = goals
+        self._scored = scored
+        self._embeddings_of = embeddings_of
+        self._num_choices = [len(each) for each in choices.precisions.values()]
+        self._base = (0,) * len(self._num_choices)
+        self._embeddings: dict[Levels, Embeddings] = {}
+        self._candidates: Masks | None = None
+        self._latest: tuple[Mapping[Levels, Result], Forecast] | None = None
+
+    def known(self, history: History) -> tuple[Sequence[Point], bool]:
+        """What to measure next, the best first, and whether more will follow.
+
+        Raises:
+            UserError: the masks that all others are predicted from failed, or no mask meets a constraint.
+        """
+        first = [self._choices.point({}), *self._choices.alone(), *self._choices.uniform()]
+        if any(history.space.key(point) not in history.finished for point in first):
+            return first, True
+        forecast, results = self._forecast(history)
+        reachable = self._reachable(forecast, results)
+        worth = self._enlarging(history, forecast, results, reachable)
+        if not worth:
+            worth = self._proving(history, forecast, results, reachable)
+        return [self._choices.point_of(levels) for levels in worth], bool(worth or history.running)
+
+    def predictions(self, history: History) -> dict[int, dict[str, float]]:
+        """What measured masks with several lowered units are predicted to be from all others but themselves.
+
+        Returns:
+            By number of the trial, size, loss, and what 95 of 100 predictions of a loss are off at most.
+        """
+        if self._candidates is None:
+            return {}
+        forecast, _ = self._forecast(history)
+        numbers = {self._choices.levels_of(trial.params): trial.number for trial in history.completed}
+        left_out = forecast.left_out()
+        losses = left_out.eers - self._scored.baseline_eer
+        rows = zip(left_out.sizes, losses, left_out.errors, strict=True)
+        return {
+            numbers[levels]: {SIZE: float(size), LOSS: float(loss), f"{LOSS}_error": float(error)}
+            for levels, (size, loss, error) in zip(forecast.several, rows, strict=True)
+        }
+
+    def _forecast(self, history: History) -> tuple[Forecast, Mapping[Levels, Result]]:
+        """What all that was measured predicts, and the results by levels."""
+        results = {self._choices.levels_of(trial.params): result_of(trial) for trial in history.completed}
+        if self._latest is None or self._latest[0].keys() != results.keys():
+            measured = {levels: self._measured(levels, result) for levels, result in results.items()}
+            if not any(levels == self._base for levels in measured):
+                raise UserError(f"the front cannot be predicted: {_reason(history)}")
+            self._latest = results, Forecast(measured, self._scored.trials)
+        return self._latest[1], results
+
+    def _measured(self, levels: Levels, result: Result) -> MeasuredMask:
+        if levels not in self._embeddings:
+            self._embeddings[levels] = self._embeddings_of(result)
+        return MeasuredMask(result[SIZE], result["eer"], self._embeddings[levels])
+
+    def _reachable(self, forecast: Forecast, results: Mapping[Levels, Result]) -> Masks:
+        """The candidates that constraints on sizes and times allow.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self._candidates is None:
+            # From the first masks only, so that who goes on with a study has the same candidates.
+            seeds = [self._choices.levels_of(point) for point in self._choices.uniform()]
+
+            def objectives(masks: Masks) -> Array:
+                predicted = forecast.predict(masks)
+                return np.stack([predicted.sizes, predicted.eers], axis=1)
+
+            found = candidates(self._num_choices, objectives, [self._base, *seeds])
+            failed = [step for step in _steps(self._num_choices) if _alone(self._base, step) not in results]
+            for unit, level in failed:
+                found = found[found[:, unit] != level]
+            self._candidates = found
+        allowed = np.ones(len(self._candidates), np.bool_)
+        for name, bound in self._goals.constraints.items():
+            if name in ADDITIVE:
+                values = self._sums(name, results)
+                if not (values <= bound).any():
+                    raise UserError(
+                        f"{name} <= {bound:g}: no mask comes below {values.min():g}; allow more than that"
+                    )
+                allowed &= values <= bound
+        return self._candidates[allowed]
+
+    def _sums(self, name: str, results: Mapping[Levels, Result]) -> Array:
+        """A number of every candidate, as if changes of units added up."""
+        assert self._candidates is not None
+        base = float(results[self._base][name])
+        values = np.full(len(self._candidates), base)
+        for unit, level in _steps(self._num_choices):
+            if (alone := _alone(self._base, (unit, level))) in results:
+                values += (self._candidates[:, unit] == level) * (float(results[alone][name]) - base)
+        return values
+
+    def _enlarging(
+        self, history: History, forecast: Forecast, results: Mapping[Levels, Result], reachable: Masks
+    ) -> list[Levels]:
+        """Masks that are expected to enlarge the measured front, the best first."""
+        points = np.array([[result[SIZE], result["eer"]] for result in results.values()], np.float64)
+        reference = points.max(axis=0)
+        predicted = forecast.predict(reachable)
+        deviations = np.maximum(predicted.deviations, _LEAST_DEVIATION)
+        gains = expected_gain(points, reference, predicted.sizes, predicted.eers, deviations)
+        least = _CLOSED * hypervolume(points, reference)
+        order = np.argsort(-gains)[: np.count_nonzero(gains > least)]
+        return self._unmeasured(history, reachable[order])
+
+    def _proving(
+        self, history: History, forecast: Forecast, results: Mapping[Levels, Result], reachable: Masks
+    ) -> list[Levels]:
+        """Masks smaller than the recommended one that are predicted to meet the bound of the loss too."""
+        bound = self._goals.constraints.get(LOSS_HIGH)
+        if bound is None:
+            return []
+        recommended = front_of(history, self._goals).recommended
+        predicted = forecast.predict(reachable)
+        losses = predicted.eers - self._scored.baseline_eer
+        # By how much the upper end is above the loss grows with how far a mask moves embeddings.
+        moved = forecast.moved(np.array(list(results)))
+        above = np.array([result[LOSS_HIGH] - result[LOSS] for result in results.values()])
+        upper = losses + np.median((above / moved)[moved > 0]) * forecast.moved(reachable)
+        smaller = predicted.sizes < (recommended.result[SIZE] if recommended else np.inf)
+        hopeful = np.flatnonzero(smaller & (upper <= bound))
+        unmeasured = self._unmeasured(history, reachable[hopeful[np.argsort(predicted.sizes[hopeful])]])
+        return [levels for levels in unmeasured if self._upper_end(forecast, levels) <= bound][:1]
+
+    def _upper_end(self, forecast: Forecast, levels: Levels) -> float:
+        """Upper end of the interval of a mask's predicted loss."""
+        scored = self._scored
+        scores = forecast.scores(levels)
+        ours, theirs = (scored.bootstrap.replicates(each)[0] for each in (scores, scored.baseline_scores))
+        return difference(eer(scores, scored.trials.labels) - scored.baseline_eer, ours, theirs).high
+
+    def _unmeasured(self, history: History, masks: Masks) -> list[Levels]:
+        """The first few of these masks that have neither been measured nor are being measured."""
+        taken = {
+            self._choices.levels_of(trial.params)
+            for trial in (*history.finished.values(), *history.running.values())
+        }
+        found = (levels for mask in masks if (levels := tuple(map(int, mask))) not in taken)
+        return list(itertools.islice(found, _TOGETHER))
+
+
+def _steps(num_choices: Sequence[int]) -> list[tuple[int, int]]:
+    """Every lower level of every unit."""
+    return [(unit, level) for unit, count in enumerate(num_choices) for level in range(1, count)]
+
+
+def _alone(base: Levels, step: tuple[int, int]) -> Levels:
+    """The base with one unit at a lower level."""
+    unit, level = step
+    return (*base[:unit], level, *base[unit + 1 :])
+
+
+def _reason(history: History) -> str:
+    """Why the first mask that failed did so."""
+    return str(history.failed[0].user_attrs.get(FAILURE)) if history.failed else "nothing was measured"

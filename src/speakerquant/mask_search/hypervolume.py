@@ -1,0 +1,56 @@
+"""How much a new point would enlarge what a front of sizes and losses dominates."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm
+
+Array = npt.NDArray[np.float64]
+
+
+def pareto_front(points: Array) -> npt.NDArray[np.bool_]:
+    """Which of the points ``[n, 2]`` no other beats in one coordinate without losing in the other."""
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    lowest = np.minimum.accumulate(points[order, 1])
+    best = np.empty(len(points), np.bool_)
+    best[order] = np.concatenate([[True], points[order[1:], 1] < lowest[:-1]])
+    return best
+
+
+def hypervolume(points: Array, reference: Array) -> float:
+    """The area that points ``[n, 2]`` dominate up to the reference ``[2]``.
+
+    Source: Zitzler and Thiele: "Multiobjective optimization using evolutionary algorithms", PPSN 1998.
+    """
+    edges, heights = _staircase(points, reference)
+    return float((np.diff(edges) * (reference[1] - heights[1:])).sum())
+
+
+def expected_gain(points: Array, reference: Array, sizes: Array, means: Array, deviations: Array) -> Array:
+    """By how much each new point is expected to enlarge the hypervolume, ``[num_new]``.
+
+    The first coordinate of new points is known, their second is normally distributed (Emmerich, Deutz and
+    Klinkenberg: "Hypervolume-based expected improvement", CEC 2011).
+
+    Args:
+        points: Those so far, ``[n, 2]``.
+        reference: What bounds the area, ``[2]``.
+        sizes: First coordinate of the new points, ``[num_new]``.
+        means: Mean of their second coordinate.
+        deviations: Standard deviation of it, above zero.
+    """
+    edges, heights = _staircase(points, reference)
+    starts = np.concatenate([[-np.inf], edges[:-1]])
+    widths = np.clip(edges - np.maximum(starts, sizes[:, None]), 0, None)
+    deviations = deviations[:, None]
+    z = (heights - means[:, None]) / deviations
+    lowered = deviations * (z * norm.cdf(z) + norm.pdf(z))
+    gains: Array = (widths * lowered).sum(axis=1)
+    return gains
+
+
+def _staircase(points: Array, reference: Array) -> tuple[Array, Array]:
+    """The lower edge of what is dominated: where each step ends, and how high it is."""
+    inside = points[(points < reference).all(axis=1)]
+    front = inside[pareto_front(inside)] if len(inside) else inside
+    front = front[np.argsort(front[:, 0])]
+    return np.append(front[:, 0], reference[0]), np.append(reference[1], front[:, 1])
