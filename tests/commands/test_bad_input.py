@@ -290,7 +290,7 @@ SAMPLER = "hydra.sweeper.sampler._target_"
         ),
         (["+hydra.sweeper.constraints.noise=1"], ["constraints.noise", "delta_eer"]),
         (["hydra.sweeper.objectives.delta_eer=up"], ["objectives.delta_eer=up", "minimize or maximize"]),
-        (["hydra.sweeper.constraints.delta_eer_high=low"], ["delta_eer_high=low", "largest allowed"]),
+        (["+hydra.sweeper.constraints.delta_eer=low"], ["delta_eer=low", "largest allowed"]),
         (
             ["~hydra.sweeper.objectives.delta_eer", "~hydra.sweeper.objectives.engine_size_bytes"],
             ["objectives"],

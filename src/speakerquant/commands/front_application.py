@@ -16,13 +16,13 @@ from speakerquant.configuration.opening import (
     open_model,
     open_ranges,
 )
-from speakerquant.configuration.schema import FrontConfig, RunConfig, TrialList, typed
+from speakerquant.configuration.schema import RunConfig, TrialList, typed
 from speakerquant.errors import UserError
 from speakerquant.evaluation.embedding import Embeddings, kept_embeddings
 from speakerquant.evaluation.forecast import ListScores
 from speakerquant.evaluation.scoring_protocol import ScoreNorm
 from speakerquant.mask_search.choices import Choices
-from speakerquant.mask_search.front_plan import ADDITIVE, LOSS, LOSS_HIGH, SIZE, FrontPlan
+from speakerquant.mask_search.front_plan import LOSS, LOSS_HIGH, SIZE, FrontPlan
 from speakerquant.report.mask_view import MaskView
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import History
@@ -38,19 +38,12 @@ class FrontApplication(MaskSearchApplication):
     def __init__(self) -> None:
         self._plan: FrontPlan | None = None
 
-    def goals(self, config: DictConfig, goals: Goals) -> Goals:
-        """The goals with the budgets of ``front``: within one of size or time, the least loss is wanted."""
-        budgets = _budgets(typed(config, RunConfig).front)
-        if set(goals.objectives) != {SIZE, LOSS}:
+    def first_points(self, config: DictConfig, space: Space, goals: Goals, defaults: Point) -> FirstPoints:
+        if {*goals.objectives} != {SIZE, LOSS}:
             raise UserError(
                 f"hydra.sweeper.objectives={dict(goals.objectives)}: a front is of {SIZE} and {LOSS}; "
-                "leave them as experiment=front has them, and set budgets with front.size_ratio and the like"
+                "leave them as they are, and set budgets with front.size_ratio and the like"
             )
-        deciding = LOSS if any(name in ADDITIVE for name in budgets) else SIZE
-        order = sorted(goals.objectives, key=lambda name: name != deciding)
-        return Goals({name: goals.objectives[name] for name in order}, {**goals.constraints, **budgets})
-
-    def first_points(self, config: DictConfig, space: Space, goals: Goals, defaults: Point) -> FirstPoints:
         choices = Choices(space, defaults)
         if others := [name for name in space.axes if name not in choices.precisions]:
             raise UserError(f"{others[0]}: a front is of precisions of units only; fix it to one value")
@@ -90,14 +83,3 @@ class FrontApplication(MaskSearchApplication):
         if self._plan is None:
             return {}
         return self._plan.predictions(history)
-
-
-def _budgets(config: FrontConfig) -> dict[str, float]:
-    """Constraints by names of numbers of a result."""
-    given = {
-        "size_ratio": config.size_ratio,
-        SIZE: config.size_bytes,
-        "latency_ms_p50": config.latency_ms,
-        LOSS_HIGH: config.delta_eer_high,
-    }
-    return {name: bound for name, bound in given.items() if bound is not None}

@@ -9,11 +9,12 @@ from optuna.distributions import CategoricalDistribution
 
 from speakerquant.architectures.units import Units
 from speakerquant.configuration.opening import open_cache, open_inputs, open_mask, open_model
-from speakerquant.configuration.schema import EngineConfig, RunConfig, TrialList, typed
+from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList, typed
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.errors import UserError
 from speakerquant.evaluation.result import figure_of
 from speakerquant.mask_search.choices import MASK_AXIS, Choices
+from speakerquant.mask_search.front_plan import ADDITIVE, LATENCY, LOSS_HIGH, RATIO, SIZE
 from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.quantization.mask import Mask
 from speakerquant.report.mask_view import MaskView
@@ -37,6 +38,13 @@ class MaskSearchApplication(SearchApplication):
     def is_time(self, name: str) -> bool:
         figure = figure_of(name)
         return figure is not None and figure.is_time
+
+    def goals(self, config: DictConfig, goals: Goals) -> Goals:
+        """The goals with the budgets of ``front``: within one of size or time, the least loss is wanted."""
+        budgets = _budgets(typed(config, RunConfig).front)
+        is_within = any(name in ADDITIVE for name in budgets)
+        order = sorted(goals.objectives, key=lambda name: is_within and name in ADDITIVE)
+        return Goals({name: goals.objectives[name] for name in order}, {**goals.constraints, **budgets})
 
     def fingerprint(self, config: DictConfig, space: Space, goals: Goals) -> Mapping[str, str]:
         run = typed(config, RunConfig)
@@ -95,6 +103,17 @@ class MaskSearchApplication(SearchApplication):
                 f"engine.latency_requests=0: {latencies[0]} is a goal of the search but is not measured; "
                 f"set engine.latency_requests, such as {_LATENCY_REQUESTS}"
             )
+
+
+def _budgets(config: FrontConfig) -> dict[str, float]:
+    """Constraints by names of numbers of a result."""
+    given = {
+        RATIO: config.size_ratio,
+        SIZE: config.size_bytes,
+        LATENCY: config.latency_ms,
+        LOSS_HIGH: config.delta_eer_high,
+    }
+    return {name: bound for name, bound in given.items() if bound is not None}
 
 
 def _searched_masks(space: Space, units: Units) -> list[Mask]:

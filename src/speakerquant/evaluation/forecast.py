@@ -35,7 +35,7 @@ class Predicted:
     Attributes:
         sizes: Of their engines in bytes, ``[num_masks]``.
         eers: In percent.
-        deviations: Standard deviations of what ``eers`` are off.
+        deviations: Standard deviations of what ``eers`` are off, the steps of the list aside.
         errors: By how much 95 of 100 ``eers`` are off at most.
     """
 
@@ -118,10 +118,9 @@ class Forecast:
         sizes = np.full(len(levels), float(self._base.size_bytes))
         for (unit, steps), mask in self._alone.items():
             sizes += (levels[:, unit] == steps) * (mask.size_bytes - self._base.size_bytes)
-        unsure = moved > 0
-        deviations = unsure * np.hypot(self._step / math.sqrt(12), self._off * moved)
+        deviations = self._off * moved
         beyond = float(student_t.ppf((1 + _CONFIDENCE) / 2, len(self.several)))
-        errors = unsure * np.hypot(self._step, beyond * self._off * moved)
+        errors = np.where(moved > 0, np.hypot(self._step, beyond * deviations), 0)
         return Predicted(sizes, eers, deviations, errors)
 
 

@@ -5,6 +5,7 @@ vectors are computed once for each trial, and the scores of a thousand masks are
 trials near the threshold decide an EER: the rest of the list stays on its side, or the whole list is scored.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,7 +18,10 @@ Array = npt.NDArray[np.float64]
 Single = npt.NDArray[np.float32]
 
 _MARGIN = 8  # times the EER of the first vector is the share of each kind of trial that is near the threshold
-_LEAST_SHARE = 0.05
+_LEAST_SHARE = 0.1
+_REACH = (
+    4  # standard deviations by which masks move scores must not lead across the threshold from farther away
+)
 _TRIALS, _MASKS = 512, 256  # at once
 
 
@@ -39,14 +43,16 @@ class PredictedRates:
         self._left, self._right, self._labels = (np.asarray(each) for each in (left, right, labels))
         scores = cosine_scores(vectors[0], self._left, self._right)
         share = max(_LEAST_SHARE, _MARGIN * eer(scores, self._labels) / 100)
-        self._targets, self._others = (
-            kind[np.argsort(sign * scores[kind])[: max(1, int(share * len(kind)))]]
+        targets, others = (
+            kind[np.argsort(sign * scores[kind])[: math.ceil(share * len(kind))]]
             for kind, sign in ((np.flatnonzero(self._labels), 1), (np.flatnonzero(~self._labels), -1))
         )
         self._num_targets = int(self._labels.sum())
         self._num_others = len(self._labels) - self._num_targets
+        self._num_near_targets = len(targets)
         self._pairs = np.triu_indices(len(vectors))
-        near = np.concatenate([self._targets, self._others])
+        near = np.concatenate([targets, others])
+        self._first_scores = scores[near]
         every = np.arange(vectors.shape[1])
         self._norms = self._products(every, every)
         self._near = self._products(self._left[near], self._right[near])
@@ -84,20 +90,26 @@ class PredictedRates:
             lengths = np.sqrt(weights @ self._norms)
             scores = weights @ self._near
             scores /= lengths[:, self._sides[0]] * lengths[:, self._sides[1]]
-            count = len(self._targets)
-            yield np.array([self._eer(each[:count], each[count:]) for each in scores])
+            yield np.array([self._eer(each) for each in scores])
 
-    def _eer(self, targets: Single, others: Single) -> float:
-        """As :func:`speakerquant.evaluation.metrics.eer`; NaN if trials that are not near decide it.
+    def _eer(self, scores: Single) -> float:
+        """As :func:`speakerquant.evaluation.metrics.eer`; NaN if trials that are not near may decide it.
 
         As the threshold rises, FAR and FRR cross where it rejects a target trial, at the FAR there, or where
         it rejects another one, at the FRR there.
         """
-        targets, others = np.sort(targets), np.sort(others)
+        count = self._num_near_targets
+        targets, others = np.sort(scores[:count]), np.sort(scores[count:])
         accepted = len(others) - np.searchsorted(others, targets)
         far, missed = accepted / self._num_others, np.arange(len(targets)) / self._num_targets
         crossed = missed + 1 / self._num_targets >= far
         place = int(np.argmax(crossed))
-        if not crossed[place] or accepted[place] == len(others):
+        moved = scores - self._first_scores
+        reach = abs(moved.mean()) + _REACH * moved.std()
+        farthest = (
+            self._first_scores[:count].max() - targets[place],
+            targets[place] - self._first_scores[count:].min(),
+        )
+        if not crossed[place] or min(farthest) < reach:
             return np.nan
         return float(100 * max(missed[place], far[place]))

@@ -1,7 +1,7 @@
 """Which masks to measure so that the whole front of sizes and error rates is known."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,15 @@ from speakerquant.search.space import Point
 Array = npt.NDArray[np.float64]
 Result = Mapping[str, Any]
 
-SIZE, LOSS, LOSS_HIGH = "engine_size_bytes", "delta_eer", "delta_eer_high"
-"""Names of the numbers of a result that span the front, and of the bound of the loss."""
+SIZE, RATIO, LATENCY = "engine_size_bytes", "size_ratio", "latency_ms_p50"
+LOSS, LOSS_HIGH = "delta_eer", "delta_eer_high"
+"""Names of numbers of a result: of sizes and times, of the loss and the upper end of its interval."""
 
-ADDITIVE = (SIZE, "size_ratio", "latency_ms_p50")
+ADDITIVE = (SIZE, RATIO, LATENCY)
 """Names of the numbers that are predicted as sums of what units change alone."""
 
 _CLOSED = 1e-3  # share of the hypervolume that every mask not measured is expected to add less than
+_PROVEN = 16  # masks whose interval is predicted before the recommended one counts as the smallest
 _TOGETHER = 4  # masks that several processes may measure at once
 _LEAST_DEVIATION = 1e-6  # of an EER in percent
 
@@ -167,7 +169,7 @@ class FrontPlan:
         gains = expected_gain(points, reference, predicted.sizes, predicted.eers, deviations)
         least = _CLOSED * hypervolume(points, reference)
         order = np.argsort(-gains)[: np.count_nonzero(gains > least)]
-        return self._unmeasured(history, reachable[order])
+        return list(itertools.islice(self._unmeasured(history, reachable[order]), _TOGETHER))
 
     def _proving(
         self, history: History, forecast: Forecast, results: Mapping[Levels, Result], reachable: Masks
@@ -180,13 +182,17 @@ class FrontPlan:
         predicted = forecast.predict(reachable)
         losses = predicted.eers - self._scored.baseline_eer
         # By how much the upper end is above the loss grows with how far a mask moves embeddings.
-        moved = forecast.moved(np.array(list(results)))
-        above = np.array([result[LOSS_HIGH] - result[LOSS] for result in results.values()])
-        upper = losses + np.median((above / moved)[moved > 0]) * forecast.moved(reachable)
+        lowered = [levels for levels in results if any(levels)]
+        above = np.array([results[levels][LOSS_HIGH] - results[levels][LOSS] for levels in lowered])
+        width = np.median(above / forecast.moved(np.array(lowered)))
+        upper = losses + width * forecast.moved(reachable)
         smaller = predicted.sizes < (recommended.result[SIZE] if recommended else np.inf)
         hopeful = np.flatnonzero(smaller & (upper <= bound))
-        unmeasured = self._unmeasured(history, reachable[hopeful[np.argsort(predicted.sizes[hopeful])]])
-        return [levels for levels in unmeasured if self._upper_end(forecast, levels) <= bound][:1]
+        by_size = reachable[hopeful[np.argsort(predicted.sizes[hopeful])]]
+        for levels in itertools.islice(self._unmeasured(history, by_size), _PROVEN):
+            if self._upper_end(forecast, levels) <= bound:
+                return [levels]
+        return []
 
     def _upper_end(self, forecast: Forecast, levels: Levels) -> float:
         """Upper end of the interval of a mask's predicted loss."""
@@ -195,14 +201,13 @@ class FrontPlan:
         ours, theirs = (scored.bootstrap.replicates(each)[0] for each in (scores, scored.baseline_scores))
         return difference(eer(scores, scored.trials.labels) - scored.baseline_eer, ours, theirs).high
 
-    def _unmeasured(self, history: History, masks: Masks) -> list[Levels]:
-        """The first few of these masks that have neither been measured nor are being measured."""
+    def _unmeasured(self, history: History, masks: Masks) -> Iterator[Levels]:
+        """Those of the masks that have neither been measured nor are being measured."""
         taken = {
             self._choices.levels_of(trial.params)
             for trial in (*history.finished.values(), *history.running.values())
         }
-        found = (levels for mask in masks if (levels := tuple(map(int, mask))) not in taken)
-        return list(itertools.islice(found, _TOGETHER))
+        return (levels for mask in masks if (levels := tuple(map(int, mask))) not in taken)
 
 
 def _steps(num_choices: Sequence[int]) -> list[tuple[int, int]]:

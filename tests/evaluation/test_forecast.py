@@ -1,0 +1,135 @@
+"""Masks that were never built, predicted from those that were."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from speakerquant.corpus.trials import Trials
+from speakerquant.evaluation.forecast import Forecast, MeasuredMask
+from speakerquant.evaluation.metrics import eer
+from speakerquant.evaluation.predicted_rates import PredictedRates
+from speakerquant.evaluation.prediction import AdditiveModel, Levels
+from speakerquant.evaluation.scoring import cosine_scores
+
+UNITS, SPEAKERS, RECORDINGS, DIM = 4, 24, 6, 32
+EVERY = list(itertools.product(range(3), repeat=UNITS))
+FIRST = [levels for levels in EVERY if sum(map(bool, levels)) < 2] + [(1,) * UNITS, (2,) * UNITS]
+OTHERS = [levels for levels in EVERY if levels not in FIRST]
+
+
+@dataclass(frozen=True)
+class World:
+    """Embeddings that units change almost independently of each other, pairs a little together."""
+
+    trials: Trials
+    embeddings: dict[Levels, npt.NDArray[np.float32]]
+
+    def measured(self, masks: list[Levels]) -> dict[Levels, MeasuredMask]:
+        return {
+            levels: MeasuredMask(size(levels), self.eer(levels), self.embeddings[levels]) for levels in masks
+        }
+
+    def eer(self, levels: Levels) -> float:
+        trials = self.trials
+        return eer(cosine_scores(self.embeddings[levels], trials.left, trials.right), trials.labels)
+
+
+def size(levels: Levels) -> int:
+    return 1000 - sum(100 * (unit + 1) * level // 2 for unit, level in enumerate(levels))
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    generator = np.random.default_rng(0)
+    num = SPEAKERS * RECORDINGS
+    speakers = np.repeat(np.arange(SPEAKERS), RECORDINGS)
+    base = generator.standard_normal((SPEAKERS, DIM))[speakers] + 0.6 * generator.standard_normal((num, DIM))
+    alone = {
+        (unit, level): 0.2 * level * generator.standard_normal((num, DIM))
+        for unit in range(UNITS)
+        for level in (1, 2)
+    }
+    pairs = {
+        (first, second): 0.3 * alone[first] * alone[second]
+        for first, second in itertools.combinations(alone, 2)
+        if first[0] != second[0]
+    }
+
+    def embeddings(levels: Levels) -> npt.NDArray[np.float32]:
+        steps = [(unit, level) for unit, level in enumerate(levels) if level]
+        together = (pairs[pair] for pair in itertools.combinations(steps, 2))
+        changes = [*(alone[step] for step in steps), *together]
+        return (base + sum(changes)).astype(np.float32)
+
+    left, right = np.triu_indices(num, 1)
+    trials = Trials(
+        tuple(map(str, range(num))),
+        left.astype(np.int32),
+        right.astype(np.int32),
+        speakers[left] == speakers[right],
+    )
+    return World(trials, {levels: embeddings(levels) for levels in EVERY})
+
+
+def test_rates_are_those_of_scoring_the_whole_list(world: World) -> None:
+    vectors = np.stack([world.embeddings[levels] for levels in FIRST])
+    coefficients = np.eye(len(FIRST))
+    rates = PredictedRates(vectors, world.trials.left, world.trials.right, world.trials.labels)
+    assert rates.eers(coefficients) == pytest.approx([world.eer(levels) for levels in FIRST])
+
+
+def test_an_embedding_far_from_the_first_is_scored_on_the_whole_list(world: World) -> None:
+    noise = np.random.default_rng(1).standard_normal((len(world.trials.recordings), DIM))
+    vectors = np.stack([world.embeddings[FIRST[0]], noise]).astype(np.float32)
+    rates = PredictedRates(vectors, world.trials.left, world.trials.right, world.trials.labels)
+    trials = world.trials
+    found = rates.eers(np.array([[0.0, 1.0]]))
+    assert found == pytest.approx(
+        eer(cosine_scores(noise, trials.left, trials.right), trials.labels), abs=1e-6
+    )
+
+
+def test_masks_that_were_measured_make_up_for_what_pairs_of_units_do_together(world: World) -> None:
+    def off(measured: list[Levels]) -> tuple[float, float]:
+        """Root mean square error of embeddings, and what the model says of it."""
+        alone = {
+            next((unit, level) for unit, level in enumerate(levels) if level): world.embeddings[levels]
+            for levels in FIRST
+            if sum(map(bool, levels)) == 1
+        }
+        known = {levels: world.embeddings[levels] for levels in measured}
+        model = AdditiveModel(world.embeddings[FIRST[0]], alone, known)
+        unknown = np.array(OTHERS[1::2])
+        predicted = np.tensordot(model.coefficients(unknown), model.vectors, 1)
+        truth = np.stack([world.embeddings[tuple(levels)] for levels in unknown.tolist()])
+        said = model.deviations(unknown)
+        error = np.square(predicted - truth).sum(axis=2).mean()
+        return float(np.sqrt(error)), float(np.sqrt(np.square(said).mean()))
+
+    (few, few_said), (many, many_said) = off(FIRST[-2:]), off(FIRST[-2:] + OTHERS[::2])
+    assert many < 0.5 * few
+    assert many_said < few_said
+    assert 0.5 < few_said / few < 2
+
+
+def test_predictions_are_off_by_less_than_they_say(world: World) -> None:
+    forecast = Forecast(world.measured(FIRST + OTHERS[::8]), world.trials)
+    unknown = [levels for levels in OTHERS if levels not in OTHERS[::8]]
+    predicted = forecast.predict(np.array(unknown))
+    assert predicted.sizes == pytest.approx([size(levels) for levels in unknown])
+    errors = np.abs(predicted.eers - [world.eer(levels) for levels in unknown])
+    assert (errors <= predicted.errors).mean() >= 0.95
+    truth = np.array([world.eer(levels) for levels in unknown])
+    assert np.corrcoef(predicted.eers, truth)[0, 1] > 0.95
+    assert errors.mean() < 0.25 * truth.std() or errors.mean() < 0.1
+
+
+def test_what_was_measured_is_known(world: World) -> None:
+    forecast = Forecast(world.measured(FIRST), world.trials)
+    alone = [levels for levels in FIRST if sum(map(bool, levels)) < 2]
+    predicted = forecast.predict(np.array(alone))
+    assert predicted.eers == pytest.approx([world.eer(levels) for levels in alone])
+    assert (predicted.errors == 0).all()

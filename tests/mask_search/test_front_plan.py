@@ -1,0 +1,203 @@
+"""What is measured for a front, on a made-up network whose every mask is known."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from optuna.distributions import CategoricalDistribution
+
+from speakerquant.corpus.trials import Trials
+from speakerquant.errors import UserError
+from speakerquant.evaluation.forecast import ListScores
+from speakerquant.evaluation.metrics import eer
+from speakerquant.evaluation.prediction import Levels
+from speakerquant.evaluation.scoring import cosine_scores
+from speakerquant.evaluation.uncertainty import SpeakerBootstrap, difference
+from speakerquant.mask_search import candidates as candidates_module
+from speakerquant.mask_search.candidates import candidates
+from speakerquant.mask_search.choices import Choices
+from speakerquant.mask_search.front_plan import FrontPlan
+from speakerquant.mask_search.hypervolume import expected_gain, hypervolume
+from speakerquant.search.front import front_of
+from speakerquant.search.goals import Goals
+from speakerquant.search.history import History
+from speakerquant.search.ledger import Claim, Ledger
+from speakerquant.search.search_loop import Budget, Failed, Outcome, Search, Succeeded
+from speakerquant.search.space import Space
+from speakerquant.search.storage import open_storage
+
+UNITS, SPEAKERS, RECORDINGS, DIM = 5, 20, 8, 16
+SPACE = Space({f"mask.u{unit}": CategoricalDistribution(("int8", "int4", "int2")) for unit in range(UNITS)})
+CHOICES = Choices(SPACE, {})
+OBJECTIVES = {"engine_size_bytes": "minimize", "delta_eer": "minimize"}
+EVERY = list(itertools.product(range(3), repeat=UNITS))
+
+
+class MadeUp:
+    """A network whose units change embeddings, more so with fewer bits, and two of them together."""
+
+    def __init__(self) -> None:
+        generator = np.random.default_rng(3)
+        speakers = np.repeat(np.arange(SPEAKERS), RECORDINGS)
+        num = len(speakers)
+        self._base = generator.standard_normal((SPEAKERS, DIM))[speakers] + 0.6 * generator.standard_normal(
+            (num, DIM)
+        )
+        sizes = 0.03 * np.arange(1, UNITS + 1)[:, None, None]
+        self._changes = sizes * generator.standard_normal((UNITS, num, DIM))
+        left, right = np.triu_indices(num, 1)
+        self.trials = Trials(
+            tuple(map(str, range(num))),
+            left.astype(np.int32),
+            right.astype(np.int32),
+            speakers[left] == speakers[right],
+        )
+        self._bootstrap = SpeakerBootstrap(speakers[left], speakers[right], self.trials.labels, 50)
+        baseline = self._scores((0,) * UNITS)
+        self.scored = ListScores(self.trials, self._bootstrap, eer(baseline, self.trials.labels), baseline)
+        self._draws = self._bootstrap.replicates(baseline)[0]
+        self._known: dict[Levels, dict[str, Any]] = {}
+
+    def embeddings(self, levels: Levels) -> Any:
+        steps = np.array(levels)[:, None, None] / 2
+        together = 0.5 * steps[0] * steps[1] * self._changes[0] * self._changes[1]
+        return (self._base + (steps * self._changes).sum(axis=0) + together).astype(np.float32)
+
+    def _scores(self, levels: Levels) -> Any:
+        return cosine_scores(self.embeddings(levels), self.trials.left, self.trials.right)
+
+    def result(self, levels: Levels) -> dict[str, Any]:
+        """What an evaluation of the mask finds."""
+        if levels not in self._known:
+            scores = self._scores(levels)
+            rate = eer(scores, self.trials.labels)
+            loss = rate - self.scored.baseline_eer
+            self._known[levels] = {
+                "engine_size_bytes": size(levels),
+                "size_ratio": size(levels) / size((0,) * UNITS),
+                "eer": rate,
+                "delta_eer": loss,
+                "delta_eer_high": difference(loss, self._bootstrap.replicates(scores)[0], self._draws).high,
+                "levels": levels,
+            }
+        return self._known[levels]
+
+    def points(self, masks: Sequence[Levels] = EVERY) -> Any:
+        return np.array([[size(levels), eer(self._scores(levels), self.trials.labels)] for levels in masks])
+
+
+def size(levels: Levels) -> int:
+    return 10_000_000 - sum(300_000 * (3 + unit) * level for unit, level in enumerate(levels)) // 2
+
+
+@pytest.fixture(scope="module")
+def made_up() -> MadeUp:
+    return MadeUp()
+
+
+Find = Callable[..., History]
+
+
+@pytest.fixture
+def find(made_up: MadeUp) -> Find:
+    """Searches with a plan, and without a sampler."""
+
+    def run(
+        constraints: dict[str, float] | None = None,
+        n_trials: int = 60,
+        broken: Sequence[Levels] = (),
+        ledger: Ledger | None = None,
+    ) -> History:
+        goals = Goals(OBJECTIVES, constraints or {})
+
+        def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
+            levels = [CHOICES.levels_of(claim.point) for claim in claims]
+            return [
+                Failed("broken") if each in broken else Succeeded(made_up.result(each)) for each in levels
+            ]
+
+        plan = FrontPlan(
+            CHOICES, goals, made_up.scored, lambda result: made_up.embeddings(tuple(result["levels"]))
+        )
+        ledger = ledger or Ledger(open_storage(None), "front", SPACE, goals, {})
+        return Search(ledger, Budget(n_trials), evaluate, first_points=plan).run()
+
+    return run
+
+
+def levels_in(history: History) -> list[Levels]:
+    return [CHOICES.levels_of(trial.params) for trial in history.completed]
+
+
+def test_the_whole_front_is_found_with_a_handful_of_masks(made_up: MadeUp, find: Find) -> None:
+    measured = levels_in(find())
+    assert len(measured) <= 40, "of 243"
+    reference = made_up.points().max(axis=0)
+    share = hypervolume(made_up.points(measured), reference) / hypervolume(made_up.points(), reference)
+    assert share >= 0.99
+
+
+def test_a_search_that_was_stopped_goes_on_to_the_same_front(find: Find) -> None:
+    whole = levels_in(find())
+    goals = Goals(OBJECTIVES)
+    ledger = Ledger(open_storage(None), "stopped", SPACE, goals, {})
+    for n_trials in (3, 14, 16, 60):
+        resumed = levels_in(find(n_trials=n_trials, ledger=ledger))
+    assert resumed == whole
+
+
+def test_the_smallest_mask_that_is_shown_to_lose_little_is_recommended(made_up: MadeUp, find: Find) -> None:
+    bound = 0.5
+    history = find({"delta_eer_high": bound})
+    recommended = front_of(history, Goals(OBJECTIVES, {"delta_eer_high": bound})).recommended
+    allowed = [each for each in map(made_up.result, EVERY) if each["delta_eer_high"] <= bound]
+    smallest = min(allowed, key=lambda each: each["engine_size_bytes"])
+    assert recommended is not None
+    assert recommended.result["engine_size_bytes"] <= 1.02 * smallest["engine_size_bytes"]
+
+
+def test_within_a_size_nothing_larger_is_built_but_what_predicts(find: Find) -> None:
+    unconstrained, within = levels_in(find()), find({"size_ratio": 0.6})
+    first = [levels for levels in unconstrained if sum(map(bool, levels)) < 2]
+    for trial in within.completed[len(first) + 2 :]:
+        assert trial.user_attrs["result"]["size_ratio"] <= 0.61
+
+
+def test_a_budget_below_the_smallest_mask_is_refused(find: Find) -> None:
+    with pytest.raises(UserError, match=r"size_ratio <= 0.1: no mask comes below 0.\d+"):
+        find({"size_ratio": 0.1})
+
+
+def test_what_cannot_be_built_is_left_out(find: Find) -> None:
+    history = find(broken=[(0, 0, 2, 0, 0), (2,) * UNITS])
+    assert all(levels[2] != 2 for levels in levels_in(history))
+    assert len(history.completed) > 12
+    with pytest.raises(UserError, match="cannot be predicted: broken"):
+        find(broken=[(0,) * UNITS])
+
+
+def test_many_masks_are_sought_locally(made_up: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates_module, "ENUMERATED", 100)
+
+    def objectives(masks: Any) -> Any:
+        return made_up.points([tuple(mask) for mask in masks.tolist()])
+
+    found = candidates([3] * UNITS, objectives, [(0,) * UNITS, (2,) * UNITS])
+    assert len(found) < len(EVERY)
+    reference = made_up.points().max(axis=0)
+    all_of_them = hypervolume(made_up.points(), reference)
+    assert hypervolume(objectives(found), reference) > 0.99 * all_of_them
+
+
+def test_expected_gains_without_doubt_are_gains() -> None:
+    generator = np.random.default_rng(0)
+    points, new, reference = generator.random((8, 2)), generator.random((50, 2)), np.array([1.0, 1.0])
+    gains = expected_gain(points, reference, new[:, 0], new[:, 1], np.full(50, 1e-12))
+    before = hypervolume(points, reference)
+    assert gains == pytest.approx(
+        [hypervolume(np.vstack([points, each]), reference) - before for each in new], abs=1e-9
+    )
+    doubtful = expected_gain(points, reference, new[:, 0], new[:, 1], np.full(50, 0.1))
+    assert (doubtful > gains - 1e-12).all()
