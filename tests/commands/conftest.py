@@ -149,6 +149,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def development_list(workspace: Workspace) -> Path:
+    """Another list over the workspace's recordings."""
+    path = workspace.cache / "development.txt"
+    path.write_text("".join((workspace.corpus / TRIALS_FILE).read_text().splitlines(keepends=True)[::2]))
+    return path
+
+
 def results(folder: Path) -> list[dict[str, Any]]:
     """Every ``result.json`` below the folder, in the order of the jobs."""
     return [json.loads(path.read_text()) for path in sorted(folder.rglob(RESULT_FILE))]

@@ -16,12 +16,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.search.history import INTERRUPTED, REPEAT_OF, WITHDRAWN
 from speakerquant.tracking.recorded_runs import children, mask_runs
 
-from .conftest import Command, Finished, Workspace, results
+from .conftest import Command, Finished, Workspace, development_list, results
 
 pytestmark = pytest.mark.slow
 
@@ -44,13 +43,6 @@ def arguments(workspace: Workspace, name: str, *more: str) -> list[str]:
         *SMALL_SPACE,
         *more,
     ]
-
-
-def development_list(workspace: Workspace) -> Path:
-    """Another list over the workspace's recordings."""
-    path = workspace.cache / "development.txt"
-    path.write_text("".join((workspace.corpus / TRIALS_FILE).read_text().splitlines(keepends=True)[::2]))
-    return path
 
 
 def sweep_folder(folder: Path) -> Path:
