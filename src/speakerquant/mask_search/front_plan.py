@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from speakerquant.errors import UserError
 from speakerquant.evaluation.embedding import Embeddings
-from speakerquant.evaluation.forecast import Forecast, ListScores, MeasuredMask
+from speakerquant.evaluation.forecast import Forecast, ListScores, MeasuredMask, Predicted
 from speakerquant.evaluation.metrics import eer
 from speakerquant.evaluation.prediction import Levels
 from speakerquant.evaluation.uncertainty import difference
@@ -35,6 +36,23 @@ _CLOSED = 1e-3  # share of the hypervolume that every mask not measured is expec
 _PROVEN = 16  # masks whose interval is predicted before the recommended one counts as the smallest
 _TOGETHER = 4  # masks that several processes may measure at once
 _LEAST_DEVIATION = 1e-6  # of an EER in percent
+
+
+@dataclass(frozen=True)
+class _Outlook:
+    """What all that was measured says of the masks that may be.
+
+    Attributes:
+        results: What was measured, by levels.
+        forecast: What predicts.
+        masks: The masks that may be, ``[num_masks, num_units]``.
+        predicted: What they are predicted to be.
+    """
+
+    results: Mapping[Levels, Result]
+    forecast: Forecast
+    masks: Masks
+    predicted: Predicted
 
 
 class FrontPlan:
@@ -67,7 +85,8 @@ class FrontPlan:
         self._base = (0,) * len(self._num_choices)
         self._embeddings: dict[Levels, Embeddings] = {}
         self._candidates: Masks | None = None
-        self._latest: tuple[Mapping[Levels, Result], Forecast] | None = None
+        self._latest: _Outlook | None = None
+        self._upper_ends: dict[Levels, float] = {}
 
     def known(self, history: History) -> tuple[Sequence[Point], bool]:
         """What to measure next, the best first, and whether more will follow.
@@ -75,14 +94,11 @@ class FrontPlan:
         Raises:
             UserError: the masks that all others are predicted from failed, or no mask meets a constraint.
         """
-        first = [self._choices.point({}), *self._choices.alone(), *self._choices.uniform()]
+        first = self._first()
         if any(history.space.key(point) not in history.finished for point in first):
             return first, True
-        forecast, results = self._forecast(history)
-        reachable = self._reachable(forecast, results)
-        worth = self._enlarging(history, forecast, results, reachable)
-        if not worth:
-            worth = self._proving(history, forecast, results, reachable)
+        outlook = self._outlook(history)
+        worth = self._enlarging(history, outlook) or self._proving(history, outlook)
         return [self._choices.point_of(levels) for levels in worth], bool(worth or history.running)
 
     def predictions(self, history: History) -> dict[int, dict[str, float]]:
@@ -91,9 +107,9 @@ class FrontPlan:
         Returns:
             By number of the trial, size, loss, and what 95 of 100 predictions of a loss are off at most.
         """
-        if self._candidates is None:
+        if any(history.space.key(point) not in history.finished for point in self._first()):
             return {}
-        forecast, _ = self._forecast(history)
+        forecast = self._outlook(history).forecast
         numbers = {self._choices.levels_of(trial.params): trial.number for trial in history.completed}
         left_out = forecast.left_out()
         losses = left_out.eers - self._scored.baseline_eer
@@ -103,40 +119,40 @@ class FrontPlan:
             for levels, (size, loss, error) in zip(forecast.several, rows, strict=True)
         }
 
-    def _forecast(self, history: History) -> tuple[Forecast, Mapping[Levels, Result]]:
-        """What all that was measured predicts, and the results by levels."""
+    def _first(self) -> list[Point]:
+        """What all others are predicted from."""
+        return [self._choices.point({}), *self._choices.alone(), *self._choices.uniform()]
+
+    def _outlook(self, history: History) -> _Outlook:
         results = {self._choices.levels_of(trial.params): result_of(trial) for trial in history.completed}
-        if self._latest is None or self._latest[0].keys() != results.keys():
-            measured = {levels: self._measured(levels, result) for levels, result in results.items()}
-            if not any(levels == self._base for levels in measured):
-                raise UserError(f"the front cannot be predicted: {_reason(history)}")
-            self._latest = results, Forecast(measured, self._scored.trials)
-        return self._latest[1], results
+        if self._latest is None or self._latest.results.keys() != results.keys():
+            forecast = self._forecast(results, history)
+            masks = self._within_budgets(results, history)
+            self._latest = _Outlook(results, forecast, masks, forecast.predict(masks))
+            self._upper_ends.clear()
+        return self._latest
 
-    def _measured(self, levels: Levels, result: Result) -> MeasuredMask:
-        if levels not in self._embeddings:
-            self._embeddings[levels] = self._embeddings_of(result)
-        return MeasuredMask(result[SIZE], result["eer"], self._embeddings[levels])
+    def _forecast(self, results: Mapping[Levels, Result], history: History) -> Forecast:
+        several = [levels for levels in results if np.count_nonzero(levels) > 1]
+        if self._base not in results or not several:
+            raise UserError(f"the front cannot be predicted: {_reason(history)}")
+        for levels, result in results.items():
+            if levels not in self._embeddings:
+                self._embeddings[levels] = self._embeddings_of(result)
+        measured = {
+            levels: MeasuredMask(result[SIZE], result["eer"], self._embeddings[levels])
+            for levels, result in results.items()
+        }
+        return Forecast(measured, self._scored.trials)
 
-    def _reachable(self, forecast: Forecast, results: Mapping[Levels, Result]) -> Masks:
+    def _within_budgets(self, results: Mapping[Levels, Result], history: History) -> Masks:
         """The candidates that constraints on sizes and times allow.
 
         Raises:
             UserError: there is none.
         """
         if self._candidates is None:
-            # From the first masks only, so that who goes on with a study has the same candidates.
-            seeds = [self._choices.levels_of(point) for point in self._choices.uniform()]
-
-            def objectives(masks: Masks) -> Array:
-                predicted = forecast.predict(masks)
-                return np.stack([predicted.sizes, predicted.eers], axis=1)
-
-            found = candidates(self._num_choices, objectives, [self._base, *seeds])
-            failed = [step for step in _steps(self._num_choices) if _alone(self._base, step) not in results]
-            for unit, level in failed:
-                found = found[found[:, unit] != level]
-            self._candidates = found
+            self._candidates = self._find_candidates(results, history)
         allowed = np.ones(len(self._candidates), np.bool_)
         for name, bound in self._goals.constraints.items():
             if name in ADDITIVE:
@@ -148,6 +164,22 @@ class FrontPlan:
                 allowed &= values <= bound
         return self._candidates[allowed]
 
+    def _find_candidates(self, results: Mapping[Levels, Result], history: History) -> Masks:
+        """Candidates by the first masks only, so that whoever goes on with a study has the same ones."""
+        uniform = [self._choices.levels_of(point) for point in self._choices.uniform()]
+        first = {*uniform, *(levels for levels in results if np.count_nonzero(levels) < 2)}
+        forecast = self._forecast({levels: results[levels] for levels in results if levels in first}, history)
+
+        def objectives(masks: Masks) -> Array:
+            predicted = forecast.predict(masks)
+            return np.stack([predicted.sizes, predicted.eers], axis=1)
+
+        found = candidates(self._num_choices, objectives, [self._base, *uniform])
+        for unit, level in _steps(self._num_choices):
+            if _alone(self._base, (unit, level)) not in results:  # it failed
+                found = found[found[:, unit] != level]
+        return found
+
     def _sums(self, name: str, results: Mapping[Levels, Result]) -> Array:
         """A number of every candidate, as if changes of units added up."""
         assert self._candidates is not None
@@ -158,37 +190,32 @@ class FrontPlan:
                 values += (self._candidates[:, unit] == level) * (float(results[alone][name]) - base)
         return values
 
-    def _enlarging(
-        self, history: History, forecast: Forecast, results: Mapping[Levels, Result], reachable: Masks
-    ) -> list[Levels]:
+    def _enlarging(self, history: History, outlook: _Outlook) -> list[Levels]:
         """Masks that are expected to enlarge the measured front, the best first."""
-        points = np.array([[result[SIZE], result["eer"]] for result in results.values()], np.float64)
+        points = np.array([[result[SIZE], result["eer"]] for result in outlook.results.values()], np.float64)
         reference = points.max(axis=0)
-        predicted = forecast.predict(reachable)
+        predicted = outlook.predicted
         deviations = np.maximum(predicted.deviations, _LEAST_DEVIATION)
         gains = expected_gain(points, reference, predicted.sizes, predicted.eers, deviations)
         least = _CLOSED * hypervolume(points, reference)
         order = np.argsort(-gains)[: np.count_nonzero(gains > least)]
-        return list(itertools.islice(self._unmeasured(history, reachable[order]), _TOGETHER))
+        return list(itertools.islice(self._unmeasured(history, outlook.masks[order]), _TOGETHER))
 
-    def _proving(
-        self, history: History, forecast: Forecast, results: Mapping[Levels, Result], reachable: Masks
-    ) -> list[Levels]:
-        """Masks smaller than the recommended one that are predicted to meet the bound of the loss too."""
+    def _proving(self, history: History, outlook: _Outlook) -> list[Levels]:
+        """A mask smaller than the recommended one that is predicted to meet the bound of the loss too."""
         bound = self._goals.constraints.get(LOSS_HIGH)
         if bound is None:
             return []
         recommended = front_of(history, self._goals).recommended
-        predicted = forecast.predict(reachable)
-        losses = predicted.eers - self._scored.baseline_eer
+        results, forecast, predicted = outlook.results, outlook.forecast, outlook.predicted
         # By how much the upper end is above the loss grows with how far a mask moves embeddings.
         lowered = [levels for levels in results if any(levels)]
         above = np.array([results[levels][LOSS_HIGH] - results[levels][LOSS] for levels in lowered])
         width = np.median(above / forecast.moved(np.array(lowered)))
-        upper = losses + width * forecast.moved(reachable)
+        upper = predicted.eers - self._scored.baseline_eer + width * forecast.moved(outlook.masks)
         smaller = predicted.sizes < (recommended.result[SIZE] if recommended else np.inf)
         hopeful = np.flatnonzero(smaller & (upper <= bound))
-        by_size = reachable[hopeful[np.argsort(predicted.sizes[hopeful])]]
+        by_size = outlook.masks[hopeful[np.argsort(predicted.sizes[hopeful])]]
         for levels in itertools.islice(self._unmeasured(history, by_size), _PROVEN):
             if self._upper_end(forecast, levels) <= bound:
                 return [levels]
@@ -196,10 +223,13 @@ class FrontPlan:
 
     def _upper_end(self, forecast: Forecast, levels: Levels) -> float:
         """Upper end of the interval of a mask's predicted loss."""
-        scored = self._scored
-        scores = forecast.scores(levels)
-        ours, theirs = (scored.bootstrap.replicates(each)[0] for each in (scores, scored.baseline_scores))
-        return difference(eer(scores, scored.trials.labels) - scored.baseline_eer, ours, theirs).high
+        if levels not in self._upper_ends:
+            scored = self._scored
+            scores = forecast.scores(levels)
+            ours, theirs = (scored.bootstrap.replicates(each)[0] for each in (scores, scored.baseline_scores))
+            loss = eer(scores, scored.trials.labels) - scored.baseline_eer
+            self._upper_ends[levels] = difference(loss, ours, theirs).high
+        return self._upper_ends[levels]
 
     def _unmeasured(self, history: History, masks: Masks) -> Iterator[Levels]:
         """Those of the masks that have neither been measured nor are being measured."""

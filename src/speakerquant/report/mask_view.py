@@ -1,6 +1,6 @@
 """How a search over masks is shown."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from speakerquant.cache import Cache
@@ -68,3 +68,13 @@ class MaskView:
     def is_tie(self, result: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
         draws, others = result.get("draws"), other.get("draws")  # results of earlier versions have none
         return is_tie(draws, others, self._cache) if draws and others else None
+
+    def remarks(self, points: Sequence[Point]) -> Sequence[str]:
+        """Units that could be one unit: they have the same precision in every mask."""
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for axis in points[0] if len(points) > 1 else ():
+            if axis.startswith(MASK_PREFIX):
+                precisions = tuple(str(point[axis]) for point in points)
+                alike.setdefault(precisions, []).append(axis.removeprefix(MASK_PREFIX))
+        groups = [", ".join(units) for units in alike.values() if len(units) > 1]
+        return [f"of the same precision in all these masks: {'; '.join(groups)}"] if groups else []

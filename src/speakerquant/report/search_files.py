@@ -18,12 +18,12 @@ def write_json(
     goals: Goals,
     history: History,
     front: Front,
-    remarks: Mapping[int, Mapping[str, Any]],
+    annotations: Mapping[int, Mapping[str, Any]],
     command: Callable[[Point], str],
     final_result: Mapping[str, Any] | None,
     path: Path,
 ) -> None:
-    """Write the front with results and remarks, and the recommended point, its command and final result."""
+    """Write the front with its annotations, and the recommended point with its command and final result."""
     recommended = front.recommended
     document = {
         "study": study,
@@ -35,7 +35,7 @@ def write_json(
             "repeats": sum(REPEAT_OF in trial.user_attrs for trial in history.trials),
             "interrupted": sum(history.interruptions.values()),
         },
-        "front": [{**_record(entry), **remarks[entry.number]} for entry in front.best],
+        "front": [{**_record(entry), **annotations[entry.number]} for entry in front.best],
         "recommended": recommended
         and {
             **_record(recommended),

@@ -54,8 +54,8 @@ class SearchReport:
         document, rows, text, png, html = (
             self.folder / f"front.{suffix}" for suffix in ("json", "csv", "md", "png", "html")
         )
-        remarks = self._remarks(history, front)
-        write_json(self.study, self.goals, history, front, remarks, self.command, final_result, document)
+        annotations = self._annotations(history, front)
+        write_json(self.study, self.goals, history, front, annotations, self.command, final_result, document)
         write_csv(self.goals, front, rows)
         self._write_markdown(history, front, final_result, text)
         picture = search_picture(front, self.view, self._title(history, front))
@@ -71,7 +71,7 @@ class SearchReport:
             [column.heading for column in self._columns],
             [self._cells(entry, ties[entry.number]) for entry in front.best],
         )
-        lines = self._recommendation(front.recommended, final_result)
+        lines = [*self._remarks(front), *self._recommendation(front.recommended, final_result)]
         with atomic_path(path) as part:
             part.write_text("\n\n".join([f"**{self._title(history, front)}**", table, *lines]) + "\n")
 
@@ -84,7 +84,7 @@ class SearchReport:
             for entry in front.best
         ]
         print_table(self._title(history, front), self._columns, rows)
-        print_lines(self._recommendation(front.recommended, final_result))
+        print_lines([*self._remarks(front), *self._recommendation(front.recommended, final_result)])
         print_failures(f"trial {trial.number}: {trial.user_attrs.get(FAILURE)}" for trial in history.failed)
 
     @property
@@ -127,7 +127,10 @@ class SearchReport:
         title = f"{self.study}: {len(history.finished)} of {self.n_trials} trials"
         return ", ".join([title, *failed, *measured_on])
 
-    def _remarks(self, history: History, front: Front) -> dict[int, dict[str, Any]]:
+    def _remarks(self, front: Front) -> Sequence[str]:
+        return self.view.remarks([entry.point for entry in front.best])
+
+    def _annotations(self, history: History, front: Front) -> dict[int, dict[str, Any]]:
         """What is known of each trial of the front beside its result."""
         predictions = self.view.predictions(history)
         return {

@@ -93,6 +93,9 @@ class View(Protocol):
     def predictions(self, history: History) -> Predictions:
         """What trials were predicted to be, by number, if they were."""
 
+    def remarks(self, points: Sequence[Point]) -> Sequence[str]:
+        """What there is to say of the points of a front, in lines."""
+
 
 class PlainView:
     """Everything by its own name."""
@@ -118,3 +121,6 @@ class PlainView:
 
     def predictions(self, history: History) -> Predictions:
         return {}
+
+    def remarks(self, points: Sequence[Point]) -> Sequence[str]:
+        return []

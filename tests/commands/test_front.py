@@ -1,0 +1,75 @@
+"""``experiment=front``: the front of real engines, most of whose masks are only predicted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Command, Finished, Workspace, development_list, results
+
+pytestmark = pytest.mark.slow
+
+# The others choose: nine masks.
+FIXED = ("input_conv", "se_res2block1", "se_res2block2", "se_res2block3", "attentive_pooling")
+
+
+def arguments(workspace: Workspace, name: str, *more: str) -> list[str]:
+    return [
+        "experiment=front",
+        *workspace.arguments(),
+        f"data.development_trials={development_list(workspace)}",
+        f"tracking.experiment={name}",
+        f"hydra.sweeper.study_name={name}",
+        "front.delta_eer_high=null",  # four speakers show nothing
+        *(f"mask.{unit}=int8" for unit in FIXED),
+        *more,
+    ]
+
+
+def front_in(folder: Path) -> dict[str, Any]:
+    [path] = sorted(folder.glob("multirun/*/*/front.json"))[-1:]
+    document: dict[str, Any] = json.loads(path.read_text())
+    return document
+
+
+def assert_one_line(finished: Finished, *said: str) -> None:
+    assert finished.code == 2
+    assert finished.err.strip().count("\n") == 0 or finished.err.splitlines()[-1].startswith("error:")
+    for words in said:
+        assert words in finished.err
+
+
+def test_masks_are_predicted_and_those_of_the_front_are_measured(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    stopped = speakerquant(*arguments(workspace, "front", "hydra.sweeper.n_trials=4"))
+    assert stopped.code == 0, stopped.err
+    finished = speakerquant(*arguments(workspace, "front"))
+    assert finished.code == 0, finished.err
+    masks = [str(each["mask"]) for each in results(tmp_path) if each["trial_list"] == "development"]
+    assert 7 <= len(masks) <= 9
+    assert len({*masks}) == len(masks), "none is measured again"
+    front = front_in(tmp_path)
+    predicted = [member for member in front["front"] if member["predicted"]]
+    assert predicted, "a mask with several lowered units is on the front"
+    for member in predicted:
+        said, found = member["predicted"], member["result"]
+        assert said["engine_size_bytes"] == pytest.approx(found["engine_size_bytes"], rel=0.005)
+        assert abs(said["delta_eer"] - found["delta_eer"]) <= said["delta_eer_error"]
+    assert front["recommended"]["final_result"]["trial_list"] == "test"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["front.delta_eer_high=0.07"], ["front.delta_eer_high: 4 speakers are too few"]),
+        (["front.latency_ms=10"], ["engine.latency_requests=0: latency_ms_p50 is a goal"]),
+        (["rounding.group_size=choice(32,64)"], ["rounding.group_size: a front is of precisions of units"]),
+        (["+hydra.sweeper.objectives.fidelity=maximize"], ["a front is of engine_size_bytes and delta_eer"]),
+    ],
+)
+def test_a_mistake_is_one_line(
+    workspace: Workspace, speakerquant: Command, more: list[str], said: list[str]
+) -> None:
+    assert_one_line(speakerquant(*arguments(workspace, "mistaken", *more)), *said)
