@@ -16,7 +16,7 @@ from speakerquant.evaluation.prediction import Levels
 from speakerquant.evaluation.uncertainty import difference
 from speakerquant.mask_search.candidates import Masks, candidates
 from speakerquant.mask_search.choices import Choices
-from speakerquant.mask_search.hypervolume import expected_gain, hypervolume
+from speakerquant.mask_search.hypervolume import expected_gain, front_heights, hypervolume
 from speakerquant.search.front import front_of
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import FAILURE, History, result_of
@@ -165,7 +165,10 @@ class FrontPlan:
         return self._candidates[allowed]
 
     def _find_candidates(self, results: Mapping[Levels, Result], history: History) -> Masks:
-        """Candidates by the first masks only, so that whoever goes on with a study has the same ones."""
+        """Masks that may be on the front by all that the first ones say.
+
+        By no others, so that whoever goes on with a study has the same candidates.
+        """
         uniform = [self._choices.levels_of(point) for point in self._choices.uniform()]
         first = {*uniform, *(levels for levels in results if np.count_nonzero(levels) < 2)}
         forecast = self._forecast({levels: results[levels] for levels in results if levels in first}, history)
@@ -178,7 +181,9 @@ class FrontPlan:
         for unit, level in _steps(self._num_choices):
             if _alone(self._base, (unit, level)) not in results:  # it failed
                 found = found[found[:, unit] != level]
-        return found
+        predicted = forecast.predict(found)
+        heights = front_heights(np.stack([predicted.sizes, predicted.eers], axis=1))
+        return found[predicted.eers - predicted.errors <= heights]
 
     def _sums(self, name: str, results: Mapping[Levels, Result]) -> Array:
         """A number of every candidate, as if changes of units added up."""

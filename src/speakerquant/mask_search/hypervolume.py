@@ -16,6 +16,14 @@ def pareto_front(points: Array) -> npt.NDArray[np.bool_]:
     return best
 
 
+def front_heights(points: Array) -> Array:
+    """For each point ``[n, 2]`` the lowest second coordinate of those whose first is no larger, ``[n]``."""
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    heights = np.empty(len(points))
+    heights[order] = np.minimum.accumulate(points[order, 1])
+    return heights
+
+
 def hypervolume(points: Array, reference: Array) -> float:
     """The area that points ``[n, 2]`` dominate up to the reference ``[2]``.
 
