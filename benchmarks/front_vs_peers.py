@@ -139,7 +139,7 @@ def accuracy_control(max_drop: float) -> Callable[[Path], Way]:
         score, _ = validate(compiled, [each[np.newaxis] for each in features])
         size = len(compiled.export_model().getvalue())
         remark = f"NNCF {version('nncf')}, at most {max_drop:g} % lost, {validations - 1} validations"
-        return Way(seconds, validations - 1, [(float(size), 100 - score)], remark)
+        return Way(seconds, 1, [(float(size), 100 - score)], remark)
 
     return run
 
@@ -166,9 +166,10 @@ def _rows(ways: dict[str, Way]) -> Iterator[list[str]]:
     whole = hypervolume(everything, reference)
     for name, way in ways.items():
         points = np.array(way.points).reshape(-1, 2)
-        share = f"{100 * hypervolume(points, reference) / whole:.1f} %" if len(points) else "-"
-        on_front = str(int(pareto_front(points).sum())) if len(points) else "-"
-        yield [name, f"{way.seconds:.0f}", str(way.masks), on_front, share, way.remark]
+        share = f"{100 * hypervolume(points, reference) / whole:.1f} %" if len(points) and whole else "-"
+        on_front = int(pareto_front(points).sum()) if len(points) else 0
+        smallest = ", ".join(f"{size / 1e6:.3f} MB at {rate:.3f} %" for size, rate in sorted(way.points)[:1])
+        yield [name, f"{way.seconds:.0f}", str(way.masks), str(on_front), share, smallest, way.remark]
 
 
 def main() -> None:
@@ -192,8 +193,8 @@ def main() -> None:
             found[name] = ways[name](Path(folder))
         table_console().print(f"{name}: {found[name].seconds:.0f} s")
     table = Table(title=describe_cpu(), title_justify="left")
-    for heading in ("way", "seconds", "masks", "on its front", "area", "remark"):
-        table.add_column(heading, justify="left" if heading in ("way", "remark") else "right")
+    for heading in ("way", "seconds", "masks", "on its front", "area", "smallest", "remark"):
+        table.add_column(heading, justify="left" if heading in ("way", "smallest", "remark") else "right")
     for row in _rows(found):
         table.add_row(*row)
     table_console().print(table)
