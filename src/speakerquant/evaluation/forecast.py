@@ -92,7 +92,8 @@ class Forecast:
         # However near embeddings are, an EER may be off by the step that one target trial makes.
         self._step = 100 / int(trials.labels.sum())
         beyond = np.square(found - self._left_out_eers) - self._step**2 / 12
-        self._off = math.sqrt(max(0.0, (beyond / np.square(moved)).mean()))
+        ratios = beyond[moved > 0] / np.square(moved[moved > 0])
+        self._off = math.sqrt(max(0.0, ratios.mean())) if len(ratios) else 0.0
 
     def predict(self, levels: npt.NDArray[np.int64]) -> Predicted:
         """Predictions of masks ``[num_masks, num_units]``."""

@@ -19,9 +19,7 @@ Single = npt.NDArray[np.float32]
 
 _MARGIN = 8  # times the EER of the first vector is the share of each kind of trial that is near the threshold
 _LEAST_SHARE = 0.1
-_REACH = (
-    4  # standard deviations by which masks move scores must not lead across the threshold from farther away
-)
+_REACH = 4  # standard deviations of what masks move scores by must not lead across the threshold from farther
 _TRIALS, _MASKS = 512, 256  # at once
 
 
