@@ -13,7 +13,7 @@ from speakerquant.quantization.precision import Precision
 from speakerquant.tracking.recorded_runs import children
 
 from .conftest import Command, Workspace, results
-from .test_search import front_of, parent_and_children, stored_trials
+from .test_search import front_of, stored_trials
 
 pytestmark = pytest.mark.slow
 
@@ -101,16 +101,3 @@ def test_a_single_layer_is_a_unit(workspace: Workspace, speakerquant: Command, t
         for run in children(tracking, parent.info.run_id)
     ]
     assert recorded == ["fp32", "int8"]
-
-
-def test_layers_are_searched(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
-    axes = [f"mask.{layer}=choice(fp32,int8)" for layer in LAYERS]
-    settings = ["units=layer", "hydra.sweeper.n_trials=4", *axes]
-    finished = speakerquant(*search(workspace, "layers", *settings))
-    assert finished.code == 0, finished.err
-    trials = stored_trials(tmp_path, "layers")
-    assert set(trials[0].params) == {f"mask.{layer}" for layer in LAYERS}
-    _, runs = parent_and_children(workspace, "layers")
-    assert len(runs) >= 4
-    assert all(f"mask.{layer}" in run.data.params for run in runs for layer in LAYERS)
-    assert all("delta_eer" in run.data.metrics for run in runs)
