@@ -14,7 +14,7 @@ from speakerquant.engine.base import EngineBuilder
 from speakerquant.errors import UserError
 from speakerquant.evaluation.result import figure_of
 from speakerquant.mask_search.choices import MASK_AXIS, Choices
-from speakerquant.mask_search.front_plan import ADDITIVE, LATENCY, LOSS_HIGH, RATIO, SIZE
+from speakerquant.mask_search.front_plan import LATENCY, LOSS_HIGH, RATIO, SIZE
 from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.quantization.mask import Mask
 from speakerquant.report.mask_view import MaskView
@@ -42,8 +42,9 @@ class MaskSearchApplication(SearchApplication):
     def goals(self, config: DictConfig, goals: Goals) -> Goals:
         """The goals with the budgets of ``front``: within one of size or time, the least loss is wanted."""
         budgets = _budgets(typed(config, RunConfig).front)
-        is_within = any(name in ADDITIVE for name in budgets)
-        order = sorted(goals.objectives, key=lambda name: is_within and name in ADDITIVE)
+        costs = (SIZE, RATIO, LATENCY)
+        is_within = any(name in costs for name in budgets)
+        order = sorted(goals.objectives, key=lambda name: is_within and name in costs)
         return Goals({name: goals.objectives[name] for name in order}, {**goals.constraints, **budgets})
 
     def fingerprint(self, config: DictConfig, space: Space, goals: Goals) -> Mapping[str, str]:

@@ -29,8 +29,7 @@ SIZE, RATIO, LATENCY = "engine_size_bytes", "size_ratio", "latency_ms_p50"
 LOSS, LOSS_HIGH = "delta_eer", "delta_eer_high"
 """Names of numbers of a result: of sizes and times, of the loss and the upper end of its interval."""
 
-ADDITIVE = (SIZE, RATIO, LATENCY)
-"""Names of the numbers that are predicted as sums of what units change alone."""
+_ADDITIVE = (SIZE, RATIO)  # predicted as sums of what units change alone; latencies are no such sums
 
 _CLOSED = 1e-3  # share of the hypervolume that every mask not measured is expected to add less than
 _PROVEN = 16  # masks whose interval is predicted before the recommended one counts as the smallest
@@ -146,7 +145,7 @@ class FrontPlan:
         return Forecast(measured, self._scored.trials)
 
     def _within_budgets(self, results: Mapping[Levels, Result], history: History) -> Masks:
-        """The candidates that constraints on sizes and times allow.
+        """The candidates that constraints on sizes allow.
 
         Raises:
             UserError: there is none.
@@ -155,7 +154,7 @@ class FrontPlan:
             self._candidates = self._find_candidates(results, history)
         allowed = np.ones(len(self._candidates), np.bool_)
         for name, bound in self._goals.constraints.items():
-            if name in ADDITIVE:
+            if name in _ADDITIVE:
                 values = self._sums(name, results)
                 if not (values <= bound).any():
                     raise UserError(
