@@ -16,7 +16,7 @@ from .conftest import BROWSER, Command, Workspace, browse, results
 pytestmark = pytest.mark.slow
 
 
-def test_report_shows_and_draws_the_latest_multirun(
+def test_the_latest_multirun_is_reported_and_renders_on_desktop_and_phone(
     workspace: Workspace,
     speakerquant: Command,
     tmp_path: Path,
@@ -48,15 +48,8 @@ def test_report_shows_and_draws_the_latest_multirun(
         assert f"| {layer} | {amax:.4g} | {ranges.weight_ranges[layer].min():.4g} |" in text
     assert "speakerquant -m" not in page and "mask=attentive_pooling</code>" in page, "the command"
     assert "Detection error trade-off" in page
-
-
-@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
-def test_the_page_renders_without_errors_on_desktop_and_phone(
-    workspace: Workspace, speakerquant: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    speakerquant("-m", *workspace.arguments(), "mask=none,attentive_pooling")
-    monkeypatch.setattr(sys, "argv", ["speakerquant-report", f"tracking.uri={workspace.tracking_uri}"])
-    show_report.main()
+    if BROWSER is None:
+        pytest.skip("there is no Chromium to render the page in")
     for width in (1400, 390):
         dom, log = browse((tmp_path / "report.html").as_uri(), width=width)
         assert dom.count('class="main-svg"') >= 4, "pictures are drawn"
