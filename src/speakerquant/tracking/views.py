@@ -1,12 +1,21 @@
 """Views of MLflow's UI: the masks of a multirun as a flat table, with the columns that tell them apart."""
 
+import base64
 import json
+import logging
+import zlib
 from collections.abc import Sequence
 
+from mlflow.exceptions import MlflowException
+
+from speakerquant.errors import first_line
 from speakerquant.evaluation.result import MASK_PREFIX
 from speakerquant.tracking.client import Tracking, runs_address
 
+log = logging.getLogger(__name__)
+
 _VIEW_TAG = "mlflow.sharedViewState."  # of the experiment, before the view's key
+_COMPRESSED = "deflate;"  # before such a view
 _NAME = "attributes.`Run Name`"
 _NAME_PIXELS, _PIXELS = 150, 85  # widths of columns
 
@@ -21,7 +30,7 @@ def share_masks(tracking: Tracking, parent_id: str, metrics: Sequence[str], unit
         units: Units to show the precisions of, in order.
 
     Returns:
-        The view's address, relative to the server that shows it.
+        The view's address, relative to the server that shows it; that of all runs if the store refuses a view.
     """
     columns = [
         *(f"metrics.`{name}`" for name in metrics),
@@ -36,7 +45,14 @@ def share_masks(tracking: Tracking, parent_id: str, metrics: Sequence[str], unit
         "columnOrder": [_NAME, *columns],
         "columnWidths": {_NAME: _NAME_PIXELS, **dict.fromkeys(columns, _PIXELS)},
     }
-    tracking.client.set_experiment_tag(tracking.experiment_id, f"{_VIEW_TAG}{parent_id}", json.dumps(view))
+    packed = base64.b64encode(zlib.compress(json.dumps(view).encode())).decode()  # stores limit the length
+    try:
+        tracking.client.set_experiment_tag(
+            tracking.experiment_id, f"{_VIEW_TAG}{parent_id}", f"{_COMPRESSED}{packed}"
+        )
+    except MlflowException as error:
+        log.warning("MLflow could not set up the view of the masks: %s", first_line(error))
+        return runs_address("", tracking.experiment_id)
     return runs_address("", tracking.experiment_id, view=parent_id)
 
 
