@@ -30,7 +30,7 @@ def share_masks(tracking: Tracking, parent_id: str, metrics: Sequence[str], unit
         units: Units to show the precisions of, in order.
 
     Returns:
-        The view's address, relative to the server that shows it; that of all runs if the store refuses a view.
+        The view's address, relative to the server; that of all runs if the store refuses the view.
     """
     columns = [
         *(f"metrics.`{name}`" for name in metrics),
