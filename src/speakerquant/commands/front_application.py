@@ -7,13 +7,10 @@ from omegaconf import DictConfig
 
 from speakerquant.commands.mask_search_application import MaskSearchApplication
 from speakerquant.configuration.opening import (
-    Inputs,
     open_baseline,
     open_bootstrap,
     open_cache,
     open_evaluation,
-    open_inputs,
-    open_model,
     open_ranges,
 )
 from speakerquant.configuration.schema import RunConfig, TrialList, typed
@@ -36,6 +33,7 @@ class FrontApplication(MaskSearchApplication):
     """Measures the masks that the front is predicted to have, and no others."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._plan: FrontPlan | None = None
 
     def first_points(self, config: DictConfig, space: Space, goals: Goals, defaults: Point) -> FirstPoints:
@@ -49,12 +47,14 @@ class FrontApplication(MaskSearchApplication):
             raise UserError(f"{others[0]}: a front is of precisions of units only; fix it to one value")
         run = typed(config, RunConfig)
         cache = open_cache(run.cache)
-        inputs = open_inputs(run, open_model(run.model), cache)
+        inputs = self._inputs
+        assert inputs is not None
         if inputs.protocol.norm is not ScoreNorm.none:
             raise UserError(
                 f"scoring={inputs.protocol.norm}: normalised scores cannot be predicted; use scoring=cosine"
             )
-        self._check_list(inputs, goals)
+        bootstrap = open_bootstrap(inputs)
+        self._check_list(bootstrap.num_speakers, goals)
         evaluation = open_evaluation(run.engine, inputs, open_ranges(run.calibration, inputs, cache), cache)
         baseline = open_baseline(inputs, evaluation)
         dim = inputs.model.network.embedding_dim
@@ -62,7 +62,7 @@ class FrontApplication(MaskSearchApplication):
         def embeddings_of(result: Mapping[str, Any]) -> Embeddings:
             return kept_embeddings(cache, str(result.get("embeddings")), dim)
 
-        scored = ListScores(inputs.data.trials, open_bootstrap(inputs), baseline.eer, baseline.scores)
+        scored = ListScores(inputs.data.trials, bootstrap, baseline.eer, baseline.scores)
         self._plan = FrontPlan(choices, goals, scored, embeddings_of)
         return self._plan
 
@@ -70,8 +70,7 @@ class FrontApplication(MaskSearchApplication):
         cache = open_cache(typed(config, RunConfig).cache)
         return MaskView(TrialList.test.name, cache, self._predictions)
 
-    def _check_list(self, inputs: Inputs, goals: Goals) -> None:
-        num_speakers = open_bootstrap(inputs).num_speakers
+    def _check_list(self, num_speakers: int, goals: Goals) -> None:
         if LOSS_HIGH in goals.constraints and num_speakers < _FEWEST_SPEAKERS:
             raise UserError(
                 f"front.{LOSS_HIGH}: {num_speakers} speakers are too few for an interval; give a list of at "

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution
 
 from speakerquant.architectures.units import Units
-from speakerquant.configuration.opening import open_cache, open_inputs, open_mask, open_model
+from speakerquant.configuration.opening import Inputs, open_cache, open_inputs, open_mask, open_model
 from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList, typed
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.errors import UserError
@@ -35,6 +35,9 @@ class MaskSearchApplication(SearchApplication):
     # A search need not time every mask, so the recommended one is timed at the end.
     final_overrides = (f"data.evaluate_on={TrialList.test.name}", _LATENCY_REQUESTS)
 
+    def __init__(self) -> None:
+        self._inputs: Inputs | None = None  # as the fingerprint found them: reading a corpus takes a while
+
     def is_time(self, name: str) -> bool:
         figure = figure_of(name)
         return figure is not None and figure.is_time
@@ -54,7 +57,7 @@ class MaskSearchApplication(SearchApplication):
         model = open_model(run.model)
         units = model.network.units(run.units)
         masks = _searched_masks(space, units)  # refuses unknown units and precisions before any time is spent
-        inputs = open_inputs(run, model, open_cache(run.cache))
+        inputs = self._inputs = open_inputs(run, model, open_cache(run.cache))
         for mask in masks:
             inputs.builder.check_mask(mask)
         machine = {"machine": ", ".join(inputs.builder.environment.values())}

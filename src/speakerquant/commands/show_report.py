@@ -79,8 +79,8 @@ def _scored_runs(tracking: Tracking, parent_id: str) -> Iterator[ScoredRun]:
 def _ranges(tracking: Tracking, parent_id: str) -> CalibrationTable | None:
     """The ranges of a multirun's layers, if one of its runs has kept them."""
     with tempfile.TemporaryDirectory() as folder:
-        kept = [path for path in downloaded(tracking, parent_id, RANGES_FILE, Path(folder)) if path]
-        return CalibrationTable.load(kept[0]) if kept else None
+        kept = next(filter(None, downloaded(tracking, parent_id, RANGES_FILE, Path(folder))), None)
+        return CalibrationTable.load(kept) if kept else None
 
 
 @hydra.main(config_path=config_folder(), config_name="report", version_base="1.3")

@@ -54,19 +54,24 @@ class SearchReport:
         document, rows, text, png, html = (
             self.folder / f"front.{suffix}" for suffix in ("json", "csv", "md", "png", "html")
         )
-        annotations = self._annotations(history, front)
+        ties = self._ties(front)
+        annotations = self._annotations(history, ties)
         write_json(self.study, self.goals, history, front, annotations, self.command, final_result, document)
         write_csv(self.goals, front, rows)
-        self._write_markdown(history, front, final_result, text)
+        self._write_markdown(history, front, ties, final_result, text)
         picture = search_picture(front, self.view, self._title(history, front))
         draw_png(picture, png)
         draw_html(picture, html)
         return [document, rows, text, png, html]
 
     def _write_markdown(
-        self, history: History, front: Front, final_result: Mapping[str, Any] | None, path: Path
+        self,
+        history: History,
+        front: Front,
+        ties: Mapping[int, Sequence[int]],
+        final_result: Mapping[str, Any] | None,
+        path: Path,
     ) -> None:
-        ties = self._ties(front)
         table = markdown_table(
             [column.heading for column in self._columns],
             [self._cells(entry, ties[entry.number]) for entry in front.best],
@@ -130,12 +135,11 @@ class SearchReport:
     def _remarks(self, front: Front) -> Sequence[str]:
         return self.view.remarks([entry.point for entry in front.best])
 
-    def _annotations(self, history: History, front: Front) -> dict[int, dict[str, Any]]:
+    def _annotations(self, history: History, ties: Mapping[int, Sequence[int]]) -> dict[int, dict[str, Any]]:
         """What is known of each trial of the front beside its result."""
         predictions = self.view.predictions(history)
         return {
-            number: {"tied_with": tied, "predicted": predictions.get(number)}
-            for number, tied in self._ties(front).items()
+            number: {"tied_with": tied, "predicted": predictions.get(number)} for number, tied in ties.items()
         }
 
     def _ties(self, front: Front) -> dict[int, list[int]]:

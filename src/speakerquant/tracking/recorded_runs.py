@@ -1,5 +1,6 @@
 """Reads recorded runs back from MLflow."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow.entities import Run
@@ -101,7 +102,7 @@ def _mask_run(run: Run) -> MaskRun:
     )
 
 
-def downloaded(tracking: Tracking, parent_id: str, artifact: str, folder: Path) -> list[Path | None]:
+def downloaded(tracking: Tracking, parent_id: str, artifact: str, folder: Path) -> Iterator[Path | None]:
     """Copies of an artifact of every run of a multirun, in the order of :func:`mask_runs`.
 
     Args:
@@ -110,18 +111,16 @@ def downloaded(tracking: Tracking, parent_id: str, artifact: str, folder: Path) 
         artifact: Name of the artifact.
         folder: Where the copies go.
 
-    Returns:
+    Yields:
         None in place of a run that has no such artifact, any more.
     """
-    paths: list[Path | None] = []
     for number, run in enumerate(_trials(tracking, parent_id)):
         place = folder / str(number)
         place.mkdir(parents=True)
         try:
-            paths.append(downloaded_file(tracking, run.info.run_id, artifact, place))
+            yield downloaded_file(tracking, run.info.run_id, artifact, place)
         except UserError:
-            paths.append(None)
-    return paths
+            yield None
 
 
 def downloaded_file(tracking: Tracking, run_id: str, artifact: str, folder: Path) -> Path:
