@@ -56,6 +56,9 @@ def test_a_stopped_front_goes_on_and_says_what_was_predicted(
     assert said["engine_size_bytes"] == pytest.approx(found["engine_size_bytes"], rel=0.005)
     assert abs(said["delta_eer"] - found["delta_eer"]) <= said["delta_eer_error"]
     assert front["recommended"]["final_result"]["trial_list"] == "test"
+    [picture] = sorted(tmp_path.glob("multirun/*/*/alone.html"))[-1:]
+    for unit in ("aggregation_conv", "embedding_linear"):
+        assert unit in picture.read_text(), "what each unit alone does is drawn"
 
 
 @pytest.mark.parametrize(

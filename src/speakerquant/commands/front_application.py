@@ -1,6 +1,6 @@
 """What ``speakerquant`` adds to a search that finds the whole front from predictions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
@@ -25,6 +25,7 @@ from speakerquant.search.goals import Goals
 from speakerquant.search.history import History
 from speakerquant.search.search_loop import FirstPoints
 from speakerquant.search.space import Point, Space
+from speakerquant.search.view import Effect
 
 _FEWEST_SPEAKERS = 10  # with fewer nobody has checked what the intervals hold (docs/uncertainty.md)
 
@@ -68,7 +69,7 @@ class FrontApplication(MaskSearchApplication):
 
     def view(self, config: DictConfig, goals: Goals) -> MaskView:
         cache = open_cache(typed(config, RunConfig).cache)
-        return MaskView(TrialList.test.name, cache, self._predictions)
+        return MaskView(TrialList.test.name, cache, self._predictions, self._alone)
 
     def _check_list(self, num_speakers: int, goals: Goals) -> None:
         if LOSS_HIGH in goals.constraints and num_speakers < _FEWEST_SPEAKERS:
@@ -82,3 +83,7 @@ class FrontApplication(MaskSearchApplication):
         if self._plan is None:
             return {}
         return self._plan.predictions(history)
+
+    def _alone(self, history: History) -> Sequence[Effect]:
+        """The trials with one lowered unit."""
+        return self._plan.alone(history) if self._plan else []

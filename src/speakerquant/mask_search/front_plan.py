@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from speakerquant.evaluation.embedding import Embeddings
 from speakerquant.evaluation.forecast import Forecast, ListScores, MeasuredMask, Predicted
 from speakerquant.evaluation.metrics import eer
 from speakerquant.evaluation.prediction import Levels
+from speakerquant.evaluation.result import MASK_PREFIX
 from speakerquant.evaluation.uncertainty import difference
 from speakerquant.mask_search.candidates import Masks, candidates
 from speakerquant.mask_search.choices import Choices
@@ -21,6 +23,7 @@ from speakerquant.search.front import front_of
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import FAILURE, History, result_of
 from speakerquant.search.space import Point
+from speakerquant.search.view import Effect
 
 Array = npt.NDArray[np.float64]
 Result = Mapping[str, Any]
@@ -117,6 +120,19 @@ class FrontPlan:
             numbers[levels]: {SIZE: float(size), LOSS: float(loss), f"{LOSS}_error": float(error)}
             for levels, (size, loss, error) in zip(forecast.several, rows, strict=True)
         }
+
+    def alone(self, history: History) -> list[Effect]:
+        """The measured masks with one unit lowered."""
+        effects = []
+        units = list(self._choices.precisions.items())
+        for trial in history.completed:
+            levels = self._choices.levels_of(trial.params)
+            if np.count_nonzero(levels) == 1:
+                [unit] = np.flatnonzero(levels)
+                axis, precisions = units[unit]
+                choice = precisions[levels[unit]].name
+                effects.append(Effect(axis.removeprefix(MASK_PREFIX), choice, trial.number))
+        return effects
 
     def _first(self) -> list[Point]:
         """What all others are predicted from."""
@@ -230,10 +246,16 @@ class FrontPlan:
         if levels not in self._upper_ends:
             scored = self._scored
             scores = forecast.scores(levels)
-            ours, theirs = (scored.bootstrap.replicates(each)[0] for each in (scores, scored.baseline_scores))
+            [draws] = scored.bootstrap.replicates(scores)
             loss = eer(scores, scored.trials.labels) - scored.baseline_eer
-            self._upper_ends[levels] = difference(loss, ours, theirs).high
+            self._upper_ends[levels] = difference(loss, draws, self._baseline_draws).high
         return self._upper_ends[levels]
+
+    @cached_property
+    def _baseline_draws(self) -> Array:
+        """EERs of the baseline on draws of speakers."""
+        draws: Array = self._scored.bootstrap.replicates(self._scored.baseline_scores)[0]
+        return draws
 
     def _unmeasured(self, history: History, masks: Masks) -> Iterator[Levels]:
         """Those of the masks that have neither been measured nor are being measured."""

@@ -12,7 +12,7 @@ from speakerquant.report.multirun_report import POINT_HEADING, SHOWN, X, Y
 from speakerquant.report.paper import PROPOSED
 from speakerquant.search.history import History
 from speakerquant.search.space import Point
-from speakerquant.search.view import PlainQuantity, Plane, Predictions, Quantity, Reference
+from speakerquant.search.view import Effect, PlainQuantity, Plane, Predictions, Quantity, Reference
 
 
 class MaskView:
@@ -22,6 +22,7 @@ class MaskView:
         final_list: The trial list of the final evaluation; a search on it has seen the data it is judged by.
         cache: Where evaluations keep what masks are compared by.
         predict: What trials were predicted to be, by number, if they were.
+        effects: Trials with one unit in a lower precision, if there are such by plan.
     """
 
     point_heading = POINT_HEADING
@@ -40,10 +41,12 @@ class MaskView:
         final_list: str,
         cache: Cache,
         predict: Callable[[History], Predictions] = lambda history: {},
+        effects: Callable[[History], Sequence[Effect]] = lambda history: [],
     ) -> None:
         self._final_list = final_list
         self._cache = cache
         self.predictions = predict
+        self.effects = effects
 
     def quantity(self, name: str) -> Quantity:
         return figure_of(name) or PlainQuantity(name)

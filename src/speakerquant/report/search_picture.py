@@ -1,17 +1,24 @@
 """The results of a search in a plane: every point, the front among them, and what others have measured."""
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 
 from speakerquant.report.picture import Mark, Picture, Series, Style
 from speakerquant.report.table import interval_of, number_cells
 from speakerquant.search.front import Entry, Front
 from speakerquant.search.goals import find
-from speakerquant.search.view import TRIAL, View
+from speakerquant.search.view import TRIAL, Effect, View
 
 _EVALUATED = Style("silver", size=5)
 _FRONT = Style("steelblue", size=6, has_line=True)
 _RECOMMENDED = Style("crimson", size=12, marker="*", symbol="star")
 _REFERENCE = Style("dimgray", size=6, marker="D", symbol="diamond", is_filled=False)
+_EFFECTS = (
+    Style("steelblue", size=6),
+    Style("crimson", size=6, marker="s", symbol="square"),
+    Style("seagreen", size=6, marker="^", symbol="triangle-up"),
+)
 
 
 def search_picture(front: Front, view: View, title: str) -> Picture:
@@ -31,6 +38,22 @@ def search_picture(front: Front, view: View, title: str) -> Picture:
     ]
     x, y = view.quantity(view.plane.x), view.quantity(view.plane.y)
     return Picture(title, x.label, y.label, [each for each in series if each.marks])
+
+
+def effects_picture(front: Front, effects: Sequence[Effect], view: View, title: str) -> Picture:
+    """What choices do alone, in the plane of the view, with the name of what each is a choice of."""
+    entries = {entry.number: entry for entry in front.entries}
+    choices = dict.fromkeys(effect.choice for effect in effects)
+    series = [
+        Series(
+            choice,
+            [_mark(entries[each.number], view, each.part) for each in effects if each.choice == choice],
+            style,
+        )
+        for choice, style in zip(choices, itertools.cycle(_EFFECTS))
+    ]
+    x, y = view.quantity(view.plane.x), view.quantity(view.plane.y)
+    return Picture(title, x.label, y.label, series)
 
 
 def _mark(entry: Entry, view: View, label: str = "") -> Mark:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from speakerquant.cache import atomic_path
-from speakerquant.report.picture import draw_html, draw_png
+from speakerquant.report.picture import Picture, draw_html, draw_png
 from speakerquant.report.search_files import write_csv, write_json
-from speakerquant.report.search_picture import search_picture
+from speakerquant.report.search_picture import effects_picture, search_picture
 from speakerquant.report.table import (
     Column,
     Row,
@@ -37,7 +37,8 @@ class SearchReport:
         goals: Its objectives and constraints.
         view: How to show them.
         command: The command that evaluates a point once more.
-        folder: Where ``front.json``, ``.csv``, ``.md``, ``.png`` and ``.html`` go.
+        folder: Where ``front.json``, ``.csv``, ``.md``, ``.png`` and ``.html`` go, and ``alone.png`` and
+            ``.html`` if the view knows what choices do alone.
         n_trials: How many trials there will be.
     """
 
@@ -51,18 +52,29 @@ class SearchReport:
     def write(self, history: History, final_result: Mapping[str, Any] | None = None) -> list[Path]:
         """Write the files; ``final_result`` is what the recommended point measured on unseen data."""
         front = front_of(history, self.goals)
-        document, rows, text, png, html = (
-            self.folder / f"front.{suffix}" for suffix in ("json", "csv", "md", "png", "html")
-        )
+        document, rows, text = (self.folder / f"front.{suffix}" for suffix in ("json", "csv", "md"))
         ties = self._ties(front)
         annotations = self._annotations(history, ties)
         write_json(self.study, self.goals, history, front, annotations, self.command, final_result, document)
         write_csv(self.goals, front, rows)
         self._write_markdown(history, front, ties, final_result, text)
-        picture = search_picture(front, self.view, self._title(history, front))
-        draw_png(picture, png)
-        draw_html(picture, html)
-        return [document, rows, text, png, html]
+        title = self._title(history, front)
+        pictures = {"front": search_picture(front, self.view, title)}
+        if effects := self.view.effects(history):
+            pictures["alone"] = effects_picture(
+                front, effects, self.view, f"{title}, one choice changed at a time"
+            )
+        return [document, rows, text, *self._draw(pictures)]
+
+    def _draw(self, pictures: Mapping[str, Picture]) -> list[Path]:
+        """Draw pictures into files by their names."""
+        paths = []
+        for name, picture in pictures.items():
+            png, html = (self.folder / f"{name}.{suffix}" for suffix in ("png", "html"))
+            draw_png(picture, png)
+            draw_html(picture, html)
+            paths += [png, html]
+        return paths
 
     def _write_markdown(
         self,

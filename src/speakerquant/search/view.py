@@ -15,6 +15,21 @@ Predictions = Mapping[int, Mapping[str, float]]
 """Predicted numbers of results by name, by number of the trial."""
 
 
+@dataclass(frozen=True)
+class Effect:
+    """A trial that shows what one choice does alone, everything else being as in the base.
+
+    Attributes:
+        part: What the choice is of.
+        choice: What was chosen for it.
+        number: The trial's.
+    """
+
+    part: str
+    choice: str
+    number: int
+
+
 class Quantity(Protocol):
     """How a number of a result is shown."""
 
@@ -93,6 +108,9 @@ class View(Protocol):
     def predictions(self, history: History) -> Predictions:
         """What trials were predicted to be, by number, if they were."""
 
+    def effects(self, history: History) -> Sequence[Effect]:
+        """The trials that show what choices do alone, if there are such."""
+
     def remarks(self, points: Sequence[Point]) -> Sequence[str]:
         """What there is to say of the points of a front, in lines."""
 
@@ -121,6 +139,9 @@ class PlainView:
 
     def predictions(self, history: History) -> Predictions:
         return {}
+
+    def effects(self, history: History) -> Sequence[Effect]:
+        return []
 
     def remarks(self, points: Sequence[Point]) -> Sequence[str]:
         return []

@@ -1,0 +1,251 @@
+"""The front that is found, against that of every mask: ``python benchmarks/front_exhaustive.py [settings]``.
+
+All 2,187 masks of INT8, 4 and 2 bits are embedded in the simulation, each part of the network once for all
+masks that are alike up to it. Recordings are cut to a second, which makes this feasible; sizes are sums of
+what units change alone in real engines. Then ``experiment=front``'s plan is played on these figures: how many
+masks it measures, which share of the area that the true front dominates it finds, and how well it predicts
+all the others. Settings are those of ``speakerquant``.
+"""
+
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from opened_run import OpenedRun, open_run
+from optuna.distributions import CategoricalDistribution
+from rich.table import Table
+from torch import Tensor, fx, nn
+
+from speakerquant.configuration.opening import open_bootstrap, open_evaluation, open_rounding
+from speakerquant.console import table_console
+from speakerquant.engine.cpu import describe_cpu
+from speakerquant.evaluation.embedding import Embeddings, embed_with_network
+from speakerquant.evaluation.forecast import Forecast, ListScores, MeasuredMask
+from speakerquant.evaluation.metrics import eer
+from speakerquant.evaluation.prediction import Levels
+from speakerquant.evaluation.scoring import cosine_scores
+from speakerquant.evaluation.stage_times import StageTimes
+from speakerquant.mask_search.choices import Choices
+from speakerquant.mask_search.front_plan import LOSS, SIZE, FrontPlan
+from speakerquant.mask_search.hypervolume import hypervolume, pareto_front
+from speakerquant.progress import track
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.rounding import Rounding
+from speakerquant.quantization.simulate import simulate
+from speakerquant.search.goals import Goals
+from speakerquant.search.ledger import Claim, Ledger
+from speakerquant.search.search_loop import Budget, Outcome, Search, Succeeded
+from speakerquant.search.space import Space
+from speakerquant.search.storage import open_storage
+
+SETTINGS = ("engine=openvino", "data.evaluate_on=development", "engine.latency_requests=0")
+PRECISIONS = ("int8", "int4", "int2")
+FRAMES = 100
+BATCH = 16
+GOALS = Goals({SIZE: "minimize", LOSS: "minimize"})
+
+Array = npt.NDArray[np.float64]
+
+
+class _ChildrenTracer(fx.Tracer):
+    """Takes the children of a network as they are."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return True
+
+
+class MaskTree:
+    """A network under all masks, with every operation computed once for all masks that are alike up to it.
+
+    Args:
+        networks: For each level, the network with all its units at this level.
+        units: Names of the units, children of the network, in its order.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], units: Sequence[str]) -> None:
+        self._networks = networks
+        self._operations: list[list[fx.Node]] = [[] for _ in units]
+        places = {unit: place for place, unit in enumerate(units)}
+        latest: dict[fx.Node, int] = {}
+        for node in _ChildrenTracer().trace(networks[0]).nodes:
+            own = places.get(str(node.target), 0)
+            latest[node] = max([own, *(latest[source] for source in node.all_input_nodes)])
+            self._operations[latest[node]].append(node)
+
+    def embeddings(self, features: Tensor) -> Iterator[Tensor]:
+        """Embeddings ``[B, dim]`` of features ``[B, n_mels, T]`` under each mask, the last unit's first."""
+        return self._from(0, {}, features)
+
+    def _from(self, unit: int, before: Mapping[fx.Node, Any], features: Tensor) -> Iterator[Tensor]:
+        for network in self._networks:
+            values = dict(before)
+            for node in self._operations[unit]:
+                values[node] = _value(node, network, values, features)
+            if unit + 1 < len(self._operations):
+                yield from self._from(unit + 1, values, features)
+            else:
+                yield values[node]
+
+
+def _value(node: fx.Node, network: nn.Module, values: Mapping[fx.Node, Any], features: Tensor) -> Any:
+    arguments = fx.map_arg(node.args, values.__getitem__)
+    keywords = fx.map_arg(node.kwargs, values.__getitem__)
+    match node.op:
+        case "placeholder":
+            return features
+        case "call_module":
+            return network.get_submodule(str(node.target))(*arguments, **keywords)
+        case "call_function":
+            assert callable(node.target)
+            return node.target(*arguments, **keywords)
+        case "call_method":
+            return getattr(arguments[0], str(node.target))(*arguments[1:], **keywords)
+        case "output":
+            return arguments[0]
+    raise ValueError(f"{node.op}: an operation of a traced network that is not known here")
+
+
+def main() -> None:
+    run = open_run([*SETTINGS, *sys.argv[1:]])
+    units = list(run.inputs.units)
+    uniform = [Mask(run.inputs.units, dict.fromkeys(units, precision)) for precision in PRECISIONS]
+    rounding = open_rounding(run.config.rounding, run.inputs, run.cache, uniform)
+    masks = list(itertools.product(range(len(PRECISIONS)), repeat=len(units)))
+    recordings = [each[:, :FRAMES] for each in run.inputs.features.features if each.shape[1] >= FRAMES]
+    assert len(recordings) == len(run.inputs.features.features), "a recording is shorter than a second"
+    start = time.perf_counter()
+    embeddings = _embeddings(run, uniform, rounding, recordings)
+    seconds = time.perf_counter() - start
+    sizes = _sizes(run, masks, rounding)
+    trials = run.inputs.data.trials
+    every = {
+        levels: MeasuredMask(size, eer(cosine_scores(found, trials.left, trials.right), trials.labels), found)
+        for levels, size, found in zip(masks, sizes, embeddings, strict=True)
+    }
+    table_console().print(
+        f"{describe_cpu()}; {len(every):,} masks of {len(recordings)} recordings of {FRAMES} frames embedded "
+        f"in {seconds:.0f} s; {len(trials):,} trials, {int(trials.labels.sum()):,} of them target trials"
+    )
+    measured = _planned(run, units, every, recordings)
+    table_console().print(_table(run, every, measured))
+
+
+def _embeddings(
+    run: OpenedRun, uniform: Sequence[Mask], rounding: Rounding, recordings: Sequence[Embeddings]
+) -> Embeddings:
+    """Of all masks, ``[num_masks, num_recordings, dim]``."""
+    network = run.inputs.model.network
+    tree = MaskTree(
+        [simulate(network, mask, run.table, run.inputs.weight_bits, rounding) for mask in uniform],
+        list(run.inputs.units),
+    )
+    batches = [
+        torch.from_numpy(np.stack(recordings[start : start + BATCH]))
+        for start in range(0, len(recordings), BATCH)
+    ]
+    with torch.inference_mode():
+        found = [
+            np.stack([each.numpy() for each in tree.embeddings(batch)])
+            for batch in track(batches, "all masks", total=len(batches))
+        ]
+    return np.concatenate(found, axis=1)
+
+
+def _sizes(run: OpenedRun, masks: Sequence[Levels], rounding: Rounding) -> list[int]:
+    """Of the engines of all masks, as sums of what each unit changes alone."""
+    building = open_evaluation(run.config.engine, run.inputs, run.table, run.cache, rounding).building
+    units = list(run.inputs.units)
+
+    def size(lowered: Mapping[str, str]) -> int:
+        precisions = {**dict.fromkeys(units, PRECISIONS[0]), **lowered}
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            building.build(Mask(run.inputs.units, precisions), Path(folder), StageTimes()) as built,
+        ):
+            return built.size_bytes
+
+    base = size({})
+    changes = [[size({unit: precision}) - base for precision in PRECISIONS] for unit in units]
+    return [
+        base + sum(change[level] for change, level in zip(changes, levels, strict=True)) for levels in masks
+    ]
+
+
+def _planned(
+    run: OpenedRun,
+    units: Sequence[str],
+    every: Mapping[Levels, MeasuredMask],
+    recordings: Sequence[Embeddings],
+) -> list[Levels]:
+    """What ``experiment=front`` measures, in turn."""
+    trials = run.inputs.data.trials
+    baseline = cosine_scores(
+        embed_with_network(run.inputs.model.network, recordings), trials.left, trials.right
+    )
+    scored = ListScores(trials, open_bootstrap(run.inputs), eer(baseline, trials.labels), baseline)
+    space = Space({f"mask.{unit}": CategoricalDistribution(PRECISIONS) for unit in units})
+    choices = Choices(space, {})
+
+    def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
+        found = [(levels := choices.levels_of(claim.point), every[levels]) for claim in claims]
+        return [
+            Succeeded(
+                {
+                    SIZE: mask.size_bytes,
+                    "eer": mask.eer,
+                    LOSS: mask.eer - scored.baseline_eer,
+                    "levels": levels,
+                }
+            )
+            for levels, mask in found
+        ]
+
+    plan = FrontPlan(choices, GOALS, scored, lambda result: every[tuple(result["levels"])].embeddings)
+    ledger = Ledger(open_storage(None), "front", space, GOALS, {})
+    history = Search(ledger, Budget(len(every)), evaluate, first_points=plan).run()
+    return [choices.levels_of(trial.params) for trial in history.completed]
+
+
+def _table(run: OpenedRun, every: Mapping[Levels, MeasuredMask], measured: Sequence[Levels]) -> Table:
+    points = _points(list(every.values()))
+    reference = points.max(axis=0)
+    whole = hypervolume(points, reference)
+    first = 1 + len(PRECISIONS[1:]) * (len(run.inputs.units) + 1)
+    table = Table(
+        title=f"{int(pareto_front(points).sum())} masks are on the true front", title_justify="left"
+    )
+    for heading in (
+        *("masks measured", "area of the true front", "correlation of EER", "mean error", "largest"),
+        "within the stated error",
+    ):
+        table.add_column(heading, justify="right")
+    for count in (first, len(measured)):
+        known = {levels: every[levels] for levels in measured[:count]}
+        unknown = [levels for levels in every if levels not in known]
+        predicted = Forecast(known, run.inputs.data.trials).predict(np.array(unknown))
+        rates = np.array([every[levels].eer for levels in unknown])
+        errors = np.abs(predicted.eers - rates)
+        table.add_row(
+            str(count),
+            f"{100 * hypervolume(_points(list(known.values())), reference) / whole:.2f} %",
+            f"{np.corrcoef(predicted.eers, rates)[0, 1]:.3f}",
+            f"{errors.mean():.4f} %",
+            f"{errors.max():.4f} %",
+            f"{100 * (errors <= predicted.errors).mean():.1f} %",
+        )
+    return table
+
+
+def _points(masks: Sequence[MeasuredMask]) -> Array:
+    return np.array([[mask.size_bytes, mask.eer] for mask in masks], np.float64)
+
+
+if __name__ == "__main__":
+    main()
