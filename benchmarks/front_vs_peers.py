@@ -11,14 +11,16 @@ nncf      NNCF's quantization with accuracy control: layers go back to FP32 unti
 modelopt  NVIDIA Model Optimizer's ``auto_quantize``: INT8, 4 or 2 bits for every layer, by gradients on the
           calibration recordings, for several budgets of bits; the masks that it chose are built and measured
           as ours
+aimet     AIMET's automatic mixed precision: of how many layers it knows the cost
 
-The last two are tools of others (``peer_ways.py``, the extra ``peers``); one that is not installed or cannot
-do it says so in its row. The table gives time, masks evaluated, points found, and which share of the area
-that all ways together dominate (size against EER) each of them covers.
+The last three are tools of others (``peer_ways.py``; the extra ``peers`` has NNCF and Model Optimizer). One
+that is not installed or cannot do it says so in its row. The table gives time, masks evaluated, points found,
+and which share of the area that all ways together dominate (size against EER) each of them covers.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 from opened_run import open_run
-from peer_ways import accuracy_control, auto_quantize, peer
+from peer_ways import accuracy_control, auto_quantize, mixed_precision, peer
 from rich.table import Table
 from ways import SETTINGS, FindFront, Point, Way, measure, new_cache, open_afresh
 
@@ -79,9 +81,15 @@ def naive(folder: Path) -> Way:
     return Way(seconds, NAIVE_MASKS, points, f"time of {ALL_MASKS:,} masks, from {NAIVE_MASKS}")
 
 
+def _processor_seconds() -> float:
+    """What this process and the ended ones that it started have used, whatever else the machine did."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def _rows(ways: dict[str, Way]) -> Iterator[list[str]]:
-    everything = np.array([point for way in ways.values() for point in way.points])
-    reference = everything.max(axis=0)
+    everything = np.array([point for way in ways.values() for point in way.points]).reshape(-1, 2)
+    reference = everything.max(axis=0, initial=0)
     whole = hypervolume(everything, reference)
     for name, way in ways.items():
         points = np.array(way.points).reshape(-1, 2)
@@ -104,14 +112,18 @@ def main() -> None:
         "naive": naive,
         "nncf": peer("nncf", accuracy_control(arguments.max_drop)),
         "modelopt": peer("modelopt", auto_quantize),
+        "aimet": peer("aimet_torch", mixed_precision),
     }
     chosen = arguments.only.split(",") if arguments.only else list(ways)
     open_run(SETTINGS)  # makes the recordings
     found = {}
     for name in chosen:
         with tempfile.TemporaryDirectory() as folder:
+            before = _processor_seconds()
             found[name] = ways[name](Path(folder))
-        table_console().print(f"{name}: {found[name].seconds:.0f} s")
+        table_console().print(
+            f"{name}: {found[name].seconds:.0f} s, {_processor_seconds() - before:.0f} s of CPU"
+        )
     table = Table(title=describe_cpu(), title_justify="left")
     for heading in ("way", "seconds", "masks", "on its front", "area", "smallest", "remark"):
         table.add_column(heading, justify="left" if heading in ("way", "smallest", "remark") else "right")
