@@ -3,70 +3,48 @@
 The shipped checkpoint on the synthetic development list with OpenVINO, one way after the other, each with a
 cache of its own in which only the recordings are known beforehand:
 
-front   ``experiment=front``, 2,187 masks, of which it builds what it needs
-search  ``experiment=search`` with 40 trials
-naive   a fresh model, calibrated, exported, built, run and scored for every mask: eight masks, extrapolated
-nncf    NNCF's quantization with accuracy control: layers go back to FP32 until it has lost no more EER
-        than --max-drop (the extra ``peers``)
+front     ``experiment=front``, 2,187 masks, of which it builds what it needs
+search    ``experiment=search`` with 40 trials
+naive     a fresh model, calibrated, exported, built, run and scored for every mask: eight masks, extrapolated
+nncf      NNCF's quantization with accuracy control: layers go back to FP32 until it has lost no more EER
+          than --max-drop
+modelopt  NVIDIA Model Optimizer's ``auto_quantize``: INT8, 4 or 2 bits for every layer, by gradients on the
+          calibration recordings, for several budgets of bits; the masks that it chose are built and measured
+          as ours
+aimet     AIMET's automatic mixed precision: of how many layers it knows the cost
 
-The table gives time, masks evaluated, points found, and which share of the area that all ways together
-dominate (size against EER) each of them covers. NVIDIA Model Optimizer and AIMET search by the losses of a
-trainable model and do not look at trial lists; they are not among these.
+The last three are tools of others (``peer_ways.py``; the extra ``peers`` has NNCF and Model Optimizer). One
+that is not installed or cannot do it says so in its row. The table gives time, masks evaluated, points found,
+and which share of the area that all ways together dominate (size against EER) each of them covers.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
-from importlib.util import find_spec
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from opened_run import OpenedRun, open_run
+from opened_run import open_run
+from peer_ways import accuracy_control, auto_quantize, mixed_precision, peer
 from rich.table import Table
+from ways import SETTINGS, FindFront, Point, Way, measure, new_cache, open_afresh
 
-from speakerquant.cache import Cache
-from speakerquant.configuration.opening import open_evaluation, open_rounding
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.evaluation.metrics import eer
-from speakerquant.evaluation.scoring import cosine_scores
-from speakerquant.graph.export import export_network
-from speakerquant.graph.masking import write_mask
 from speakerquant.mask_search.hypervolume import hypervolume, pareto_front
 from speakerquant.progress import track
-from speakerquant.quantization.mask import Mask, baseline_mask
+from speakerquant.quantization.mask import Mask
 
-SETTINGS = ("engine=openvino", "data.evaluate_on=development", "engine.latency_requests=0")
 NAIVE_MASKS, ALL_MASKS = 8, 2187
 PRECISIONS = ("int8", "int4", "int2")
-Point = tuple[float, float]  # bytes, EER in percent
 
 
-@dataclass(frozen=True)
-class Way:
-    """How a front was found.
-
-    Attributes:
-        seconds: How long it took.
-        masks: How many masks were evaluated.
-        points: Sizes and EERs of those.
-        remark: What is to be known of the figures.
-    """
-
-    seconds: float
-    masks: int
-    points: Sequence[Point]
-    remark: str = ""
-
-
-def searched(experiment: str, *overrides: str) -> Callable[[Path], Way]:
+def searched(experiment: str, *overrides: str) -> FindFront:
     def run(folder: Path) -> Way:
         command = [
             str(Path(sys.executable).with_name("speakerquant")),
@@ -75,7 +53,7 @@ def searched(experiment: str, *overrides: str) -> Callable[[Path], Way]:
         ]
         start = time.perf_counter()
         subprocess.run(
-            [*command, "engine=openvino", f"cache.root={_new_cache(folder)}"],
+            [*command, "engine=openvino", f"cache.root={new_cache(folder)}"],
             cwd=folder,
             check=True,
             stdout=subprocess.DEVNULL,
@@ -93,76 +71,25 @@ def searched(experiment: str, *overrides: str) -> Callable[[Path], Way]:
 
 def naive(folder: Path) -> Way:
     generator = np.random.default_rng(0)
-    points = []
+    points: list[Point] = []
     start = time.perf_counter()
     for number in track(range(NAIVE_MASKS), "naive", total=NAIVE_MASKS):
-        run = open_run([*SETTINGS, f"cache.root={_new_cache(folder / str(number))}"])
+        run = open_afresh(folder / str(number))
         precisions = {unit: PRECISIONS[generator.integers(3)] for unit in run.inputs.units}
-        mask = Mask(run.inputs.units, precisions)
-        rounding = open_rounding(run.config.rounding, run.inputs, run.cache, [mask])
-        evaluation = open_evaluation(run.config.engine, run.inputs, run.table, run.cache, rounding)
-        [measured] = evaluation.evaluate([mask], [folder])
-        points.append((float(measured.size_bytes), measured.scored.eer))
+        points += measure(run, [Mask(run.inputs.units, precisions)], folder)
     seconds = (time.perf_counter() - start) / NAIVE_MASKS * ALL_MASKS
     return Way(seconds, NAIVE_MASKS, points, f"time of {ALL_MASKS:,} masks, from {NAIVE_MASKS}")
 
 
-def accuracy_control(max_drop: float) -> Callable[[Path], Way]:
-    def run(folder: Path) -> Way:
-        if find_spec("nncf") is None:
-            return Way(0, 0, [], "nncf is not installed")
-        import nncf
-        import openvino as ov
-
-        opened = open_run([*SETTINGS, f"cache.root={_new_cache(folder)}"])
-        features, trials = opened.inputs.features.features, opened.inputs.data.trials
-        validations = 0
-
-        def validate(model: Any, recordings: Any) -> tuple[float, None]:
-            nonlocal validations
-            validations += 1
-            embeddings = np.concatenate([np.asarray(model([each])[0]) for each in recordings])
-            return 100 - eer(cosine_scores(embeddings, trials.left, trials.right), trials.labels), None
-
-        start = time.perf_counter()
-        path = _exported(opened, folder)
-        quantized = nncf.quantize_with_accuracy_control(
-            ov.Core().read_model(path),
-            nncf.Dataset([each[np.newaxis] for each in opened.inputs.calibration.features]),
-            nncf.Dataset([each[np.newaxis] for each in features]),
-            validate,
-            max_drop=max_drop,
-            drop_type=nncf.DropType.ABSOLUTE,
-        )
-        compiled = ov.Core().compile_model(quantized, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        seconds = time.perf_counter() - start
-        score, _ = validate(compiled, [each[np.newaxis] for each in features])
-        size = len(compiled.export_model().getvalue())
-        remark = f"NNCF {version('nncf')}, at most {max_drop:g} % lost, {validations - 1} validations"
-        return Way(seconds, 1, [(float(size), 100 - score)], remark)
-
-    return run
-
-
-def _exported(opened: OpenedRun, folder: Path) -> Path:
-    network, path = opened.inputs.model.network, folder / "model.onnx"
-    write_mask(
-        export_network(network, network.n_mels), baseline_mask(opened.inputs.units), opened.table, path
-    )
-    return path
-
-
-def _new_cache(folder: Path) -> Path:
-    """A cache that knows nothing but the synthetic recordings."""
-    cache = folder / "cache"
-    cache.mkdir(parents=True)
-    (cache / "synthetic").symlink_to(Cache().root / "synthetic")
-    return cache
+def _processor_seconds() -> float:
+    """What this process and the ended ones that it started have used, whatever else the machine did."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _rows(ways: dict[str, Way]) -> Iterator[list[str]]:
-    everything = np.array([point for way in ways.values() for point in way.points])
-    reference = everything.max(axis=0)
+    everything = np.array([point for way in ways.values() for point in way.points]).reshape(-1, 2)
+    reference = everything.max(axis=0, initial=0)
     whole = hypervolume(everything, reference)
     for name, way in ways.items():
         points = np.array(way.points).reshape(-1, 2)
@@ -179,19 +106,24 @@ def main() -> None:
     parser.add_argument("--only", help="ways to take, with commas between them")
     parser.add_argument("--max-drop", type=float, default=0.01, help="EER in percent that NNCF may lose")
     arguments = parser.parse_args()
-    ways: dict[str, Callable[[Path], Way]] = {
+    ways: dict[str, FindFront] = {
         "front": searched("front"),
         "search": searched("search", "hydra.sweeper.n_trials=40"),
         "naive": naive,
-        "nncf": accuracy_control(arguments.max_drop),
+        "nncf": peer("nncf", accuracy_control(arguments.max_drop)),
+        "modelopt": peer("modelopt", auto_quantize),
+        "aimet": peer("aimet_torch", mixed_precision),
     }
     chosen = arguments.only.split(",") if arguments.only else list(ways)
     open_run(SETTINGS)  # makes the recordings
     found = {}
     for name in chosen:
         with tempfile.TemporaryDirectory() as folder:
+            before = _processor_seconds()
             found[name] = ways[name](Path(folder))
-        table_console().print(f"{name}: {found[name].seconds:.0f} s")
+        table_console().print(
+            f"{name}: {found[name].seconds:.0f} s, {_processor_seconds() - before:.0f} s of CPU"
+        )
     table = Table(title=describe_cpu(), title_justify="left")
     for heading in ("way", "seconds", "masks", "on its front", "area", "smallest", "remark"):
         table.add_column(heading, justify="left" if heading in ("way", "smallest", "remark") else "right")
