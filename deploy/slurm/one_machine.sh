@@ -24,13 +24,14 @@ folder=$(cd "$2" && pwd)
 export SLURM_CONF=$folder/slurm.conf
 
 write_configuration() {
-    local cpus memory
+    local cpus memory ports
+    mapfile -t ports < <(shuf --input-range=20000-29999 --head-count=3)
     cpus=$((($(nproc) + 1) / 2))
     memory=$(($(free --mebi | awk '/^Mem:/ { print $2 }') / 2))
     cat >"$SLURM_CONF" <<CONF
 ClusterName=one_machine
 SlurmctldHost=$(hostname -s)(127.0.0.1)
-SlurmctldPort=16817
+SlurmctldPort=${ports[0]}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
@@ -54,8 +55,8 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=10
 SlurmdTimeout=20
-NodeName=node1 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=17001 CPUs=$cpus RealMemory=$memory
-NodeName=node2 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=17002 CPUs=$cpus RealMemory=$memory
+NodeName=node1 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=${ports[1]} CPUs=$cpus RealMemory=$memory
+NodeName=node2 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=${ports[2]} CPUs=$cpus RealMemory=$memory
 PartitionName=main Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP
 CONF
 }

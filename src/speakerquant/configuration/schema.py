@@ -222,7 +222,7 @@ def register_schemas() -> None:
 
 
 def _forget_launchers_of_others(store: ConfigStore) -> None:
-    """Drop hydra-submitit-launcher's options: Hydra would take them for schemas of ours, which have their names."""
+    """Drop hydra-submitit-launcher's options, in which Hydra would see schemas of ours of the same names."""
     Plugins.instance()  # imports every plugin, which then stores its options
     launchers = store.repo["hydra"]["launcher"]
     for name in ("submitit_local", "submitit_slurm"):

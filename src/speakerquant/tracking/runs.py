@@ -209,6 +209,7 @@ def tracked_run(
     except BaseException as error:
         # A store that died is not what the user must hear first.
         with suppress(MlflowException, SQLAlchemyError, OSError):
-            run.fail(str(error) or type(error).__name__)
+            stopped = isinstance(error, SystemExit)  # whose text is a number
+            run.fail("it was stopped" if stopped else str(error) or type(error).__name__)
         raise
     run.finish()
