@@ -53,6 +53,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 ReturnToService=2
+EnforcePartLimits=ALL
 KillWait=10
 SlurmdTimeout=20
 NodeName=node1 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=${ports[1]} CPUs=$cpus RealMemory=$memory

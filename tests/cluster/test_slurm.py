@@ -131,7 +131,7 @@ def test_a_lost_job_ends_a_multirun_in_one_line_and_costs_no_other_result(run: R
     finished = run("x=1,2,3,4")
     assert finished.returncode == 2
     [line] = finished.stderr.splitlines()
-    assert "x=2" in line and "lost" in line
+    assert line.startswith("error: lost: ") and line.endswith(": x=2")
     processes = evaluations(tmp_path)
     assert [len(each) for each in processes.values()] == [1, 1, 1, 1]
     assert processes[1] == processes[2] != processes[3] == processes[4]
@@ -147,8 +147,8 @@ def test_a_cancelled_job_ends_in_order(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("+hydra.launcher.additional_parameters.partition=nowhere", "invalid partition"),
-        ("hydra.launcher.cpus_per_task=1000", "not available"),
+        ("+hydra.launcher.additional_parameters.partition=nowhere", "invalid partition specified: nowhere"),
+        ("hydra.launcher.cpus_per_task=1000", "more processors requested than permitted"),
         ("hydra.launcher.masks_per_job=0", "hydra.launcher.masks_per_job=0"),
         ("hydra.launcher.timeout_min=soon", "timeout_min"),
     ],

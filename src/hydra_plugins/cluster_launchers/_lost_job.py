@@ -20,10 +20,11 @@ class LostJob(JobReturn):
     """
 
     def __init__(self, overrides: Sequence[str], reason: str) -> None:
-        what = " ".join(filter_overrides(overrides))
-        error = UserError(f"{what}: its job was lost ({reason}); the others' results are kept, run it again")
-        super().__init__(overrides, status=JobStatus.UNKNOWN, _return_value=error)
+        super().__init__(overrides, status=JobStatus.UNKNOWN, _return_value=UserError(reason))
 
     @property  # type: ignore[misc]  # there is nothing to set
     def return_value(self) -> NoReturn:
-        raise self._return_value
+        what = " ".join(filter_overrides(self.overrides or []))
+        raise UserError(
+            f"lost: {self._return_value}; the others' results are kept, run again what is missing: {what}"
+        )

@@ -107,8 +107,10 @@ class Batches(BaseSubmititLauncher):
             with contextlib.redirect_stderr(io.StringIO()):  # where submitit repeats what it raises
                 return executor.map_array(self.run_batch, batches, [Singleton.get_state()] * len(batches))
         except FailedJobError as error:
-            *_, reason = str(error).splitlines() or [first_line(error)]
-            raise UserError(f"hydra.launcher: the job was refused ({reason}); see docs/cluster.md") from None
+            reason = first_line(error).removeprefix("sbatch: error: ")
+            raise UserError(
+                f"hydra.launcher: sbatch refused the job ({reason}); sinfo lists partitions and nodes"
+            ) from None
 
     def _parameters(self) -> dict[str, Any]:
         """Settings by submitit's names, of which those of one cluster begin with its name."""
@@ -209,5 +211,4 @@ def _recalled(job: _HydraJob, folder: Path) -> JobReturn | None:
 
 
 def _failed(overrides: Sequence[str], reason: str) -> JobReturn:
-    error = UserError(f"{' '.join(filter_overrides(overrides))}: its job failed ({reason})")
-    return JobReturn(overrides, status=JobStatus.FAILED, _return_value=error)
+    return JobReturn(overrides, status=JobStatus.FAILED, _return_value=UserError(reason))

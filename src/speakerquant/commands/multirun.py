@@ -127,7 +127,8 @@ def _close(record: _ParentRecord, succeeded: bool) -> None:
         parent.finish()
     else:
         parent.fail(f"{failed} of {len(runs)} runs failed" if failed else "the multirun was broken off")
-    print_runs(runs, title=record.folder)
+    if runs:
+        print_runs(runs, title=record.folder)
     if failed < len(runs):
         units = dict.fromkeys(unit for run in runs for unit in run.mask)
         view = share_masks(parent.tracking, parent.run_id, [*SUMMARY, _LATENCY], list(units))
