@@ -26,7 +26,7 @@ from speakerquant.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
-_RESULT_SECONDS = 0.5  # between two looks for results
+_RESULT_SECONDS = 1.0  # between two looks for results
 _QUEUE_SECONDS = 5.0  # between two questions to the cluster
 _FILE_SYSTEM_SECONDS = 5.0  # so much later than the end of its job a result may be seen on another host
 

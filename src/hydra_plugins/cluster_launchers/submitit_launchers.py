@@ -26,9 +26,9 @@ class LocalLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         try:
             from hydra_plugins.cluster_launchers._submitit import LocalBatches, SlurmBatches
-        except ModuleNotFoundError as error:
+        except ModuleNotFoundError:
             raise UserError(
-                f"hydra/launcher=submitit_{self._cluster}: {error.name} is not installed; "
+                f"hydra/launcher=submitit_{self._cluster}: hydra-submitit-launcher is not installed; "
                 "pip install 'speakerquant[cluster]'"
             ) from None
         batches = {"local": LocalBatches, "slurm": SlurmBatches}[self._cluster]
