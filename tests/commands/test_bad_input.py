@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -265,6 +266,27 @@ def test_tracking_server_that_does_not_answer(
     listener.close()
     assert_one_line(finished, address, "does not answer")
     assert results(tmp_path) == []
+
+
+def test_the_launcher_of_slurm_where_there_is_none(
+    workspace: Workspace, speakerquant: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(
+        "hydra_plugins.hydra_submitit_launcher", reason="the extra 'cluster' is not installed"
+    )
+    monkeypatch.setenv("PATH", "")
+    finished = speakerquant("-m", "mask=none,all", *workspace.arguments(), "hydra/launcher=submitit_slurm")
+    assert_one_line(finished, "hydra/launcher=submitit_slurm", "no sbatch on PATH")
+    assert f"tracking.uri={workspace.tracking_uri}" in finished.out  # a file for jobs of several hosts
+
+
+def test_the_launcher_of_slurm_without_its_package(
+    workspace: Workspace, speakerquant: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "hydra_plugins.cluster_launchers._submitit", raising=False)
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    finished = speakerquant("-m", "mask=none,all", *workspace.arguments(), "hydra/launcher=submitit_slurm")
+    assert_one_line(finished, "hydra-submitit-launcher", "pip install")
 
 
 def test_a_value_that_holds_an_equals_sign_is_to_be_quoted(speakerquant: Command) -> None:

@@ -207,7 +207,7 @@ class Implementation:
             )
         try:
             returns = self._launcher.launch(jobs, initial_job_idx=claims[0].number)
-        except (HydraException, OmegaConfBaseException):
+        except (HydraException, OmegaConfBaseException, UserError):
             raise  # the configuration itself: no other point would fare better
         except Exception as error:
             log.exception("the launcher failed")
@@ -273,6 +273,8 @@ def _plain(config: Any) -> dict[str, Any]:
 
 def _outcome(job: JobReturn) -> Outcome:
     value = job._return_value  # the property would print the exception and raise it
+    if job.status is JobStatus.UNKNOWN:
+        return Interrupted(first_line(value))  # the launcher lost it
     if job.status is not JobStatus.COMPLETED:
         return Failed(first_line(value) if isinstance(value, BaseException) else str(value))
     if isinstance(value, Mapping):

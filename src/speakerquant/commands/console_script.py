@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,14 @@ class _Termination:
         sys.exit(_TERMINATED)
 
 
+def _end_on_termination() -> None:
+    is_in_main_thread = (
+        threading.current_thread() is threading.main_thread()
+    )  # of others' signals cannot be set
+    if is_in_main_thread and not isinstance(signal.getsignal(signal.SIGTERM), _Termination):
+        signal.signal(signal.SIGTERM, _Termination())
+
+
 def _end_if_terminated() -> None:
     """End the command now if a library has taken the exception that was to end it for an error of its own."""
     handler = signal.getsignal(signal.SIGTERM)
@@ -106,7 +115,9 @@ def hydra_job() -> Iterator[None]:
     """
     hydra = HydraConfig.get()
     is_multirun = hydra.mode is RunMode.MULTIRUN
-    hide_credentials_in_logs()  # in a worker process nothing has done so yet
+    # In a worker process nothing has done these yet.
+    hide_credentials_in_logs()
+    _end_on_termination()
     _hide_credentials_in_files((Path(hydra.runtime.output_dir) / ".hydra").glob("*.yaml"))
     if is_multirun:
         _hide_credentials_in_files([Path(hydra.sweep.dir) / "multirun.yaml"])

@@ -1,6 +1,7 @@
 """A multirun is recorded as one MLflow parent run, whose children are its jobs."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +19,16 @@ from speakerquant.commands.console_script import by_product, fail
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import draw_runs, print_runs, smallest_without_loss
 from speakerquant.report.run_words import runs_table
-from speakerquant.tracking.client import connect
+from speakerquant.tracking.client import connect, is_file
 from speakerquant.tracking.recorded_runs import fail_running, mask_runs
 from speakerquant.tracking.runs import PARENT_FILE, SUMMARY, TrackedRun
 from speakerquant.tracking.views import share_masks
 
 PICTURE_FILE = "size_vs_eer.png"
 _LATENCY = "latency_ms_p50"
+_LAUNCHERS_OF_ONE_HOST = {"basic", "joblib", "submitit_local"}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class ParentRun(Callback):
         self._journal = Path(journal)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        _warn_of_shared_file(config)
         if config.hydra.sweeper.get("application"):
             return  # it records the search itself, as one run however many commands work on it
         uri, experiment = config.tracking.uri, config.tracking.experiment
@@ -62,6 +67,18 @@ class ParentRun(Callback):
             (folder / PARENT_FILE).write_text(run.run_id)
         except Exception as error:  # whatever it is, Hydra would log it and carry on
             fail(error)
+
+
+def _warn_of_shared_file(config: DictConfig) -> None:
+    """Warn if jobs of several hosts would write into one SQLite file."""
+    launcher, uri = config.hydra.runtime.choices["hydra/launcher"], config.tracking.uri
+    if launcher not in _LAUNCHERS_OF_ONE_HOST and is_file(uri):
+        log.warning(
+            "tracking.uri=%s: jobs of %s on several hosts would write into this file, which SQLite does not "
+            "withstand on a network file system; give the address of an MLflow server (docs/cluster.md)",
+            uri,
+            launcher,
+        )
 
 
 def _name(config: DictConfig) -> str:
@@ -110,7 +127,8 @@ def _close(record: _ParentRecord, succeeded: bool) -> None:
         parent.finish()
     else:
         parent.fail(f"{failed} of {len(runs)} runs failed" if failed else "the multirun was broken off")
-    print_runs(runs, title=record.folder)
+    if runs:
+        print_runs(runs, title=record.folder)
     if failed < len(runs):
         units = dict.fromkeys(unit for run in runs for unit in run.mask)
         view = share_masks(parent.tracking, parent.run_id, [*SUMMARY, _LATENCY], list(units))

@@ -6,6 +6,7 @@ from enum import Enum, auto
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from speakerquant.architectures.checkpoints import AUTO
@@ -217,6 +218,15 @@ def register_schemas() -> None:
     store.store("ui_schema", UiConfig)
     store.store("register_schema", RegisterConfig)
     store.store("train_schema", TrainConfig)
+    _forget_launchers_of_others(store)
+
+
+def _forget_launchers_of_others(store: ConfigStore) -> None:
+    """Drop hydra-submitit-launcher's options, in which Hydra would see schemas of ours of the same names."""
+    Plugins.instance()  # imports every plugin, which then stores its options
+    launchers = store.repo["hydra"]["launcher"]
+    for name in ("submitit_local", "submitit_slurm"):
+        launchers.pop(f"{name}.yaml", None)
 
 
 def _named_masks() -> dict[str, dict[str, str]]:

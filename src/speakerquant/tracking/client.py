@@ -58,6 +58,11 @@ def connect(uri: str, experiment: str) -> Tracking:
     return Tracking(client, existing.experiment_id)
 
 
+def is_file(uri: str) -> bool:
+    """Whether a store is a SQLite file."""
+    return uri.startswith(_SQLITE)
+
+
 def is_server(uri: str) -> bool:
     """Whether a store is an MLflow server, which has a UI of its own."""
     return uri.startswith(("http://", "https://"))

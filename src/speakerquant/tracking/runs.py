@@ -21,7 +21,7 @@ from mlflow.utils.mlflow_tags import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from speakerquant.credentials import hide_credentials
-from speakerquant.errors import UserError, first_line
+from speakerquant.errors import UserError, first_line, is_being_created
 from speakerquant.tracking.client import Tracking
 
 PARENT_FILE = ".mlflow_parent_run"
@@ -127,8 +127,16 @@ class TrackedRun:
             data_set.name, data_set.digest[:_DIGEST_LIMIT], "local", data_set.source, profile=profile
         )
         context = InputTag(MLFLOW_DATASET_CONTEXT, data_set.context)
+        inputs = [DatasetInput(recorded, [context])]
         with self._recording():
-            self.tracking.client.log_inputs(self.run_id, [DatasetInput(recorded, [context])])
+            try:
+                self.tracking.client.log_inputs(self.run_id, inputs)
+            except MlflowException as error:
+                if not is_being_created(error):
+                    raise
+                self.tracking.client.log_inputs(
+                    self.run_id, inputs
+                )  # with the entry that another run has made
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters, without passwords; long values are cut to what every store takes, None left out."""
@@ -201,6 +209,7 @@ def tracked_run(
     except BaseException as error:
         # A store that died is not what the user must hear first.
         with suppress(MlflowException, SQLAlchemyError, OSError):
-            run.fail(str(error) or type(error).__name__)
+            stopped = isinstance(error, SystemExit)  # whose text is a number
+            run.fail("it was stopped" if stopped else str(error) or type(error).__name__)
         raise
     run.finish()
