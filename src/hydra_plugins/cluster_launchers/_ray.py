@@ -22,6 +22,7 @@ from ray.exceptions import (
     ObjectLostError,
     OutOfMemoryError,
     RayError,
+    RayTaskError,
     WorkerCrashedError,
 )
 
@@ -51,6 +52,7 @@ class _Shared:
     config: DictConfig
     singletons: Any
     working_folder: Path
+    sweep_folder: Path
 
 
 class RayTasks:
@@ -95,7 +97,7 @@ class RayTasks:
         """Run Hydra jobs, some of them together in one task.
 
         Raises:
-            UserError: no node can run a task any more, or one lacks the folder that the jobs work in.
+            UserError: no node can run a task, or one lacks the installation or the folder of the jobs.
         """
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
@@ -107,7 +109,14 @@ class RayTasks:
         for job in jobs:
             log.info("\t#%d : %s", job.number, " ".join(filter_overrides(job.overrides)))
         shared = ray.put(
-            _Shared(self._hydra_context, self._task_function, self._config, Singleton.get_state(), Path.cwd())
+            _Shared(
+                self._hydra_context,
+                self._task_function,
+                self._config,
+                Singleton.get_state(),
+                Path.cwd(),
+                folder.absolute(),
+            )
         )
         batches = [jobs[start : start + self._size] for start in range(0, len(jobs), self._size)]
         tasks = {self._task.remote(shared, batch): batch for batch in batches}
@@ -140,6 +149,8 @@ class RayTasks:
                     waiting.remove(task)
                 except _LOST as error:
                     lose(task, first_line(error))
+                except RayTaskError as error:
+                    raise _of_node(error.cause) from None
             if not ready and (lack := self._lack()):
                 for task in list(waiting):
                     ray.cancel(task)
@@ -161,6 +172,16 @@ class RayTasks:
 
 def _words(resources: Mapping[str, float]) -> str:
     return ", ".join(f"{amount:.10g} {name}" for name, amount in resources.items())
+
+
+def _of_node(error: Exception) -> Exception:
+    """What a task says that could not even start a job: it lies in the node, or in the configuration."""
+    if not isinstance(error, (ImportError, OSError)):
+        return error
+    return UserError(
+        f"hydra/launcher=ray: a node cannot run jobs ({first_line(error)}); every node needs the same "
+        "installation, and the folder of the command on shared storage"
+    )
 
 
 def _connect(address: str | None) -> None:
@@ -195,6 +216,7 @@ def _connect(address: str | None) -> None:
 def _run_batch(shared: _Shared, batch: Sequence[_HydraJob]) -> Iterator[JobReturn]:
     """In a process of the cluster: run Hydra jobs, and hand over what each returns as soon as it ends."""
     os.chdir(shared.working_folder)
+    shared.sweep_folder.stat()  # a folder of the same name that is not shared lacks it
     for job in batch:
         setup_globals()
         Singleton.set_state(shared.singletons)
