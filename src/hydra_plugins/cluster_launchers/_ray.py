@@ -148,7 +148,7 @@ class RayTasks:
                 except StopIteration:
                     waiting.remove(task)
                 except _LOST as error:
-                    lose(task, first_line(error))
+                    lose(task, first_line(error).split(". ")[0])
                 except RayTaskError as error:
                     raise _of_node(error.cause) from None
             if not ready and (lack := self._lack()):
