@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 _LOST = (LocalRayletDiedError, NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError)
 _NODES_SECONDS = 10.0  # between two looks whether there is still a node for the tasks that wait
-_CLOSE_SECONDS = 10.0  # for cancelled jobs to close what they opened
 _CONNECT_SECONDS = 10.0
 
 
@@ -125,7 +124,6 @@ class RayTasks:
         except BaseException:
             for task in tasks:
                 ray.cancel(task)
-            ray.wait([task.completed() for task in tasks], num_returns=len(tasks), timeout=_CLOSE_SECONDS)
             raise
         return [each for task in tasks for each in returns[task]]
 
