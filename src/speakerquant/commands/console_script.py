@@ -85,6 +85,9 @@ def run_command(command: Callable[[], object]) -> None:
     try:
         command()
         sys.stdout.flush()
+    except SystemExit:
+        _end_if_terminated()  # Ray, which was waiting, has put another exit code in place
+        raise
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if _WANTS_TRACEBACK:
             raise
