@@ -34,12 +34,12 @@ from hydra_plugins.optuna_sweeper._overrides import (
 from hydra_plugins.optuna_sweeper._settings import OptunaSweeperConf
 from speakerquant.cache import atomic_path, digest
 from speakerquant.credentials import hide_credentials
-from speakerquant.errors import UserError, first_line
+from speakerquant.errors import ServiceError, UserError, first_line
 from speakerquant.report.search_report import SearchReport
 from speakerquant.search.application import TRIAL_FILE, SearchApplication
 from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Claim, Ledger
-from speakerquant.search.search_loop import Budget, Failed, Interrupted, Outcome, Succeeded
+from speakerquant.search.search_loop import Budget, Failed, Interrupted, Outcome, Succeeded, Unavailable
 from speakerquant.search.session import Session
 from speakerquant.search.space import Point, Space
 from speakerquant.search.storage import open_storage, shown
@@ -273,6 +273,8 @@ def _plain(config: Any) -> dict[str, Any]:
 
 def _outcome(job: JobReturn) -> Outcome:
     value = job._return_value  # the property would print the exception and raise it
+    if isinstance(value, ServiceError):
+        return Unavailable(first_line(value))
     if job.status is not JobStatus.COMPLETED:
         return Failed(first_line(value) if isinstance(value, BaseException) else str(value))
     if isinstance(value, Mapping):
