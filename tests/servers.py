@@ -114,16 +114,22 @@ class PostgreSql:
     def _execute(self, statement: str) -> None:
         import psycopg
 
-        where = {"host": "127.0.0.1", "port": self.port, "dbname": "postgres"}
-        with psycopg.connect(**where, user=_USER, password=PASSWORD, autocommit=True) as connection:  # type: ignore[arg-type]
-            connection.execute(statement)  # type: ignore[arg-type]
+        with psycopg.connect(
+            host="127.0.0.1",
+            port=self.port,
+            dbname="postgres",
+            user=_USER,
+            password=PASSWORD,
+            autocommit=True,
+        ) as connection:
+            connection.execute(statement.encode())
 
 
 class WebServer:
     """A command that serves HTTP on a port, and answers at a path when it is ready."""
 
-    def __init__(self, command: Sequence[str], port: int, path: str, log: Path, **environment: str) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, command: Sequence[str], url: str, path: str, log: Path, **environment: str) -> None:
+        self.url = url
         self._command, self._path, self._log = command, path, log
         self._environment = {**os.environ, **environment}
         self.start()
@@ -170,7 +176,9 @@ def s3_store(folder: Path) -> Iterator[Mapping[str, str]]:
     boto3 = pytest.importorskip("boto3", reason="boto3, which MLflow needs for S3, is not installed")
     port = free_port()
     program = str(Path(sys.executable).with_name("moto_server"))
-    server = WebServer([program, "-p", str(port)], port, "/moto-api/", folder / "s3.log")
+    server = WebServer(
+        [program, "-p", str(port)], f"http://127.0.0.1:{port}", "/moto-api/", folder / "s3.log"
+    )
     try:
         client = boto3.client(
             "s3",
@@ -185,11 +193,9 @@ def s3_store(folder: Path) -> Iterator[Mapping[str, str]]:
         server.stop()
 
 
-def mlflow_server(
-    folder: Path, database: str, s3: Mapping[str, str], host: str = "127.0.0.1", port: int | None = None
-) -> WebServer:
+def mlflow_server(folder: Path, database: str, s3: Mapping[str, str], host: str = "127.0.0.1") -> WebServer:
     """MLflow's server with its records in a database and its artifacts in the bucket."""
-    port = port or free_port()
+    port = free_port()
     command = [
         str(Path(sys.executable).with_name("mlflow")),
         "server",
@@ -200,4 +206,4 @@ def mlflow_server(
         f"--artifacts-destination=s3://{BUCKET}",
         "--serve-artifacts",
     ]
-    return WebServer(command, port, "/health", folder / "mlflow.log", **s3)
+    return WebServer(command, f"http://{host}:{port}", "/health", folder / "mlflow.log", **s3)

@@ -38,6 +38,11 @@ def open_storage(location: str | None) -> BaseStorage:
     return _open_database(location) if "://" in location else _open_journal(Path(location))
 
 
+def is_for_several_machines(location: str) -> bool:
+    """Whether several machines may use it at once: network storage may lack the locks that SQLite needs."""
+    return not location.startswith("sqlite:")
+
+
 def _open_database(location: str) -> BaseStorage:
     try:
         url = make_url(location)

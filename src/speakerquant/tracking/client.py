@@ -14,6 +14,7 @@ from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
+from urllib3.util import Retry
 
 from speakerquant.errors import ServiceError, UserError, first_line, is_being_created
 
@@ -51,6 +52,7 @@ def connect(uri: str, experiment: str, patient: bool = False) -> Tracking:
     """
     if uri == os.environ.get("MLFLOW_TRACKING_URI"):
         log.info("runs go to %s, as MLFLOW_TRACKING_URI says", uri)
+    logging.getLogger("urllib3.connectionpool").addFilter(_announce_first_retry)
     artifacts = _prepare_sqlite(uri)
     try:
         with mlflow_settings({} if patient else IMPATIENT):  # later requests may take longer
@@ -90,6 +92,15 @@ def _opened(uri: str, experiment: str, artifacts: str | None) -> tuple[MlflowCli
                 raise
             time.sleep(_CREATION_SECONDS)
     raise AssertionError
+
+
+def _announce_first_retry(record: logging.LogRecord) -> bool:
+    """Log once, and in plain words, that a server does not answer a request, instead of at every retry."""
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    if not (arguments and isinstance(arguments[0], Retry)):
+        return True
+    record.msg, record.args = "the MLflow server does not answer; waiting for it (%s)", (arguments[1],)
+    return len(arguments[0].history) == 1
 
 
 @contextmanager
