@@ -54,7 +54,7 @@ def after(seconds: float, action: Callable[[], None]) -> threading.Timer:
     return timer
 
 
-def test_a_search_goes_on_after_servers_were_away(
+def test_a_search_survives_its_database_and_goes_on_after_its_tracking_server(
     database: PostgreSql,
     tracking_server: WebServer,
     workspace: Workspace,  # noqa: F811
@@ -62,41 +62,32 @@ def test_a_search_goes_on_after_servers_were_away(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # instead of minutes
     studies = database.create("studies")
     shared = [f"hydra.sweeper.storage='{studies}'", f"tracking.uri={tracking_server.url}"]
     command = [console_script(), *arguments(workspace, "away", *shared)]
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=file, stderr=file, text=True)
 
-    def search(retries: str) -> tuple[subprocess.Popen[str], Path]:
-        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", retries)
-        log = tmp_path / f"log-{retries}"
-        with log.open("w") as file:
-            return subprocess.Popen(command, cwd=tmp_path, stdout=file, stderr=file, text=True), log
-
-    def wait_for_trial(number: int, log: Path, process: subprocess.Popen[str]) -> None:
+    def wait_for_trial(number: int) -> None:
         while f"#{number} :" not in log.read_text():
             assert process.poll() is None, log.read_text()
             time.sleep(0.05)
 
-    process, log = search(retries="1")
-    wait_for_trial(1, log, process)
+    wait_for_trial(0)
+    database.stop()
+    database.start()
+    wait_for_trial(1)
     tracking_server.stop()
     assert process.wait(timeout=100) == 2, log.read_text()
     last = log.read_text().splitlines()[-1]
-    assert last.startswith("error: tracking.uri") and last.endswith(
-        "the same command goes on when it works again"
-    )
+    assert last.startswith("error: tracking.uri"), last
+    assert last.endswith("the same command goes on when it works again"), last
 
     tracking_server.start()
-    process, log = search(retries="7")
-    wait_for_trial(3, log, process)
-    tracking_server.stop()
-    database.stop()
-    time.sleep(2)
-    database.start()
-    tracking_server.start()
-    assert process.wait(timeout=100) == 0, log.read_text()
-    assert log.read_text().count("does not answer; waiting for it") <= 2, "once for each server"
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
 
     trials = optuna.load_study(study_name="away", storage=open_storage(studies)).trials
     assert sum(trial.state is TrialState.COMPLETE for trial in trials) == 4
@@ -109,8 +100,7 @@ def test_a_search_goes_on_after_servers_were_away(
     assert "RUNNING" not in statuses and statuses.count("FINISHED") == 5
 
     # The engines are with the server only, and found there.
-    finished = [path.parent for path in tmp_path.rglob("result.json")]
-    [reference, *_] = [folder / REFERENCE_FILE for folder in finished]
+    reference, *_ = tmp_path.rglob(REFERENCE_FILE)
     assert json.loads(reference.read_text())["files"] == ["model.onnx", "engine.openvino"]
     assert not list(tmp_path.rglob("*.onnx"))
     for named in (reference.parent, reference.parent / "engine.openvino"):

@@ -56,7 +56,7 @@ class Owner:
     @property
     def other_machine(self) -> str | None:
         """Name of the process's machine; none if it is this one, in another container perhaps."""
-        (name, boot, _), (own_name, own_boot, _) = self.host.split(), _host().split()
+        (name, *boot), (own_name, *own_boot) = self.host.split()[:2], _host().split()[:2]
         return name if name != own_name and boot != own_boot else None
 
 
