@@ -18,7 +18,7 @@ setup: $(INSTALLED) ## Create .venv and install everything into it
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[synthetic,dashboard,tensorrt-rtx,peers,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[synthetic,dashboard,cluster,tensorrt-rtx,peers,dev]'
 	touch $@
 
 .PHONY: demo
