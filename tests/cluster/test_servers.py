@@ -166,7 +166,7 @@ def test_a_tracking_server_that_refuses_the_credentials_is_said_in_one_line(stat
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(UserError, match=r"refuses the credentials.*MLFLOW_TRACKING_USERNAME") as caught:
+        with pytest.raises(UserError, match=r"refuses the request.*MLFLOW_TRACKING_USERNAME") as caught:
             connect(f"http://127.0.0.1:{server.server_port}", "experiment")
         server.shutdown()
     assert "\n" not in str(caught.value)

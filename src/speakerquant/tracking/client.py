@@ -127,8 +127,8 @@ def _advice(uri: str, error: Exception) -> str:
         return "folders are not written by this MLflow any more; use a database, such as sqlite:///mlflow.db"
     if isinstance(error, MlflowException) and error.get_http_status_code() in _REFUSED:  # type: ignore[no-untyped-call]
         return (
-            f"the MLflow server refuses the credentials ({first_line(error)[:200]}); "
-            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user who may use it"
+            f"the MLflow server refuses the request ({first_line(error)[:200]}); check "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and the --allowed-hosts of the server"
         )
     return f"the MLflow store does not answer ({first_line(error)[:200]}); start it or check the address"
 
