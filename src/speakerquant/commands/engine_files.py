@@ -40,6 +40,8 @@ def found_engine(model: str) -> Iterator[Path]:
 
 def _reference(path: Path) -> ArtifactReference | None:
     """What says where the engine is, if it is not at its path, or not in this folder of a run, any more."""
+    if path.is_file():
+        return None
     reference = ArtifactReference.find(path if path.is_dir() else path.parent)
     return reference if reference and (path.is_dir() or path.name in reference.files) else None
 

@@ -40,7 +40,7 @@ def open_storage(location: str | None) -> BaseStorage:
 
 def is_for_several_machines(location: str) -> bool:
     """Whether several machines may use it at once: network storage may lack the locks that SQLite needs."""
-    return not location.startswith("sqlite:")
+    return not location.startswith(("sqlite:", "sqlite+"))
 
 
 def _open_database(location: str) -> BaseStorage:

@@ -38,6 +38,7 @@ class StudyRun(Observer):
         folder: The sweep folder, where the jobs find the parent run.
 
     Raises:
+        ServiceError: a run cannot be recorded.
         MlflowException: the store does not answer.
     """
 
