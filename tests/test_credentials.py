@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from speakerquant.credentials import hide_credentials, hide_credentials_in_logs
+from speakerquant.credentials import hide_credentials, hide_credentials_in_logs, without_credentials
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,15 @@ def test_logs_hide_them_in_arguments_and_tracebacks(caplog: pytest.LogCaptureFix
     assert "cannot reach http://u:***@host" in caplog.text
     assert "OSError: http://u:***@host is down" in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://someone:secret@host:5000/path", "http://host:5000/path"),
+        ("postgresql+psycopg://u:secr@et@host/db", "postgresql+psycopg://host/db"),
+        ("sqlite:///folder/a@b.db", "sqlite:///folder/a@b.db"),
+    ],
+)
+def test_an_address_can_be_kept_without_user_and_password(address: str, shown: str) -> None:
+    assert without_credentials(address) == shown

@@ -22,6 +22,11 @@ def hide_credentials(text: str) -> str:
     return text
 
 
+def without_credentials(address: str) -> str:
+    """Return the address without user and password."""
+    return re.sub(r"^(\w[\w+.-]*://)[^/]*@", r"\1", address)
+
+
 def hide_credentials_in_logs() -> None:
     """Hide them in all that is logged from now on, by libraries too."""
     make = logging.getLogRecordFactory()

@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can mend, and what libraries' exceptions mean."""
+"""The exceptions for what a user can mend, and what libraries' exceptions mean."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +9,10 @@ class UserError(Exception):
 
     Entry points print it without a traceback and exit with code 2.
     """
+
+
+class ServiceError(UserError):
+    """A server that evaluations need fails: what is evaluated is not to blame, and may be tried again."""
 
 
 def first_line(error: BaseException) -> str:

@@ -3,10 +3,17 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState, create_trial
+
+from speakerquant.search.history import HEARTBEAT, OWNER
+from speakerquant.search.owner import Owner
+from speakerquant.search.storage import open_storage
 
 pytestmark = pytest.mark.slow
 
@@ -107,3 +114,20 @@ def test_settings_are_checked(folder: Path, override: str, said: str) -> None:
     assert finished.returncode != 0
     assert said in finished.stderr
     assert not (folder / "sweep").exists()
+
+
+def test_a_file_that_several_machines_would_damage_is_refused(folder: Path) -> None:
+    settings = ("hydra.sweeper.storage=sqlite:///studies.db", "hydra.sweeper.study_name=shared")
+    assert search(folder, *settings).returncode == 0
+    stored = open_storage(f"sqlite:///{folder}/studies.db")
+    other = Owner("node7 0c8f1a77-another-boot 4026531836", 1, 0.0)
+    running = create_trial(
+        state=TrialState.RUNNING,
+        params={"a": 1},
+        distributions={"a": CategoricalDistribution((1, 2))},
+        user_attrs={OWNER: other.record(), HEARTBEAT: time.time()},
+    )
+    stored.create_new_trial(stored.get_study_id_from_name("shared"), running)
+    finished = search(folder, *settings)
+    assert finished.returncode != 0
+    assert "node7 works on this study too" in finished.stderr.splitlines()[-1]

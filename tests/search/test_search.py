@@ -32,7 +32,15 @@ from speakerquant.search.history import (
 )
 from speakerquant.search.ledger import MAX_RETRIES, Claim, Ledger
 from speakerquant.search.owner import Owner
-from speakerquant.search.search_loop import Budget, Failed, Interrupted, Outcome, Search, Succeeded
+from speakerquant.search.search_loop import (
+    Budget,
+    Failed,
+    Interrupted,
+    Outcome,
+    Search,
+    Succeeded,
+    Unavailable,
+)
 from speakerquant.search.session import Session
 from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
@@ -220,6 +228,20 @@ def test_a_result_that_comes_after_its_trial_was_given_up_is_dropped(
     ledger.complete(claim, {"cost": 1.0})
     assert "given up as dead" in caplog.text
     assert not ledger.history().completed
+
+
+def test_a_server_that_evaluations_need_ends_the_search_and_fails_no_trial(
+    storage: BaseStorage, study_name: str
+) -> None:
+    def half(claims: Sequence[Claim]) -> list[Outcome]:
+        return [*cost(claims[:1]), *(Unavailable("no answer") for _ in claims[1:])]
+
+    ledger = small_ledger(storage, study_name)
+    with pytest.raises(UserError, match="no answer; the same command goes on"):
+        search(ledger, 6, half, n_jobs=2)
+    history = ledger.history()
+    assert len(history.completed) == 1 and not history.running and not history.failed
+    assert len(search(ledger, 6).completed) == 6
 
 
 def leave_running(record: dict[str, Any], heartbeat: float, storage: BaseStorage, name: str) -> Ledger:

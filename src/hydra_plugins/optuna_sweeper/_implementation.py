@@ -34,15 +34,15 @@ from hydra_plugins.optuna_sweeper._overrides import (
 from hydra_plugins.optuna_sweeper._settings import OptunaSweeperConf
 from speakerquant.cache import atomic_path, digest
 from speakerquant.credentials import hide_credentials
-from speakerquant.errors import UserError, first_line
+from speakerquant.errors import ServiceError, UserError, first_line
 from speakerquant.report.search_report import SearchReport
 from speakerquant.search.application import TRIAL_FILE, SearchApplication
 from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Claim, Ledger
-from speakerquant.search.search_loop import Budget, Failed, Interrupted, Outcome, Succeeded
+from speakerquant.search.search_loop import Budget, Failed, Interrupted, Outcome, Succeeded, Unavailable
 from speakerquant.search.session import Session
 from speakerquant.search.space import Point, Space
-from speakerquant.search.storage import open_storage, shown
+from speakerquant.search.storage import is_for_several_machines, open_storage, shown
 from speakerquant.search.suggestion import check_sampler
 
 log = logging.getLogger(__name__)
@@ -140,8 +140,16 @@ class Implementation:
         }
         name = self._settings.study_name or f"search-{digest(fingerprint)[:8]}"
         names = [name, f"{name}-final"] if self._application.final_overrides else [name]
-        storage = open_storage(self._settings.storage)
-        return [Ledger(storage, each, space, goals, fingerprint) for each in names]
+        location = self._settings.storage
+        storage = open_storage(location)
+        ledgers = [Ledger(storage, each, space, goals, fingerprint) for each in names]
+        others = {machine for ledger in ledgers for machine in ledger.other_machines()}
+        if location and others and not is_for_several_machines(location):
+            raise UserError(
+                f"hydra.sweeper.storage={shown(location)}: {min(others)} works on this study too; several "
+                "machines damage a SQLite file; use PostgreSQL, or a journal file (a path)"
+            )
+        return ledgers
 
     def _defaults(self, overrides: ParsedOverrides) -> Point:
         try:
@@ -275,6 +283,8 @@ def _outcome(job: JobReturn) -> Outcome:
     value = job._return_value  # the property would print the exception and raise it
     if job.status is JobStatus.UNKNOWN:
         return Interrupted(first_line(value))  # the launcher lost it
+    if isinstance(value, ServiceError):
+        return Unavailable(first_line(value))
     if job.status is not JobStatus.COMPLETED:
         return Failed(first_line(value) if isinstance(value, BaseException) else str(value))
     if isinstance(value, Mapping):

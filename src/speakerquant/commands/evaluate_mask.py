@@ -50,6 +50,7 @@ from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import print_runs
 from speakerquant.report.run_words import run_words
 from speakerquant.search.application import TRIAL_FILE
+from speakerquant.tracking.artifacts import keep_once
 from speakerquant.tracking.client import connect
 from speakerquant.tracking.runs import COMMAND_TAG, ENVIRONMENT_TAG, DataSet, TrackedRun, tracked_run
 from speakerquant.tracking.study import trial_tags
@@ -78,7 +79,8 @@ def evaluate(
     Raises:
         UserError: see the modules that it calls; the MLflow run is closed as FAILED with the message.
     """
-    tracking = connect(config.tracking.uri, config.tracking.experiment)
+    # Amid a multirun the server has answered before.
+    tracking = connect(config.tracking.uri, config.tracking.experiment, patient=parent_id is not None)
     entries = mask_entries(config.mask)
     prefix, tags = "", {}
     if (output / TRIAL_FILE).exists():
@@ -97,6 +99,8 @@ def evaluate(
         engine = engine_path(output, result.engine)
         for path in (*(output / name for name in ARTIFACTS), engine, provenance_path(engine)):
             tracked.log_artifact(path)
+        if parent_id:  # a multirun has many engines; whoever runs a single mask wants its engine here
+            keep_once(tracked, config.tracking.experiment, [output / ONNX_FILE, engine])
     return result
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from speakerquant.cache import Cache
 from speakerquant.commands.console_script import run_command
+from speakerquant.commands.engine_files import found_engine
 from speakerquant.console import table_console
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.provenance import Provenance, read_engine
@@ -26,22 +27,28 @@ from speakerquant.evaluation.verification import FRONT_END
 from speakerquant.report.mask_words import mask_name
 
 
-def info(path: Path) -> None:
+def info(model: str) -> None:
     """Print what made the engine and what is in it.
 
     Raises:
         UserError: the engine, or what says what made it, cannot be read.
     """
-    _, provenance = read_engine(path)
-    _print(path, _described(provenance))
+    with found_engine(model) as path:
+        _, provenance = read_engine(path)
+    _print(model, _described(provenance))
 
 
-def bench(path: Path, python: str | None) -> None:
+def bench(model: str, python: str | None) -> None:
     """Load the engine and print how fast it embeds speech.
 
     Raises:
         UserError: it cannot be loaded here.
     """
+    with found_engine(model) as path:
+        _print(model, _benchmarked(path, python))
+
+
+def _benchmarked(path: Path, python: str | None) -> Mapping[str, str]:
     _, provenance = read_engine(path)
     network = provenance.network
     try:
@@ -56,15 +63,12 @@ def bench(path: Path, python: str | None) -> None:
         requests = itertools.repeat(request, REPEATS)
         factor = measure_real_time_factor(engine, requests, REPEATS * REQUEST_SECONDS)
     request_text = f"one recording of {REQUEST_SECONDS:g} s"
-    _print(
-        path,
-        {
-            **builder.environment,
-            f"latency, {request_text}": f"{latency.ms_p50:.2f} ms (median), {latency.ms_p95:.2f} ms (95 %)",
-            f"throughput, {engine.parallel_requests} in flight": f"{1 / factor:.1f} s of speech per second",
-            "real-time factor": f"{factor:.5f}",
-        },
-    )
+    return {
+        **builder.environment,
+        f"latency, {request_text}": f"{latency.ms_p50:.2f} ms (median), {latency.ms_p95:.2f} ms (95 %)",
+        f"throughput, {engine.parallel_requests} in flight": f"{1 / factor:.1f} s of speech per second",
+        "real-time factor": f"{factor:.5f}",
+    }
 
 
 def _described(provenance: Provenance) -> Mapping[str, str]:
@@ -83,8 +87,8 @@ def _described(provenance: Provenance) -> Mapping[str, str]:
     }
 
 
-def _print(path: Path, rows: Mapping[str, str]) -> None:
-    table = Table(title=escape(str(path)), title_justify="left", show_header=False)
+def _print(title: str, rows: Mapping[str, str]) -> None:
+    table = Table(title=escape(title), title_justify="left", show_header=False)
     for name, value in rows.items():
         table.add_row(escape(name), escape(value))
     table_console().print(table)
@@ -98,15 +102,18 @@ def _command() -> None:
         "bench": "how fast it runs here: latency, throughput, real-time factor",
     }.items():
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("path", type=Path, help="an engine that speakerquant has built")
+        command.add_argument(
+            "model",
+            help="an engine that speakerquant has built, a folder with one, or models:/name@alias in MLflow",
+        )
     commands.choices["bench"].add_argument(
         "--python", help="interpreter that has TensorRT; default: this one"
     )
     parsed = parser.parse_args()
     if parsed.command == "info":
-        info(parsed.path)
+        info(parsed.model)
     else:
-        bench(parsed.path, parsed.python)
+        bench(parsed.model, parsed.python)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What ``speakerquant`` adds to a search over its configuration."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Ledger
 from speakerquant.search.search_loop import FirstPoints
 from speakerquant.search.space import Point, Space
+from speakerquant.search.storage import is_for_several_machines
 from speakerquant.tracking.client import connect
 from speakerquant.tracking.study import StudyRun
+
+log = logging.getLogger(__name__)
 
 _LATENCY_REQUESTS = "engine.latency_requests=20"
 
@@ -84,7 +88,16 @@ class MaskSearchApplication(SearchApplication):
         return MaskView(TrialList.test.name, open_cache(typed(config, RunConfig).cache))
 
     def observer(self, config: DictConfig, ledgers: Sequence[Ledger], folder: Path) -> Observer:
-        return StudyRun(connect(config.tracking.uri, config.tracking.experiment), ledgers, folder)
+        uri = config.tracking.uri
+        others = {machine for ledger in ledgers for machine in ledger.other_machines()}
+        if others and not is_for_several_machines(uri):
+            log.warning(
+                "tracking.uri=%s: %s works on this study too; record runs with an MLflow server, as several "
+                "machines damage a SQLite file that they share, and have parts of the runs if they do not",
+                uri,
+                min(others),
+            )
+        return StudyRun(connect(uri, config.tracking.experiment), ledgers, folder)
 
     def was_final(self, result: Mapping[str, Any]) -> bool:
         return bool(result["trial_list"] == TrialList.test.name)

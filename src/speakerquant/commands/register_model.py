@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import tempfile
 from pathlib import Path
 
@@ -12,13 +11,11 @@ import soundfile
 from omegaconf import DictConfig
 
 from speakerquant.commands.console_script import config_folder, hydra_job, run_command
+from speakerquant.commands.engine_files import download_engine
 from speakerquant.configuration.schema import RegisterConfig, register_schemas, typed
-from speakerquant.engine.provenance import engine_path, find_engine, provenance_path
 from speakerquant.evaluation import serving
-from speakerquant.evaluation.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
 from speakerquant.evaluation.verification import Verifier, known_threshold
-from speakerquant.tracking.client import Tracking, connect
-from speakerquant.tracking.recorded_runs import downloaded_file
+from speakerquant.tracking.client import connect
 from speakerquant.tracking.registry import Interface, register_model
 
 _EXAMPLE_SECONDS = 0.5
@@ -34,8 +31,7 @@ def register(config: RegisterConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "engine"
         files.mkdir()
-        _download(tracking, config.run, files)
-        engine = find_engine(files)
+        engine = download_engine(tracking, config.run, files)
         threshold = config.threshold
         if threshold is None:
             threshold = known_threshold(engine, config.false_accepts)
@@ -51,14 +47,6 @@ def register(config: RegisterConfig) -> None:
         version = register_model(tracking, config.run, files, interface, config.name, config.alias)
     print(f"models:/{config.name}{f'@{config.alias}' if config.alias else f'/{version}'}")
     print(f"version {version}, threshold {threshold:.6f}")
-
-
-def _download(tracking: Tracking, run_id: str, folder: Path) -> None:
-    """Copy the engine and what tells its threshold from the run."""
-    result = json.loads(downloaded_file(tracking, run_id, RESULT_FILE, folder).read_text())
-    engine = engine_path(folder, result["engine"])
-    for name in (engine.name, provenance_path(engine).name, SCORES_FILE, LABELS_FILE):
-        downloaded_file(tracking, run_id, name, folder)
 
 
 def _example(sample_rate: int) -> str:

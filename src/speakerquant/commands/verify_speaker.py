@@ -1,22 +1,18 @@
 """``speakerquant-verify``: are these recordings of one speaker?"""
 
 import argparse
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from speakerquant.commands.console_script import config_folder, run_command
+from speakerquant.commands.console_script import run_command
+from speakerquant.commands.engine_files import found_engine
 from speakerquant.corpus.recordings import listed_path, read_lines
-from speakerquant.engine.provenance import find_engine
 from speakerquant.errors import UserError
 from speakerquant.evaluation.verification import Vector, Verifier, known_threshold
 from speakerquant.progress import track
-from speakerquant.tracking.registry import downloaded_model, is_model_address
 
 
 @dataclass(frozen=True)
@@ -73,12 +69,7 @@ def verify_list(
 def _opened(
     model: str, threshold: float | None, false_accepts: float | None
 ) -> Iterator[tuple[Verifier, float]]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(model)
-        if is_model_address(model):
-            tracking = OmegaConf.load(Path(config_folder()) / "tracking" / "default.yaml")
-            path = downloaded_model(tracking.uri, model, Path(folder))
-        engine = find_engine(path)
+    with found_engine(model) as engine:
         chosen = known_threshold(engine, false_accepts) if threshold is None else threshold
         with Verifier.load(engine) as verifier:
             yield verifier, chosen

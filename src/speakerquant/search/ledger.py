@@ -185,6 +185,14 @@ class Ledger:
             if self._is_dead(trial):
                 self._interrupt(trial, "its process died without ending the trial")
 
+    def other_machines(self) -> set[str]:
+        """Names of other machines that run trials now."""
+        running = [
+            trial for trial in self._running() if OWNER in trial.user_attrs and not self._is_dead(trial)
+        ]
+        owners = [Owner.from_record(trial.user_attrs[OWNER]) for trial in running]
+        return {name for owner in owners if (name := owner.other_machine)}
+
     @contextmanager
     def heartbeat(self) -> Iterator[None]:
         """Keep this process's running trials fresh for observers on other hosts."""

@@ -53,6 +53,12 @@ class Owner:
         except psutil.AccessDenied:
             return False
 
+    @property
+    def other_machine(self) -> str | None:
+        """Name of the process's machine; none if it is this one, in another container perhaps."""
+        (name, *boot), (own_name, *own_boot) = self.host.split()[:2], _host().split()[:2]
+        return name if name != own_name and boot != own_boot else None
+
 
 def _start(process: psutil.Process) -> float:
     """When a process started, in seconds since boot: the clock may be set while the process runs."""

@@ -46,7 +46,14 @@ class Interrupted:
     reason: str
 
 
-Outcome = Succeeded | Failed | Interrupted
+@dataclass(frozen=True)
+class Unavailable:
+    """What every evaluation needs does not answer: the point is worth another try, none is now."""
+
+    reason: str
+
+
+Outcome = Succeeded | Failed | Interrupted | Unavailable
 Evaluate = Callable[[Sequence[Claim]], Sequence[Outcome]]
 """Evaluates a batch of points; one outcome each, in order."""
 
@@ -120,7 +127,8 @@ class Search:
         """Evaluate points until there is nothing left to do, then wait for the other processes' last ones.
 
         Raises:
-            UserError: more trials failed than the budget allows, or a result lacks an objective.
+            UserError: more trials failed than the budget allows, a result lacks an objective, or what the
+                evaluations need does not answer.
         """
         with self._ledger.heartbeat():
             try:
@@ -202,8 +210,11 @@ class Search:
                     self._ledger.complete(claim, result)
                 case Failed(reason):
                     self._ledger.fail(claim, reason)
-                case Interrupted(reason):
+                case Interrupted(reason) | Unavailable(reason):
                     self._ledger.interrupt(claim, reason)
+        for outcome in outcomes:
+            if isinstance(outcome, Unavailable):
+                raise UserError(f"{outcome.reason}; the same command goes on when it works again")
 
     def _check_failures(self) -> None:
         failed = self._ledger.history().failed

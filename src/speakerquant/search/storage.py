@@ -1,14 +1,17 @@
 """Where studies are kept: memory, a journal file, or a database."""
 
 import json
+import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Dialect, make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from speakerquant.errors import UserError, first_line, is_being_created
@@ -18,6 +21,10 @@ _PATIENCE = 60  # seconds to wait for other processes' writes to a SQLite file
 _LOCK_SECONDS = 10  # a lock is held for one write; an older one is of a process that was killed
 _CREATION_RETRIES, _CREATION_SECONDS = 10, 0.3
 _CONNECT_TIMEOUT = 10  # seconds; a database that does not answer would otherwise hang for minutes
+_RETRY_SECONDS = 1.0
+_RESTART_SECONDS = 60  # how long a database that was open may be away, such as for a restart
+
+log = logging.getLogger(__name__)
 
 
 def open_storage(location: str | None) -> BaseStorage:
@@ -31,6 +38,11 @@ def open_storage(location: str | None) -> BaseStorage:
     return _open_database(location) if "://" in location else _open_journal(Path(location))
 
 
+def is_for_several_machines(location: str) -> bool:
+    """Whether several machines may use it at once: network storage may lack the locks that SQLite needs."""
+    return not location.startswith(("sqlite:", "sqlite+"))
+
+
 def _open_database(location: str) -> BaseStorage:
     try:
         url = make_url(location)
@@ -41,12 +53,12 @@ def _open_database(location: str) -> BaseStorage:
             location = str(url.set(database=str(Path(url.database).absolute())))
         for _ in range(_CREATION_RETRIES):
             try:
-                return get_storage(RDBStorage(location, engine_kwargs=arguments))
+                return _opened(location, url, arguments)
             except (IntegrityError, ProgrammingError, StorageInternalError, OperationalError) as error:
                 if not is_being_created(error):
                     raise
                 time.sleep(_CREATION_SECONDS)
-        return get_storage(RDBStorage(location, engine_kwargs=arguments))
+        return _opened(location, url, arguments)
     except ModuleNotFoundError as error:
         raise UserError(
             f"{_KEY}={shown(location)}: the database driver {error.name} is not installed; pip install it"
@@ -54,8 +66,45 @@ def _open_database(location: str) -> BaseStorage:
     except (SQLAlchemyError, StorageInternalError, RuntimeError, ImportError) as error:
         raise UserError(
             f"{_KEY}={shown(location)}: the database cannot be opened ({_reason(error)}); "
-            "start it or check the address"
+            "start it, or check the address, the user and the password"
         ) from None
+
+
+def _opened(location: str, url: URL, arguments: dict[str, Any]) -> BaseStorage:
+    if url.get_backend_name() == "sqlite":
+        return get_storage(RDBStorage(location, engine_kwargs=arguments))
+    storage = RDBStorage(location, engine_kwargs={**arguments, "pool_pre_ping": True})
+    event.listen(storage.engine, "do_connect", _Patience(shown(location)).connect)
+    return get_storage(storage)
+
+
+class _Patience:
+    """Connects anew to a database that was open: waits for it while it is restarted.
+
+    After it has waited in vain, further attempts fail at once, until one succeeds.
+    """
+
+    def __init__(self, location: str) -> None:
+        self._location = location
+        self._away_since: float | None = None
+
+    def connect(self, dialect: Dialect, _: Any, arguments: Sequence[Any], settings: dict[str, Any]) -> Any:
+        while True:
+            try:
+                connection = dialect.connect(*arguments, **settings)
+            except dialect.loaded_dbapi.OperationalError:
+                now = time.monotonic()
+                if self._away_since is None:
+                    self._away_since = now
+                    log.warning(
+                        "%s does not answer; waiting for it up to %d s", self._location, _RESTART_SECONDS
+                    )
+                if now - self._away_since > _RESTART_SECONDS:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+            else:
+                self._away_since = None
+                return connection
 
 
 def _connect_arguments(url: URL) -> dict[str, Any]:

@@ -14,17 +14,19 @@ from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
+from urllib3.util import Retry
 
-from speakerquant.errors import UserError, first_line, is_being_created
+from speakerquant.errors import ServiceError, UserError, first_line, is_being_created
 
 log = logging.getLogger(__name__)
 
 _SQLITE = "sqlite:///"
+_REFUSED = (401, 403)  # HTTP status codes
 _CREATION_RETRIES, _CREATION_SECONDS = 10, 0.3
 # MLflow 3's UI shows the runs of such experiments; it would take others for collections of traces.
 _AS_MODEL_DEVELOPMENT = {"mlflow.experimentKind": "custom_model_development"}
-# By default the client retries for minutes when a server does not answer.
-_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+# By default the client retries for four minutes when a server does not answer.
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
 @dataclass(frozen=True)
@@ -35,22 +37,28 @@ class Tracking:
     experiment_id: str
 
 
-def connect(uri: str, experiment: str) -> Tracking:
+def connect(uri: str, experiment: str, patient: bool = False) -> Tracking:
     """Open the store and the experiment, which are made on first use, by several processes at once too.
 
-    A server that does not answer is given up after at most 15 s.
+    Args:
+        uri: The store.
+        experiment: Its name.
+        patient: Whether a server that does not answer is being restarted, and worth minutes of waiting, as
+            amid a search; otherwise it is given up after at most 15 s.
 
     Raises:
-        UserError: the server does not answer, the store cannot be opened, or the experiment was deleted.
+        ServiceError: the store does not answer, cannot be opened, or refuses the credentials.
+        UserError: its folder cannot be made, or the experiment was deleted.
     """
     if uri == os.environ.get("MLFLOW_TRACKING_URI"):
         log.info("runs go to %s, as MLFLOW_TRACKING_URI says", uri)
+    logging.getLogger("urllib3.connectionpool").addFilter(_announce_first_retry)
     artifacts = _prepare_sqlite(uri)
     try:
-        with mlflow_settings(_IMPATIENT):  # later requests, such as uploads, may take longer
+        with mlflow_settings({} if patient else IMPATIENT):  # later requests may take longer
             client, existing = _opened(uri, experiment, artifacts)
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise UserError(f"tracking.uri={uri}: {_advice(uri, error)}") from None
+        raise ServiceError(f"tracking.uri={uri}: {_advice(uri, error)}") from None
     if existing.lifecycle_stage == LifecycleStage.DELETED:
         raise UserError(
             f"tracking.experiment={experiment}: this experiment was deleted; restore it or use another name"
@@ -91,6 +99,15 @@ def _opened(uri: str, experiment: str, artifacts: str | None) -> tuple[MlflowCli
     raise AssertionError
 
 
+def _announce_first_retry(record: logging.LogRecord) -> bool:
+    """Log once, and in plain words, that a server does not answer a request, instead of at every retry."""
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    if not (arguments and isinstance(arguments[0], Retry)):
+        return True
+    record.msg, record.args = "the MLflow server does not answer; waiting for it (%s)", (arguments[1],)
+    return len(arguments[0].history) == 1
+
+
 @contextmanager
 def _first_user(uri: str) -> Iterator[None]:
     """Keep other processes out while a SQLite file may get its tables: MLflow makes them without a lock."""
@@ -113,6 +130,11 @@ def _advice(uri: str, error: Exception) -> str:
         return f"its tables are of an older MLflow; bring them up to date with: mlflow db upgrade {uri}"
     if "://" not in uri or uri.startswith("file:"):
         return "folders are not written by this MLflow any more; use a database, such as sqlite:///mlflow.db"
+    if isinstance(error, MlflowException) and error.get_http_status_code() in _REFUSED:  # type: ignore[no-untyped-call]
+        return (
+            f"the MLflow server refuses the request ({first_line(error)[:200]}); check "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and the --allowed-hosts of the server"
+        )
     return f"the MLflow store does not answer ({first_line(error)[:200]}); start it or check the address"
 
 

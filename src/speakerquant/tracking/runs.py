@@ -5,13 +5,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.file_utils import get_local_path_or_none
 from mlflow.utils.mlflow_tags import (
     MLFLOW_DATASET_CONTEXT,
     MLFLOW_PARENT_RUN_ID,
@@ -21,8 +22,8 @@ from mlflow.utils.mlflow_tags import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from speakerquant.credentials import hide_credentials
-from speakerquant.errors import UserError, first_line, is_being_created
-from speakerquant.tracking.client import Tracking
+from speakerquant.errors import ServiceError, first_line, is_being_created
+from speakerquant.tracking.client import IMPATIENT, Tracking, mlflow_settings
 
 PARENT_FILE = ".mlflow_parent_run"
 """In a sweep folder: the id of the parent run, where the jobs of any process find it."""
@@ -40,6 +41,7 @@ DIED = "its process died without closing the run"
 """Reason of a run that somebody else had to close."""
 
 _VALUE_LIMIT = 5000  # characters, below every store's own
+_NAME_LIMIT = 250  # of a run's name; SQLite would take more
 _DIGEST_LIMIT = 36  # MLflow's own
 
 
@@ -78,27 +80,27 @@ class TrackedRun:
         tags: Mapping[str, str] | None = None,
     ) -> "TrackedRun":
         """Open a run, under a parent if there is one; MLflow adds user, program and commit."""
-        all_tags = {**resolve_tags(), MLFLOW_RUN_NAME: name, **(tags or {})}
+        all_tags = {**resolve_tags(), MLFLOW_RUN_NAME: _short(name), **(tags or {})}
         if parent_id:
             all_tags[MLFLOW_PARENT_RUN_ID] = parent_id
-        with _undisturbed(tracking):
+        with _recording(tracking, "a run"):
             run = tracking.client.create_run(tracking.experiment_id, tags=all_tags)
         return cls(tracking, run.info.run_id)
 
     def finish(self) -> None:
         """Close the run as FINISHED."""
-        with _undisturbed(self.tracking):
+        with self._recording():
             self.tracking.client.set_terminated(self.run_id, "FINISHED")
 
     def fail(self, reason: str) -> None:
         """Close the run as FAILED, with the reason as a tag."""
-        with _undisturbed(self.tracking):
+        with self._recording():
             self.tracking.client.set_tag(self.run_id, FAILURE_TAG, hide_credentials(reason)[:_VALUE_LIMIT])
             self.tracking.client.set_terminated(self.run_id, "FAILED")
 
     def reopen(self) -> None:
         """Set the run back to RUNNING if it has ended."""
-        with _undisturbed(self.tracking):
+        with self._recording():
             run = self.tracking.client.get_run(self.run_id)
             if FAILURE_TAG in run.data.tags:
                 self.tracking.client.delete_tag(self.run_id, FAILURE_TAG)
@@ -108,7 +110,7 @@ class TrackedRun:
     def rename(self, name: str) -> None:
         """Give the run another name."""
         with self._recording():
-            self.tracking.client.update_run(self.run_id, name=name)
+            self.tracking.client.update_run(self.run_id, name=_short(name))
 
     def describe(self, markdown: str) -> None:
         """Say in Markdown what the run is, where MLflow shows it."""
@@ -156,22 +158,38 @@ class TrackedRun:
         with self._recording():
             self.tracking.client.log_batch(self.run_id, metrics=entries)
 
-    @contextmanager
-    def _recording(self, what: str = "the run") -> Iterator[None]:
-        """Say in one line that the store has no room, or does not answer any more."""
-        try:
-            with _undisturbed(self.tracking):
-                yield
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            raise UserError(
-                f"tracking.uri: MLflow could not record {what} ({first_line(error)[:200]}); "
-                "what was measured is in the run's folder"
-            ) from None
-
     def log_artifact(self, path: Path) -> None:
         """Copy a file to the run's artifacts."""
         with self._recording(f"the artifact {path}"):
             self.tracking.client.log_artifact(self.run_id, str(path))
+
+    def artifact_folder(self) -> Path | None:
+        """Where the run's artifacts are files that this machine reaches; none if they are elsewhere."""
+        with self._recording():
+            address = self.tracking.client.get_run(self.run_id).info.artifact_uri
+        folder = get_local_path_or_none(address)  # type: ignore[no-untyped-call]
+        return Path(folder) if folder else None
+
+    def _recording(self, what: str = "the run") -> AbstractContextManager[None]:
+        return _recording(self.tracking, what)
+
+
+def _short(name: str) -> str:
+    """A run's name as every store takes it."""
+    return name if len(name) <= _NAME_LIMIT else f"{name[: _NAME_LIMIT - 1]}…"
+
+
+@contextmanager
+def _recording(tracking: Tracking, what: str) -> Iterator[None]:
+    """Say in one line that the store has no room, or does not answer any more."""
+    try:
+        with _undisturbed(tracking):
+            yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise ServiceError(
+            f"tracking.uri: MLflow could not record {what} ({first_line(error)[:200]}); "
+            "what was measured is in the run's folder"
+        ) from None
 
 
 @contextmanager
@@ -207,8 +225,8 @@ def tracked_run(
     try:
         yield run
     except BaseException as error:
-        # A store that died is not what the user must hear first.
-        with suppress(MlflowException, SQLAlchemyError, OSError):
+        # A store that died is neither what the user must hear first nor worth waiting for once more.
+        with suppress(ServiceError), mlflow_settings(IMPATIENT):
             stopped = isinstance(error, SystemExit)  # whose text is a number
             run.fail("it was stopped" if stopped else str(error) or type(error).__name__)
         raise

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from speakerquant.errors import UserError, first_line
 from speakerquant.search.application import Observer
 from speakerquant.search.ledger import Ledger
-from speakerquant.tracking.client import Tracking
+from speakerquant.tracking.client import IMPATIENT, Tracking, mlflow_settings
 from speakerquant.tracking.recorded_runs import children
 from speakerquant.tracking.runs import DIED, PARENT_FILE, STUDY_TAG, SUMMARY, TrackedRun
 
@@ -38,6 +38,7 @@ class StudyRun(Observer):
         folder: The sweep folder, where the jobs find the parent run.
 
     Raises:
+        ServiceError: a run cannot be recorded.
         MlflowException: the store does not answer.
     """
 
@@ -47,17 +48,18 @@ class StudyRun(Observer):
         self._folder = folder
         self._identity = ledgers[0].identity
         self._own: TrackedRun | None = None
+        self._answered = True
         self._adopt()
         self._close_orphans()
 
     def before_batch(self) -> None:
         # Two first commands may both have opened a run: agree before a job is in one. Later, another
         # command that was stopped may have closed it, or a user deleted it.
-        with _tolerant():
+        with self._tolerant():
             self._adopt()
 
     def updated(self, files: Sequence[Path], recommended: Mapping[str, Any] | None) -> None:
-        with _tolerant():
+        with self._tolerant():
             for path in files:
                 self._run.log_artifact(path)
                 if path.suffix == ".md":
@@ -66,7 +68,7 @@ class StudyRun(Observer):
                 self._run.log_metrics({name: recommended[name] for name in SUMMARY if name in recommended})
 
     def closed(self, failure: str | None) -> None:
-        with _tolerant():
+        with self._tolerant():
             self._adopt()
             try:
                 self._close_orphans()
@@ -124,11 +126,16 @@ class StudyRun(Observer):
         """Whether the run is open by now: its trial may have closed it since the runs were listed."""
         return bool(self._tracking.client.get_run(run.info.run_id).info.status == "RUNNING")
 
+    @contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        """Log failures of MLflow and go on: the results are safe in the study and in the folder.
 
-@contextmanager
-def _tolerant() -> Iterator[None]:
-    """Log failures of MLflow and go on: the results are safe in the study and in the folder."""
-    try:
-        yield
-    except (UserError, MlflowException, OSError) as error:
-        log.warning("MLflow could not record the search: %s", first_line(error))
+        A server that was waited for in vain is not waited for again, until it answers.
+        """
+        try:
+            with mlflow_settings({} if self._answered else IMPATIENT):
+                yield
+            self._answered = True
+        except (UserError, MlflowException, OSError) as error:
+            self._answered = False
+            log.warning("MLflow could not record the search: %s", first_line(error))

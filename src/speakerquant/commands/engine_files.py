@@ -1,0 +1,59 @@
+"""Engines as users name them: a file, the folder of a run, or what MLflow keeps."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from speakerquant.commands.console_script import config_folder
+from speakerquant.engine.provenance import engine_path, find_engine, provenance_path
+from speakerquant.evaluation.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
+from speakerquant.tracking.artifacts import ArtifactReference
+from speakerquant.tracking.client import Tracking, connect
+from speakerquant.tracking.recorded_runs import downloaded_file
+from speakerquant.tracking.registry import downloaded_model, is_model_address
+
+
+@contextmanager
+def found_engine(model: str) -> Iterator[Path]:
+    """The file of an engine, with what lies beside it; what only MLflow keeps is fetched for the block.
+
+    Args:
+        model: Path of an engine or of a folder with one, or MLflow's address of a registered model.
+
+    Raises:
+        UserError: there is none, or several; or MLflow has lost it or does not answer.
+    """
+    path = Path(model)
+    with tempfile.TemporaryDirectory() as folder:
+        copies = Path(folder)
+        if is_model_address(model):
+            tracking = OmegaConf.load(Path(config_folder()) / "tracking" / "default.yaml")
+            path = downloaded_model(tracking.uri, model, copies)
+        elif reference := _reference(path):
+            path = download_engine(connect(reference.uri, reference.experiment), reference.run_id, copies)
+        yield find_engine(path)
+
+
+def _reference(path: Path) -> ArtifactReference | None:
+    """What says where the engine is, if it is not at its path, or not in this folder of a run, any more."""
+    if path.is_file():
+        return None
+    reference = ArtifactReference.find(path if path.is_dir() else path.parent)
+    return reference if reference and (path.is_dir() or path.name in reference.files) else None
+
+
+def download_engine(tracking: Tracking, run_id: str, folder: Path) -> Path:
+    """Copy the engine of a run, what made it, and what tells its threshold; returns the engine's path.
+
+    Raises:
+        UserError: there is no such run, or it has lost its files.
+    """
+    result = json.loads(downloaded_file(tracking, run_id, RESULT_FILE, folder).read_text())
+    engine = engine_path(folder, result["engine"])
+    for name in (engine.name, provenance_path(engine).name, SCORES_FILE, LABELS_FILE):
+        downloaded_file(tracking, run_id, name, folder)
+    return engine
