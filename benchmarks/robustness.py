@@ -308,7 +308,7 @@ def killed_training(place: Workplace, kills: int, generator: random.Random) -> t
             *("training_data.synthetic_share=0", f"training_data.root={speech}"),
             *(f"validation.root={speech}", f"validation.trials={speech}/{TRIALS_FILE}"),
             *("batch_size=4", "crop_seconds=0.5", "model.architecture.channels=32"),
-            *("training.num_steps=60", "training.validate_every=5", "training.warmup_steps=5"),
+            *("training.num_steps=300", "training.validate_every=10", "training.warmup_steps=5"),
             *(f"output={output}.safetensors", f"cache.root={place.folder / 'cache'}"),
             f"tracking.uri=sqlite:///{place.folder}/mlflow.db",
         ]

@@ -1,17 +1,29 @@
 """The content-addressed store."""
 
+import os
+import shutil
+import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from speakerquant.cache import Cache, atomic_path, digest
+from speakerquant.cache import Cache, Entry, _Uses, atomic_path, digest
 from speakerquant.errors import UserError
+
+
+def names(root: Path) -> list[str]:
+    """Names of all entries of a kind, finished or not."""
+    return sorted(entry.path.name for entry in Cache(root).entries() if entry.kind == "kind")
 
 
 def test_an_entry_is_made_once_even_by_concurrent_callers(tmp_path: Path) -> None:
@@ -50,7 +62,7 @@ def test_a_killed_maker_leaves_no_entry(tmp_path: Path) -> None:
     assert killed.returncode == -9
     entry = Cache(tmp_path).get("kind", "key", lambda path: path.write_text("whole") and None)
     assert entry.read_text() == "whole"
-    assert list((tmp_path / "kind").iterdir()) == [entry]
+    assert names(tmp_path) == [entry.name]
 
 
 def test_work_that_was_broken_off_is_continued_and_done_once(tmp_path: Path) -> None:
@@ -67,7 +79,7 @@ def test_work_that_was_broken_off_is_continued_and_done_once(tmp_path: Path) -> 
         cache.continued("kind", "key", begin)
     for make in (go_on, begin):
         assert cache.continued("kind", "key", make).read_text() == "begun, finished"
-    assert [path.name for path in (tmp_path / "kind").iterdir()] == ["key"]
+    assert names(tmp_path) == ["key"]
 
 
 def test_who_waits_for_another_process_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -114,3 +126,229 @@ def test_a_full_disk_names_the_file(how: str, tmp_path: Path) -> None:
         Cache(tmp_path).get("kind", "key", make)
     assert str(tmp_path / "kind" / "key") in str(caught.value)
     assert not (tmp_path / "kind" / "key").exists()
+
+
+MAKER = """
+import os, signal, sys, time
+from pathlib import Path
+from speakerquant import cache
+
+root, signal_number, method = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+cache._DEAD = float(sys.argv[4])
+
+def make(path):
+    with (root / "made").open("a") as file:
+        file.write("made\\n")
+    with path.open("a") as file:
+        file.write("half,")
+    time.sleep(0.3)
+    if signal_number:
+        os.kill(os.getpid(), signal_number)
+    with path.open("a") as file:
+        file.write("whole")
+
+print(getattr(cache.Cache(root / "cache"), method)("kind", "key", make).read_text())
+"""
+
+
+def maker(
+    root: Path, host: str | None = None, kill: int = 0, method: str = "get", dead: float = 60.0
+) -> "subprocess.Popen[str]":
+    """A process, of another host if it has a name, that makes an entry and gets a signal amid it."""
+    command = [sys.executable, "-c", MAKER, *map(str, (root, kill, method, dead))]
+    if host is not None:
+        command = ["unshare", "--uts", "sh", "-c", f'hostname {host} && exec "$@"', "sh", *command]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE)
+
+
+def may_create_namespaces() -> bool:
+    command = ["unshare", "--uts", "--mount", "true"]
+    return shutil.which("unshare") is not None and subprocess.run(command, check=False).returncode == 0
+
+
+other_hosts = pytest.mark.skipif(
+    not may_create_namespaces(), reason="this user may not give processes another host name"
+)
+other_users = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@other_hosts
+def test_an_entry_is_made_once_by_processes_of_several_hosts(tmp_path: Path) -> None:
+    makers = [maker(tmp_path, host) for host in ("a", "b") for _ in range(3)]
+    assert {process.communicate()[0].strip() for process in makers} == {"half,whole"}
+    assert (tmp_path / "made").read_text() == "made\n"
+    assert names(tmp_path / "cache") == ["key"]
+
+
+@other_hosts
+@pytest.mark.parametrize(("method", "content"), [("get", "half,whole"), ("continued", "half,half,whole")])
+def test_the_entry_of_a_host_that_died_is_made_by_another(method: str, content: str, tmp_path: Path) -> None:
+    assert maker(tmp_path, "a", signal.SIGKILL, method, dead=1.0).wait() == -signal.SIGKILL
+    start = time.monotonic()
+    assert maker(tmp_path, "b", method=method, dead=1.0).communicate()[0].strip() == content
+    assert time.monotonic() - start > 1.0
+
+
+@pytest.mark.parametrize("method", ["get", "continued"])
+def test_a_maker_that_was_wrongly_taken_for_dead_is_no_harm(method: str, tmp_path: Path) -> None:
+    frozen = maker(tmp_path, kill=signal.SIGSTOP, method=method, dead=1.0)
+    os.waitpid(frozen.pid, os.WUNTRACED)
+    content = maker(tmp_path, method=method, dead=1.0).communicate()[0].strip()
+    frozen.send_signal(signal.SIGCONT)
+    assert frozen.communicate()[0].strip() == content
+    assert frozen.returncode == 0
+
+
+@pytest.fixture
+def shared() -> Iterator[Cache]:
+    """A cache of the group 12345, in a folder that others can enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        cache = Cache(Path(folder) / "cache")
+        cache.root.mkdir()
+        os.chown(cache.root, 0, 12345)
+        cache.root.chmod(0o2770)
+        Cache(Path(folder) / "first").get("kind", "key", make_folder)  # all that is imported late is imported
+        yield cache
+
+
+def as_user(user: int, umask: int, task: Callable[[], object]) -> int:
+    """Do something as a user of the group 12345 in a process of its own; return what that exits with."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = 1
+    with suppress(BaseException):
+        os.setgroups([12345])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+        os.umask(umask)
+        task()
+        code = 0
+    os._exit(code)
+
+
+def make_folder(path: Path) -> None:
+    (path / "inner").mkdir(parents=True)
+    (path / "inner" / "file").write_text("whole")
+
+
+def killed(path: Path) -> None:
+    path.write_text("begun")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def age(cache: Cache, hours: float = 2) -> None:
+    """Let the entries be used as long ago, the first first."""
+    for number, entry in enumerate(sorted(cache.entries(), key=lambda entry: entry.path.name)):
+        then = time.time() - hours * 3600 + number
+        for path in (entry.path, *entry.path.rglob("*")):
+            os.utime(path, (then, then))
+
+
+@other_users
+def test_users_of_a_group_share_a_cache_whatever_their_umask(shared: Cache) -> None:
+    def use() -> None:
+        [entry] = shared.entries()
+        assert not entry.is_in_use
+        assert (shared.get("kind", "folder", killed) / "inner" / "file").read_text() == "whole"
+        [entry] = shared.entries()
+        assert entry.is_in_use
+
+    assert as_user(3001, 0o077, lambda: shared.get("kind", "folder", make_folder)) == 0
+    for path in (shared.root / "kind").rglob("*"):
+        assert path.stat().st_gid == 12345
+        assert stat.S_IMODE(path.stat().st_mode) == (0o2770 if path.is_dir() else 0o660), path
+    age(shared)
+    assert as_user(3002, 0o022, use) == 0
+    age(shared)
+    assert as_user(3002, 0o022, lambda: [*shared.prune(0)]) == 0
+    assert names(shared.root) == []
+
+
+@other_users
+def test_what_a_killed_user_has_begun_another_goes_on_with(shared: Cache) -> None:
+    def go_on(path: Path) -> None:
+        path.write_text(path.read_text() + ", finished")
+
+    assert as_user(3001, 0o022, lambda: shared.continued("kind", "key", killed)) == -signal.SIGKILL
+    assert as_user(3002, 0o077, lambda: shared.continued("kind", "key", go_on)) == 0
+    assert shared.continued("kind", "key", killed).read_text() == "begun, finished"
+    assert names(shared.root) == ["key"]
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """The folder on a file system that cannot be written: permissions do not stop root."""
+    if subprocess.run(["mount", "--bind", "-o", "ro", folder, folder], check=False).returncode:
+        pytest.skip("this user may not mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@other_hosts
+def test_a_cache_that_can_only_be_read_serves_what_it_has(tmp_path: Path) -> None:
+    entry = Cache(tmp_path).get("kind", "key", make_folder)
+    with read_only(tmp_path):
+        assert Cache(tmp_path).get("kind", "key", killed) == entry
+        with pytest.raises(UserError, match=r"cache\.root"):
+            Cache(tmp_path).get("kind", "another", make_folder)
+
+
+def three_entries(root: Path) -> Cache:
+    cache = Cache(root)
+    for key in "abc":
+        cache.get("kind", key, lambda path: path.write_bytes(bytes(100)) and None)
+    age(cache)
+    return cache
+
+
+def test_pruning_removes_what_was_not_used_for_longest(tmp_path: Path) -> None:
+    cache = three_entries(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "precious").write_bytes(bytes(1000))
+    os.utime(tmp_path / "kind" / "a", (time.time() - 4000,) * 2)
+    assert [entry.path.name for entry in cache.prune(200)] == ["b"]
+    assert [*cache.prune(200)] == []
+    assert names(tmp_path) == ["a", "c"]
+    assert (tmp_path / "results" / "precious").exists()
+
+
+def test_pruning_leaves_what_is_in_use_or_being_made(tmp_path: Path) -> None:
+    cache = three_entries(tmp_path)
+    user = Cache(tmp_path)
+    assert user.find("kind", "a") is not None
+
+    def make(path: Path) -> None:
+        path.touch()
+        age(cache)
+        assert cache.find("kind", "a")
+        assert [entry.path.name for entry in cache.prune(0)] == ["b", "c"]
+        assert path.exists()
+
+    cache.get("kind", "d", make)
+    assert names(tmp_path) == ["a", "d"]
+
+
+def test_pruning_removes_what_killed_makers_left(tmp_path: Path) -> None:
+    assert maker(tmp_path, kill=signal.SIGKILL).wait() == -signal.SIGKILL
+    cache = Cache(tmp_path / "cache")
+    assert [*cache.prune(0)] == []
+    age(cache)
+    [removed] = cache.prune(0)
+    assert (removed.kind, removed.is_finished, removed.num_bytes) == ("kind", False, len("half,"))
+    assert names(cache.root) == []
+
+
+def test_what_a_process_uses_stays_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = three_entries(tmp_path)
+    monkeypatch.setattr("speakerquant.cache._SIGN_OF_USE", 0.05)
+    monkeypatch.setattr("speakerquant.cache._uses", _Uses())
+    assert cache.find("kind", "b")
+    age(cache)
+    until = time.monotonic() + 60
+    while not Entry.at(tmp_path / "kind" / "b").is_in_use and time.monotonic() < until:
+        time.sleep(0.05)
+    assert [entry.path.name for entry in cache.prune(0)] == ["a", "c"]

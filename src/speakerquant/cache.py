@@ -6,14 +6,18 @@ import json
 import logging
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import platformdirs
-from filelock import FileLock, Timeout
+from filelock import SoftFileLease, Timeout
 
 from speakerquant.errors import UserError
 
@@ -21,6 +25,10 @@ log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _NOTICEABLE = 1.0  # seconds of waiting
+_DEAD = 60.0  # seconds without a sign of life, after which others may take a lock
+_SIGN_OF_USE = 600.0  # seconds between two marks of an entry that a process uses
+_IN_USE = 6 * _SIGN_OF_USE
+_LOCKS = ".locks"  # in the folder of each kind, which is thereby known as the cache's
 
 
 def digest(*parts: Any) -> str:
@@ -78,8 +86,55 @@ def _disk_for(target: Path) -> Iterator[None]:
         ) from None
 
 
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a cache, or what a killed process left of one.
+
+    Attributes:
+        path: Where it is.
+        num_bytes: Size of its files.
+        last_use: Time of its last use, in seconds since 1970.
+    """
+
+    path: Path
+    num_bytes: int
+    last_use: float
+
+    @classmethod
+    def at(cls, path: Path) -> "Entry":
+        """The entry at the path.
+
+        Raises:
+            FileNotFoundError: it is gone, or vanishes meanwhile.
+        """
+        statuses = [each.lstat() for each in (path, *path.rglob("*"))]
+        files = [status for status in statuses if not stat.S_ISDIR(status.st_mode)]
+        # What was not finished has never been used: the last change to it counts.
+        dates = statuses[:1] if _unfinished(path) is None else statuses
+        return cls(path, sum(file.st_size for file in files), max(status.st_mtime for status in dates))
+
+    @property
+    def kind(self) -> str:
+        """Kind of the entry."""
+        return self.path.parent.name
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it is an entry; else it is what a killed process left of one."""
+        return _unfinished(self.path) is None
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a process has used it within the last hour, as all do that still use it."""
+        return time.time() - self.last_use < _IN_USE
+
+
 class Cache:
-    """A folder of entries, each named by its kind and the digest of everything it was computed from."""
+    """A folder of entries, each named by its kind and the digest of everything it was computed from.
+
+    Processes of several hosts and users may share it. Its locks need nothing but a file system that creates a
+    file for one of several processes. All that is in it has the permissions of its folder.
+    """
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or Path(platformdirs.user_cache_dir("speakerquant"))
@@ -89,49 +144,144 @@ class Cache:
 
         Concurrent processes wait for the one that makes the entry; an entry appears whole or not at all.
         """
-        target = self.root / kind / f"{key}{suffix}"
-        if target.exists():
-            return target
-        with self._lock(kind, key):
-            if not target.exists():
-                _remove_leftovers(target)
-                with atomic_path(target) as part:
-                    make(part)
-        return target
+        return self._obtain(kind, f"{key}{suffix}", make)
 
     def find(self, kind: str, key: str, suffix: str = "") -> Path | None:
         """Path of the entry, if it is there."""
         target = self.root / kind / f"{key}{suffix}"
-        return target if target.exists() else None
+        return target if _is_there(target) else None
 
     def continued(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
         """As :meth:`get`, but ``make(path)`` goes on with the file that a killed process left at ``path``."""
-        target = self.root / kind / key
-        if target.exists():
-            return target
-        with self._lock(kind, key):
-            if not target.exists():
-                part = target.with_name(f"{key}.unfinished")
-                with self._writable():
-                    part.parent.mkdir(parents=True, exist_ok=True)
-                with _disk_for(target):
-                    make(part)
-                    part.replace(target)
+        return self._obtain(kind, key, make, continues=True)
+
+    def folder(self, kind: str) -> Path:
+        """Folder of a kind, made if it is not there.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        folder = self.root / kind
+        with self._writable():
+            (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
+            for each in (folder, folder / _LOCKS):
+                self._share(each)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return folder
+
+    def entries(self) -> Iterator[Entry]:
+        """What is in the cache, in no order; what the cache has not put there is left out.
+
+        Raises:
+            UserError: the cache cannot be read.
+        """
+        try:
+            for locks in self.root.glob(f"*/{_LOCKS}"):
+                for path in locks.parent.iterdir():
+                    if path != locks:
+                        with suppress(FileNotFoundError):
+                            yield Entry.at(path)
+        except OSError as error:
+            raise UserError(f"cannot read the cache {self.root}: {error.strerror}") from None
+
+    def prune(self, max_bytes: float) -> Iterator[Entry]:
+        """Remove what was not used for longest until at most so many bytes are left; yield what was removed.
+
+        What is in use or being made stays, and with a warning what this user may not remove.
+
+        Raises:
+            UserError: the cache cannot be read.
+        """
+        entries = sorted(self.entries(), key=lambda entry: entry.last_use)
+        excess = sum(entry.num_bytes for entry in entries) - max_bytes
+        for entry in entries:
+            if excess <= 0:
+                break
+            if self._remove(entry):
+                excess -= entry.num_bytes
+                yield entry
+
+    def _remove(self, entry: Entry) -> bool:
+        """Remove the entry, unless it is in use or being made."""
+        name = _unfinished(entry.path) or entry.path.name
+        lock = self._lease(entry.path.parent, name)
+        try:
+            lock.acquire(blocking=False)
+            try:
+                if Entry.at(entry.path).is_in_use:
+                    return False
+                _remove_at_once(entry.path, name)
+            finally:
+                lock.release()
+        except (Timeout, FileNotFoundError):
+            return False
+        except OSError as error:
+            log.warning("cannot remove %s: %s", entry.path, error.strerror)
+            return False
+        return True
+
+    def _obtain(self, kind: str, name: str, make: Callable[[Path], None], *, continues: bool = False) -> Path:
+        target = self.root / kind / name
+        while not _is_there(target):
+            with self._locked(self.folder(kind), name) as lock:
+                if _is_there(target):
+                    break
+                try:
+                    self._make(target, make, continues)
+                except Exception:
+                    if lock.is_lock_held_by_us:
+                        raise
+                    log.info("another process took this one for dead, and makes the %s now", kind)
         return target
 
-    @contextmanager
-    def _lock(self, kind: str, key: str) -> Iterator[None]:
-        folder = self.root / "locks"
+    def _make(self, target: Path, make: Callable[[Path], None], continues: bool) -> None:
+        """Make the entry, beside its place; the caller holds its lock."""
         with self._writable():
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / f"{kind}-{key}")
+            leftovers = [path for path in target.parent.iterdir() if _unfinished(path) == target.name]
+            workplace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+            self._share(workplace)
+        part = workplace / target.name
+        try:
+            with _disk_for(target):
+                if continues:
+                    _copy_longest([leftover / target.name for leftover in leftovers], part)
+                for leftover in leftovers:
+                    shutil.rmtree(leftover, ignore_errors=True)
+                make(part)
+                for each in (part, *part.rglob("*")):
+                    self._share(each)
+                part.replace(target)
+        finally:
+            if not continues or target.exists():
+                shutil.rmtree(workplace, ignore_errors=True)
+
+    def _share(self, path: Path) -> None:
+        """Give a path the permissions of the cache's folder, whatever the umask of its maker."""
+        mode = stat.S_IMODE(self.root.stat().st_mode)
+        if path.is_symlink():
+            return
+        if not path.is_dir():
+            mode &= 0o666
+        if stat.S_IMODE(path.stat().st_mode) != mode:
+            with suppress(PermissionError):  # another user's, who has done so
+                path.chmod(mode)
+
+    def _lease(self, folder: Path, name: str) -> SoftFileLease:
+        # Others must be able to read who holds it, and need not write to it.
+        return SoftFileLease(folder / _LOCKS / name, lease_duration=_DEAD, mode=0o644)
+
+    @contextmanager
+    def _locked(self, folder: Path, name: str) -> Iterator[SoftFileLease]:
+        lock = self._lease(folder, name)
+        with self._writable():
             try:
                 lock.acquire(timeout=_NOTICEABLE)
             except Timeout:
-                log.info("waiting for another process, which is making the same %s", kind)
-                lock.acquire()
+                log.info("waiting for another process, which is making the same %s", folder.name)
+                lock.acquire(poll_interval=_NOTICEABLE)
         try:
-            yield
+            yield lock
         finally:
             lock.release()
 
@@ -140,12 +290,75 @@ class Cache:
         try:
             yield
         except OSError as error:
+            where = error.filename or self.root
             raise UserError(
-                f"cannot write the cache {self.root}: {error.strerror}; set cache.root to a writable folder"
+                f"cannot write the cache {where}: {error.strerror}; set cache.root to a writable folder"
             ) from None
 
 
-def _remove_leftovers(target: Path) -> None:
-    """What a killed maker of this entry left behind; the caller holds its lock."""
-    for leftover in target.parent.glob(f".{target.name}.*"):
-        shutil.rmtree(leftover)
+class _Uses:
+    """Marks the entries that this process uses, as long as it lives, by their time of modification.
+
+    Times of access would say the same, were they not switched off on many a file system.
+    """
+
+    def __init__(self) -> None:
+        self._paths: set[Path] = set()
+        self._thread: threading.Thread | None = None
+
+    def add(self, path: Path) -> bool:
+        """Mark the path now and from now on; return whether it is there."""
+        if not _mark(path):
+            return False
+        self._paths.add(path)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._mark_all, name="cache-uses", daemon=True)
+            self._thread.start()
+        return True
+
+    def _mark_all(self) -> None:
+        while True:
+            time.sleep(_SIGN_OF_USE)
+            self._paths.difference_update([path for path in [*self._paths] if not _mark(path)])
+
+
+_uses = _Uses()
+
+
+def _mark(path: Path) -> bool:
+    """Set the time of modification, where this user may; return whether the path is there."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return path.exists()
+    return True
+
+
+def _is_there(target: Path) -> bool:
+    """Whether the entry is there; if so, it is in use from now on."""
+    with suppress(OSError), os.scandir(target.parent):
+        pass  # NFS remembers for a while what was not there; opening the folder makes it ask the server
+    return _uses.add(target)
+
+
+def _unfinished(path: Path) -> str | None:
+    """Name of the entry that a process was making at the path; none if the path is an entry itself."""
+    return path.name[1:].rpartition(".")[0] if path.name.startswith(".") else None
+
+
+def _copy_longest(begun: Sequence[Path], part: Path) -> None:
+    """Go on with a copy of what was begun: its maker may yet be alive."""
+    files = [path for path in begun if path.is_file() and os.access(path, os.R_OK)]
+    if files:
+        shutil.copyfile(max(files, key=lambda path: path.stat().st_size), part)
+
+
+def _remove_at_once(path: Path, name: str) -> None:
+    """Remove a file or folder from its place in one step, in which a folder could not be deleted."""
+    grave = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=path.parent))
+    try:
+        path.replace(grave / name)
+    finally:
+        shutil.rmtree(grave)

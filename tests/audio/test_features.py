@@ -77,7 +77,7 @@ def test_failed_extraction_leaves_nothing_in_the_cache(recordings: list[Path], t
     recordings[-1].write_bytes(recordings[-1].read_bytes()[:500])
     with pytest.raises(UserError, match="truncated"):
         extract_features(recordings, FRONT_END, Cache(tmp_path / "cache"))
-    assert list((tmp_path / "cache" / "features").iterdir()) == []
+    assert [*Cache(tmp_path / "cache").entries()] == []
 
 
 def test_memory_does_not_grow_with_what_was_read(tmp_path: Path) -> None:
@@ -137,4 +137,4 @@ def test_a_recording_too_long_for_the_memory_is_named(tmp_path: Path) -> None:
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(printed) == 1
     assert printed[0].startswith(f"{tmp_path / 'long.wav'}: needs more memory than there is")
-    assert len(list((tmp_path / "cache" / "features").iterdir())) == 1
+    assert len([*Cache(tmp_path / "cache").entries()]) == 1

@@ -119,7 +119,7 @@ def test_the_same_command_again_measures_the_same_and_computes_no_feature_or_ran
 ) -> None:
     def cached() -> dict[Path, int]:
         kinds = ("features", "ranges", "baselines")
-        return {p: p.stat().st_mtime_ns for kind in kinds for p in (workspace.cache / kind).rglob("*")}
+        return {p: p.stat().st_ino for kind in kinds for p in (workspace.cache / kind).rglob("*")}
 
     speakerquant(*workspace.arguments(), "mask=all")
     before = cached()
@@ -136,13 +136,15 @@ def test_a_killed_run_goes_on_where_it_was(
 ) -> None:
     command = [*workspace.arguments(), f"cache.root={tmp_path / 'cache'}", "mask=all"]
     speakerquant(*command)
-    entries = sorted((tmp_path / "cache" / "embeddings").iterdir())
+    entries = sorted((tmp_path / "cache" / "embeddings").glob("[!.]*"))
     contents = [entry.read_bytes() for entry in entries]
     for entry, content in zip(entries, contents, strict=True):  # as after a kill amid the recordings
-        entry.with_name(f"{entry.name}.unfinished").write_bytes(content[: len(content) // 2])
+        unfinished = entry.with_name(f".{entry.name}.killed") / entry.name
+        unfinished.parent.mkdir()
+        unfinished.write_bytes(content[: len(content) // 2])
         entry.unlink()
     speakerquant(*command)
-    [entry] = (tmp_path / "cache" / "embeddings").glob("*[!d]")
+    [entry] = (tmp_path / "cache" / "embeddings").glob("[!.]*")
     before = contents[entries.index(entry)]
     # The seconds that each took are in it: nothing of it was done again.
     assert entry.read_bytes()[: len(before) // 2] == before[: len(before) // 2]

@@ -44,6 +44,11 @@ def check_data() -> None:
     _launch("check_data")
 
 
+def manage_cache() -> None:
+    """Start ``speakerquant-cache``."""
+    _launch("manage_cache")
+
+
 def _launch(module: str) -> None:
     """Import the command and run it.
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import hydra
@@ -25,13 +25,15 @@ from speakerquant.errors import UserError, first_line
 from speakerquant.evaluation.embedding import embed_with_network
 from speakerquant.evaluation.metrics import eer
 from speakerquant.evaluation.scoring import cosine_scores
-from speakerquant.tracking.client import connect
-from speakerquant.tracking.runs import tracked_run
+from speakerquant.tracking.client import Tracking, connect
+from speakerquant.tracking.runs import TrackedRun, close_dead_runs, tracked_run
 from speakerquant.training.augmentation import Augmentation
 from speakerquant.training.batches import SpeechSource, TrainingBatches
 from speakerquant.training.trainer import Trainer, Validate, choose_precision
 
 log = logging.getLogger(__name__)
+
+_OUTPUT_TAG = "output"
 
 
 def train(config: TrainConfig, params: Mapping[str, object]) -> None:
@@ -47,9 +49,8 @@ def train(config: TrainConfig, params: Mapping[str, object]) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     state = output.with_suffix(".state")
     cache = open_cache(config.cache)
-    tracking = connect(config.tracking.uri, config.tracking.experiment)
-    fabric = _fabric(config)
-    fabric.launch()
+    fabric = _launched_fabric(config)
+    tracking = connect(config.tracking.uri, config.tracking.experiment) if fabric.is_global_zero else None
     model = open_model(config.model)
     batches = TrainingBatches(
         _sources(config, cache),
@@ -61,10 +62,10 @@ def train(config: TrainConfig, params: Mapping[str, object]) -> None:
     )
     validate = _validation(config, cache, model.front_end)
     trainer = Trainer(fabric, model, batches, config.training)
-    if state.exists():
+    if fabric.broadcast(state.exists()):  # on a shared file system not all processes see it at once
         trainer.load(state)
         log.info("resuming from %s", state)
-    with tracked_run(tracking, f"train-{output.stem}") if fabric.is_global_zero else nullcontext() as run:
+    with _tracked(tracking, output) if tracking else nullcontext() as run:
         if run:
             run.log_params(params)
 
@@ -81,18 +82,29 @@ def train(config: TrainConfig, params: Mapping[str, object]) -> None:
             run.log_artifact(output)
 
 
-def _fabric(config: TrainConfig) -> Fabric:
+def _launched_fabric(config: TrainConfig) -> Fabric:
+    """Processes that know each other: started by SLURM's srun, by torchrun, or, on one node, from here."""
     on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
     try:
-        return Fabric(
+        fabric = Fabric(
             accelerator=config.accelerator,
             devices=config.devices if on_gpu or config.devices != "auto" else 1,
+            num_nodes=config.num_nodes,
             precision=choose_precision("cuda" if on_gpu else "cpu")
             if config.precision == "auto"
             else config.precision,
         )
+        fabric.launch()
     except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"accelerator, devices or precision: {first_line(error)}") from None
+        raise UserError(f"accelerator, devices, num_nodes or precision: {first_line(error)}") from None
+    return fabric
+
+
+def _tracked(tracking: Tracking, output: Path) -> AbstractContextManager[TrackedRun]:
+    """A run for this part of the training; that of an earlier part whose process died is closed."""
+    tags = {_OUTPUT_TAG: str(output.resolve())}
+    close_dead_runs(tracking, tags)
+    return tracked_run(tracking, f"train-{output.stem}", tags=tags)
 
 
 def _output(config: TrainConfig) -> Path:

@@ -196,6 +196,7 @@ class TrainConfig:
     corpus_seed: int = 0
     accelerator: str = "auto"
     devices: str = "auto"
+    num_nodes: int = 1
     precision: Any = "auto"
     output: str = MISSING
 

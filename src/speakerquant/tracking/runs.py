@@ -231,3 +231,13 @@ def tracked_run(
             run.fail("it was stopped" if stopped else str(error) or type(error).__name__)
         raise
     run.finish()
+
+
+def close_dead_runs(tracking: Tracking, tags: Mapping[str, str]) -> None:
+    """Close as FAILED the experiment's runs with these tags that are still open; their processes are dead."""
+    with _undisturbed(tracking):
+        is_open = "attributes.status = 'RUNNING'"
+        runs = tracking.client.search_runs([tracking.experiment_id], is_open)
+    for run in runs:
+        if tags.items() <= run.data.tags.items():
+            TrackedRun(tracking, run.info.run_id).fail(DIED)

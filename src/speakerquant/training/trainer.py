@@ -4,10 +4,12 @@ import math
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.distributed
 import torchaudio.transforms
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -61,7 +63,7 @@ class Classifier(nn.Module):
 class Trainer:
     """Trains a model's network, from the weights that it has, under a new head on numbered batches.
 
-    A training that was stopped and resumed equals one that was not.
+    A training that was stopped and resumed, with as many processes, equals one that was not.
     """
 
     def __init__(
@@ -97,8 +99,12 @@ class Trainer:
         Unless the training is a resumed one, the network is validated before its first step too (step 0).
 
         Raises:
-            UserError: the loss is no longer finite.
+            UserError: the loss is no longer finite, or another process has ended.
         """
+        with self._together():
+            self._fit(state_path, report, validate)
+
+    def _fit(self, state_path: Path, report: Report, validate: Validate) -> None:
         config = self._config
         if self._step == 0:
             self._validate(report, validate)
@@ -160,15 +166,31 @@ class Trainer:
                 "use the model and data that it was made with"
             ) from None
 
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Say in one line that another process has ended: it is the one that knows why."""
+        try:
+            yield
+        except RuntimeError as error:
+            if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+                raise UserError(
+                    f"step {self._step}: another process of the training has ended; see what it says, and "
+                    "start all of them again, with the same command, to go on from the last saved state"
+                ) from None
+            raise
+
     def _validate(self, report: Report, validate: Validate) -> None:
-        self._network.eval()
-        report(self._step, validate(self._network))
+        """Measure the network in the first process, for which the others wait where they next meet."""
+        if self._fabric.is_global_zero:
+            self._network.eval()
+            report(self._step, validate(self._network))
 
     def _remaining_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of this process from the current step on, prepared ahead by worker processes."""
         ranks, rank = self._fabric.world_size, self._fabric.global_rank
         numbers = range(self._step * ranks + rank, self._config.num_steps * ranks, ranks)
-        workers = _loader_workers(ranks)
+        nodes = getattr(self._fabric.strategy, "num_nodes", 1)  # a single process has none
+        workers = _loader_workers(ranks // nodes)
         loader = DataLoader(
             self._batches, batch_size=None, sampler=numbers, num_workers=workers, prefetch_factor=4
         )
@@ -213,5 +235,5 @@ class Trainer:
 
 
 def _loader_workers(processes: int) -> int:
-    """Number of worker processes that prepare batches: the cores that the training processes leave free."""
-    return max(1, (os.cpu_count() or 1) // processes - 1)
+    """Number of worker processes that prepare batches: the cores that the node's training processes leave."""
+    return max(1, len(os.sched_getaffinity(0)) // processes - 1)

@@ -1,7 +1,5 @@
 """TensorRT: the engine for NVIDIA GPUs, built and run in a child process (:mod:`.worker`)."""
 
-import errno
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -162,16 +160,7 @@ class TensorRtBuilder(EngineBuilder):
 
     def _timing_cache(self) -> Path:
         name = "-".join(self.environment.values()).replace("/", "_").replace(" ", "_")
-        path = self._cache.root / "kernel_timings" / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not os.access(path.parent, os.W_OK):  # found out after a build, it would cost that build
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        except OSError as error:
-            raise UserError(
-                f"cannot write the cache {path.parent}: {error.strerror}; set cache.root to a writable folder"
-            ) from None
-        return path
+        return self._cache.folder("kernel_timings") / name
 
 
 def _start(python: str, product: str, package: str, time_limit: float) -> WorkerProcess:
