@@ -66,13 +66,17 @@ def test_the_code_keeps_every_contract(house: Path) -> None:
         (
             "hydra_plugins/optuna_sweeper/_overrides.py",
             "from speakerquant.quantization import mask",
-            "The sweeper knows nothing of speaker verification",
+            "Sweeper and launchers know nothing of speaker verification",
         ),
-        ("speakerquant/errors.py", "import hydra_plugins.optuna_sweeper", "The package knows no sweeper"),
+        (
+            "speakerquant/errors.py",
+            "import hydra_plugins.optuna_sweeper",
+            "The package knows no sweeper and no launcher",
+        ),
         (
             "speakerquant/mask_search/warm_start.py",
             "from omegaconf import DictConfig",
-            "Hydra and OmegaConf are for commands, configuration and the sweeper",
+            "Hydra and OmegaConf are for commands, configuration, the sweeper and the launchers",
         ),
         ("speakerquant/search/goals.py", "import mlflow", "MLflow is for tracking"),
         (
