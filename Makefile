@@ -26,8 +26,12 @@ demo: setup ## Measure the paper's per-unit table with real INT8 engines (synthe
 	$(BIN)/speakerquant experiment=per_unit
 
 .PHONY: test
-test: setup ## Run the tests
-	$(PYTEST)
+test: setup ## Run the tests, but those of clusters
+	$(PYTEST) --ignore tests/cluster
+
+.PHONY: test-cluster
+test-cluster: setup ## Run the tests on real schedulers and servers: SLURM, Ray, PostgreSQL, MLflow (those installed)
+	$(PYTEST) --dist loadfile tests/cluster
 
 .PHONY: test-fast
 test-fast: setup ## Run the tests that take seconds
