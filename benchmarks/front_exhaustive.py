@@ -22,6 +22,7 @@ from opened_run import OpenedRun, open_run
 from optuna.distributions import CategoricalDistribution
 from rich.table import Table
 from torch import Tensor, fx, nn
+from ways import SETTINGS
 
 from speakerquant.configuration.opening import open_bootstrap, open_evaluation, open_rounding
 from speakerquant.console import table_console
@@ -45,7 +46,6 @@ from speakerquant.search.search_loop import Budget, Outcome, Search, Succeeded
 from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
 
-SETTINGS = ("engine=openvino", "data.evaluate_on=development", "engine.latency_requests=0")
 PRECISIONS = ("int8", "int4", "int2")
 FRAMES = 100
 BATCH = 16

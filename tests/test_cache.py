@@ -342,6 +342,27 @@ def test_pruning_removes_what_killed_makers_left(tmp_path: Path) -> None:
     assert names(cache.root) == []
 
 
+@other_hosts
+def test_pruning_removes_what_a_host_left_that_went_down(tmp_path: Path) -> None:
+    assert maker(tmp_path, host="gone", kill=signal.SIGKILL).wait() == -signal.SIGKILL
+    cache = Cache(tmp_path / "cache")
+    [lock] = (cache.root / "kind" / ".locks").iterdir()
+    os.utime(lock, (0, 0))
+    age(cache)
+    assert [entry.is_finished for entry in cache.prune(0)] == [False]
+
+
+def test_a_killed_maker_is_replaced_where_files_cannot_be_exchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("filelock._soft.exchange_names", lambda *_: False)  # as NFS answers
+    monkeypatch.setattr("speakerquant.cache._DEAD", 1.0)
+    monkeypatch.setattr("speakerquant.cache._NOTICEABLE", 0.2)
+    assert maker(tmp_path, kill=signal.SIGKILL, dead=1.0).wait() == -signal.SIGKILL
+    entry = Cache(tmp_path / "cache").get("kind", "key", lambda path: path.write_text("whole") and None)
+    assert entry.read_text() == "whole"
+
+
 def test_what_a_process_uses_stays_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = three_entries(tmp_path)
     monkeypatch.setattr("speakerquant.cache._SIGN_OF_USE", 0.05)

@@ -207,6 +207,9 @@ class Cache:
         name = _unfinished(entry.path) or entry.path.name
         lock = self._lease(entry.path.parent, name)
         try:
+            with suppress(FileNotFoundError):
+                if time.time() - Path(lock.lock_file).stat().st_mtime > _IN_USE:
+                    lock.force_break()  # of a host that went down
             lock.acquire(blocking=False)
             try:
                 if Entry.at(entry.path).is_in_use:
@@ -279,7 +282,7 @@ class Cache:
                 lock.acquire(timeout=_NOTICEABLE)
             except Timeout:
                 log.info("waiting for another process, which is making the same %s", folder.name)
-                lock.acquire(poll_interval=_NOTICEABLE)
+                _wait(lock)
         try:
             yield lock
         finally:
@@ -294,6 +297,32 @@ class Cache:
             raise UserError(
                 f"cannot write the cache {where}: {error.strerror}; set cache.root to a writable folder"
             ) from None
+
+
+def _wait(lock: SoftFileLease) -> None:
+    """Take a lock as soon as its holder gives it up, or has given no sign of life for a minute.
+
+    To take over what is stale filelock exchanges two files in one step, which NFS and others do not offer;
+    there it is broken, so that two processes may make an entry, each in its own place.
+    """
+    sign, since = None, time.monotonic()
+    while not lock.is_locked:
+        with suppress(Timeout):
+            lock.acquire(timeout=5 * _NOTICEABLE, poll_interval=_NOTICEABLE)
+        if not lock.is_locked:
+            latest = _sign_of_life(lock)
+            if latest != sign:
+                sign, since = latest, time.monotonic()
+            elif time.monotonic() - since > _DEAD:
+                lock.force_break()
+
+
+def _sign_of_life(lock: SoftFileLease) -> tuple[int, int] | None:
+    """What changes as long as the holder of a lock lives; none if there is none."""
+    with suppress(FileNotFoundError):
+        marker = Path(lock.lock_file).stat()
+        return marker.st_ino, marker.st_mtime_ns
+    return None
 
 
 class _Uses:

@@ -66,7 +66,7 @@ def test_what_is_no_list_is_one_line_and_not_kept(address: str, name: str, says:
     with pytest.raises(UserError, match=says) as caught:
         trial_list_path(f"{address}/{name}", Cache(tmp_path))
     assert "\n" not in str(caught.value)
-    assert list((tmp_path / "trial_lists").iterdir()) == []
+    assert list(Cache(tmp_path).entries()) == []
 
 
 def test_without_network_the_line_asks_for_a_path(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from speakerquant.errors import UserError
+from speakerquant.errors import UserError, first_line
 
 
 class RayLauncher(Launcher):
@@ -24,9 +24,9 @@ class RayLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         try:
             from hydra_plugins.cluster_launchers._ray import RayTasks
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             raise UserError(
-                f"hydra/launcher=ray: {error.name} is not installed; pip install 'speakerquant[cluster]'"
+                f"hydra/launcher=ray: {first_line(error)}; pip install 'speakerquant[cluster]'"
             ) from None
         self._tasks = RayTasks(hydra_context, task_function, config, **self._settings)
 

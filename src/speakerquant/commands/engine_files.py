@@ -42,8 +42,11 @@ def _reference(path: Path) -> ArtifactReference | None:
     """What says where the engine is, if it is not at its path, or not in this folder of a run, any more."""
     if path.is_file():
         return None
-    reference = ArtifactReference.find(path if path.is_dir() else path.parent)
-    return reference if reference and (path.is_dir() or path.name in reference.files) else None
+    folder = path if path.is_dir() else path.parent
+    reference = ArtifactReference.find(folder)
+    if reference is None or any((folder / name).exists() for name in reference.files):
+        return None  # a later run has left its own there
+    return reference if path.is_dir() or path.name in reference.files else None
 
 
 def download_engine(tracking: Tracking, run_id: str, folder: Path) -> Path:

@@ -24,8 +24,7 @@ from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Ledger
 from speakerquant.search.search_loop import FirstPoints
 from speakerquant.search.space import Point, Space
-from speakerquant.search.storage import is_for_several_machines
-from speakerquant.tracking.client import connect
+from speakerquant.tracking.client import connect, is_file
 from speakerquant.tracking.study import StudyRun
 
 log = logging.getLogger(__name__)
@@ -90,7 +89,7 @@ class MaskSearchApplication(SearchApplication):
     def observer(self, config: DictConfig, ledgers: Sequence[Ledger], folder: Path) -> Observer:
         uri = config.tracking.uri
         others = {machine for ledger in ledgers for machine in ledger.other_machines()}
-        if others and not is_for_several_machines(uri):
+        if others and is_file(uri):
             log.warning(
                 "tracking.uri=%s: %s works on this study too; record runs with an MLflow server, as several "
                 "machines damage a SQLite file that they share, and have parts of the runs if they do not",

@@ -1,8 +1,8 @@
 """``speakerquant-train``: trains a speaker network from random weights, or fine-tunes a checkpoint."""
 
 import logging
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import hydra
@@ -15,7 +15,7 @@ from speakerquant.architectures.checkpoints import save_checkpoint
 from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.features import extract_features
 from speakerquant.audio.front_end import FrontEnd
-from speakerquant.cache import Cache
+from speakerquant.cache import Cache, atomic_path
 from speakerquant.commands.console_script import config_folder, hydra_job, run_command
 from speakerquant.configuration.opening import open_cache, open_model
 from speakerquant.configuration.schema import TrainConfig, flat, register_schemas, typed
@@ -26,14 +26,12 @@ from speakerquant.evaluation.embedding import embed_with_network
 from speakerquant.evaluation.metrics import eer
 from speakerquant.evaluation.scoring import cosine_scores
 from speakerquant.tracking.client import Tracking, connect
-from speakerquant.tracking.runs import TrackedRun, close_dead_runs, tracked_run
+from speakerquant.tracking.runs import TrackedRun, close_dead_run, tracked_run
 from speakerquant.training.augmentation import Augmentation
 from speakerquant.training.batches import SpeechSource, TrainingBatches
 from speakerquant.training.trainer import Trainer, Validate, choose_precision
 
 log = logging.getLogger(__name__)
-
-_OUTPUT_TAG = "output"
 
 
 def train(config: TrainConfig, params: Mapping[str, object]) -> None:
@@ -94,17 +92,31 @@ def _launched_fabric(config: TrainConfig) -> Fabric:
             if config.precision == "auto"
             else config.precision,
         )
-        fabric.launch()
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"accelerator, devices, num_nodes or precision: {first_line(error)}") from None
+    try:
+        fabric.launch()
+    except RuntimeError as error:
+        raise UserError(
+            f"the processes of the training do not find each other: {first_line(error)}; check num_nodes, "
+            "devices and the network, then start all of them again"
+        ) from None
     return fabric
 
 
-def _tracked(tracking: Tracking, output: Path) -> AbstractContextManager[TrackedRun]:
+@contextmanager
+def _tracked(tracking: Tracking, output: Path) -> Iterator[TrackedRun]:
     """A run for this part of the training; that of an earlier part whose process died is closed."""
-    tags = {_OUTPUT_TAG: str(output.resolve())}
-    close_dead_runs(tracking, tags)
-    return tracked_run(tracking, f"train-{output.stem}", tags=tags)
+    record = output.with_suffix(".run")
+    if record.exists():
+        close_dead_run(tracking, record.read_text())
+    with tracked_run(tracking, f"train-{output.stem}") as run:
+        with atomic_path(record) as part:
+            part.write_text(run.run_id)
+        try:
+            yield run
+        finally:
+            record.unlink(missing_ok=True)
 
 
 def _output(config: TrainConfig) -> Path:

@@ -176,8 +176,8 @@ class Search:
         if self._first_points:
             points, more = self._first_points.known(history)
             for point in points:
-                if self._ledger.space.key(point) not in taken:
-                    return Suggestion(point, {}), "first"
+                if (key := self._ledger.space.key(point)) not in taken:
+                    return Suggestion(point, {}), RETRY if key in history.interruptions else "first"
             if more:
                 return None
         return self._ask_sampler(history) if self._make_sampler else None

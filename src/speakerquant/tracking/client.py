@@ -68,7 +68,7 @@ def connect(uri: str, experiment: str, patient: bool = False) -> Tracking:
 
 def is_file(uri: str) -> bool:
     """Whether a store is a SQLite file."""
-    return uri.startswith(_SQLITE)
+    return uri.startswith("sqlite")
 
 
 def is_server(uri: str) -> bool:

@@ -233,11 +233,9 @@ def tracked_run(
     run.finish()
 
 
-def close_dead_runs(tracking: Tracking, tags: Mapping[str, str]) -> None:
-    """Close as FAILED the experiment's runs with these tags that are still open; their processes are dead."""
-    with _undisturbed(tracking):
-        is_open = "attributes.status = 'RUNNING'"
-        runs = tracking.client.search_runs([tracking.experiment_id], is_open)
-    for run in runs:
-        if tags.items() <= run.data.tags.items():
-            TrackedRun(tracking, run.info.run_id).fail(DIED)
+def close_dead_run(tracking: Tracking, run_id: str) -> None:
+    """Close a run as FAILED if it is still open: its process is dead."""
+    with suppress(MlflowException), _undisturbed(tracking):  # it was deleted, or is in another store
+        if tracking.client.get_run(run_id).info.status != "RUNNING":
+            return
+    TrackedRun(tracking, run_id).fail(DIED)

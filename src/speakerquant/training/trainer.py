@@ -1,7 +1,6 @@
 """The training loop: Lightning Fabric, resumable at any step."""
 
 import math
-import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from speakerquant.architectures.checkpoints import SpeakerModel
 from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.front_end import FeatureExtractor
 from speakerquant.cache import atomic_path
+from speakerquant.engine.cpu import available_cpus
 from speakerquant.errors import UserError, first_line
 from speakerquant.progress import track
 from speakerquant.training.batches import TrainingBatches
@@ -236,4 +236,4 @@ class Trainer:
 
 def _loader_workers(processes: int) -> int:
     """Number of worker processes that prepare batches: the cores that the node's training processes leave."""
-    return max(1, len(os.sched_getaffinity(0)) // processes - 1)
+    return max(1, available_cpus() // processes - 1)

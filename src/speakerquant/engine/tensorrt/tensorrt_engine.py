@@ -1,5 +1,6 @@
 """TensorRT: the engine for NVIDIA GPUs, built and run in a child process (:mod:`.worker`)."""
 
+import getpass
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -159,7 +160,8 @@ class TensorRtBuilder(EngineBuilder):
             raise
 
     def _timing_cache(self) -> Path:
-        name = "-".join(self.environment.values()).replace("/", "_").replace(" ", "_")
+        # Each user's own: Polygraphy writes it, which knows nothing of a shared cache's permissions.
+        name = "-".join([*self.environment.values(), getpass.getuser()]).replace("/", "_").replace(" ", "_")
         return self._cache.folder("kernel_timings") / name
 
 
