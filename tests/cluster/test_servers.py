@@ -62,7 +62,7 @@ def test_a_search_survives_its_database_and_goes_on_after_its_tracking_server(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # instead of minutes
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # some fourteen seconds instead of minutes
     studies = database.create("studies")
     two_masks = "mask.embedding_linear=fp32"
     shared = [f"hydra.sweeper.storage='{studies}'", f"tracking.uri={tracking_server.url}"]

@@ -42,7 +42,7 @@ from speakerquant.search.search_loop import (
     Unavailable,
 )
 from speakerquant.search.session import Session
-from speakerquant.search.space import Space
+from speakerquant.search.space import Point, Space
 from speakerquant.search.storage import open_storage
 from speakerquant.search.view import PlainView
 
@@ -349,6 +349,21 @@ def test_a_point_that_broke_a_batch_is_tried_again_alone(storage: BaseStorage, s
     assert len(history.completed) == 4
     assert [trial.params["b"] for trial in history.failed] == [2, 2]
     assert set(history.interruptions.values()) == {1}
+
+
+def test_a_first_point_that_broke_a_batch_is_tried_again_alone() -> None:
+    class EveryPoint:
+        def known(self, history: History) -> tuple[Sequence[Point], bool]:
+            return [{"mask.a": a, "b": b} for a in ("fp32", "int8") for b in (1, 2, 3)], False
+
+    def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
+        is_broken = any(claim.point["b"] == 2 for claim in claims)
+        return [Interrupted("worker lost")] * len(claims) if is_broken else cost(claims)
+
+    ledger = small_ledger(InMemoryStorage(), "study")
+    history = search(ledger, 6, evaluate, n_jobs=3, make_sampler=None, first_points=EveryPoint())
+    assert len(history.completed) == 4
+    assert {trial.params["b"] for trial in history.failed} == {2}
 
 
 def test_a_sampler_that_remembers_on_the_study_does_not_start_over() -> None:
