@@ -26,11 +26,11 @@ from rich.table import Table
 
 from hydra_plugins.optuna_sweeper._settings import SAMPLERS
 from speakerquant import formats
-from speakerquant.cache import atomic_path, digest
 from speakerquant.configuration.opening import open_evaluation
 from speakerquant.configuration.schema import TrialList
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
+from speakerquant.files import atomic_path, digest
 from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.progress import track

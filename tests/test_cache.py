@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speakerquant.cache import Cache, Entry, _Uses, atomic_path, digest
+from speakerquant.cache import Cache, Entry, _Uses
 from speakerquant.errors import UserError
+from speakerquant.files import atomic_path, digest
 
 
 def names(root: Path) -> list[str]:
@@ -131,10 +132,10 @@ def test_a_full_disk_names_the_file(how: str, tmp_path: Path) -> None:
 MAKER = """
 import os, signal, sys, time
 from pathlib import Path
-from speakerquant import cache
+from speakerquant import cache, leases
 
 root, signal_number, method = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-cache._DEAD = float(sys.argv[4])
+leases._DEAD = float(sys.argv[4])
 
 def make(path):
     with (root / "made").open("a") as file:
@@ -356,8 +357,8 @@ def test_a_killed_maker_is_replaced_where_files_cannot_be_exchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("filelock._soft.exchange_names", lambda *_: False)  # as NFS answers
-    monkeypatch.setattr("speakerquant.cache._DEAD", 1.0)
-    monkeypatch.setattr("speakerquant.cache._NOTICEABLE", 0.2)
+    monkeypatch.setattr("speakerquant.leases._DEAD", 1.0)
+    monkeypatch.setattr("speakerquant.leases._NOTICEABLE", 0.2)
     assert maker(tmp_path, kill=signal.SIGKILL, dead=1.0).wait() == -signal.SIGKILL
     entry = Cache(tmp_path / "cache").get("kind", "key", lambda path: path.write_text("whole") and None)
     assert entry.read_text() == "whole"

@@ -1,8 +1,6 @@
 """Content-addressed store: what was computed once from the same inputs is never computed again."""
 
 import errno
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -14,76 +12,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 from filelock import SoftFileLease, Timeout
 
 from speakerquant.errors import UserError
+from speakerquant.files import disk_for
+from speakerquant.leases import break_older, lease, take
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 1 << 20
-_NOTICEABLE = 1.0  # seconds of waiting
-_DEAD = 60.0  # seconds without a sign of life, after which others may take a lock
 _SIGN_OF_USE = 600.0  # seconds between two marks of an entry that a process uses
 _IN_USE = 6 * _SIGN_OF_USE
 _LOCKS = ".locks"  # in the folder of each kind, which is thereby known as the cache's
-
-
-def digest(*parts: Any) -> str:
-    """Hexadecimal digest of JSON-representable values; equal values give equal digests on every machine."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def file_digest(path: Path) -> str:
-    """Hexadecimal digest of a file's bytes."""
-    hasher = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            hasher.update(chunk)
-    return hasher.hexdigest()[:32]
-
-
-@contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
-    """A path beside ``target`` to write a file or folder to; renamed to ``target`` when the block succeeds.
-
-    A failure or a kill leaves ``target`` as it was.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        workplace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise UserError(
-            f"cannot write {target}: {error.strerror}; make {target.parent} writable or choose another folder"
-        ) from None
-    try:
-        part = workplace / target.name
-        with _disk_for(target):
-            yield part
-            part.replace(target)
-    finally:
-        shutil.rmtree(workplace, ignore_errors=True)
-
-
-@contextmanager
-def _disk_for(target: Path) -> Iterator[None]:
-    """Name the file when the disk is full: the system does not."""
-    try:
-        yield
-    except OSError as error:
-        # NumPy, which could write only a part, gives no number.
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, None):
-            raise
-        reason = error.strerror or os.strerror(errno.ENOSPC)
-        raise UserError(
-            f"cannot write {target}: {reason}; free some space or choose another folder"
-        ) from None
 
 
 @dataclass(frozen=True)
@@ -205,11 +146,9 @@ class Cache:
     def _remove(self, entry: Entry) -> bool:
         """Remove the entry, unless it is in use or being made."""
         name = _unfinished(entry.path) or entry.path.name
-        lock = self._lease(entry.path.parent, name)
+        lock = lease(entry.path.parent / _LOCKS / name)
         try:
-            with suppress(FileNotFoundError):
-                if time.time() - Path(lock.lock_file).stat().st_mtime > _IN_USE:
-                    lock.force_break()  # of a host that went down
+            break_older(lock, _IN_USE)  # of a host that went down
             lock.acquire(blocking=False)
             try:
                 if Entry.at(entry.path).is_in_use:
@@ -246,7 +185,7 @@ class Cache:
             self._share(workplace)
         part = workplace / target.name
         try:
-            with _disk_for(target):
+            with disk_for(target):
                 if continues:
                     _copy_longest([leftover / target.name for leftover in leftovers], part)
                 for leftover in leftovers:
@@ -270,19 +209,12 @@ class Cache:
             with suppress(PermissionError):  # another user's, who has done so
                 path.chmod(mode)
 
-    def _lease(self, folder: Path, name: str) -> SoftFileLease:
-        # Others must be able to read who holds it, and need not write to it.
-        return SoftFileLease(folder / _LOCKS / name, lease_duration=_DEAD, mode=0o644)
-
     @contextmanager
     def _locked(self, folder: Path, name: str) -> Iterator[SoftFileLease]:
-        lock = self._lease(folder, name)
+        lock = lease(folder / _LOCKS / name)
+        waiting = "waiting for another process, which is making the same %s"
         with self._writable():
-            try:
-                lock.acquire(timeout=_NOTICEABLE)
-            except Timeout:
-                log.info("waiting for another process, which is making the same %s", folder.name)
-                _wait(lock)
+            take(lock, lambda: log.info(waiting, folder.name))
         try:
             yield lock
         finally:
@@ -297,32 +229,6 @@ class Cache:
             raise UserError(
                 f"cannot write the cache {where}: {error.strerror}; set cache.root to a writable folder"
             ) from None
-
-
-def _wait(lock: SoftFileLease) -> None:
-    """Take a lock as soon as its holder gives it up, or has given no sign of life for a minute.
-
-    To take over what is stale filelock exchanges two files in one step, which NFS and others do not offer;
-    there it is broken, so that two processes may make an entry, each in its own place.
-    """
-    sign, since = None, time.monotonic()
-    while not lock.is_locked:
-        with suppress(Timeout):
-            lock.acquire(timeout=5 * _NOTICEABLE, poll_interval=_NOTICEABLE)
-        if not lock.is_locked:
-            latest = _sign_of_life(lock)
-            if latest != sign:
-                sign, since = latest, time.monotonic()
-            elif time.monotonic() - since > _DEAD:
-                lock.force_break()
-
-
-def _sign_of_life(lock: SoftFileLease) -> tuple[int, int] | None:
-    """What changes as long as the holder of a lock lives; none if there is none."""
-    with suppress(FileNotFoundError):
-        marker = Path(lock.lock_file).stat()
-        return marker.st_ino, marker.st_mtime_ns
-    return None
 
 
 class _Uses:

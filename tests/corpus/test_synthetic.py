@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speakerquant.cache import Cache, file_digest
+from speakerquant.cache import Cache
 from speakerquant.corpus import synthetic
 from speakerquant.corpus.recordings import find_recordings, speaker_from_path
 from speakerquant.corpus.synthetic import (
@@ -24,6 +24,7 @@ from speakerquant.corpus.synthetic import (
     synthesize_split,
 )
 from speakerquant.corpus.trials import Trials, read_trials
+from speakerquant.files import file_digest
 
 pytestmark = pytest.mark.slow
 

@@ -21,8 +21,8 @@ from submitit.core.utils import FailedJobError, UncompletedJobError
 
 from hydra_plugins.cluster_launchers import _slurm_queue
 from hydra_plugins.cluster_launchers._lost_job import LostJob
-from speakerquant.cache import atomic_path
 from speakerquant.errors import UserError, first_line
+from speakerquant.files import atomic_path
 
 log = logging.getLogger(__name__)
 

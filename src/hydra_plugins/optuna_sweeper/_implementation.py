@@ -32,9 +32,9 @@ from hydra_plugins.optuna_sweeper._overrides import (
     point_overrides,
 )
 from hydra_plugins.optuna_sweeper._settings import OptunaSweeperConf
-from speakerquant.cache import atomic_path, digest
 from speakerquant.credentials import hide_credentials
 from speakerquant.errors import ServiceError, UserError, first_line
+from speakerquant.files import atomic_path, digest
 from speakerquant.report.search_report import SearchReport
 from speakerquant.search.application import TRIAL_FILE, SearchApplication
 from speakerquant.search.goals import Goals

@@ -18,8 +18,8 @@ from torch import Tensor
 from speakerquant.architectures.registry import architecture_of, architectures
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.audio.front_end import FrontEnd
-from speakerquant.cache import atomic_path, file_digest
 from speakerquant.errors import UserError, first_line
+from speakerquant.files import atomic_path, file_digest
 
 _STATE_DICTS = ("model", "state_dict", "model_state_dict", "net", "network", "embedding_model")
 _UNNAMED = "ecapa_tdnn"  # the network of checkpoints whose metadata name none

@@ -16,8 +16,9 @@ from speakerquant import formats
 from speakerquant.audio.decoding import unreadable
 from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
 from speakerquant.audio.waveform import ReadWaveform, inspect_waveform
-from speakerquant.cache import Cache, digest, file_digest
+from speakerquant.cache import Cache
 from speakerquant.errors import UserError, enough_memory
+from speakerquant.files import digest, file_digest
 from speakerquant.progress import track
 
 log = logging.getLogger(__name__)

@@ -3,13 +3,14 @@
 import argparse
 from pathlib import Path
 
-from speakerquant.cache import Cache, atomic_path
+from speakerquant.cache import Cache
 from speakerquant.commands.console_script import run_command
 from speakerquant.corpus.recordings import Recordings, open_recordings, speaker_from_mapping
 from speakerquant.corpus.selection import balanced_choice, check_recordings
 from speakerquant.corpus.trial_sources import trial_list_path
 from speakerquant.corpus.trials import read_trials, repeated_trials
 from speakerquant.errors import UserError
+from speakerquant.files import atomic_path
 
 _SHOWN = 20
 

@@ -16,9 +16,9 @@ from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from speakerquant.cache import atomic_path
 from speakerquant.credentials import hide_credentials, hide_credentials_in_logs
 from speakerquant.errors import UserError, first_line
+from speakerquant.files import atomic_path
 
 _SHOW_TRACEBACK = "HYDRA_FULL_ERROR"
 _WISH = "SPEAKERQUANT_FULL_ERROR"  # what the user set, remembered for child processes

@@ -14,7 +14,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from speakerquant.cache import atomic_path
 from speakerquant.commands.console_script import config_folder, hydra_job, run_command
 from speakerquant.commands.multirun import parent_run_id, recorded_multirun
 from speakerquant.configuration.opening import (
@@ -46,6 +45,7 @@ from speakerquant.evaluation.result import (
     Result,
 )
 from speakerquant.evaluation.stage_times import StageTimes
+from speakerquant.files import atomic_path
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import print_runs
 from speakerquant.report.run_words import run_words

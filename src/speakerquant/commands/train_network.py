@@ -15,7 +15,7 @@ from speakerquant.architectures.checkpoints import save_checkpoint
 from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.features import extract_features
 from speakerquant.audio.front_end import FrontEnd
-from speakerquant.cache import Cache, atomic_path
+from speakerquant.cache import Cache
 from speakerquant.commands.console_script import config_folder, hydra_job, run_command
 from speakerquant.configuration.opening import open_cache, open_model
 from speakerquant.configuration.schema import TrainConfig, flat, register_schemas, typed
@@ -25,6 +25,7 @@ from speakerquant.errors import UserError, first_line
 from speakerquant.evaluation.embedding import embed_with_network
 from speakerquant.evaluation.metrics import eer
 from speakerquant.evaluation.scoring import cosine_scores
+from speakerquant.files import atomic_path
 from speakerquant.tracking.client import Tracking, connect
 from speakerquant.tracking.runs import TrackedRun, close_dead_run, tracked_run
 from speakerquant.training.augmentation import Augmentation

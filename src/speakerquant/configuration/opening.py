@@ -18,7 +18,7 @@ from speakerquant.architectures.registry import architecture_of, architectures
 from speakerquant.architectures.speaker_network import Architecture
 from speakerquant.architectures.units import Units
 from speakerquant.audio.features import CachedFeatures, extract_features
-from speakerquant.cache import Cache, digest
+from speakerquant.cache import Cache
 from speakerquant.configuration.schema import (
     CacheConfig,
     CalibrationConfig,
@@ -49,6 +49,7 @@ from speakerquant.evaluation.evaluate import Evaluation, Measurement
 from speakerquant.evaluation.preparation import prepare_evaluation
 from speakerquant.evaluation.scoring_protocol import Protocol, ScoreNorm
 from speakerquant.evaluation.uncertainty import SpeakerBootstrap
+from speakerquant.files import digest
 from speakerquant.progress import track
 from speakerquant.quantization.calibration import calibrate, check_method
 from speakerquant.quantization.hessians import gather_hessians, load_hessians, save_hessians

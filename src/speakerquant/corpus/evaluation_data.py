@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from speakerquant.cache import Cache, file_digest
+from speakerquant.cache import Cache
 from speakerquant.corpus.recordings import Recordings, is_file, open_recordings, read_list
 from speakerquant.corpus.synthetic import CALIBRATION, TRIALS_FILE, Split, synthesize_split
 from speakerquant.corpus.trials import IndexArray, Trials, read_trials
 from speakerquant.errors import UserError
+from speakerquant.files import file_digest
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from speakerquant.audio.disturbance import (
     reverberate,
 )
 from speakerquant.audio.waveform import Waveform, resample
-from speakerquant.cache import Cache, digest
+from speakerquant.cache import Cache
 from speakerquant.corpus.recordings import find_recordings, speaker_from_path
 from speakerquant.corpus.speech_synthesis import (
     Synthesizer,
@@ -38,6 +38,7 @@ from speakerquant.corpus.speech_synthesis import (
     random_voice,
 )
 from speakerquant.corpus.trials import write_trials
+from speakerquant.files import digest
 from speakerquant.progress import track
 
 SAMPLE_RATE = 16000

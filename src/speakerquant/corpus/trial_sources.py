@@ -5,9 +5,10 @@ from urllib.parse import urlsplit
 
 import requests
 
-from speakerquant.cache import Cache, digest
+from speakerquant.cache import Cache
 from speakerquant.corpus.trials import read_trials
 from speakerquant.errors import UserError
+from speakerquant.files import digest
 
 _SCHEMES = ("https://", "http://")
 _TIMEOUT = 30.0  # seconds without a byte

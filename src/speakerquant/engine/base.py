@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from speakerquant.cache import atomic_path
 from speakerquant.engine.provenance import Provenance, network_properties, read_engine, sha256
 from speakerquant.errors import UserError
+from speakerquant.files import atomic_path
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import Precision, WeightFormat, registered
 from speakerquant.quantization.simulate import MAX_WEIGHT_BITS

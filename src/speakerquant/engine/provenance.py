@@ -9,8 +9,8 @@ from typing import Any
 
 import onnx
 
-from speakerquant.cache import atomic_path
 from speakerquant.errors import UserError, first_line
+from speakerquant.files import atomic_path
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from speakerquant import formats
 from speakerquant.architectures.units import Units
-from speakerquant.cache import digest
 from speakerquant.evaluation.embedding import Embeddings
 from speakerquant.evaluation.evaluate import Evaluation, Measurement
+from speakerquant.files import digest
 from speakerquant.quantization.mask import baseline_mask
 
 _FIGURES, _SCORES, _EMBEDDINGS = "figures.json", "scores.npy", "embeddings.npy"

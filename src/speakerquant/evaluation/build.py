@@ -9,10 +9,10 @@ from pathlib import Path
 import onnx
 
 from speakerquant import formats
-from speakerquant.cache import digest, file_digest
 from speakerquant.engine.base import Engine, EngineBuilder, Lengths
 from speakerquant.engine.provenance import engine_path
 from speakerquant.evaluation.stage_times import StageTimes
+from speakerquant.files import digest, file_digest
 from speakerquant.graph.masking import write_mask
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable

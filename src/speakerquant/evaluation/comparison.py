@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from speakerquant import formats
-from speakerquant.cache import Cache, digest
+from speakerquant.cache import Cache
 from speakerquant.engine.provenance import sha256
 from speakerquant.evaluation.metrics import eer, min_dcf
 from speakerquant.evaluation.uncertainty import Array, Difference, Interval, SpeakerBootstrap, difference
+from speakerquant.files import digest
 
 _KIND, _SUFFIX = "replicates", ".npy"
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from speakerquant.audio.features import CachedFeatures
-from speakerquant.cache import Cache, digest
+from speakerquant.cache import Cache
 from speakerquant.corpus.trials import Trials
 from speakerquant.evaluation.build import BuiltMask, MaskBuilder
 from speakerquant.evaluation.check import FidelityCheck
@@ -21,6 +21,7 @@ from speakerquant.evaluation.latency import Latency, LatencyMeasurement
 from speakerquant.evaluation.score import Scored, score_trials
 from speakerquant.evaluation.scoring_protocol import Protocol
 from speakerquant.evaluation.stage_times import StageTimes
+from speakerquant.files import digest
 from speakerquant.quantization.mask import Mask
 
 

@@ -11,7 +11,7 @@ import onnx
 from speakerquant import formats
 from speakerquant.architectures.checkpoints import SpeakerModel
 from speakerquant.audio.features import CachedFeatures, FeatureArray
-from speakerquant.cache import Cache, digest
+from speakerquant.cache import Cache
 from speakerquant.corpus.trials import Trials
 from speakerquant.engine.backends import REFERENCE, engine_builder
 from speakerquant.engine.base import EngineBuilder, Lengths
@@ -21,6 +21,7 @@ from speakerquant.evaluation.evaluate import Evaluation, EvaluationSet
 from speakerquant.evaluation.latency import LatencyMeasurement, request_of
 from speakerquant.evaluation.scoring_protocol import Protocol
 from speakerquant.evaluation.verification import FRONT_END, MIN_FRAMES
+from speakerquant.files import digest
 from speakerquant.graph.export import export_network
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from speakerquant import formats
-from speakerquant.cache import atomic_path
 from speakerquant.evaluation.figures import Direction, Figure, described, figures_of
+from speakerquant.files import atomic_path
 
 RESULT_FILE, SCORES_FILE, LABELS_FILE = "result.json", "scores.npy", "labels.npy"
 RANGES_FILE = "calibration.safetensors"

@@ -12,7 +12,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.version_converter import convert_version
 
-from speakerquant.cache import atomic_path
+from speakerquant.files import atomic_path
 from speakerquant.graph.normalisation import multiply_normalisations_into_scales
 from speakerquant.graph.passes import compute_in_half, convolve_constants_once, follow, remove_unused, store
 from speakerquant.quantization.mask import Mask

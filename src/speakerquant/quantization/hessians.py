@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speakerquant.architectures.units import QuantizableLayer, quantizable_layers
-from speakerquant.cache import atomic_path
 from speakerquant.errors import UserError
+from speakerquant.files import atomic_path
 from speakerquant.quantization.calibration import forward_all
 
 Hessians = Mapping[str, npt.NDArray[np.float32]]

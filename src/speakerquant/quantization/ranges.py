@@ -9,8 +9,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from speakerquant.cache import atomic_path
 from speakerquant.errors import UserError
+from speakerquant.files import atomic_path
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,9 @@ from safetensors.numpy import load, save_file
 from torch import Tensor
 
 from speakerquant import formats
-from speakerquant.cache import Cache, atomic_path, digest
+from speakerquant.cache import Cache
 from speakerquant.errors import UserError
+from speakerquant.files import atomic_path, digest
 
 Array = npt.NDArray[np.float32]
 

@@ -7,7 +7,7 @@ import plotly.io
 from jinja2 import Environment
 from plotly.offline import get_plotlyjs
 
-from speakerquant.cache import atomic_path
+from speakerquant.files import atomic_path
 from speakerquant.report.comparison import Report
 from speakerquant.report.picture import to_plotly
 from speakerquant.report.table import markdown_table

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from speakerquant.cache import atomic_path
+from speakerquant.files import atomic_path
 from speakerquant.report.label_placement import Array, nearest, place_labels
 
 _INCHES, _GROWTH = (9.0, 5.5), 1.2

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speakerquant.cache import atomic_path
+from speakerquant.files import atomic_path
 from speakerquant.search.front import Entry, Front
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import REPEAT_OF, History

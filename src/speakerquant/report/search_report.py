@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speakerquant.cache import atomic_path
+from speakerquant.files import atomic_path
 from speakerquant.report.picture import Picture, draw_html, draw_png
 from speakerquant.report.search_files import write_csv, write_json
 from speakerquant.report.search_picture import effects_picture, search_picture

@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from speakerquant.cache import atomic_path
 from speakerquant.credentials import without_credentials
 from speakerquant.errors import UserError
+from speakerquant.files import atomic_path
 from speakerquant.tracking.runs import TrackedRun
 
 REFERENCE_FILE = "artifacts.json"

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 from speakerquant.architectures.checkpoints import SpeakerModel
 from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.front_end import FeatureExtractor
-from speakerquant.cache import atomic_path
 from speakerquant.engine.cpu import available_cpus
 from speakerquant.errors import UserError, first_line
+from speakerquant.files import atomic_path
 from speakerquant.progress import track
 from speakerquant.training.batches import TrainingBatches
 from speakerquant.training.hyperparameters import TrainingConfig

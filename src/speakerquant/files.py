@@ -1,0 +1,71 @@
+"""Digests, and files that appear whole or not at all."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from speakerquant.errors import UserError
+
+_CHUNK = 1 << 20
+
+
+def digest(*parts: Any) -> str:
+    """Hexadecimal digest of JSON-representable values; equal values give equal digests on every machine."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def file_digest(path: Path) -> str:
+    """Hexadecimal digest of a file's bytes."""
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+    return hasher.hexdigest()[:32]
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """A path beside ``target`` to write a file or folder to; renamed to ``target`` when the block succeeds.
+
+    A failure or a kill leaves ``target`` as it was.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        workplace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise UserError(
+            f"cannot write {target}: {error.strerror}; make {target.parent} writable or choose another folder"
+        ) from None
+    try:
+        part = workplace / target.name
+        with disk_for(target):
+            yield part
+            part.replace(target)
+    finally:
+        shutil.rmtree(workplace, ignore_errors=True)
+
+
+@contextmanager
+def disk_for(target: Path) -> Iterator[None]:
+    """Name the file when the disk is full: the system does not."""
+    try:
+        yield
+    except OSError as error:
+        # NumPy, which could write only a part, gives no number.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, None):
+            raise
+        reason = error.strerror or os.strerror(errno.ENOSPC)
+        raise UserError(
+            f"cannot write {target}: {reason}; free some space or choose another folder"
+        ) from None
