@@ -1,8 +1,8 @@
 """What a launcher adds to a mask: ``python benchmarks/launchers.py [--repeats N] [settings]``.
 
-Masks whose embeddings are in the cache, so that an evaluation is little more than its overhead, as multiruns of
-each launcher, with one mask a job and with all in one; interleaved, medians. Jobs run beside each other as far
-as the launcher's nodes allow. SLURM and Ray are those that the environment names, started by
+Masks whose embeddings are in the cache, so that an evaluation is little more than its overhead, as multiruns
+of each launcher, with one mask a job and with all in one; interleaved, medians. Jobs run beside each other as
+far as the launcher's nodes allow. SLURM and Ray are those that the environment names, started by
 ``deploy/slurm/one_machine.sh`` and ``deploy/ray/one_machine.sh``; one that is not there is left out. Further
 arguments are settings of ``speakerquant``.
 """
