@@ -126,20 +126,17 @@ def browse(address: str, *, width: int = 1500) -> tuple[str, str]:
     """The page at an address as Chromium renders it, and what Chromium logs, the page's console too."""
     assert BROWSER is not None
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    finished = subprocess.run(
-        [
-            BROWSER,
-            *options,
-            f"--window-size={width},900",
-            "--virtual-time-budget=30000",
-            "--dump-dom",
-            address,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    size, patience = f"--window-size={width},900", "--virtual-time-budget=30000"
+    for _ in range(3):  # now and then Chromium succeeds and gives nothing
+        finished = subprocess.run(
+            [BROWSER, *options, size, patience, "--dump-dom", address],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        if finished.stdout:
+            break
     return finished.stdout, finished.stderr
 
 
