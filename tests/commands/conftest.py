@@ -1,6 +1,7 @@
 """The commands as a user types them, on a small network and a few real sentences."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -97,11 +98,15 @@ def invoke(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
     def command(main: Callable[[], None], *arguments: object) -> Finished:
         monkeypatch.setattr(sys, "argv", [main.__module__, *map(str, arguments)])
-        code = 0
+        environment, code = dict(os.environ), 0
         try:
             main()
         except SystemExit as stop:
             code = int(stop.code or 0)
+        finally:
+            # MLflow leaves the store's address there, which the next command would take for the user's.
+            os.environ.clear()
+            os.environ.update(environment)
         captured = capsys.readouterr()
         return Finished(code, captured.out, captured.err)
 
@@ -126,17 +131,20 @@ def browse(address: str, *, width: int = 1500) -> tuple[str, str]:
     """The page at an address as Chromium renders it, and what Chromium logs, the page's console too."""
     assert BROWSER is not None
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    size, patience = f"--window-size={width},900", "--virtual-time-budget=30000"
-    for _ in range(3):  # now and then Chromium succeeds and gives nothing
-        finished = subprocess.run(
-            [BROWSER, *options, size, patience, "--dump-dom", address],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-        if finished.stdout:
-            break
+    finished = subprocess.run(
+        [
+            BROWSER,
+            *options,
+            f"--window-size={width},900",
+            "--virtual-time-budget=30000",
+            "--dump-dom",
+            address,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     return finished.stdout, finished.stderr
 
 
