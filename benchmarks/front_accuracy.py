@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from opened_run import OpenedRun, open_run
 from rich.table import Table
+from ways import PRECISIONS
 
 from speakerquant.configuration.opening import open_evaluation, open_rounding
 from speakerquant.console import table_console
@@ -29,7 +30,6 @@ from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 
 SETTINGS = ("engine=openvino", "data.evaluate_on=development", "engine.latency_requests=20")
-PRECISIONS = ("int8", "int4", "int2")
 KNOWN = (0, 4, 8, 16)  # random masks that predict the others
 
 Array = npt.NDArray[np.float64]

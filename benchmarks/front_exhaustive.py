@@ -22,7 +22,7 @@ from opened_run import OpenedRun, open_run
 from optuna.distributions import CategoricalDistribution
 from rich.table import Table
 from torch import Tensor, fx, nn
-from ways import SETTINGS
+from ways import PRECISIONS, SETTINGS
 
 from speakerquant.configuration.opening import open_bootstrap, open_evaluation, open_rounding
 from speakerquant.console import table_console
@@ -46,7 +46,6 @@ from speakerquant.search.search_loop import Budget, Outcome, Search, Succeeded
 from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
 
-PRECISIONS = ("int8", "int4", "int2")
 FRAMES = 100
 BATCH = 16
 GOALS = Goals({SIZE: "minimize", LOSS: "minimize"})
@@ -80,7 +79,7 @@ class MaskTree:
             self._operations[latest[node]].append(node)
 
     def embeddings(self, features: Tensor) -> Iterator[Tensor]:
-        """Embeddings ``[B, dim]`` of features ``[B, n_mels, T]`` under each mask, the last unit's first."""
+        """Embeddings ``[B, dim]`` of features ``[B, n_mels, T]`` under every mask, the last unit fastest."""
         return self._from(0, {}, features)
 
     def _from(self, unit: int, before: Mapping[fx.Node, Any], features: Tensor) -> Iterator[Tensor]:
@@ -118,8 +117,8 @@ def main() -> None:
     uniform = [Mask(run.inputs.units, dict.fromkeys(units, precision)) for precision in PRECISIONS]
     rounding = open_rounding(run.config.rounding, run.inputs, run.cache, uniform)
     masks = list(itertools.product(range(len(PRECISIONS)), repeat=len(units)))
-    recordings = [each[:, :FRAMES] for each in run.inputs.features.features if each.shape[1] >= FRAMES]
-    assert len(recordings) == len(run.inputs.features.features), "a recording is shorter than a second"
+    assert min(run.inputs.features.features.num_frames) >= FRAMES, "a recording is shorter than a second"
+    recordings = [each[:, :FRAMES] for each in run.inputs.features.features]
     start = time.perf_counter()
     embeddings = _embeddings(run, uniform, rounding, recordings)
     seconds = time.perf_counter() - start
@@ -172,7 +171,7 @@ def _sizes(run: OpenedRun, masks: Sequence[Levels], rounding: Rounding) -> list[
             return built.size_bytes
 
     base = size({})
-    changes = [[size({unit: precision}) - base for precision in PRECISIONS] for unit in units]
+    changes = [[0, *(size({unit: lower}) - base for lower in PRECISIONS[1:])] for unit in units]
     return [
         base + sum(change[level] for change, level in zip(changes, levels, strict=True)) for levels in masks
     ]

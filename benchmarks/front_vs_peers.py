@@ -32,7 +32,7 @@ import numpy as np
 from opened_run import open_run
 from peer_ways import accuracy_control, auto_quantize, mixed_precision, peer
 from rich.table import Table
-from ways import SETTINGS, FindFront, Point, Way, measure, new_cache, open_afresh
+from ways import PRECISIONS, SETTINGS, FindFront, Point, Way, measure, new_cache, open_afresh
 
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
@@ -41,7 +41,6 @@ from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 
 NAIVE_MASKS, ALL_MASKS = 8, 2187
-PRECISIONS = ("int8", "int4", "int2")
 
 
 def searched(experiment: str, *overrides: str) -> FindFront:

@@ -54,11 +54,7 @@ def _launchers() -> list[str]:
 
 
 def _multirun(folder: Path, launcher: str, masks_per_job: int, overrides: Sequence[str]) -> None:
-    own = {
-        BASIC: [],
-        "submitit_slurm": ["cpus_per_task=1", "mem_gb=4"],
-        "ray": ["num_cpus=1"],
-    }
+    own = {"submitit_slurm": ["cpus_per_task=1", "mem_gb=4"], "ray": ["num_cpus=1"]}
     settings = [f"masks_per_job={masks_per_job}", *own.get(launcher, [])] if launcher != BASIC else []
     subprocess.run(
         [

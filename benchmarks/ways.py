@@ -11,6 +11,7 @@ from speakerquant.configuration.opening import open_evaluation, open_rounding
 from speakerquant.quantization.mask import Mask
 
 SETTINGS = ("engine=openvino", "data.evaluate_on=development", "engine.latency_requests=0")
+PRECISIONS = ("int8", "int4", "int2")
 Point = tuple[float, float]  # bytes, EER in percent
 
 

@@ -44,20 +44,20 @@ export RAY_USAGE_STATS_ENABLED=0
 ENVIRONMENT
     . "$folder/environment"
     node head --head --port="$port" --temp-dir="$folder/ray" --include-dashboard=false
-    wait_for 1 head
+    wait_for head
     node second --address="$RAY_ADDRESS" --dashboard-agent-listen-port=0
-    wait_for 2 second
+    wait_for second
 }
 
 # A node's `ray start` says so when it runs.
 wait_for() {
     for _ in $(seq 120); do
-        grep -q "Ray runtime started" "$folder/$2.log" 2>/dev/null && return
-        kill -0 "$(cat "$folder/$2.pid")" 2>/dev/null || break
+        grep -q "Ray runtime started" "$folder/$1.log" 2>/dev/null && return
+        kill -0 "$(cat "$folder/$1.pid")" 2>/dev/null || break
         sleep 0.5
     done
     stop
-    fail "node $2 did not start; see $folder/$2.log"
+    fail "node $1 did not start; see $folder/$1.log"
 }
 
 stop() {

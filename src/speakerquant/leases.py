@@ -32,7 +32,7 @@ def take(wanted: SoftFileLease, on_wait: Callable[[], None]) -> None:
         return
     on_wait()
     sign, since = _sign_of_life(wanted), time.monotonic()
-    while not wanted.is_locked:
+    while True:
         with suppress(Timeout):
             wanted.acquire(timeout=5 * _NOTICEABLE, poll_interval=_NOTICEABLE)
             return

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,12 +18,13 @@ import pytest
 # Fixtures of the commands' tests.
 from commands.conftest import Workspace, workspace  # noqa: F401
 from commands.test_search import arguments
+from mlflow.entities import Run
 from optuna.trial import TrialState
 from servers import PostgreSql, mlflow_server, s3_store
 
 from speakerquant.search.history import INTERRUPTED
 from speakerquant.search.storage import open_storage
-from speakerquant.tracking.client import connect
+from speakerquant.tracking.client import Tracking, connect
 from speakerquant.tracking.recorded_runs import children
 from speakerquant.tracking.runs import DIED, FAILURE_TAG
 
@@ -101,25 +102,28 @@ def hosts(tmp_path: Path) -> Iterator[list[Host]]:
         ip("link", "del", BRIDGE)
 
 
+@pytest.fixture
+def database(hosts: list[Host]) -> Iterator[PostgreSql]:
+    server = PostgreSql(SERVER, NETWORK)
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def tracking_uri(database: PostgreSql, tmp_path: Path) -> Iterator[str]:
+    with s3_store(tmp_path) as s3:
+        server = mlflow_server(tmp_path, database.create("mlflow"), s3, SERVER)
+        yield server.url
+        server.stop()
+
+
 def test_the_trials_of_a_host_that_died_are_taken_over(
     hosts: list[Host],
+    database: PostgreSql,
+    tracking_uri: str,
     workspace: Workspace,  # noqa: F811
-    tmp_path: Path,
 ) -> None:
-    database = PostgreSql(SERVER, NETWORK)
-    try:
-        studies = database.create("studies")
-        with s3_store(tmp_path) as s3:
-            server = mlflow_server(tmp_path, database.create("mlflow"), s3, SERVER)
-            try:
-                _search_with_a_death(hosts, workspace, studies, server.url)
-            finally:
-                server.stop()
-    finally:
-        database.remove()
-
-
-def _search_with_a_death(hosts: list[Host], workspace: Workspace, studies: str, tracking_uri: str) -> None:  # noqa: F811
+    studies = database.create("studies")
     program = str(Path(sys.executable).with_name("speakerquant"))
     shared = [f"hydra.sweeper.storage='{studies}'", f"tracking.uri={tracking_uri}"]
     command = [program, *arguments(workspace, "hosts", *shared)]
@@ -161,12 +165,12 @@ def _search_with_a_death(hosts: list[Host], workspace: Workspace, studies: str, 
     )
 
 
-def _parents(tracking):
+def _parents(tracking: Tracking) -> list[Run]:
     runs = tracking.client.search_runs([tracking.experiment_id])
     return [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
 
 
-def _wait_until(condition, host: Host) -> None:
+def _wait_until(condition: Callable[[], bool], host: Host) -> None:
     deadline = time.monotonic() + 200
     while not condition():
         assert time.monotonic() < deadline, host.log

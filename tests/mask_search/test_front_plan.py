@@ -106,7 +106,7 @@ def find(made_up: MadeUp) -> Find:
 
     def run(
         constraints: dict[str, float] | None = None,
-        n_trials: int = 80,
+        n_trials: int = 60,
         broken: Sequence[Levels] = (),
         ledger: Ledger | None = None,
     ) -> History:
@@ -138,16 +138,16 @@ def levels_in(history: History) -> list[Levels]:
 
 
 def test_the_whole_front_is_found_with_a_handful_of_masks(made_up: MadeUp, whole: list[Levels]) -> None:
-    assert len(whole) <= 60, "of 243"
+    assert len(whole) <= 40, "of 243"
     every = made_up.points()
     reference = every.max(axis=0)
-    assert hypervolume(made_up.points(whole), reference) >= 0.98 * hypervolume(every, reference)
+    assert hypervolume(made_up.points(whole), reference) >= 0.99 * hypervolume(every, reference)
 
 
 def test_a_search_that_was_stopped_goes_on_to_the_same_front(find: Find, whole: list[Levels]) -> None:
     goals = Goals(OBJECTIVES)
     ledger = Ledger(open_storage(None), "stopped", SPACE, goals, {})
-    for n_trials in (3, 14, 16, 80):
+    for n_trials in (3, 14, 16, 60):
         resumed = levels_in(find(n_trials=n_trials, ledger=ledger))
     assert resumed == whole
 
@@ -159,7 +159,7 @@ def test_the_smallest_mask_that_is_shown_to_lose_little_is_recommended(made_up: 
     allowed = [each for each in map(made_up.result, EVERY) if each["delta_eer_high"] <= bound]
     smallest = min(allowed, key=lambda each: each["engine_size_bytes"])
     assert recommended is not None
-    assert recommended.result["engine_size_bytes"] <= 1.1 * smallest["engine_size_bytes"]
+    assert recommended.result["engine_size_bytes"] <= 1.02 * smallest["engine_size_bytes"]
 
 
 def test_within_a_size_nothing_larger_is_built_but_what_predicts(find: Find) -> None:
@@ -191,7 +191,7 @@ def test_many_masks_are_sought_locally(made_up: MadeUp, monkeypatch: pytest.Monk
     assert len(found) < len(EVERY)
     reference = made_up.points().max(axis=0)
     all_of_them = hypervolume(made_up.points(), reference)
-    assert hypervolume(objectives(found), reference) > 0.95 * all_of_them
+    assert hypervolume(objectives(found), reference) > 0.99 * all_of_them
 
 
 def test_expected_gains_without_doubt_are_gains() -> None:

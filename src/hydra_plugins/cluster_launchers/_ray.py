@@ -1,5 +1,6 @@
 """Several Hydra jobs in one task of a Ray cluster, and what becomes of them when the cluster loses it."""
 
+import itertools
 import logging
 import os
 import signal
@@ -26,6 +27,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
+from hydra_plugins.cluster_launchers._batches import HydraJob, batch_size, in_batches
 from hydra_plugins.cluster_launchers._lost_job import LostJob
 from speakerquant.errors import UserError, first_line
 
@@ -34,12 +36,6 @@ log = logging.getLogger(__name__)
 _LOST = (LocalRayletDiedError, NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError)
 _NODES_SECONDS = 10.0  # between two looks whether there is still a node for the tasks that wait
 _CONNECT_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class _HydraJob:
-    number: int
-    overrides: list[str]
 
 
 @dataclass(frozen=True)
@@ -71,9 +67,7 @@ class RayTasks:
         self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig, **settings: Any
     ) -> None:
         self._hydra_context, self._task_function, self._config = hydra_context, task_function, config
-        self._size = settings["masks_per_job"]
-        if not isinstance(self._size, int) or self._size < 1:
-            raise UserError(f"hydra.launcher.masks_per_job={self._size}: use a number from 1")
+        self._size = batch_size(settings["masks_per_job"])
         resources = {name: settings[name] for name in ("num_cpus", "num_gpus", "memory")}
         further = dict(settings["resources"])
         try:
@@ -101,11 +95,11 @@ class RayTasks:
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         self._check_nodes()
-        jobs = [_HydraJob(initial_job_idx + index, list(each)) for index, each in enumerate(job_overrides)]
+        batches = in_batches(job_overrides, initial_job_idx, self._size)
         folder = Path(str(self._config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
-        log.info("Launching %d jobs on Ray", len(jobs))
-        for job in jobs:
+        log.info("Launching %d jobs on Ray", len(job_overrides))
+        for job in itertools.chain(*batches):
             log.info("\t#%d : %s", job.number, " ".join(filter_overrides(job.overrides)))
         shared = ray.put(
             _Shared(
@@ -117,7 +111,6 @@ class RayTasks:
                 folder.absolute(),
             )
         )
-        batches = [jobs[start : start + self._size] for start in range(0, len(jobs), self._size)]
         tasks = {self._task.remote(shared, batch): batch for batch in batches}
         try:
             returns = self._returns(tasks)
@@ -128,7 +121,7 @@ class RayTasks:
         return [each for task in tasks for each in returns[task]]
 
     def _returns(
-        self, tasks: Mapping[ObjectRefGenerator, Sequence[_HydraJob]]
+        self, tasks: Mapping[ObjectRefGenerator, Sequence[HydraJob]]
     ) -> dict[ObjectRefGenerator, list[JobReturn]]:
         """Wait for the tasks' jobs; those that a lost task had not ended are lost."""
         returns: dict[ObjectRefGenerator, list[JobReturn]] = {task: [] for task in tasks}
@@ -211,7 +204,7 @@ def _connect(address: str | None) -> None:
         signal.signal(signal.SIGTERM, ends_on_sigterm)  # Ray puts its own in place
 
 
-def _run_batch(shared: _Shared, batch: Sequence[_HydraJob]) -> Iterator[JobReturn]:
+def _run_batch(shared: _Shared, batch: Sequence[HydraJob]) -> Iterator[JobReturn]:
     """In a process of the cluster: run Hydra jobs, and hand over what each returns as soon as it ends."""
     os.chdir(shared.working_folder)
     shared.sweep_folder.stat()  # a folder of the same name that is not shared lacks it

@@ -7,8 +7,9 @@ import logging
 import shutil
 import signal
 import time
+from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
 from hydra_plugins.cluster_launchers import _slurm_queue
+from hydra_plugins.cluster_launchers._batches import HydraJob, batch_size, in_batches
 from hydra_plugins.cluster_launchers._lost_job import LostJob
 from speakerquant.errors import UserError, first_line
 from speakerquant.files import atomic_path
@@ -29,16 +31,6 @@ log = logging.getLogger(__name__)
 _RESULT_SECONDS = 1.0  # between two looks for results
 _QUEUE_SECONDS = 5.0  # between two questions to the cluster
 _FILE_SYSTEM_SECONDS = 5.0  # so much later than the end of its job a result may be seen on another host
-
-
-@dataclass(frozen=True)
-class _HydraJob:
-    number: int
-    overrides: list[str]
-
-    def record(self, folder: Path) -> Path:
-        """In the folder of the cluster's job: what this one returned."""
-        return folder / f"{self.number}.json"
 
 
 _Job = submitit.Job[list[JobReturn]]
@@ -56,9 +48,7 @@ class Batches(BaseSubmititLauncher):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._size = self.params.pop("masks_per_job")
-        if not isinstance(self._size, int) or self._size < 1:
-            raise UserError(f"hydra.launcher.masks_per_job={self._size}: use a number from 1")
+        self._size = batch_size(self.params.pop("masks_per_job"))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run Hydra jobs, some of them together in one job of the cluster.
@@ -66,9 +56,7 @@ class Batches(BaseSubmititLauncher):
         Raises:
             UserError: the cluster refused the jobs.
         """
-        hydra_jobs = [_HydraJob(initial_job_idx + i, list(each)) for i, each in enumerate(job_overrides)]
-        starts = range(0, len(hydra_jobs), self._size)
-        batches = [hydra_jobs[start : start + self._size] for start in starts]
+        batches = in_batches(job_overrides, initial_job_idx, self._size)
         jobs = self._submit(batches)
         for job, batch in zip(jobs, batches, strict=True):
             for each in batch:
@@ -82,22 +70,22 @@ class Batches(BaseSubmititLauncher):
             raise
         return [each for job, batch in zip(jobs, batches, strict=True) for each in self._returns(job, batch)]
 
-    def run_batch(self, batch: Sequence[_HydraJob], state: dict[type, Singleton]) -> list[JobReturn]:
+    def run_batch(self, batch: Sequence[HydraJob], state: dict[type, Singleton]) -> list[JobReturn]:
         """In a job of the cluster: run Hydra jobs, except those that it had run before it was requeued."""
         # submitit asks for this signal some time before the limit; until SIGTERM comes, the time is ours.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         folder = submitit.JobEnvironment().paths.folder
         return [_recalled(job, folder) or self._run(job, folder, state) for job in batch]
 
-    def _run(self, job: _HydraJob, folder: Path, state: dict[type, Singleton]) -> JobReturn:
+    def _run(self, job: HydraJob, folder: Path, state: dict[type, Singleton]) -> JobReturn:
         returned: JobReturn = self(job.overrides, "hydra.sweep.dir", job.number, str(job.number), state)
         if returned.status is JobStatus.COMPLETED:
             # What JSON cannot express is lost with its job.
-            with contextlib.suppress(TypeError), atomic_path(job.record(folder)) as part:
+            with contextlib.suppress(TypeError), atomic_path(_record(job, folder)) as part:
                 part.write_text(json.dumps(returned._return_value))
         return returned
 
-    def _submit(self, batches: Sequence[Sequence[_HydraJob]]) -> list[_Job]:
+    def _submit(self, batches: Sequence[Sequence[HydraJob]]) -> list[_Job]:
         executor = submitit.AutoExecutor(self.params["submitit_folder"], cluster=self._EXECUTOR)
         try:
             executor.update_parameters(**self._parameters())
@@ -134,15 +122,15 @@ class Batches(BaseSubmititLauncher):
             ]
             time.sleep(_RESULT_SECONDS)
 
+    @abstractmethod
     def _ended(self, jobs: Sequence[_Job]) -> list[str]:
         """Ids of the jobs that run no more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _end(self, job: _Job) -> tuple[str, bool]:
         """How a job without results ended, and whether by itself, so that it would end so again."""
-        raise NotImplementedError
 
-    def _returns(self, job: _Job, batch: Sequence[_HydraJob]) -> list[JobReturn]:
+    def _returns(self, job: _Job, batch: Sequence[HydraJob]) -> list[JobReturn]:
         if _has_result(job):
             with contextlib.suppress(UncompletedJobError):  # it failed before or between its Hydra jobs
                 return job.result()
@@ -202,9 +190,14 @@ def _has_result(job: _Job) -> bool:
     return path.parent.is_dir() and path in path.parent.iterdir()
 
 
-def _recalled(job: _HydraJob, folder: Path) -> JobReturn | None:
+def _record(job: HydraJob, folder: Path) -> Path:
+    """In the folder of the cluster's job: what a Hydra job returned."""
+    return folder / f"{job.number}.json"
+
+
+def _recalled(job: HydraJob, folder: Path) -> JobReturn | None:
     """What a Hydra job returned in a job of the cluster that did not get to its end."""
-    record = job.record(folder)
+    record = _record(job, folder)
     if not record.exists():
         return None
     return JobReturn(job.overrides, status=JobStatus.COMPLETED, _return_value=json.loads(record.read_text()))

@@ -59,9 +59,8 @@ class _Termination:
 
 
 def _end_on_termination() -> None:
-    is_in_main_thread = (
-        threading.current_thread() is threading.main_thread()
-    )  # of others' signals cannot be set
+    """End on SIGTERM as a command does; signals can be set in the main thread only."""
+    is_in_main_thread = threading.current_thread() is threading.main_thread()
     if is_in_main_thread and not isinstance(signal.getsignal(signal.SIGTERM), _Termination):
         signal.signal(signal.SIGTERM, _Termination())
 
