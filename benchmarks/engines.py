@@ -24,8 +24,8 @@ from speakerquant.engine.backends import ENGINES, engine_builder
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
 from speakerquant.errors import UserError
-from speakerquant.evaluation.evaluate import Evaluation, Measurement
-from speakerquant.evaluation.latency import measure_latency, request_of
+from speakerquant.measuring.evaluate import Evaluation, Measurement
+from speakerquant.measuring.latency import measure_latency, request_of
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT8, Precision

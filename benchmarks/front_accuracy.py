@@ -24,8 +24,8 @@ from ways import PRECISIONS
 from speakerquant.configuration.opening import open_evaluation, open_rounding
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.evaluation.forecast import Forecast, MeasuredMask
-from speakerquant.evaluation.prediction import Levels
+from speakerquant.forecasting.additive_model import Levels
+from speakerquant.forecasting.forecast import Forecast, MeasuredMask
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 
@@ -73,7 +73,7 @@ def _measure(run: OpenedRun, levels: Sequence[Levels]) -> dict[Levels, Timed]:
         )
         for each in levels
     }
-    rounding = open_rounding(run.config.rounding, run.inputs, run.cache, list(masks.values()))
+    rounding = open_rounding(run.config.rounding, run.inputs, run.cache)
     evaluation = open_evaluation(run.config.engine, run.inputs, run.table, run.cache, rounding)
     found = {}
     for each, mask in track(masks.items(), "masks", total=len(masks)):

@@ -27,15 +27,13 @@ from ways import PRECISIONS, SETTINGS
 from speakerquant.configuration.opening import open_bootstrap, open_evaluation, open_rounding
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.evaluation.embedding import Embeddings, embed_with_network
-from speakerquant.evaluation.forecast import Forecast, ListScores, MeasuredMask
-from speakerquant.evaluation.metrics import eer
-from speakerquant.evaluation.prediction import Levels
-from speakerquant.evaluation.scoring import cosine_scores
-from speakerquant.evaluation.stage_times import StageTimes
+from speakerquant.forecasting.additive_model import Levels
+from speakerquant.forecasting.forecast import Forecast, ListScores, MeasuredMask
 from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.front_plan import LOSS, SIZE, FrontPlan
 from speakerquant.mask_search.hypervolume import hypervolume, pareto_front
+from speakerquant.measuring.embedding import embed_with_network
+from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.rounding import Rounding
@@ -45,6 +43,8 @@ from speakerquant.search.ledger import Claim, Ledger
 from speakerquant.search.search_loop import Budget, Outcome, Search, Succeeded
 from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
+from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.scores import Embeddings, cosine_scores
 
 FRAMES = 100
 BATCH = 16
@@ -115,7 +115,7 @@ def main() -> None:
     run = open_run([*SETTINGS, *sys.argv[1:]])
     units = list(run.inputs.units)
     uniform = [Mask(run.inputs.units, dict.fromkeys(units, precision)) for precision in PRECISIONS]
-    rounding = open_rounding(run.config.rounding, run.inputs, run.cache, uniform)
+    rounding = open_rounding(run.config.rounding, run.inputs, run.cache)
     masks = list(itertools.product(range(len(PRECISIONS)), repeat=len(units)))
     assert min(run.inputs.features.features.num_frames) >= FRAMES, "a recording is shorter than a second"
     recordings = [each[:, :FRAMES] for each in run.inputs.features.features]

@@ -20,11 +20,11 @@ from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import Engine, EngineBuilder, Lengths
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
 from speakerquant.errors import UserError
-from speakerquant.evaluation.check import fidelity
-from speakerquant.evaluation.embedding import embed_with_network
-from speakerquant.evaluation.latency import measure_latency
 from speakerquant.graph.export import export_network
 from speakerquant.graph.masking import write_mask
+from speakerquant.measuring.check import fidelity
+from speakerquant.measuring.embedding import embed_with_network
+from speakerquant.measuring.latency import measure_latency
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT8

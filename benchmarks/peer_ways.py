@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from opened_run import OpenedRun
 from ways import FindFront, Way, measure, open_afresh
 
-from speakerquant.evaluation.metrics import eer
-from speakerquant.evaluation.scoring import cosine_scores
 from speakerquant.graph.export import export_network
 from speakerquant.graph.masking import write_mask
 from speakerquant.quantization.mask import Mask, baseline_mask
+from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.scores import cosine_scores
 
 # Effective bits a weight, as Model Optimizer counts them, that it is to choose formats for.
 BUDGETS = (8, 6, 5, 4, 3.5, 3, 2.5, 2)

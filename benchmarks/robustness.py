@@ -45,8 +45,9 @@ from speakerquant.corpus.recordings import open_recordings, read_list, speaker_f
 from speakerquant.corpus.synthetic import TRIALS_FILE, Split, synthesize_split
 from speakerquant.corpus.trials import read_trials
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.engine.provenance import provenance_path, read_engine, sha256
+from speakerquant.engine.provenance import provenance_path, read_engine
 from speakerquant.errors import UserError
+from speakerquant.files import sha256
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable

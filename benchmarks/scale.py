@@ -28,7 +28,7 @@ from speakerquant.corpus.recordings import find_recordings
 from speakerquant.corpus.synthetic import CALIBRATION, Split, synthesize_split
 from speakerquant.corpus.trials import write_trials
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.evaluation.result import RESULT_FILE
+from speakerquant.measuring.result import RESULT_FILE
 from speakerquant.progress import track
 
 NUM_SPEAKERS, NUM_RECORDINGS, NUM_TRIALS = 40, 4715, 37720

@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 
-from speakerquant.evaluation.metrics import eer, min_dcf
-from speakerquant.evaluation.scoring import cosine_scores
+from speakerquant.statistics.error_rates import eer, min_dcf
+from speakerquant.statistics.scores import cosine_scores
 
 NUM_RECORDINGS, DIM = 5000, 192
 

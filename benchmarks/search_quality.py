@@ -25,7 +25,7 @@ from optuna.exceptions import ExperimentalWarning
 from rich.table import Table
 
 from hydra_plugins.optuna_sweeper._settings import SAMPLERS
-from speakerquant import formats
+from speakerquant import schema_versions
 from speakerquant.configuration.opening import open_evaluation
 from speakerquant.configuration.schema import TrialList
 from speakerquant.console import table_console
@@ -156,7 +156,7 @@ def _table_key(run: OpenedRun) -> str:
     """Digest of all that determines the figures of every mask."""
     inputs, builder = run.inputs, run.inputs.builder
     return digest(
-        [formats.EMBEDDINGS, formats.BASELINE, formats.GRAPH, formats.RANGES],
+        [schema_versions.EMBEDDINGS, schema_versions.BASELINE, schema_versions.GRAPH, schema_versions.RANGES],
         inputs.model.digest,
         run.config.units.value,
         [inputs.features.digest, inputs.data.trials_digest, inputs.protocol.identity],

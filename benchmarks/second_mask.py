@@ -21,7 +21,7 @@ from speakerquant.cache import Cache
 from speakerquant.configuration.opening import open_evaluation
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.evaluation.evaluate import Evaluation
+from speakerquant.measuring.evaluate import Evaluation
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP32, INT8

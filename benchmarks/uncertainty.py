@@ -24,10 +24,10 @@ from scipy.stats import norm
 
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.evaluation.metrics import eer
-from speakerquant.evaluation.uncertainty import SpeakerBootstrap, difference
 from speakerquant.progress import track
 from speakerquant.report.paper import BASELINE, RESULTS
+from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.uncertainty import SpeakerBootstrap, difference
 
 Array = npt.NDArray[np.float64]
 

@@ -51,7 +51,7 @@ def new_cache(folder: Path) -> Path:
 
 def measure(run: OpenedRun, masks: Sequence[Mask], folder: Path) -> list[Point]:
     """Sizes and EERs of the masks' engines."""
-    rounding = open_rounding(run.config.rounding, run.inputs, run.cache, masks)
+    rounding = open_rounding(run.config.rounding, run.inputs, run.cache)
     evaluation = open_evaluation(run.config.engine, run.inputs, run.table, run.cache, rounding)
     measured = evaluation.evaluate(masks, [folder] * len(masks))
     return [(float(each.size_bytes), each.scored.eer) for each in measured]

@@ -22,8 +22,8 @@ from speakerquant.architectures.units import quantizable_layers
 from speakerquant.configuration.opening import open_evaluation
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.evaluation.check import fidelity
-from speakerquant.evaluation.evaluate import Measurement
+from speakerquant.measuring.check import fidelity
+from speakerquant.measuring.evaluate import Measurement
 from speakerquant.progress import track
 from speakerquant.quantization.hessians import Hessians, gather_hessians
 from speakerquant.quantization.mask import Mask
@@ -85,7 +85,7 @@ def _gathered(run: OpenedRun) -> tuple[Hessians, str]:
     start = time.perf_counter()
     hessians = gather_hessians(network, recordings)
     gathered = time.perf_counter()
-    rounding = Rounding(hessians=hessians)
+    rounding = Rounding(gather=lambda: hessians)
     for name, layer in quantizable_layers(network).items():
         rounding.integers(name, layer.weight.detach().numpy(), INT4.bits_per_weight)
     seconds = gathered - start, time.perf_counter() - gathered
@@ -97,7 +97,7 @@ def _gathered(run: OpenedRun) -> tuple[Hessians, str]:
 
 
 def _measure(run: OpenedRun, variant: Variant, hessians: Hessians) -> Measurement:
-    rounding = Rounding(variant.group_size, hessians if variant.uses_gptq else None)
+    rounding = Rounding(variant.group_size, (lambda: hessians) if variant.uses_gptq else None)
     evaluation = open_evaluation(run.config.engine, run.inputs, run.table, run.cache, rounding)
     mask = Mask(run.inputs.units, {"*": variant.precision})
     with tempfile.TemporaryDirectory() as folder:

@@ -28,8 +28,8 @@ from speakerquant.corpus.recordings import open_recordings
 from speakerquant.corpus.synthetic import TEST
 from speakerquant.engine.backends import engine_builder
 from speakerquant.errors import UserError
-from speakerquant.evaluation.preparation import prepare_evaluation
-from speakerquant.evaluation.scoring_protocol import Protocol
+from speakerquant.measuring.preparation import prepare_evaluation
+from speakerquant.measuring.protocol import Protocol
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP32, INT8

@@ -19,13 +19,13 @@ from speakerquant.cache import Cache
 from speakerquant.corpus.recordings import find_recordings
 from speakerquant.corpus.trials import read_trials, write_trials
 from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
-from speakerquant.evaluation.embedding import embed_with_network
-from speakerquant.evaluation.metrics import eer
-from speakerquant.evaluation.scoring import cosine_scores
+from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP32, INT8
 from speakerquant.quantization.simulate import simulate
+from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.scores import cosine_scores
 
 pytestmark = pytest.mark.slow
 

@@ -60,9 +60,9 @@ def test_the_code_keeps_every_contract(house: Path) -> None:
         (
             "speakerquant/quantization/ranges.py",
             "from speakerquant.corpus import trials",
-            "Recordings and trials are for evaluation and training",
+            "Recordings and trials are for measuring, forecasting and training",
         ),
-        ("speakerquant/evaluation/metrics.py", "from speakerquant.search import front", SEARCH),
+        ("speakerquant/statistics/error_rates.py", "from speakerquant.search import front", SEARCH),
         (
             "hydra_plugins/optuna_sweeper/_overrides.py",
             "from speakerquant.quantization import mask",
@@ -80,7 +80,7 @@ def test_the_code_keeps_every_contract(house: Path) -> None:
         ),
         ("speakerquant/search/goals.py", "import mlflow", "MLflow is for tracking"),
         (
-            "speakerquant/evaluation/result.py",  # which report and tracking read
+            "speakerquant/measuring/result.py",  # which report and tracking read
             "import torch",
             "PyTorch is not for search, report and tracking, not even indirectly",
         ),

@@ -22,6 +22,11 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def sha256(contents: bytes) -> str:
+    """Hexadecimal SHA-256."""
+    return hashlib.sha256(contents).hexdigest()
+
+
 def file_digest(path: Path) -> str:
     """Hexadecimal digest of a file's bytes."""
     hasher = hashlib.sha256()

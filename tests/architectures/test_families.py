@@ -24,8 +24,8 @@ from speakerquant.audio.waveform import read_waveform
 from speakerquant.corpus.recordings import find_recordings
 from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
 from speakerquant.errors import UserError
-from speakerquant.evaluation.check import fidelity
-from speakerquant.evaluation.embedding import embed_with_network
+from speakerquant.measuring.check import fidelity
+from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask, baseline_mask
 from speakerquant.quantization.precision import INT8

@@ -21,7 +21,7 @@ from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
 from speakerquant.commands import evaluate_mask
 from speakerquant.corpus.synthetic import TRIALS_FILE, Split, synthesize_split
-from speakerquant.evaluation.result import RESULT_FILE
+from speakerquant.measuring.result import RESULT_FILE
 from speakerquant.tracking.client import Tracking, connect
 
 # absl (under pytorch-quantization) keeps the stream that it found when imported, here pytest's own capture,

@@ -23,8 +23,8 @@ from speakerquant.configuration.schema import register_schemas
 from speakerquant.corpus.recordings import find_recordings
 from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.corpus.trials import read_trials
-from speakerquant.evaluation.metrics import eer
 from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.statistics.error_rates import eer
 
 from .conftest import Command, Workspace, results
 

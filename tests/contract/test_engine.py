@@ -27,8 +27,8 @@ from speakerquant.engine.base import Engine, EngineBuilder
 from speakerquant.engine.provenance import provenance_path, read_engine
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
 from speakerquant.errors import UserError
-from speakerquant.evaluation.check import fidelity
-from speakerquant.evaluation.embedding import embed_with_network
+from speakerquant.measuring.check import fidelity
+from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT2, INT4, INT8, Precision
 from speakerquant.quantization.ranges import CalibrationTable

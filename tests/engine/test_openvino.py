@@ -12,7 +12,7 @@ from conftest import Subject, write_model
 
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
-from speakerquant.evaluation.embedding import embed_with_network
+from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT8
 

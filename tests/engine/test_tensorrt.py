@@ -26,8 +26,8 @@ from speakerquant.engine.base import EngineBuilder, Lengths
 from speakerquant.engine.tensorrt import worker
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings, TensorRtSettings
 from speakerquant.errors import UserError
-from speakerquant.evaluation.check import fidelity
-from speakerquant.evaluation.embedding import embed_with_network
+from speakerquant.measuring.check import fidelity
+from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP16, FP32, INT8
 from speakerquant.quantization.simulate import simulate

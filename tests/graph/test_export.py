@@ -17,9 +17,9 @@ from torch import nn
 
 from speakerquant.architectures.units import block_units
 from speakerquant.errors import UserError
-from speakerquant.evaluation.check import fidelity
 from speakerquant.graph.export import export_network
 from speakerquant.graph.masking import write_mask
+from speakerquant.measuring.check import fidelity
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP16, FP32, INT8

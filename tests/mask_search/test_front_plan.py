@@ -10,11 +10,8 @@ from optuna.distributions import CategoricalDistribution
 
 from speakerquant.corpus.trials import Trials
 from speakerquant.errors import UserError
-from speakerquant.evaluation.forecast import ListScores
-from speakerquant.evaluation.metrics import eer
-from speakerquant.evaluation.prediction import Levels
-from speakerquant.evaluation.scoring import cosine_scores
-from speakerquant.evaluation.uncertainty import SpeakerBootstrap, difference
+from speakerquant.forecasting.additive_model import Levels
+from speakerquant.forecasting.forecast import ListScores
 from speakerquant.mask_search import candidates as candidates_module
 from speakerquant.mask_search.candidates import candidates
 from speakerquant.mask_search.choices import Choices
@@ -27,6 +24,9 @@ from speakerquant.search.ledger import Claim, Ledger
 from speakerquant.search.search_loop import Budget, Failed, Outcome, Search, Succeeded
 from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
+from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.scores import cosine_scores
+from speakerquant.statistics.uncertainty import SpeakerBootstrap, difference
 
 UNITS, SPEAKERS, RECORDINGS, DIM = 5, 20, 8, 16
 SPACE = Space({f"mask.u{unit}": CategoricalDistribution(("int8", "int4", "int2")) for unit in range(UNITS)})

@@ -10,8 +10,8 @@ from torch import nn
 
 from speakerquant.cache import Cache
 from speakerquant.errors import UserError
-from speakerquant.evaluation.check import fidelity
-from speakerquant.evaluation.embedding import embed_with_network
+from speakerquant.measuring.check import fidelity
+from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.hessians import gather_hessians, load_hessians, save_hessians
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT2, INT4, Precision
@@ -67,7 +67,7 @@ def test_gptq_loses_less_than_the_nearest(small: Subject, precision: Precision) 
             embed_with_network(simulate(small.network, mask, small.table, 8, rounding), small.recordings[4:]),
             reference,
         )
-        for rounding in (Rounding(), Rounding(hessians=hessians))
+        for rounding in (Rounding(), Rounding(gather=lambda: hessians))
     ]
     assert agreements[0] < agreements[1] < 1
 
@@ -102,7 +102,7 @@ def test_what_says_nothing_is_refused(small: Subject) -> None:
     with pytest.raises(UserError, match=r"rounding=gptq: no Hessian that fits input_conv"):
         mask = Mask(small.network.units(), {"input_conv": INT4})
         foreign = {"input_conv": np.eye(7, dtype=np.float32)}
-        simulate(small.network, mask, CalibrationTable("max", {}, {}), 8, Rounding(hessians=foreign))
+        simulate(small.network, mask, CalibrationTable("max", {}, {}), 8, Rounding(gather=lambda: foreign))
 
 
 def test_rounded_weights_are_made_once(small: Subject, tmp_path: Path) -> None:

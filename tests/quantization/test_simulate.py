@@ -10,7 +10,7 @@ from torch import nn
 
 from speakerquant.architectures.units import block_units, quantizable_layers
 from speakerquant.errors import UserError
-from speakerquant.evaluation.check import fidelity
+from speakerquant.measuring.check import fidelity
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT8
 from speakerquant.quantization.quantizers import insert_quantizers, quantized_layers

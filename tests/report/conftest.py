@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from speakerquant.evaluation.result import MaskRun
+from speakerquant.measuring.result import MaskRun
 
 UNITS = (
     "input_conv",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from speakerquant.errors import UserError
-from speakerquant.evaluation.result import MaskRun
+from speakerquant.measuring.result import MaskRun
 from speakerquant.report.comparison import ScoredRun, compare_runs
 from speakerquant.report.html_report import write_html, write_markdown
 

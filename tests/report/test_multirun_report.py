@@ -6,7 +6,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from speakerquant.evaluation.result import MaskRun
+from speakerquant.measuring.result import MaskRun
 from speakerquant.report.multirun_report import draw_runs, print_runs, runs_picture
 
 from .conftest import MakeMask, MakeRun

@@ -17,9 +17,9 @@ from speakerquant.audio.features import extract_features
 from speakerquant.cache import Cache
 from speakerquant.commands import train_network
 from speakerquant.corpus.trials import read_trials, write_trials
-from speakerquant.evaluation.embedding import embed_with_network
-from speakerquant.evaluation.metrics import eer
-from speakerquant.evaluation.scoring import cosine_scores
+from speakerquant.measuring.embedding import embed_with_network
+from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.scores import cosine_scores
 from speakerquant.tracking.client import connect
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from typing import BinaryIO, overload
 import numpy as np
 import numpy.typing as npt
 
-from speakerquant import formats
+from speakerquant import schema_versions
 from speakerquant.audio.decoding import unreadable
 from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
 from speakerquant.audio.waveform import ReadWaveform, inspect_waveform
@@ -118,7 +118,7 @@ def extract_features(
     with ThreadPoolExecutor() as pool:
         digests = pool.map(_recording_digest, recordings)
         contents = list(track(digests, "recordings", total=len(recordings)))
-    key = digest(formats.FEATURES, asdict(front_end), channel, contents)
+    key = digest(schema_versions.FEATURES, asdict(front_end), channel, contents)
     folder = cache.get("features", key, lambda path: _write(path, recordings, front_end, channel))
     extracted = CachedFeatures(Features(folder), key, recordings, front_end.frames_per_second)
     _warn(extracted, json.loads((folder / _DOUBTS).read_text()))

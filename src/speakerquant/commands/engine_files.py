@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from speakerquant.commands.console_script import config_folder
 from speakerquant.engine.provenance import engine_path, find_engine, provenance_path
-from speakerquant.evaluation.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
+from speakerquant.measuring.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
 from speakerquant.tracking.artifacts import ArtifactReference
 from speakerquant.tracking.client import Tracking, connect
 from speakerquant.tracking.recorded_runs import downloaded_file

@@ -33,10 +33,10 @@ from speakerquant.configuration.opening import (
 from speakerquant.configuration.schema import RunConfig, flat, register_schemas, typed
 from speakerquant.credentials import hide_credentials
 from speakerquant.engine.provenance import engine_path, provenance_path
-from speakerquant.evaluation.assembly import assemble_result
-from speakerquant.evaluation.build import ONNX_FILE
-from speakerquant.evaluation.comparison import compare
-from speakerquant.evaluation.result import (
+from speakerquant.files import atomic_path
+from speakerquant.measuring.assembly import assemble_result
+from speakerquant.measuring.build import ONNX_FILE
+from speakerquant.measuring.result import (
     LABELS_FILE,
     MASK_PREFIX,
     RANGES_FILE,
@@ -44,12 +44,12 @@ from speakerquant.evaluation.result import (
     SCORES_FILE,
     Result,
 )
-from speakerquant.evaluation.stage_times import StageTimes
-from speakerquant.files import atomic_path
+from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import print_runs
 from speakerquant.report.run_words import run_words
 from speakerquant.search.application import TRIAL_FILE
+from speakerquant.statistics.comparison import compare
 from speakerquant.tracking.artifacts import keep_once
 from speakerquant.tracking.client import connect
 from speakerquant.tracking.runs import COMMAND_TAG, ENVIRONMENT_TAG, DataSet, TrackedRun, tracked_run
@@ -127,7 +127,7 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun, prefix: str)
     tracked.set_tags({f"{ENVIRONMENT_TAG}{name}": value for name, value in environment.items()})
     tracked.log_data_set(_tested_on(config, inputs))
     with times.stage("graph"):
-        rounding = open_rounding(config.rounding, inputs, cache, [mask])
+        rounding = open_rounding(config.rounding, inputs, cache)
         evaluation = open_evaluation(config.engine, inputs, table, cache, rounding)
     [measured] = evaluation.evaluate([mask], [output])
     for name, array in {

@@ -15,17 +15,17 @@ from speakerquant.configuration.opening import (
 )
 from speakerquant.configuration.schema import RunConfig, TrialList, typed
 from speakerquant.errors import UserError
-from speakerquant.evaluation.embedding import Embeddings, kept_embeddings
-from speakerquant.evaluation.forecast import ListScores
-from speakerquant.evaluation.scoring_protocol import ScoreNorm
+from speakerquant.forecasting.forecast import ListScores
 from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.front_plan import LOSS, LOSS_HIGH, SIZE, FrontPlan
+from speakerquant.measuring.embedding import kept_embeddings
 from speakerquant.report.mask_view import MaskView
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import History
 from speakerquant.search.search_loop import FirstPoints
 from speakerquant.search.space import Point, Space
 from speakerquant.search.view import Effect
+from speakerquant.statistics.scores import Embeddings, ScoreNorm
 
 _FEWEST_SPEAKERS = 10  # with fewer nobody has checked what the intervals hold (docs/uncertainty.md)
 

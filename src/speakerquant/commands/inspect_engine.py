@@ -14,16 +14,15 @@ from speakerquant.commands.console_script import run_command
 from speakerquant.commands.engine_files import found_engine
 from speakerquant.console import table_console
 from speakerquant.engine.backends import engine_builder
-from speakerquant.engine.provenance import Provenance, read_engine
+from speakerquant.engine.provenance import FRONT_END, Provenance, read_engine
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
 from speakerquant.errors import UserError
-from speakerquant.evaluation.latency import (
+from speakerquant.measuring.latency import (
     REPEATS,
     REQUEST_SECONDS,
     measure_latency,
     measure_real_time_factor,
 )
-from speakerquant.evaluation.verification import FRONT_END
 from speakerquant.report.mask_words import mask_name
 
 

@@ -13,10 +13,10 @@ from speakerquant.configuration.opening import Inputs, open_cache, open_inputs, 
 from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList, typed
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.errors import UserError
-from speakerquant.evaluation.result import figure_of
 from speakerquant.mask_search.choices import MASK_AXIS, Choices
 from speakerquant.mask_search.front_plan import LATENCY, LOSS_HIGH, RATIO, SIZE
 from speakerquant.mask_search.warm_start import MaskWarmStart
+from speakerquant.measuring.result import figure_of
 from speakerquant.quantization.mask import Mask
 from speakerquant.report.mask_view import MaskView
 from speakerquant.search.application import Observer, SearchApplication

@@ -13,10 +13,10 @@ from omegaconf import DictConfig
 from speakerquant.commands.console_script import config_folder, hydra_job, run_command
 from speakerquant.commands.engine_files import download_engine
 from speakerquant.configuration.schema import RegisterConfig, register_schemas, typed
-from speakerquant.evaluation import serving
-from speakerquant.evaluation.verification import Verifier, known_threshold
 from speakerquant.tracking.client import connect
 from speakerquant.tracking.registry import Interface, register_model
+from speakerquant.verification import served_verifier
+from speakerquant.verification.verifier import Verifier, known_threshold
 
 _EXAMPLE_SECONDS = 0.5
 
@@ -38,11 +38,11 @@ def register(config: RegisterConfig) -> None:
         with Verifier.load(engine) as verifier:
             sample_rate = verifier.front_end.sample_rate
         interface = Interface(
-            serving.__name__,
-            [serving.ENROLLED, serving.TESTED],
-            {serving.SCORE: "double", serving.SAME_SPEAKER: "boolean"},
-            {serving.THRESHOLD: threshold},
-            dict.fromkeys((serving.ENROLLED, serving.TESTED), _example(sample_rate)),
+            served_verifier.__name__,
+            [served_verifier.ENROLLED, served_verifier.TESTED],
+            {served_verifier.SCORE: "double", served_verifier.SAME_SPEAKER: "boolean"},
+            {served_verifier.THRESHOLD: threshold},
+            dict.fromkeys((served_verifier.ENROLLED, served_verifier.TESTED), _example(sample_rate)),
         )
         version = register_model(tracking, config.run, files, interface, config.name, config.alias)
     print(f"models:/{config.name}{f'@{config.alias}' if config.alias else f'/{version}'}")

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from speakerquant.commands.console_script import by_product, config_folder, hydra_job, run_command
 from speakerquant.configuration.schema import ReportConfig, register_schemas, typed
 from speakerquant.errors import UserError
-from speakerquant.evaluation.result import LABELS_FILE, RANGES_FILE, SCORES_FILE
+from speakerquant.measuring.result import LABELS_FILE, RANGES_FILE, SCORES_FILE
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.report.comparison import ScoredRun, compare_runs
 from speakerquant.report.html_report import write_html, write_markdown

@@ -22,10 +22,10 @@ from speakerquant.configuration.schema import TrainConfig, flat, register_schema
 from speakerquant.corpus.synthetic import DEVELOPMENT, TRAIN, TRIALS_FILE, synthesize_split
 from speakerquant.corpus.trials import read_trials
 from speakerquant.errors import UserError, first_line
-from speakerquant.evaluation.embedding import embed_with_network
-from speakerquant.evaluation.metrics import eer
-from speakerquant.evaluation.scoring import cosine_scores
 from speakerquant.files import atomic_path
+from speakerquant.measuring.embedding import embed_with_network
+from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.scores import cosine_scores
 from speakerquant.tracking.client import Tracking, connect
 from speakerquant.tracking.runs import TrackedRun, close_dead_run, tracked_run
 from speakerquant.training.augmentation import Augmentation

@@ -11,8 +11,8 @@ from speakerquant.commands.console_script import run_command
 from speakerquant.commands.engine_files import found_engine
 from speakerquant.corpus.recordings import listed_path, read_lines
 from speakerquant.errors import UserError
-from speakerquant.evaluation.verification import Vector, Verifier, known_threshold
 from speakerquant.progress import track
+from speakerquant.verification.verifier import Vector, Verifier, known_threshold
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from speakerquant import formats
+from speakerquant import schema_versions
 from speakerquant.architectures.checkpoint_sources import checkpoint_path
 from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint, random_model
 from speakerquant.architectures.registry import architecture_of, architectures
@@ -44,18 +44,19 @@ from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
 from speakerquant.errors import UserError
-from speakerquant.evaluation.baseline import Baseline, measured_baseline
-from speakerquant.evaluation.evaluate import Evaluation, Measurement
-from speakerquant.evaluation.preparation import prepare_evaluation
-from speakerquant.evaluation.scoring_protocol import Protocol, ScoreNorm
-from speakerquant.evaluation.uncertainty import SpeakerBootstrap
 from speakerquant.files import digest
+from speakerquant.measuring.baseline import Baseline, measured_baseline
+from speakerquant.measuring.evaluate import Evaluation, Measurement
+from speakerquant.measuring.preparation import prepare_evaluation
+from speakerquant.measuring.protocol import Protocol
 from speakerquant.progress import track
 from speakerquant.quantization.calibration import calibrate, check_method
-from speakerquant.quantization.hessians import gather_hessians, load_hessians, save_hessians
+from speakerquant.quantization.hessians import Hessians, gather_hessians, load_hessians, save_hessians
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
+from speakerquant.statistics.scores import ScoreNorm
+from speakerquant.statistics.uncertainty import SpeakerBootstrap
 
 log = logging.getLogger(__name__)
 
@@ -274,23 +275,27 @@ def open_ranges(config: CalibrationConfig, inputs: Inputs, cache: Cache) -> Cali
         table.save(path)
 
     key = digest(
-        formats.RANGES, inputs.model.digest, inputs.calibration.digest, config.method, config.percentile
+        schema_versions.RANGES,
+        inputs.model.digest,
+        inputs.calibration.digest,
+        config.method,
+        config.percentile,
     )
     return CalibrationTable.load(cache.get("ranges", key, make, suffix=".safetensors"))
 
 
-def open_rounding(config: RoundingConfig, inputs: Inputs, cache: Cache, masks: Sequence[Mask]) -> Rounding:
+def open_rounding(config: RoundingConfig, inputs: Inputs, cache: Cache) -> Rounding:
     """How weights of fewer than eight bits become integers.
 
-    Hessians are gathered once per checkpoint and calibration recordings, and only if a mask needs them.
+    Hessians are gathered once per checkpoint and calibration recordings, and only when a mask needs them.
 
     Raises:
-        UserError: an impossible size of groups, or recordings that say nothing of a layer.
+        UserError: an impossible size of groups.
     """
     identity = [inputs.model.digest]
-    is_needed = any(precision.has_grouped_weights for mask in masks for precision in mask.values())
-    if config.method is RoundingMethod.nearest or not is_needed:
+    if config.method is RoundingMethod.nearest:
         return Rounding(config.group_size, cache=cache, identity=identity)
+    key = digest(schema_versions.HESSIANS, inputs.model.digest, inputs.calibration.digest)
 
     def make(path: Path) -> None:
         features = inputs.calibration.features
@@ -298,9 +303,10 @@ def open_rounding(config: RoundingConfig, inputs: Inputs, cache: Cache, masks: S
         with inputs.calibration.in_memory():
             save_hessians(gather_hessians(inputs.model.network, map(torch.from_numpy, recordings)), path)
 
-    key = digest(formats.HESSIANS, inputs.model.digest, inputs.calibration.digest)
-    hessians = load_hessians(cache.get("hessians", key, make, suffix=".safetensors"))
-    return Rounding(config.group_size, hessians, cache, [*identity, key])
+    def gather() -> Hessians:
+        return load_hessians(cache.get("hessians", key, make, suffix=".safetensors"))
+
+    return Rounding(config.group_size, gather, cache, [*identity, key])
 
 
 def open_bootstrap(inputs: Inputs) -> SpeakerBootstrap:

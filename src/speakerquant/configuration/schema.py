@@ -15,8 +15,8 @@ from speakerquant.architectures.units import Granularity
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings, TensorRtSettings
 from speakerquant.errors import UserError
-from speakerquant.evaluation.scoring_protocol import ScoreNorm
 from speakerquant.quantization.precision import BASELINE, INT8, registered
+from speakerquant.statistics.scores import ScoreNorm
 from speakerquant.training.hyperparameters import AugmentationConfig, TrainingConfig
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 from numpy.random import Generator
 
-from speakerquant import formats
+from speakerquant import schema_versions
 from speakerquant.audio.disturbance import (
     mix_at_snr,
     normalize_peak,
@@ -77,7 +77,7 @@ def synthesize_split(split: Split, seed: int, cache: Cache) -> Path:
     Raises:
         UserError: espeak-ng is not installed.
     """
-    key = digest(formats.CORPUS, asdict(split), seed)
+    key = digest(schema_versions.CORPUS, asdict(split), seed)
     return cache.get("synthetic", f"{split.name}-{key}", partial(_generate, split=split, seed=seed))
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from speakerquant.engine.provenance import Provenance, network_properties, read_engine, sha256
+from speakerquant.engine.provenance import Provenance, network_properties, read_engine
 from speakerquant.errors import UserError
-from speakerquant.files import atomic_path
+from speakerquant.files import atomic_path, sha256
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import Precision, WeightFormat, registered
-from speakerquant.quantization.simulate import MAX_WEIGHT_BITS
+from speakerquant.quantization.scales import MAX_WEIGHT_BITS
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """What made an engine: written beside it, compared where it is loaded."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from typing import Any
 import onnx
 
 from speakerquant.errors import UserError, first_line
-from speakerquant.files import atomic_path
+from speakerquant.files import atomic_path, sha256
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,9 @@ class Provenance:
             part.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
+FRONT_END, MIN_FRAMES = "front_end", "min_frames"
+"""What an engine must tell of its network to be given recordings."""
+
 _STEM, _PROVENANCE_SUFFIX = "engine", ".json"
 
 
@@ -69,11 +71,6 @@ def find_engine(path: Path) -> Path:
     if len(found) != 1:
         raise UserError(f"{path}: {len(found)} engines in this folder, instead of one; name a file")
     return found[0]
-
-
-def sha256(serialized: bytes) -> str:
-    """Hexadecimal SHA-256."""
-    return hashlib.sha256(serialized).hexdigest()
 
 
 def read_engine(path: Path) -> tuple[bytes, Provenance]:

@@ -13,13 +13,13 @@ from onnx import helper, numpy_helper
 from onnx.version_converter import convert_version
 
 from speakerquant.files import atomic_path
-from speakerquant.graph.normalisation import multiply_normalisations_into_scales
+from speakerquant.graph.batch_normalisation import multiply_normalisations_into_scales
 from speakerquant.graph.passes import compute_in_half, convolve_constants_once, follow, remove_unused, store
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FloatType, Precision
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
-from speakerquant.quantization.simulate import MAX_WEIGHT_BITS, input_scale, weight_bound, weight_scales
+from speakerquant.quantization.scales import MAX_WEIGHT_BITS, input_scale, weight_bound, weight_scales
 
 # How an exported network names the nodes of a layer's quantizers.
 _QUANTIZER = re.compile(r"(.+)/(input|weight)/(Quantize|Dequantize)Linear")

@@ -10,20 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerquant.errors import UserError
-from speakerquant.evaluation.embedding import Embeddings
-from speakerquant.evaluation.forecast import Forecast, ListScores, MeasuredMask, Predicted
-from speakerquant.evaluation.metrics import eer
-from speakerquant.evaluation.prediction import Levels
-from speakerquant.evaluation.result import MASK_PREFIX
-from speakerquant.evaluation.uncertainty import difference
+from speakerquant.forecasting.additive_model import Levels
+from speakerquant.forecasting.forecast import Forecast, ListScores, MeasuredMask, Predicted
 from speakerquant.mask_search.candidates import Masks, candidates
 from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.hypervolume import expected_gain, front_heights, hypervolume
+from speakerquant.measuring.result import MASK_PREFIX
 from speakerquant.search.front import front_of
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import FAILURE, History, result_of
 from speakerquant.search.space import Point
 from speakerquant.search.view import Effect
+from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.scores import Embeddings
+from speakerquant.statistics.uncertainty import difference
 
 Array = npt.NDArray[np.float64]
 Result = Mapping[str, Any]

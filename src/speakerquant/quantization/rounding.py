@@ -1,7 +1,8 @@
 """Weights of fewer than eight bits: integers in groups of input channels, and how values become them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 from torch import Tensor
 
-from speakerquant import formats
+from speakerquant import schema_versions
 from speakerquant.cache import Cache
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path, digest
@@ -79,14 +80,14 @@ class Rounding:
         group_size: Most input channels that share a scale, a power of two from 16 on; a layer takes the
             largest that divides its number of channels, or all channels if none does. None: all of them. Each
             tap of a convolution has scales of its own.
-        hessians: What :func:`speakerquant.quantization.hessians.gather_hessians` found, float32
-            ``[width * in, width * in]`` by layer; none rounds to the nearest.
+        gather: Gives what :func:`speakerquant.quantization.hessians.gather_hessians` finds, float32
+            ``[width * in, width * in]`` by layer, once a layer is to be rounded; none rounds to the nearest.
         cache: Keeps integers once they are made; none keeps them in this object only.
         identity: What determines them beside the size of groups: weights and Hessians.
     """
 
     group_size: int | None = 64
-    hessians: Mapping[str, npt.NDArray[np.float32]] | None = None
+    gather: Callable[[], Mapping[str, npt.NDArray[np.float32]]] | None = None
     cache: Cache | None = None
     identity: object = None
     _made: dict[tuple[str, int], IntegerWeights] = field(default_factory=dict, init=False, repr=False)
@@ -113,7 +114,7 @@ class Rounding:
     def _kept(self, layer: str, weight: Array, bits: int) -> IntegerWeights:
         if self.cache is None:
             return self._rounded(layer, weight, bits)
-        key = digest(formats.ROUNDED_WEIGHTS, self.identity, self.group_size, layer, bits)
+        key = digest(schema_versions.ROUNDED_WEIGHTS, self.identity, self.group_size, layer, bits)
 
         def make(path: Path) -> None:
             self._rounded(layer, weight, bits).save(path)
@@ -124,7 +125,7 @@ class Rounding:
         taps = torch.from_numpy(np.array(weight.reshape(*weight.shape[:2], -1))).permute(0, 2, 1)
         columns = taps.flatten(1)  # tap after tap
         length = _group_length(weight.shape[1], self.group_size)
-        if self.hessians is None:
+        if self.gather is None:
             groups = columns.reshape(len(columns), -1, length)
             scales = _scales(groups, bits)
             steps, scales = _nearest(groups, scales, bits).flatten(1), scales[..., 0]
@@ -140,10 +141,14 @@ class Rounding:
         return IntegerWeights(arranged(steps).astype(np.int8), arranged(scales))
 
     def _hessian(self, layer: str, num_columns: int) -> Tensor:
-        assert self.hessians is not None
-        if layer not in self.hessians or self.hessians[layer].shape != (num_columns, num_columns):
+        if layer not in self._hessians or self._hessians[layer].shape != (num_columns, num_columns):
             raise UserError(f"rounding=gptq: no Hessian that fits {layer}; calibrate this model")
-        return torch.from_numpy(self.hessians[layer]).double()
+        return torch.from_numpy(self._hessians[layer]).double()
+
+    @cached_property
+    def _hessians(self) -> Mapping[str, npt.NDArray[np.float32]]:
+        assert self.gather is not None
+        return self.gather()
 
 
 def _group_length(channels: int, group_size: int | None) -> int:

@@ -3,22 +3,15 @@
 import copy
 from collections.abc import Callable
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from speakerquant.architectures.units import QuantizableLayer, quantizable_layers
-from speakerquant.errors import UserError
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import FloatType, Precision, WeightFormat
+from speakerquant.quantization.precision import FloatType, Precision
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
-
-MAX_WEIGHT_BITS = 8
-"""Bits of integer weights that every device has room for; some compute exactly with fewer only."""
-
-_EIGHT_BITS = 127  # largest magnitude of a symmetric eight-bit integer
+from speakerquant.quantization.scales import MAX_WEIGHT_BITS, input_scale, weight_bound, weight_scales
 
 InputRounding = Callable[[Tensor], Tensor]
 
@@ -62,38 +55,6 @@ def simulate(
         if rounded is not None:
             layer.register_forward_pre_hook(lambda _, inputs, rounded=rounded: (rounded(inputs[0]),))
     return simulated
-
-
-def weight_bound(weights: WeightFormat, max_weight_bits: int) -> int:
-    """The largest magnitude of an integer weight; the smallest value is its negative."""
-    return int(2 ** (min(weights.bits, max_weight_bits) - 1) - 1)
-
-
-def weight_scales(
-    name: str, layer_weight: npt.NDArray[np.float32], table: CalibrationTable, bound: int
-) -> npt.NDArray[np.float32]:
-    """What one integer step of each output channel's weights stands for, ``[out_channels]``.
-
-    Raises:
-        UserError: the table has no range that fits the layer.
-    """
-    ranges = table.weight_ranges.get(name)
-    if ranges is None or ranges.shape != layer_weight.shape[:1]:
-        raise UserError(f"calibration table: no ranges that fit {name}; calibrate this model")
-    # The range of an eight-bit weight, widened until its largest value takes just ``bound`` steps.
-    widened: npt.NDArray[np.float32] = ranges * np.float32(_EIGHT_BITS / bound)
-    return widened / np.float32(_EIGHT_BITS)
-
-
-def input_scale(name: str, input_bits: int, table: CalibrationTable) -> np.float32:
-    """What one integer step of a layer's input stands for.
-
-    Raises:
-        UserError: the table has no range for the layer.
-    """
-    if name not in table.input_ranges:
-        raise UserError(f"calibration table: no ranges that fit {name}; calibrate this model")
-    return np.float32(table.input_ranges[name]) / np.float32(2 ** (input_bits - 1) - 1)
 
 
 def _round_weight(name: str, layer: QuantizableLayer, table: CalibrationTable, bound: int) -> None:

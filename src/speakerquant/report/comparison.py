@@ -9,14 +9,14 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from speakerquant.errors import UserError
-from speakerquant.evaluation.metrics import error_rates
-from speakerquant.evaluation.result import FIGURES, MaskRun
+from speakerquant.measuring.result import FIGURES, MaskRun
 from speakerquant.quantization.precision import BASELINE
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.report.multirun_report import COLORS, runs_picture
 from speakerquant.report.picture import Mark, Picture, Series, Style
 from speakerquant.report.run_words import run_cells, run_headings
 from speakerquant.report.table import interval_of, number_cells
+from speakerquant.statistics.error_rates import error_rates
 
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]

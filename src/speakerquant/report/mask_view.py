@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from speakerquant.cache import Cache
-from speakerquant.evaluation.comparison import is_tie
-from speakerquant.evaluation.result import MASK_PREFIX, figure_of
+from speakerquant.measuring.result import MASK_PREFIX, figure_of
 from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import POINT_HEADING, SHOWN, X, Y
@@ -13,6 +12,7 @@ from speakerquant.report.paper import PROPOSED
 from speakerquant.search.history import History
 from speakerquant.search.space import Point
 from speakerquant.search.view import Effect, PlainQuantity, Plane, Predictions, Quantity, Reference
+from speakerquant.statistics.comparison import is_tie
 
 
 class MaskView:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from speakerquant.evaluation.result import FIGURES, MaskRun
+from speakerquant.measuring.result import FIGURES, MaskRun
 from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import mask_name, precisions_of
 from speakerquant.report.paper import paper_result

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from speakerquant.evaluation.result import MaskRun
+from speakerquant.measuring.result import MaskRun
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import OURS, PAPERS, paper_cells
 from speakerquant.report.table import markdown_table, number_cells

@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from speakerquant.errors import UserError, first_line
-from speakerquant.evaluation.result import MASK_PREFIX, MaskRun
+from speakerquant.measuring.result import MASK_PREFIX, MaskRun
 from speakerquant.tracking.client import Tracking, mlflow_settings
 from speakerquant.tracking.runs import (
     COMMAND_TAG,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from mlflow.exceptions import MlflowException
 
 from speakerquant.errors import first_line
-from speakerquant.evaluation.result import MASK_PREFIX
+from speakerquant.measuring.result import MASK_PREFIX
 from speakerquant.tracking.client import Tracking, runs_address
 
 log = logging.getLogger(__name__)

@@ -15,11 +15,10 @@ from speakerquant.cache import Cache
 from speakerquant.engine.base import Engine
 from speakerquant.errors import UserError
 from speakerquant.progress import track
+from speakerquant.statistics.scores import Embeddings
 
 EMBEDDINGS = "embeddings"
 """Kind of the cache's entries with embeddings."""
-
-Embeddings = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import onnx
 
-from speakerquant import formats
+from speakerquant import schema_versions
 from speakerquant.engine.base import Engine, EngineBuilder, Lengths
 from speakerquant.engine.provenance import engine_path
-from speakerquant.evaluation.stage_times import StageTimes
 from speakerquant.files import digest, file_digest
 from speakerquant.graph.masking import write_mask
+from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
@@ -99,7 +99,7 @@ class MaskBuilder:
                 (engine, file_digest(onnx_path)) if self.executed else self._built_to_run(onnx_path)
             )
         with runner:
-            identity = digest(formats.EMBEDDINGS, network, *_identity(self.runner))
+            identity = digest(schema_versions.EMBEDDINGS, network, *_identity(self.runner))
             yield BuiltMask(engine.size_bytes, runner, identity)
 
     def _built_to_run(self, onnx_path: Path) -> tuple[Engine, str]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from speakerquant.errors import UserError
-from speakerquant.evaluation.metrics import eer
-from speakerquant.evaluation.scoring import cohort_statistics, cosine_scores, normalised_scores
+from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.scores import cohort_statistics, cosine_scores, normalised_scores
 
 
 @pytest.fixture

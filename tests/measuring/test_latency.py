@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from speakerquant.engine.base import Engine, FloatArray
-from speakerquant.evaluation.latency import measure_latency, measure_real_time_factor, request_of
+from speakerquant.measuring.latency import measure_latency, measure_real_time_factor, request_of
 
 
 class KnownSpeed(Engine):

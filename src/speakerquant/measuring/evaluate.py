@@ -8,21 +8,21 @@ from pathlib import Path
 from speakerquant.audio.features import CachedFeatures
 from speakerquant.cache import Cache
 from speakerquant.corpus.trials import Trials
-from speakerquant.evaluation.build import BuiltMask, MaskBuilder
-from speakerquant.evaluation.check import FidelityCheck
-from speakerquant.evaluation.embedding import (
+from speakerquant.files import digest
+from speakerquant.measuring.build import BuiltMask, MaskBuilder
+from speakerquant.measuring.check import FidelityCheck
+from speakerquant.measuring.embedding import (
     EMBEDDINGS,
-    Embeddings,
     TimedEmbeddings,
     embed_with_engine,
     read_embeddings,
 )
-from speakerquant.evaluation.latency import Latency, LatencyMeasurement
-from speakerquant.evaluation.score import Scored, score_trials
-from speakerquant.evaluation.scoring_protocol import Protocol
-from speakerquant.evaluation.stage_times import StageTimes
-from speakerquant.files import digest
+from speakerquant.measuring.latency import Latency, LatencyMeasurement
+from speakerquant.measuring.protocol import Protocol
+from speakerquant.measuring.score import Scored, score_trials
+from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.quantization.mask import Mask
+from speakerquant.statistics.scores import Embeddings
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from speakerquant import formats
+from speakerquant import schema_versions
 from speakerquant.architectures.units import Units
-from speakerquant.evaluation.embedding import Embeddings
-from speakerquant.evaluation.evaluate import Evaluation, Measurement
 from speakerquant.files import digest
+from speakerquant.measuring.evaluate import Evaluation, Measurement
 from speakerquant.quantization.mask import baseline_mask
+from speakerquant.statistics.scores import Embeddings
 
 _FIGURES, _SCORES, _EMBEDDINGS = "figures.json", "scores.npy", "embeddings.npy"
 
@@ -48,7 +48,7 @@ def measured_baseline(
         known: A measurement of the baseline's mask, should there be one.
 
     Raises:
-        UserError: as :meth:`speakerquant.evaluation.evaluate.Evaluation.evaluate`.
+        UserError: as :meth:`speakerquant.measuring.evaluate.Evaluation.evaluate`.
     """
 
     def make(folder: Path) -> None:
@@ -60,7 +60,9 @@ def measured_baseline(
         np.save(folder / _EMBEDDINGS, measured.embedded.embeddings)
 
     backend = evaluation.building.identity
-    key = digest(formats.BASELINE, formats.GRAPH, formats.EMBEDDINGS, identity, backend)
+    key = digest(
+        schema_versions.BASELINE, schema_versions.GRAPH, schema_versions.EMBEDDINGS, identity, backend
+    )
     folder = evaluation.cache.get("baselines", key, make)
     figures = json.loads((folder / _FIGURES).read_text())
     return Baseline(

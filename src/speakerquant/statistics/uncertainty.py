@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy.stats import t as student_t
 
 from speakerquant.errors import UserError
-from speakerquant.evaluation.metrics import crossing, lowest_cost
+from speakerquant.statistics.error_rates import crossing, lowest_cost
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.integer]
@@ -97,8 +97,8 @@ class SpeakerBootstrap:
     def replicates(self, scores: Array, p_targets: Sequence[float] = ()) -> Array:
         """Error rates of a system on every draw, ``[1 + len(p_targets), num_replicates]``.
 
-        The first row holds EERs in percent, as :func:`speakerquant.evaluation.metrics.eer` defines them, the
-        others normalised minDCFs at the priors. A draw without target or without non-target trials is NaN.
+        The first row holds EERs in percent (:func:`speakerquant.statistics.error_rates.eer`), the others
+        normalised minDCFs at the priors. A draw without target or without non-target trials is NaN.
 
         Args:
             scores: ``[num_trials]``, in the order of the list.

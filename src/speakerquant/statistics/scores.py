@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,17 @@ import numpy.typing as npt
 from speakerquant.errors import UserError
 
 _CHUNK = 256  # trials at once: both sides stay in the processor's cache
+
+Embeddings = npt.NDArray[np.float32]
+"""Of recordings, ``[num_recordings, dim]``."""
+
+
+class ScoreNorm(StrEnum):
+    """What is done to cosine scores."""
+
+    none = "none"
+    s_norm = "s_norm"
+    as_norm = "as_norm"
 
 
 @dataclass(frozen=True)

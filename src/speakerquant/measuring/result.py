@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from speakerquant import formats
-from speakerquant.evaluation.figures import Direction, Figure, described, figures_of
+from speakerquant import schema_versions
 from speakerquant.files import atomic_path
+from speakerquant.statistics.metric import Direction, Figure, described, figures_of
 
 RESULT_FILE, SCORES_FILE, LABELS_FILE = "result.json", "scores.npy", "labels.npy"
 RANGES_FILE = "calibration.safetensors"
@@ -25,7 +25,7 @@ class Result:
     """What was measured of one mask: error rates in percent, sizes in bytes, times in seconds or as named.
 
     Attributes:
-        schema_version: Version of these keys (:data:`speakerquant.formats.RESULT`).
+        schema_version: Version of these keys (:data:`speakerquant.schema_versions.RESULT`).
         mask: Unit to precision.
         eer: Equal error rate of the engine.
         min_dcf: Normalised minimum detection cost of the engine.
@@ -33,12 +33,12 @@ class Result:
         baseline_eer: EER of the baseline: the FP32 engine of the same model on the same list.
         delta_eer: ``eer - baseline_eer``.
         delta_min_dcf: ``min_dcf`` less that of the baseline.
-        eer_low: Lower end of the EER's 95 % confidence interval (:mod:`speakerquant.evaluation.uncertainty`).
+        eer_low: Lower end of the EER's 95 % confidence interval (:mod:`speakerquant.statistics.uncertainty`).
             So are the other numbers that end in ``_low`` and ``_high`` the ends of intervals.
         delta_eer_p: How probable so large a difference is where there is none, two-sided.
         tied_with_baseline: Whether the interval of ``delta_eer`` holds zero.
         draws: Name of the cache's entry with the rates on every draw of the speakers, by which masks are
-            compared with each other (:func:`speakerquant.evaluation.comparison.is_tie`).
+            compared with each other (:func:`speakerquant.statistics.comparison.is_tie`).
         embeddings: Name of the cache's entry with the embeddings of the list's recordings.
         engine_size_bytes: Size of the serialized engine.
         size_ratio: Size of the engine over that of the baseline.
@@ -102,7 +102,7 @@ class Result:
     )
     real_time_factor: float | None = described(Figure("real-time factor", "", _LESS, ".5f", is_time=True))
     seconds: Mapping[str, float]
-    schema_version: int = formats.RESULT
+    schema_version: int = schema_versions.RESULT
 
     def to_dict(self) -> dict[str, Any]:
         """As ``result.json`` holds it."""

@@ -9,10 +9,10 @@ import numpy.typing as npt
 from scipy.stats import t as student_t
 
 from speakerquant.corpus.trials import Trials
-from speakerquant.evaluation.embedding import Embeddings
-from speakerquant.evaluation.predicted_rates import PredictedRates
-from speakerquant.evaluation.prediction import AdditiveModel, Levels
-from speakerquant.evaluation.uncertainty import SpeakerBootstrap
+from speakerquant.forecasting.additive_model import AdditiveModel, Levels
+from speakerquant.forecasting.predicted_rates import PredictedRates
+from speakerquant.statistics.scores import Embeddings
+from speakerquant.statistics.uncertainty import SpeakerBootstrap
 
 Array = npt.NDArray[np.float64]
 

@@ -7,9 +7,9 @@ import pytest
 
 from speakerquant.cache import Cache
 from speakerquant.errors import UserError
-from speakerquant.evaluation.comparison import compare
-from speakerquant.evaluation.metrics import eer, min_dcf
-from speakerquant.evaluation.uncertainty import Array, SpeakerBootstrap, difference
+from speakerquant.statistics.comparison import compare
+from speakerquant.statistics.error_rates import eer, min_dcf
+from speakerquant.statistics.uncertainty import Array, SpeakerBootstrap, difference
 
 NUM_SPEAKERS = 12
 SPEAKERS = np.repeat(np.arange(NUM_SPEAKERS), 5)

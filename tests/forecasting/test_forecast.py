@@ -8,11 +8,11 @@ import numpy.typing as npt
 import pytest
 
 from speakerquant.corpus.trials import Trials
-from speakerquant.evaluation.forecast import Forecast, MeasuredMask
-from speakerquant.evaluation.metrics import eer
-from speakerquant.evaluation.predicted_rates import PredictedRates
-from speakerquant.evaluation.prediction import AdditiveModel, Levels
-from speakerquant.evaluation.scoring import cosine_scores
+from speakerquant.forecasting.additive_model import AdditiveModel, Levels
+from speakerquant.forecasting.forecast import Forecast, MeasuredMask
+from speakerquant.forecasting.predicted_rates import PredictedRates
+from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.scores import cosine_scores
 
 UNITS, SPEAKERS, RECORDINGS, DIM = 4, 24, 6, 32
 EVERY = list(itertools.product(range(3), repeat=UNITS))

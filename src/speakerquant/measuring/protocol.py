@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,10 @@ import numpy.typing as npt
 from speakerquant.audio.features import CachedFeatures
 from speakerquant.corpus.trials import Trials
 from speakerquant.errors import UserError
-from speakerquant.evaluation.embedding import Embeddings
-from speakerquant.evaluation.metrics import min_dcf
-from speakerquant.evaluation.scoring import (
+from speakerquant.statistics.error_rates import min_dcf
+from speakerquant.statistics.scores import (
+    Embeddings,
+    ScoreNorm,
     check_cohort,
     cohort_statistics,
     cosine_scores,
@@ -22,14 +22,6 @@ from speakerquant.evaluation.scoring import (
 
 MIN_DCF = "min_dcf"
 """Name of the metric at the first prior."""
-
-
-class ScoreNorm(StrEnum):
-    """What is done to cosine scores."""
-
-    none = "none"
-    s_norm = "s_norm"
-    as_norm = "as_norm"
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from speakerquant import formats
+from speakerquant import schema_versions
 from speakerquant.architectures.checkpoints import SpeakerModel
 from speakerquant.audio.features import CachedFeatures, FeatureArray
 from speakerquant.cache import Cache
 from speakerquant.corpus.trials import Trials
 from speakerquant.engine.backends import REFERENCE, engine_builder
 from speakerquant.engine.base import EngineBuilder, Lengths
-from speakerquant.evaluation.build import MaskBuilder
-from speakerquant.evaluation.check import FidelityCheck, excerpts_of
-from speakerquant.evaluation.evaluate import Evaluation, EvaluationSet
-from speakerquant.evaluation.latency import LatencyMeasurement, request_of
-from speakerquant.evaluation.scoring_protocol import Protocol
-from speakerquant.evaluation.verification import FRONT_END, MIN_FRAMES
+from speakerquant.engine.provenance import FRONT_END, MIN_FRAMES
 from speakerquant.files import digest
 from speakerquant.graph.export import export_network
+from speakerquant.measuring.build import MaskBuilder
+from speakerquant.measuring.check import FidelityCheck, excerpts_of
+from speakerquant.measuring.evaluate import Evaluation, EvaluationSet
+from speakerquant.measuring.latency import LatencyMeasurement, request_of
+from speakerquant.measuring.protocol import Protocol
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 
@@ -101,7 +101,7 @@ def prepare_evaluation(
 
 def _exported(model: SpeakerModel, cache: Cache) -> Path:
     """The network in ONNX, exported once per checkpoint and architecture."""
-    key = digest(formats.GRAPH, model.digest, asdict(model.network.config))
+    key = digest(schema_versions.GRAPH, model.digest, asdict(model.network.config))
 
     def make(path: Path) -> None:
         onnx.save(export_network(model.network, model.network.n_mels), path)

@@ -14,7 +14,7 @@ from conftest import Subject, write_model
 
 from speakerquant.engine.base import Engine
 from speakerquant.engine.onnxruntime.onnxruntime_engine import OnnxRuntimeBuilder
-from speakerquant.evaluation.embedding import TimedEmbeddings, embed_with_engine, read_embeddings
+from speakerquant.measuring.embedding import TimedEmbeddings, embed_with_engine, read_embeddings
 
 KILLED_AT = 30
 

@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from speakerquant.audio.features import CachedFeatures
 from speakerquant.corpus.trials import Trials
-from speakerquant.evaluation.embedding import Embeddings
-from speakerquant.evaluation.metrics import eer
-from speakerquant.evaluation.scoring_protocol import Protocol
+from speakerquant.measuring.protocol import Protocol
+from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.scores import Embeddings
 
 
 @dataclass(frozen=True)

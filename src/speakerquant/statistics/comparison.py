@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from speakerquant import formats
+from speakerquant import schema_versions
 from speakerquant.cache import Cache
-from speakerquant.engine.provenance import sha256
-from speakerquant.evaluation.metrics import eer, min_dcf
-from speakerquant.evaluation.uncertainty import Array, Difference, Interval, SpeakerBootstrap, difference
-from speakerquant.files import digest
+from speakerquant.files import digest, sha256
+from speakerquant.statistics.error_rates import eer, min_dcf
+from speakerquant.statistics.uncertainty import Array, Difference, Interval, SpeakerBootstrap, difference
 
 _KIND, _SUFFIX = "replicates", ".npy"
 
@@ -85,7 +84,7 @@ class _Rates:
     def of(cls, scores: Array, bootstrap: SpeakerBootstrap, p_target: float, cache: Cache) -> "_Rates":
         arrays = (scores, bootstrap.left, bootstrap.right, bootstrap.labels)
         contents = [sha256(each.tobytes()) for each in arrays]
-        key = digest(formats.REPLICATES, contents, bootstrap.num_replicates, bootstrap.seed, p_target)
+        key = digest(schema_versions.REPLICATES, contents, bootstrap.num_replicates, bootstrap.seed, p_target)
 
         def make(path: Path) -> None:
             np.save(path, bootstrap.replicates(scores, [p_target]))

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from speakerquant.evaluation.embedding import Embeddings
+from speakerquant.statistics.scores import Embeddings
 
 Array = npt.NDArray[np.float64]
 Levels = tuple[int, ...]

@@ -1,11 +1,11 @@
 """Puts a result together from what was measured of a mask and of the baseline."""
 
-from speakerquant.evaluation.baseline import Baseline
-from speakerquant.evaluation.comparison import Comparison
-from speakerquant.evaluation.evaluate import Evaluation, Measurement
-from speakerquant.evaluation.result import Result
-from speakerquant.evaluation.scoring_protocol import MIN_DCF
-from speakerquant.evaluation.stage_times import StageTimes
+from speakerquant.measuring.baseline import Baseline
+from speakerquant.measuring.evaluate import Evaluation, Measurement
+from speakerquant.measuring.protocol import MIN_DCF
+from speakerquant.measuring.result import Result
+from speakerquant.measuring.stage_times import StageTimes
+from speakerquant.statistics.comparison import Comparison
 
 
 def assemble_result(

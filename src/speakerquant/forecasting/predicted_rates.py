@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from speakerquant.evaluation.metrics import eer
-from speakerquant.evaluation.scoring import cosine_scores
+from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.scores import cosine_scores
 
 Array = npt.NDArray[np.float64]
 Single = npt.NDArray[np.float32]
@@ -91,7 +91,7 @@ class PredictedRates:
             yield np.array([self._eer(each) for each in scores])
 
     def _eer(self, scores: Single) -> float:
-        """As :func:`speakerquant.evaluation.metrics.eer`; NaN if trials that are not near may decide it.
+        """As :func:`speakerquant.statistics.error_rates.eer`; NaN if trials that are not near may decide it.
 
         As the threshold rises, FAR and FRR cross where it rejects a target trial, at the FAR there, or where
         it rejects another one, at the FRR there.

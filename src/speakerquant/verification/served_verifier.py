@@ -14,7 +14,7 @@ import numpy as np
 
 from speakerquant.engine.provenance import find_engine
 from speakerquant.errors import UserError
-from speakerquant.evaluation.verification import Recording, Verifier
+from speakerquant.verification.verifier import Recording, Verifier
 
 ENROLLED, TESTED = "enrolled", "tested"
 """What a request gives."""

@@ -10,7 +10,7 @@ from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.features import FeatureArray
 from speakerquant.engine.base import Engine
 from speakerquant.errors import UserError
-from speakerquant.evaluation.embedding import embed_with_network
+from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding

@@ -16,19 +16,15 @@ from speakerquant.audio.waveform import Waveform, inspect_waveform
 from speakerquant.cache import Cache
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import Engine
-from speakerquant.engine.provenance import read_engine
+from speakerquant.engine.provenance import FRONT_END, MIN_FRAMES, read_engine
 from speakerquant.errors import UserError, first_line
-from speakerquant.evaluation.metrics import error_rates
-from speakerquant.evaluation.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
-from speakerquant.evaluation.scoring import cosine_scores
-from speakerquant.evaluation.scoring_protocol import ScoreNorm
+from speakerquant.measuring.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
+from speakerquant.statistics.error_rates import error_rates
+from speakerquant.statistics.scores import ScoreNorm, cosine_scores
 
 log = logging.getLogger(__name__)
 
 Vector = npt.NDArray[np.float32]
-
-FRONT_END, MIN_FRAMES = "front_end", "min_frames"
-"""What an engine must tell of its network to be given recordings."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +159,7 @@ def threshold_of(scores: npt.ArrayLike, labels: npt.ArrayLike, false_accepts: fl
             the equal error rate.
 
     Raises:
-        UserError: the share is none, or as :func:`speakerquant.evaluation.metrics.error_rates`.
+        UserError: the share is none, or as :func:`speakerquant.statistics.error_rates.error_rates`.
     """
     if false_accepts is not None and not 0 < false_accepts < 100:
         raise UserError(f"false accepts of {false_accepts:g} %: give percent, above 0 and below 100")

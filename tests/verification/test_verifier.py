@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from speakerquant.errors import UserError
-from speakerquant.evaluation.metrics import eer
-from speakerquant.evaluation.verification import threshold_of
+from speakerquant.statistics.error_rates import eer
+from speakerquant.verification.verifier import threshold_of
 
 LABELS = np.arange(2000) % 5 == 0
 SCORES = np.random.default_rng(0).standard_normal(2000) + 2 * LABELS

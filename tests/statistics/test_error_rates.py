@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from speakerquant.errors import UserError
-from speakerquant.evaluation.metrics import eer, error_rates, min_dcf
+from speakerquant.statistics.error_rates import eer, error_rates, min_dcf
 
 
 def _trials(

@@ -1,0 +1,45 @@
+"""Scales of symmetric integers: what one step of a layer's inputs and of its eight-bit weights stands for."""
+
+import numpy as np
+import numpy.typing as npt
+
+from speakerquant.errors import UserError
+from speakerquant.quantization.precision import WeightFormat
+from speakerquant.quantization.ranges import CalibrationTable
+
+MAX_WEIGHT_BITS = 8
+"""Bits of integer weights that every device has room for; some compute exactly with fewer only."""
+
+_EIGHT_BITS = 127  # largest magnitude of a symmetric eight-bit integer
+
+
+def weight_bound(weights: WeightFormat, max_weight_bits: int) -> int:
+    """The largest magnitude of an integer weight; the smallest value is its negative."""
+    return int(2 ** (min(weights.bits, max_weight_bits) - 1) - 1)
+
+
+def weight_scales(
+    name: str, layer_weight: npt.NDArray[np.float32], table: CalibrationTable, bound: int
+) -> npt.NDArray[np.float32]:
+    """What one integer step of each output channel's weights stands for, ``[out_channels]``.
+
+    Raises:
+        UserError: the table has no range that fits the layer.
+    """
+    ranges = table.weight_ranges.get(name)
+    if ranges is None or ranges.shape != layer_weight.shape[:1]:
+        raise UserError(f"calibration table: no ranges that fit {name}; calibrate this model")
+    # The range of an eight-bit weight, widened until its largest value takes just ``bound`` steps.
+    widened: npt.NDArray[np.float32] = ranges * np.float32(_EIGHT_BITS / bound)
+    return widened / np.float32(_EIGHT_BITS)
+
+
+def input_scale(name: str, input_bits: int, table: CalibrationTable) -> np.float32:
+    """What one integer step of a layer's input stands for.
+
+    Raises:
+        UserError: the table has no range for the layer.
+    """
+    if name not in table.input_ranges:
+        raise UserError(f"calibration table: no ranges that fit {name}; calibrate this model")
+    return np.float32(table.input_ranges[name]) / np.float32(2 ** (input_bits - 1) - 1)
