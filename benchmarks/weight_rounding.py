@@ -18,7 +18,7 @@ import torch
 from opened_run import OpenedRun, open_run
 from rich.table import Table
 
-from speakerquant.architectures.units import quantizable_layers
+from speakerquant.architectures.layers import LayerGeometry, quantizable_layers
 from speakerquant.configuration.opening import open_evaluation
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
@@ -27,7 +27,7 @@ from speakerquant.measuring.evaluate import Measurement
 from speakerquant.progress import track
 from speakerquant.quantization.hessians import Hessians, gather_hessians
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import FP32, INT2, INT4, INT8, Precision
+from speakerquant.quantization.precision import FP32, INT2, INT4, INT8, Precision, precision_of
 from speakerquant.quantization.rounding import Rounding
 
 
@@ -36,15 +36,15 @@ class Variant:
     """A way to store the weights of all units."""
 
     precision: Precision
-    group_size: int | None = None
     uses_gptq: bool = False
 
     @property
     def cells(self) -> tuple[str, str, str]:
         """Precision, groups and rounding, as the table names them."""
-        if not self.precision.has_grouped_weights:
+        weights = self.precision.weights
+        if weights is None or not self.precision.has_fitted_scales:
             return str(self.precision), "", ""
-        groups = str(self.group_size or "all channels")
+        groups = str(weights.group_size or "output channel")
         return str(self.precision), groups, "GPTQ" if self.uses_gptq else "nearest"
 
 
@@ -52,9 +52,9 @@ VARIANTS = (
     Variant(FP32),
     Variant(INT8),
     *(
-        Variant(precision, group_size, uses_gptq)
+        Variant(precision_of(f"{precision}_{groups}"), uses_gptq)
         for precision in (INT4, INT2)
-        for group_size in (None, 128, 64, 32)
+        for groups in ("channel", "g128", "g64", "g32")
         for uses_gptq in (False, True)
     ),
 )
@@ -87,7 +87,8 @@ def _gathered(run: OpenedRun) -> tuple[Hessians, str]:
     gathered = time.perf_counter()
     rounding = Rounding(gather=lambda: hessians)
     for name, layer in quantizable_layers(network).items():
-        rounding.integers(name, layer.weight.detach().numpy(), INT4.bits_per_weight)
+        assert INT4.weights is not None
+        rounding.integers(name, layer.weight.detach().numpy(), LayerGeometry.of(layer), INT4.weights)
     seconds = gathered - start, time.perf_counter() - gathered
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kB on Linux
     return hessians, (
@@ -97,7 +98,7 @@ def _gathered(run: OpenedRun) -> tuple[Hessians, str]:
 
 
 def _measure(run: OpenedRun, variant: Variant, hessians: Hessians) -> Measurement:
-    rounding = Rounding(variant.group_size, (lambda: hessians) if variant.uses_gptq else None)
+    rounding = Rounding((lambda: hessians) if variant.uses_gptq else None)
     evaluation = open_evaluation(run.config.engine, run.inputs, run.table, run.cache, rounding)
     mask = Mask(run.inputs.units, {"*": variant.precision})
     with tempfile.TemporaryDirectory() as folder:

@@ -16,13 +16,13 @@ FEATURES = 3
 RANGES = 1
 """Ranges of the same network, recordings and method."""
 
-HESSIANS = 1
+HESSIANS = 2
 """Hessians of the same network and recordings."""
 
-ROUNDED_WEIGHTS = 2
+ROUNDED_WEIGHTS = 3
 """Integers of the same weights, rounded in the same way."""
 
-GRAPH = 2
+GRAPH = 3
 """ONNX graph of the same network, before a mask is put on it."""
 
 EMBEDDINGS = 3

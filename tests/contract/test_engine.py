@@ -20,7 +20,8 @@ from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
 from speakerquant.architectures.checkpoints import load_checkpoint, random_model
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
-from speakerquant.architectures.units import block_units, quantizable_layers
+from speakerquant.architectures.layers import quantizable_layers
+from speakerquant.architectures.units import block_units
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.backends import ENGINES, REFERENCE, engine_builder
 from speakerquant.engine.base import Engine, EngineBuilder

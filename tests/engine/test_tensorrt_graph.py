@@ -15,7 +15,7 @@ from conftest import Subject, exported_network, write_model
 from onnx import TensorProto, helper
 
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
-from speakerquant.architectures.units import quantizable_layers
+from speakerquant.architectures.layers import quantizable_layers
 from speakerquant.engine.tensorrt.tensorrt_graph import adapt, computes_in_half, is_quantized
 from speakerquant.engine.tensorrt.tensorrt_rtx_graph import convolve_groups_apart, quantize_in_equal_steps
 from speakerquant.graph.export import export_network

@@ -7,7 +7,7 @@ from pytorch_quantization.calib import HistogramCalibrator
 from torch import Tensor, nn
 
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
-from speakerquant.architectures.units import quantizable_layers
+from speakerquant.architectures.layers import quantizable_layers
 from speakerquant.errors import UserError
 from speakerquant.quantization.calibration import METHODS, InputCalibrator, calibrate
 

@@ -3,7 +3,8 @@
 import pytest
 
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
-from speakerquant.architectures.units import Granularity, Units, quantizable_layers
+from speakerquant.architectures.layers import quantizable_layers
+from speakerquant.architectures.units import Granularity, Units
 from speakerquant.errors import UserError
 from speakerquant.quantization.mask import Mask, baseline_mask
 from speakerquant.quantization.precision import FP16, FP32, INT8

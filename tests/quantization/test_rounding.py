@@ -8,23 +8,34 @@ import torch
 from conftest import Subject
 from torch import nn
 
+from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.cache import Cache
 from speakerquant.errors import UserError
 from speakerquant.measuring.check import fidelity
 from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.hessians import gather_hessians, load_hessians, save_hessians
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import INT2, INT4, Precision
+from speakerquant.quantization.precision import INT2, INT4, Precision, WeightFormat
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 from speakerquant.quantization.simulate import simulate
 
 
+def conv1d(weight: np.ndarray) -> LayerGeometry:
+    """Of a convolution with this weight."""
+    return LayerGeometry.of(nn.Conv1d(weight.shape[1], weight.shape[0], weight.shape[2]))
+
+
+def linear(weight: np.ndarray) -> LayerGeometry:
+    """Of a linear layer with this weight."""
+    return LayerGeometry.of(nn.Linear(weight.shape[1], weight.shape[0]))
+
+
 def test_integers_stand_for_the_weights_within_half_a_step() -> None:
     """Of a layer whose groups hold nothing to clip."""
     weight = np.random.default_rng(0).choice([-7, -3, 0, 2, 7], (4, 64, 3)).astype(np.float32)
-    integers = Rounding(32).integers("layer", weight, 4)
-    assert integers.steps.shape == weight.shape and integers.steps.dtype == np.int8
+    integers = Rounding().integers("layer", weight, conv1d(weight), WeightFormat(4, 32))
+    assert integers.codes.shape == weight.shape and integers.codes.dtype == np.int8
     assert integers.scales.shape == (4, 2, 3)
     np.testing.assert_allclose(integers.values, weight, atol=0.3)
 
@@ -32,29 +43,26 @@ def test_integers_stand_for_the_weights_within_half_a_step() -> None:
 @pytest.mark.parametrize(("bits", "lowest", "highest"), [(4, -8, 7), (2, -2, 1)])
 def test_integers_have_their_bits(bits: int, lowest: int, highest: int) -> None:
     weight = np.random.default_rng(0).standard_normal((8, 128)).astype(np.float32)
-    steps = Rounding().integers("layer", weight, bits).steps
-    assert (steps.min(), steps.max()) == (lowest, highest)
+    codes = Rounding().integers("layer", weight, linear(weight), WeightFormat(bits, 64)).codes
+    assert (codes.min(), codes.max()) == (lowest, highest)
 
 
 @pytest.mark.parametrize("side", [1, -1])
 def test_integers_reach_further_on_the_side_where_weights_do(side: int) -> None:
     weight = side * np.random.default_rng(0).choice([-2, -1, 0, 1], (4, 64)).astype(np.float32)
-    np.testing.assert_allclose(Rounding().integers("layer", weight, 2).values, weight, atol=0.1)
+    integers = Rounding().integers("layer", weight, linear(weight), WeightFormat(2, 64))
+    np.testing.assert_allclose(integers.values, weight, atol=0.1)
 
 
 @pytest.mark.parametrize(
     ("channels", "group_size", "length"),
-    [(80, 64, 16), (96, 64, 32), (64, 64, 64), (24, 64, 24), (128, None, 128)],
+    [(80, 64, 16), (96, 64, 32), (64, 64, 64), (24, 64, None), (1, 64, None), (128, None, None)],
 )
-def test_groups_divide_the_channels(channels: int, group_size: int | None, length: int) -> None:
+def test_groups_divide_the_channels(channels: int, group_size: int | None, length: int | None) -> None:
     weight = np.ones((2, channels, 3), np.float32)
-    assert Rounding(group_size).integers("layer", weight, 4).group_length == length
-
-
-@pytest.mark.parametrize("group_size", [0, 8, 48, -64])
-def test_other_groups_are_refused(group_size: int) -> None:
-    with pytest.raises(UserError, match=rf"rounding\.group_size={group_size}: .*power of two"):
-        Rounding(group_size)
+    integers = Rounding().integers("layer", weight, conv1d(weight), WeightFormat(4, group_size))
+    assert integers.group_length == length
+    assert integers.scales.shape == ((2,) if length is None else (2, channels // length, 3))
 
 
 @pytest.mark.parametrize("precision", [INT4, INT2], ids=str)
@@ -80,7 +88,7 @@ def test_hessians_are_those_of_what_every_tap_sees() -> None:
     [hessian] = gather_hessians(nn.Sequential(layer), recordings).values()
     outputs = torch.cat([layer(recording[None])[0] for recording in recordings], dim=1)
     columns = layer.weight.detach().permute(0, 2, 1).flatten(1).double().numpy()
-    expected = (columns @ hessian * columns).sum(axis=1)
+    expected = (columns @ hessian[0] * columns).sum(axis=1)
     np.testing.assert_allclose(outputs.detach().square().sum(dim=1), expected, rtol=1e-4)
 
 
@@ -101,12 +109,16 @@ def test_what_says_nothing_is_refused(small: Subject) -> None:
         gather_hessians(nn.Sequential(nn.Conv1d(4, 4, 1)), [torch.zeros(4, 20)])
     with pytest.raises(UserError, match=r"rounding=gptq: no Hessian that fits input_conv"):
         mask = Mask(small.network.units(), {"input_conv": INT4})
-        foreign = {"input_conv": np.eye(7, dtype=np.float32)}
+        foreign = {"input_conv": np.eye(7, dtype=np.float32)[None]}
         simulate(small.network, mask, CalibrationTable("max", {}, {}), 8, Rounding(gather=lambda: foreign))
 
 
 def test_rounded_weights_are_made_once(small: Subject, tmp_path: Path) -> None:
     weight = np.random.default_rng(0).standard_normal((8, 128)).astype(np.float32)
-    made = Rounding(cache=Cache(tmp_path), identity="network").integers("layer", weight, 4)
-    again = Rounding(cache=Cache(tmp_path), identity="network").integers("layer", 0 * weight, 4)
+    made = Rounding(cache=Cache(tmp_path), identity="network").integers(
+        "layer", weight, linear(weight), WeightFormat(4, 64)
+    )
+    again = Rounding(cache=Cache(tmp_path), identity="network").integers(
+        "layer", 0 * weight, linear(weight), WeightFormat(4, 64)
+    )
     np.testing.assert_array_equal(again.values, made.values)

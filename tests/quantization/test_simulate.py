@@ -8,7 +8,8 @@ import torch
 from conftest import Subject
 from torch import nn
 
-from speakerquant.architectures.units import block_units, quantizable_layers
+from speakerquant.architectures.layers import quantizable_layers
+from speakerquant.architectures.units import block_units
 from speakerquant.errors import UserError
 from speakerquant.measuring.check import fidelity
 from speakerquant.quantization.mask import Mask

@@ -5,8 +5,7 @@ from enum import StrEnum
 
 from torch import nn
 
-QuantizableLayer = nn.Conv1d | nn.Linear
-"""The kinds of layers whose weights can be quantized."""
+from speakerquant.architectures.layers import UnreachedLayer, quantizable_layers, unreached_layers
 
 
 class Granularity(StrEnum):
@@ -17,10 +16,17 @@ class Granularity(StrEnum):
 
 
 class Units(Mapping[str, tuple[str, ...]]):
-    """An immutable mapping, in network order, from a unit's name to the layers (module names) it owns."""
+    """An immutable mapping, in network order, from a unit's name to the layers (module names) it owns.
 
-    def __init__(self, layers: Mapping[str, tuple[str, ...]]) -> None:
+    Attributes:
+        unreached: The layers that are in no unit, as they cannot be quantized, by module name.
+    """
+
+    def __init__(
+        self, layers: Mapping[str, tuple[str, ...]], unreached: Mapping[str, UnreachedLayer] | None = None
+    ) -> None:
         self._layers = dict(layers)
+        self.unreached = dict(unreached or {})
 
     def __getitem__(self, unit: str) -> tuple[str, ...]:
         return self._layers[unit]
@@ -32,20 +38,15 @@ class Units(Mapping[str, tuple[str, ...]]):
         return len(self._layers)
 
 
-def quantizable_layers(model: nn.Module) -> dict[str, QuantizableLayer]:
-    """Return every convolution and linear layer by its module name, in network order."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, QuantizableLayer)}
-
-
 def block_units(model: nn.Module) -> Units:
     """Return one unit for every direct child of the network that has weights to quantize."""
     layers: dict[str, tuple[str, ...]] = {}
     for layer in quantizable_layers(model):
         unit = layer.split(".", 1)[0]
         layers[unit] = (*layers.get(unit, ()), layer)
-    return Units(layers)
+    return Units(layers, unreached_layers(model))
 
 
 def layer_units(model: nn.Module) -> Units:
     """Return one unit for every layer, under the layer's module name."""
-    return Units({layer: (layer,) for layer in quantizable_layers(model)})
+    return Units({layer: (layer,) for layer in quantizable_layers(model)}, unreached_layers(model))

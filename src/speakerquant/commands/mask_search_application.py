@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution
 
+from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.units import Units
 from speakerquant.configuration.opening import Inputs, open_cache, open_inputs, open_mask, open_model
 from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList, typed
@@ -62,7 +63,7 @@ class MaskSearchApplication(SearchApplication):
         masks = _searched_masks(space, units)  # refuses unknown units and precisions before any time is spent
         inputs = self._inputs = open_inputs(run, model, open_cache(run.cache))
         for mask in masks:
-            inputs.builder.check_mask(mask)
+            inputs.builder.check_mask(mask, geometries(model.network))
         machine = {"machine": ", ".join(inputs.builder.environment.values())}
         return {
             **(machine if any(map(self.is_time, goals.names)) else {}),

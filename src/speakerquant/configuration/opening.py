@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from speakerquant import schema_versions
 from speakerquant.architectures.checkpoint_sources import checkpoint_path
 from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint, random_model
+from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.registry import architecture_of, architectures
 from speakerquant.architectures.speaker_network import Architecture
 from speakerquant.architectures.units import Units
@@ -166,9 +167,8 @@ def open_inputs(config: RunConfig, model: SpeakerModel, cache: Cache) -> Inputs:
     if channel is not None and channel < 1:
         raise UserError(f"data.channel={channel}: channels are counted from 1; null averages them")
     units = model.network.units(config.units)
-    builder.check_mask(open_mask(config.mask, units))
+    builder.check_mask(open_mask(config.mask, units), geometries(model.network))
     check_method(config.calibration.method, config.calibration.percentile)
-    Rounding(config.rounding.group_size)  # refuses impossible groups before there is anything to round
     trial_list = _trial_list(config)
     data = _open_data(config, trial_list, cache)
     return Inputs(
@@ -294,7 +294,7 @@ def open_rounding(config: RoundingConfig, inputs: Inputs, cache: Cache) -> Round
     """
     identity = [inputs.model.digest]
     if config.method is RoundingMethod.nearest:
-        return Rounding(config.group_size, cache=cache, identity=identity)
+        return Rounding(cache=cache, identity=identity)
     key = digest(schema_versions.HESSIANS, inputs.model.digest, inputs.calibration.digest)
 
     def make(path: Path) -> None:
@@ -306,7 +306,7 @@ def open_rounding(config: RoundingConfig, inputs: Inputs, cache: Cache) -> Round
     def gather() -> Hessians:
         return load_hessians(cache.get("hessians", key, make, suffix=".safetensors"))
 
-    return Rounding(config.group_size, gather, cache, [*identity, key])
+    return Rounding(gather, cache, [*identity, key])
 
 
 def open_bootstrap(inputs: Inputs) -> SpeakerBootstrap:

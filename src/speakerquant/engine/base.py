@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.engine.provenance import Provenance, network_properties, read_engine
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path, sha256
@@ -126,21 +127,37 @@ class EngineBuilder(ABC):
         return onnx.load(onnx_path)
 
     @abstractmethod
-    def runs(self, precision: Precision) -> bool:
-        """Whether its engines compute layers of this precision as it is described."""
+    def runs(self, precision: Precision, geometry: LayerGeometry) -> bool:
+        """Whether its engines compute a layer of this geometry in this precision, as both are described."""
 
-    def check_mask(self, mask: Mask) -> None:
+    @abstractmethod
+    def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
+        """Bits that a weight of such a layer takes in its engines: the precision's, or more."""
+
+    def check_mask(self, mask: Mask, layers: Mapping[str, LayerGeometry]) -> None:
         """Refuse a mask that its engines do not compute.
 
+        Args:
+            mask: The precision of every layer.
+            layers: The geometry of every layer.
+
         Raises:
-            UserError: a precision of the mask is none of those that it runs, with their names.
+            UserError: a layer in a precision that it does not run, with what it would.
         """
-        for unit, precision in mask.items():
-            if not self.runs(precision):
-                runnable = ", ".join(known.name for known in registered() if self.runs(known))
-                raise UserError(
-                    f"mask.{unit}={precision}: the engine {self.name} does not run it; it runs {runnable}"
-                )
+        for unit in mask:
+            for layer in mask.units[unit]:
+                precision, geometry = mask[unit], layers[layer]
+                if not self.runs(precision, geometry):
+                    runnable = ", ".join(each.name for each in registered() if self.runs(each, geometry))
+                    raise UserError(
+                        f"mask.{unit}={precision}: the engine {self.name} does not run it in {layer} "
+                        f"({geometry}), which it runs in {runnable or 'no precision'}"
+                    )
+
+    def widened(self, mask: Mask, layers: Mapping[str, LayerGeometry]) -> dict[str, int]:
+        """The layers whose weights it stores in more bits than the mask says, with these bits."""
+        stored = {name: self.stored_bits(each, layers[name]) for name, each in mask.layers.items()}
+        return {name: bits for name, bits in stored.items() if bits > mask.layers[name].bits_per_weight}
 
     def weight_bits(self, requested: str = "auto") -> int:
         """Most bits of integer weights: 8, 7, or for ``auto`` what the device computes exactly.

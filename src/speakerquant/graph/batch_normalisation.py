@@ -1,4 +1,4 @@
-"""Puts the normalisation behind a layer with packed weights into what the layer stores anyway."""
+"""Puts the batch normalisation behind a layer with integer weights into what the layer stores anyway."""
 
 from collections.abc import Mapping
 
@@ -7,55 +7,50 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from speakerquant.graph.passes import (
-    LAYERS,
-    constants_of,
-    is_blocked,
-    makers_of,
-    readers_of,
-    remove_unused,
-    store,
-)
+from speakerquant.graph.editing import constants_of, readers_of, remove_unused, store
+from speakerquant.graph.layer_nodes import layer_nodes
 
 Array = npt.NDArray[np.float32]
 
 
-def multiply_normalisations_into_scales(graph: onnx.GraphProto) -> None:
-    """Multiply the factors of normalisations into scales and biases of the packed layers before them.
+def multiply_batch_normalisations_into_scales(graph: onnx.GraphProto) -> None:
+    """Multiply the factors of batch normalisations into scales and biases of the layers before them.
 
-    A normalisation by channels multiplies and adds. Positive factors may as well be multiplied before a ReLU
-    that lies between. What is added stays behind the ReLU, or joins the bias where there is none.
+    Such are layers with integer weights whose inputs are not rounded. A normalisation by channels multiplies
+    and adds. Positive factors may as well be multiplied before a ReLU that lies between. What is added stays
+    behind the ReLU, or joins the bias where there is none.
     """
-    constants = constants_of(graph)
-    makers, readers = makers_of(graph), readers_of(graph)
+    constants, readers = constants_of(graph), readers_of(graph)
 
     def only_reader(node: onnx.NodeProto, kind: str) -> onnx.NodeProto | None:
         found = readers.get(node.output[0], [])
         return found[0] if len(found) == 1 and found[0].op_type == kind else None
 
-    for layer in graph.node:
-        dequantizer = makers.get(layer.input[1]) if layer.op_type in LAYERS else None
-        if dequantizer is None or not is_blocked(dequantizer) or len(layer.input) < 3:
+    for layer in [*layer_nodes(graph)]:
+        dequantize = layer.dequantize_weight
+        if dequantize is None or layer.rounds_input:
             continue
-        relu = only_reader(layer, "Relu")
-        normalisation = only_reader(relu or layer, "BatchNormalization")
+        node = layer.node
+        relu = only_reader(node, "Relu")
+        normalisation = only_reader(relu or node, "BatchNormalization")
         if normalisation is None:
             continue
         factor, offset = _factor_and_offset(normalisation, constants)
         if relu is not None and not (factor > 0).all():
             continue
-        scales, bias = (
-            numpy_helper.to_array(constants[name]) for name in (dequantizer.input[1], layer.input[2])
-        )
+        scales = numpy_helper.to_array(constants[dequantize.input[1]])
         per_row = factor.reshape(-1, *[1] * (scales.ndim - 1))
-        dequantizer.input[1] = store(graph, f"{layer.name}/scales", scales * per_row)
-        layer.input[2] = store(graph, f"{layer.name}/bias", bias * factor + (offset if relu is None else 0))
+        dequantize.input[1] = store(graph, f"{node.name}/scales", scales * per_row)
+        bias = numpy_helper.to_array(constants[node.input[2]]) if len(node.input) > 2 else np.float32(0)
+        bias = bias * factor + (offset if relu is None else 0)
+        if len(node.input) > 2 or relu is None:
+            node.input[2:] = [store(graph, f"{node.name}/bias", bias)]
         if relu is None:
-            layer.output[0] = normalisation.output[0]
+            node.output[0] = normalisation.output[0]
             del normalisation.output[:]  # nothing is computed from it any more
         else:
-            column = offset.reshape(1, -1, *[1] * (scales.ndim - 2))
-            added = store(graph, f"{layer.name}/offset", column)
+            column = offset.reshape(1, -1, *[1] * layer.geometry.num_axes)
+            added = store(graph, f"{node.name}/offset", column)
             normalisation.CopyFrom(
                 helper.make_node("Add", [relu.output[0], added], normalisation.output, normalisation.name)
             )

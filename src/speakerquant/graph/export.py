@@ -2,7 +2,7 @@
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import torch
 from pytorch_quantization.nn import TensorQuantizer
 from torch import nn
 
-from speakerquant.graph.passes import makers_of, read_shared_weights_directly, readers_of, store_padding
+from speakerquant.errors import UserError
+from speakerquant.graph.editing import makers_of, readers_of
+from speakerquant.graph.passes import read_shared_weights_directly, store_padding
 from speakerquant.quantization.quantizers import insert_quantizers, quantized_layers
 
 _OPSET = 17
@@ -25,12 +27,17 @@ def export_network(network: nn.Module, n_mels: int) -> onnx.ModelProto:
 
     Batch and time are dynamic. The scales are placeholders: :func:`speakerquant.graph.masking.apply_mask`
     turns the graph into that of a mask.
+
+    Raises:
+        UserError: the network runs a layer not at all or more than once.
     """
     quantized = insert_quantizers(network)
-    for layer in quantized_layers(quantized).values():
-        layer.input_quantizer.amax = 1.0
+    layers = quantized_layers(quantized)
+    for number, layer in enumerate(layers.values(), start=1):
+        # Unlike each other, or the exporter would merge the quantizers of layers that read the same tensor.
+        layer.input_quantizer.amax = float(number)
         per_channel = (layer.weight.shape[0], *(1 for _ in layer.weight.shape[1:]))
-        layer.weight_quantizer.amax = np.ones(per_channel, np.float32)
+        layer.weight_quantizer.amax = np.full(per_channel, number, np.float32)
         layer.input_quantizer.enable()
         layer.weight_quantizer.enable()
     device = next(network.parameters()).device
@@ -53,6 +60,7 @@ def export_network(network: nn.Module, n_mels: int) -> onnx.ModelProto:
             )
         exported = onnx.load(path)
     _name_by_layer(exported.graph)
+    _check_runs_each_once(layers, exported.graph)
     read_shared_weights_directly(exported.graph)
     store_padding(exported)
     return onnx.shape_inference.infer_shapes(exported)
@@ -66,7 +74,7 @@ def _name_by_layer(graph: onnx.GraphProto) -> None:
             continue
         layer = node.input[0].removesuffix(_WEIGHT)
         [dequantize_weight] = readers[node.output[0]]
-        [reader] = readers[dequantize_weight.output[0]]
+        reader = readers[dequantize_weight.output[0]][0]
         dequantize_input = makers[reader.input[0]]
         reader.name = f"{layer}/{reader.op_type}"
         for what, pair in {
@@ -75,6 +83,19 @@ def _name_by_layer(graph: onnx.GraphProto) -> None:
         }.items():
             for quantizer in pair:
                 quantizer.name = f"{layer}/{what}/{quantizer.op_type}"
+
+
+def _check_runs_each_once(layers: Iterable[str], graph: onnx.GraphProto) -> None:
+    readers = readers_of(graph)
+    nodes = {node.name: node for node in graph.node}
+    for layer in layers:
+        dequantize = nodes.get(f"{layer}/weight/DequantizeLinear")
+        count = len(readers[dequantize.output[0]]) if dequantize is not None else 0
+        if count != 1:
+            raise UserError(
+                f"{layer}: the network runs this layer {count} times, and a layer that can be quantized must "
+                "run once; " + ("give each use a layer of its own" if count else "remove it")
+            )
 
 
 @contextmanager

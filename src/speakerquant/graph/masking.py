@@ -1,8 +1,7 @@
 """Puts a mask on an exported network: which layers keep their Q/DQ nodes, with which scales and weights."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import ml_dtypes
@@ -12,30 +11,42 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.version_converter import convert_version
 
+from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.files import atomic_path
-from speakerquant.graph.batch_normalisation import multiply_normalisations_into_scales
-from speakerquant.graph.passes import compute_in_half, convolve_constants_once, follow, remove_unused, store
+from speakerquant.graph.batch_normalisation import multiply_batch_normalisations_into_scales
+from speakerquant.graph.editing import constants_of, follow, remove_unused, store
+from speakerquant.graph.layer_nodes import LAYERS, geometry_of
+from speakerquant.graph.passes import compute_in_half
+from speakerquant.graph.repeated_frames import convolve_constants_once
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import FloatType, Precision
+from speakerquant.quantization.precision import FloatType, Precision, WeightFormat
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 from speakerquant.quantization.scales import MAX_WEIGHT_BITS, input_scale, weight_bound, weight_scales
 
-# How an exported network names the nodes of a layer's quantizers.
-_QUANTIZER = re.compile(r"(.+)/(input|weight)/(Quantize|Dequantize)Linear")
 _ZERO_POINT = "zero_point"
 _PACKED_IR_VERSION = 11  # understood by current engines, and recent enough for the packed types
 
 
 @dataclass(frozen=True)
-class _PackedType:
-    """How ONNX stores integers of few bits, and since which version of its operators."""
+class _StoredType:
+    """A type of integer weights in ONNX, and the version of its operators from which on they have groups."""
 
+    bits: int
     dtype: type[np.generic]
     opset: int
 
 
-_PACKED = {4: _PackedType(ml_dtypes.int4, 21), 2: _PackedType(ml_dtypes.int2, 25)}
+_STORED = (
+    _StoredType(2, ml_dtypes.int2, 25),
+    _StoredType(4, ml_dtypes.int4, 21),
+    _StoredType(8, np.int8, 21),
+)
+
+
+def onnx_bits(precision: Precision) -> int:
+    """Bits that a weight takes in an ONNX file."""
+    return _stored_type(precision.weights).bits if precision.weights else precision.arithmetic.bits
 
 
 def write_mask(
@@ -50,8 +61,8 @@ def write_mask(
 ) -> None:
     """Write the graph of a mask to ``path``: ``features [batch, n_mels, time]`` to ``embeddings``.
 
-    Quantization is symmetric (zero points are 0). Integer weights are stored as INT8 with a scale for each
-    output channel, or packed as INT4 or INT2 with a scale for each group of input channels.
+    Quantization is symmetric (zero points are 0). Integer weights are stored in the narrowest of INT2, INT4
+    and INT8 that holds them, with a scale for each output channel or for each group of input channels.
 
     Args:
         network: What :func:`speakerquant.graph.export.export_network` made; it is not changed.
@@ -82,22 +93,21 @@ def apply_mask(
     """The graph of a mask; arguments and errors as for :func:`write_mask`."""
     model = onnx.ModelProto()
     model.CopyFrom(network)
-    packed = {each.bits_per_weight for each in mask.layers.values() if each.has_grouped_weights}
-    if packed:
-        model = convert_version(model, max(_PACKED[bits].opset for bits in packed))
+    fitted = [each.weights for each in mask.layers.values() if each.weights and each.has_fitted_scales]
+    if fitted:
+        model = convert_version(model, max(_stored_type(weights).opset for weights in fitted))
         model.ir_version = _PACKED_IR_VERSION
     graph = model.graph
     places = _quantizers(graph)
     editing = _Editing(graph)
     for layer, precision in mask.layers.items():
         editing.set_input(layer, places[layer], precision, table)
-        if precision.has_grouped_weights:
-            bits = precision.bits_per_weight
-            editing.set_packed_weight(layer, places[layer], bits, rounding or Rounding())
+        if precision.weights is not None and precision.has_fitted_scales:
+            editing.set_fitted_weight(layer, places[layer], precision.weights, rounding or Rounding())
         else:
             editing.set_weight(layer, places[layer], precision, table, max_weight_bits)
     editing.finish()
-    multiply_normalisations_into_scales(graph)
+    multiply_batch_normalisations_into_scales(graph)
     convolve_constants_once(graph)
     half = {layer for layer, precision in mask.layers.items() if precision.arithmetic is FloatType.float16}
     compute_in_half(graph, half)
@@ -107,21 +117,33 @@ def apply_mask(
 
 @dataclass(frozen=True)
 class _Quantizers:
-    """The Q/DQ nodes of one layer, by what they quantize: ``input`` or ``weight``."""
+    """The Q/DQ nodes of one layer, by what they quantize: ``input`` or ``weight``; and what it computes."""
 
-    quantize: dict[str, onnx.NodeProto] = field(default_factory=dict)
-    dequantize: dict[str, onnx.NodeProto] = field(default_factory=dict)
+    geometry: LayerGeometry
+    quantize: Mapping[str, onnx.NodeProto]
+    dequantize: Mapping[str, onnx.NodeProto]
 
 
 def _quantizers(graph: onnx.GraphProto) -> dict[str, _Quantizers]:
     """The Q/DQ nodes by layer."""
+    named = {node.name: node for node in graph.node}
+    stored = constants_of(graph)
     found: dict[str, _Quantizers] = {}
     for node in graph.node:
-        if match := _QUANTIZER.fullmatch(node.name):
-            layer, what, kind = match.groups()
-            nodes = found.setdefault(layer, _Quantizers())
-            (nodes.quantize if kind == "Quantize" else nodes.dequantize)[what] = node
+        layer = node.name.removesuffix(f"/{node.op_type}")
+        if node.op_type in LAYERS:
+            quantize, dequantize = (
+                {what: named[f"{layer}/{what}/{kind}"] for what in ("input", "weight")}
+                for kind in ("QuantizeLinear", "DequantizeLinear")
+            )
+            geometry = geometry_of(node, stored[quantize["weight"].input[0]])
+            found[layer] = _Quantizers(geometry, quantize, dequantize)
     return found
+
+
+def _stored_type(weights: WeightFormat) -> _StoredType:
+    """The narrowest type that holds them."""
+    return next(each for each in _STORED if weights.bits <= each.bits)
 
 
 class _Editing:
@@ -159,24 +181,29 @@ class _Editing:
         weight = numpy_helper.to_array(self._tensors[quantize.input[0]])
         bound = weight_bound(precision.weights, max_weight_bits)
         scales = weight_scales(layer, weight, table, bound)
-        steps = np.rint(weight / scales.reshape(-1, *(1 for _ in weight.shape[1:]))).clip(-bound, bound)
+        codes = np.rint(weight / scales.reshape(-1, *(1 for _ in weight.shape[1:]))).clip(-bound, bound)
         dequantize.input[:] = [
-            self._add(f"{layer}.weight_quantized", steps.astype(np.int8)),
+            self._add(f"{layer}.weight_quantized", codes.astype(np.int8)),
             self._add(f"{layer}.weight_scales", scales),
             self._add(f"{layer}.weight_zero_points", np.zeros(len(scales), np.int8)),
         ]
 
-    def set_packed_weight(self, layer: str, nodes: _Quantizers, bits: int, rounding: Rounding) -> None:
+    def set_fitted_weight(
+        self, layer: str, nodes: _Quantizers, stored: WeightFormat, rounding: Rounding
+    ) -> None:
         quantize, dequantize = nodes.quantize["weight"], nodes.dequantize["weight"]
         weight = numpy_helper.to_array(self._tensors[quantize.input[0]])
-        integers = rounding.integers(layer, weight, bits)
+        integers = rounding.integers(layer, weight, nodes.geometry, stored)
         dequantize.input[:] = [
-            self._add(f"{layer}.weight_quantized", integers.steps.astype(_PACKED[bits].dtype)),
+            self._add(f"{layer}.weight_quantized", integers.codes.astype(_stored_type(stored).dtype)),
             self._add(f"{layer}.weight_scales", integers.scales),
         ]
         del dequantize.attribute[:]
-        dequantize.attribute.append(helper.make_attribute("axis", 1))
-        dequantize.attribute.append(helper.make_attribute("block_size", integers.group_length))
+        if integers.group_length is None:
+            dequantize.attribute.append(helper.make_attribute("axis", 0))
+        else:
+            dequantize.attribute.append(helper.make_attribute("axis", 1))
+            dequantize.attribute.append(helper.make_attribute("block_size", integers.group_length))
 
     def finish(self) -> None:
         for node in self._graph.node:

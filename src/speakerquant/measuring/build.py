@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 
 from speakerquant import schema_versions
+from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.engine.base import Engine, EngineBuilder, Lengths
 from speakerquant.engine.provenance import engine_path
 from speakerquant.files import digest, file_digest
@@ -44,6 +45,7 @@ class MaskBuilder:
         network: The graph that :func:`speakerquant.graph.export.export_network` made.
         table: Ranges of its layers.
         rounding: How weights of fewer than eight bits become integers.
+        layers: The geometry of its layers.
         builder: The backend.
         runner: What embeds: the backend or, where its engines do not run on this machine, another one.
         max_weight_bits: Most bits of integer weights, for engine and simulation alike.
@@ -54,6 +56,7 @@ class MaskBuilder:
     network: onnx.ModelProto
     table: CalibrationTable
     rounding: Rounding
+    layers: Mapping[str, LayerGeometry]
     builder: EngineBuilder
     runner: EngineBuilder
     max_weight_bits: int
@@ -79,7 +82,7 @@ class MaskBuilder:
         Raises:
             UserError: the backend does not run a precision of the mask, or cannot build the engine.
         """
-        self.builder.check_mask(mask)
+        self.builder.check_mask(mask, self.layers)
         onnx_path = folder / ONNX_FILE
         with times.stage("export"):
             properties = {**self.properties, "mask": mask.key, "weight_bits": str(self.max_weight_bits)}

@@ -97,7 +97,7 @@ class Evaluation:
                 be built, or does not compute what its mask says.
         """
         for mask in masks:
-            self.building.builder.check_mask(mask)
+            self.building.builder.check_mask(mask, self.building.layers)
         for mask, folder in zip(masks, folders, strict=True):
             yield self._measure(mask, folder)
 

@@ -10,6 +10,7 @@ import onnx
 
 from speakerquant import schema_versions
 from speakerquant.architectures.checkpoints import SpeakerModel
+from speakerquant.architectures.layers import geometries
 from speakerquant.audio.features import CachedFeatures, FeatureArray
 from speakerquant.cache import Cache
 from speakerquant.corpus.trials import Trials
@@ -79,6 +80,7 @@ def prepare_evaluation(
         onnx.load(_exported(model, cache)),
         table,
         rounding,
+        geometries(model.network),
         builder,
         builder if builder.executes else engine_builder(REFERENCE),
         max_weight_bits,

@@ -9,16 +9,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from speakerquant.architectures.units import QuantizableLayer, quantizable_layers
+from speakerquant.architectures.layers import LayerGeometry, quantizable_layers
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path
 from speakerquant.quantization.calibration import forward_all
 
 Hessians = Mapping[str, npt.NDArray[np.float32]]
 
-_COLUMNS = 400  # places in a recording that are looked at, for each layer
+_PLACES = 400  # in a recording that are looked at, for each layer
 
 
 def gather_hessians(model: nn.Module, features: Iterable[Tensor]) -> Hessians:
@@ -32,7 +31,8 @@ def gather_hessians(model: nn.Module, features: Iterable[Tensor]) -> Hessians:
         features: Recordings ``[n_mels, T]``, taken once and in order.
 
     Returns:
-        By layer, ``[width * in, width * in]``: what the taps of a convolution see, one tap after the other.
+        By layer, ``[groups, taps * in, taps * in]``: of what the taps of a convolution see in each group of
+        its channels, one tap after the other.
 
     Raises:
         UserError: there are no recordings, or all that a layer sees is zero.
@@ -42,14 +42,16 @@ def gather_hessians(model: nn.Module, features: Iterable[Tensor]) -> Hessians:
     network = model.eval()
     handles = []
     for name, layer in quantizable_layers(network).items():
+        geometry = LayerGeometry.of(layer)
 
         def add(
-            _: nn.Module, inputs: tuple[Tensor], name: str = name, layer: QuantizableLayer = layer
+            _: nn.Module, inputs: tuple[Tensor], name: str = name, geometry: LayerGeometry = geometry
         ) -> None:
-            seen = _seen(layer, inputs[0])
-            places = torch.randperm(len(seen), generator=generator)[:_COLUMNS]
-            chosen = seen[places.to(seen.device)]
-            product = chosen.T @ chosen
+            windows = geometry.windows(inputs[0])
+            num_places = windows.shape[: windows.dim() - 1 - geometry.num_axes].numel()
+            places = torch.randperm(num_places, generator=generator)[:_PLACES]
+            seen = geometry.seen(windows, places)
+            product = seen.transpose(1, 2) @ seen
             sums[name] = sums[name] + product if name in sums else product
 
         handles.append(layer.register_forward_pre_hook(add))
@@ -61,7 +63,7 @@ def gather_hessians(model: nn.Module, features: Iterable[Tensor]) -> Hessians:
     if not count:
         raise UserError("rounding=gptq: there are no calibration recordings; check data.calibration_root")
     for name, hessian in sums.items():
-        if not hessian.diagonal().any():
+        if not hessian.diagonal(dim1=1, dim2=2).any():
             raise UserError(
                 f"rounding=gptq: the input of {name} is always zero; calibrate on other recordings"
             )
@@ -84,14 +86,3 @@ def load_hessians(path: Path) -> Hessians:
         return load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: not a file of Hessians ({error}); delete it and run again") from None
-
-
-def _seen(layer: QuantizableLayer, inputs: Tensor) -> Tensor:
-    """What each output value is computed from, ``[places, width * in]``."""
-    if isinstance(layer, nn.Linear):
-        return inputs.flatten(0, -2)
-    [width], [dilation], padding = layer.kernel_size, layer.dilation, layer.padding
-    assert not isinstance(padding, str)
-    padded = F.pad(inputs, (padding[0], padding[0]))
-    windows = padded.unfold(2, (width - 1) * dilation + 1, 1)[..., ::dilation]  # [B, in, T, width]
-    return windows.permute(0, 2, 3, 1).flatten(2).flatten(0, 1)

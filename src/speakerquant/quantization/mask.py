@@ -22,6 +22,9 @@ class Mask(Mapping[str, Precision]):
         units: The network's.
         precisions: Precision, or its name, by unit or pattern.
 
+    Attributes:
+        units: The network's.
+
     Raises:
         UserError: a key fits no unit, or a precision is unknown; with the valid ones.
     """
@@ -32,10 +35,10 @@ class Mask(Mapping[str, Precision]):
             precision = _precision(key, precisions[key])
             selected = [unit for unit in units if _selects(key, unit)]
             if not selected:
-                raise UserError(f"mask.{key}: unknown unit; this network has {', '.join(units)}")
+                raise UserError(f"mask.{key}: {_why_nothing(key, units)}")
             chosen.update(dict.fromkeys(selected, precision))
         self._precisions = chosen
-        self._units = units
+        self.units = units
 
     def __getitem__(self, unit: str) -> Precision:
         return self._precisions[unit]
@@ -65,7 +68,7 @@ class Mask(Mapping[str, Precision]):
     @property
     def layers(self) -> dict[str, Precision]:
         """Precision of every layer (module name), in network order."""
-        return {layer: precision for unit, precision in self.items() for layer in self._units[unit]}
+        return {layer: precision for unit, precision in self.items() for layer in self.units[unit]}
 
     @property
     def is_baseline(self) -> bool:
@@ -86,6 +89,15 @@ def _selects(key: str, unit: str) -> bool:
     """Whether the key fits the unit or one of the modules that the unit lies in."""
     parts = unit.split(".")
     return any(fnmatchcase(".".join(parts[:count]), key) for count in range(1, len(parts) + 1))
+
+
+def _why_nothing(key: str, units: Units) -> str:
+    """Why a key selects no unit."""
+    has = f"this network has {', '.join(units)}"
+    for name, layer in units.unreached.items():
+        if _selects(key, name):
+            return f"{name} is of a kind that cannot be quantized ({layer.kind}); {has}"
+    return f"unknown unit; {has}"
 
 
 def _precision(key: str, value: Precision | str) -> Precision:

@@ -1,16 +1,13 @@
 """The precisions that a layer can run in: one description each, looked up by name."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from speakerquant.errors import UserError
 
-
-class Grouping(StrEnum):
-    """Which weights of a layer share a scale."""
-
-    output_channel = "output channel"
-    input_group = "group of input channels"
+SMALLEST_GROUP = 16
+"""Fewest input channels that share a scale, where not all do: fewer would take as much as the weights."""
 
 
 class FloatType(StrEnum):
@@ -31,15 +28,19 @@ class WeightFormat:
 
     Attributes:
         bits: Width of one weight, sign included: from 2 to 8.
-        grouping: Which weights share a scale.
+        group_size: Most input channels that share a scale, a power of two from 16 on; each tap of a
+            convolution has scales of its own. None: an output channel has one scale.
     """
 
     bits: int
-    grouping: Grouping = Grouping.output_channel
+    group_size: int | None = None
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8:
             raise ValueError(f"weights of {self.bits} bits cannot be stored; use 2 to 8")
+        size = self.group_size
+        if size is not None and (size < SMALLEST_GROUP or size.bit_count() != 1):
+            raise ValueError(f"groups of {size}: give a power of two from {SMALLEST_GROUP} on")
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,12 @@ class Precision:
             raise ValueError(f"precision {self.name}: integers are computed beside float32 only")
 
     @property
-    def has_grouped_weights(self) -> bool:
-        """Whether groups of input channels share the scales of its integer weights."""
-        return self.weights is not None and self.weights.grouping is Grouping.input_group
+    def has_fitted_scales(self) -> bool:
+        """Whether the scales of its integers are fitted to the weights (:mod:`.rounding`).
+
+        Those of eight-bit layers, whose input is rounded too, follow from the weights' ranges.
+        """
+        return self.weights is not None and (self.weights.group_size is not None or self.input_bits is None)
 
     @property
     def bits_per_weight(self) -> int:
@@ -82,6 +86,8 @@ class Precision:
 
 
 _BY_NAME: dict[str, Precision] = {}
+_CHANNEL = "channel"
+_GROUP = re.compile("g[1-9][0-9]*")  # of so many input channels, behind the name of a precision
 
 
 def register(precision: Precision) -> Precision:
@@ -96,26 +102,46 @@ def register(precision: Precision) -> Precision:
 
 
 def registered() -> tuple[Precision, ...]:
-    """Every known precision, in the order of registration."""
+    """Every registered precision, in the order of registration; :func:`precision_of` knows further ones."""
     return tuple(_BY_NAME.values())
 
 
 def precision_of(name: str) -> Precision:
     """The precision of that name.
 
+    A name of one with grouped weights may be followed by other groups: ``int4_g128`` has groups of 128 input
+    channels, ``int4_channel`` one scale for each output channel.
+
     Raises:
         UserError: there is none, with the names of those there are.
     """
-    if name not in _BY_NAME:
-        raise UserError(f"unknown precision {name!r}; valid are {', '.join(_BY_NAME)}")
-    return _BY_NAME[name]
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    base, _, grouping = name.rpartition("_")
+    if base not in _BY_NAME or not (grouping == _CHANNEL or _GROUP.fullmatch(grouping)):
+        raise UserError(
+            f"unknown precision {name!r}; valid are {', '.join(_BY_NAME)}, and those with grouped weights in "
+            f"other groups, such as {INT4}_g128 or {INT4}_{_CHANNEL}"
+        )
+    return _regrouped(name, _BY_NAME[base], None if grouping == _CHANNEL else int(grouping[1:]))
+
+
+def _regrouped(name: str, base: Precision, group_size: int | None) -> Precision:
+    if base.weights is None or base.weights.group_size is None:
+        raise UserError(f"unknown precision {name!r}; the weights of {base} are not in groups")
+    if group_size == base.weights.group_size:
+        return base
+    try:
+        return replace(base, name=name, weights=replace(base.weights, group_size=group_size))
+    except ValueError as error:
+        raise UserError(f"precision {name!r}: {error}") from None
 
 
 FP32 = register(Precision("fp32"))
 FP16 = register(Precision("fp16", arithmetic=FloatType.float16))
 INT8 = register(Precision("int8", WeightFormat(8), input_bits=8))
-INT4 = register(Precision("int4", WeightFormat(4, Grouping.input_group)))
-INT2 = register(Precision("int2", WeightFormat(2, Grouping.input_group)))
+INT4 = register(Precision("int4", WeightFormat(4, group_size=64)))
+INT2 = register(Precision("int2", WeightFormat(2, group_size=64)))
 
 BASELINE = FP32
 """What every mask is compared with, and what a mask leaves untouched."""

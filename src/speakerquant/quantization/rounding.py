@@ -1,4 +1,4 @@
-"""Weights of fewer than eight bits: integers in groups of input channels, and how values become them."""
+"""Weights with fitted scales: integers of few bits, one by one or in groups, and how values become them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,13 +13,14 @@ from safetensors.numpy import load, save_file
 from torch import Tensor
 
 from speakerquant import schema_versions
+from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.cache import Cache
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path, digest
+from speakerquant.quantization.precision import SMALLEST_GROUP, WeightFormat
 
 Array = npt.NDArray[np.float32]
 
-_SMALLEST_GROUP = 16
 _CANDIDATES = 40  # scales tried for a group, from _LEAST of the one without clipping up to that
 _LEAST = 0.3
 _DAMPING = 0.01  # of the Hessian's mean diagonal, as in the reference implementation of GPTQ
@@ -31,18 +32,18 @@ class IntegerWeights:
     """Weights of one layer as integers.
 
     Attributes:
-        steps: ``[out, in]`` or ``[out, in, width]``, int8.
-        scales: What one step stands for; may be negative. Float32 ``[out, groups]`` or
-            ``[out, groups, width]``.
+        codes: The integers, ``[out, in, *kernel]``, int8.
+        scales: What the integer 1 stands for; may be negative. Float32 ``[out, groups of in, *kernel]``, or
+            ``[out]`` where an output channel has one scale.
     """
 
-    steps: npt.NDArray[np.int8]
+    codes: npt.NDArray[np.int8]
     scales: Array
 
     def save(self, path: Path) -> None:
         """Write them as one safetensors file, whole or not at all."""
         with atomic_path(path) as part:
-            save_file({"steps": self.steps, "scales": self.scales}, part)
+            save_file({"codes": self.codes, "scales": self.scales}, part)
 
     @classmethod
     def load(cls, path: Path) -> "IntegerWeights":
@@ -57,19 +58,21 @@ class IntegerWeights:
             raise UserError(f"{path}: not rounded weights ({error}); delete it and run again") from None
 
     @property
-    def group_length(self) -> int:
-        """Input channels that share a scale."""
-        return int(self.steps.shape[1] // self.scales.shape[1])
+    def group_length(self) -> int | None:
+        """Input channels that share a scale; none where an output channel has one scale."""
+        return None if self.scales.ndim == 1 else int(self.codes.shape[1] // self.scales.shape[1])
 
     @property
     def values(self) -> Array:
-        """What the integers stand for, in the shape of ``steps``."""
-        return self.steps.astype(np.float32) * self.scales.repeat(self.group_length, axis=1)
+        """What the integers stand for, in the shape of ``codes``."""
+        if self.group_length is None:
+            return self.codes * self.scales.reshape(-1, *[1] * (self.codes.ndim - 1))
+        return self.codes.astype(np.float32) * self.scales.repeat(self.group_length, axis=1)
 
 
 @dataclass(frozen=True, eq=False)
 class Rounding:
-    """How weights become integers of few bits.
+    """How weights become integers whose scales are fitted to them.
 
     Scales have the least squared error over the weights of their group, which may clip the largest. Then each
     weight takes the nearest integer; or, with Hessians, columns are rounded one after the other, and what a
@@ -77,86 +80,81 @@ class Rounding:
     generative pre-trained transformers", ICLR 2023), with the scale of a group chosen when it is reached.
 
     Attributes:
-        group_size: Most input channels that share a scale, a power of two from 16 on; a layer takes the
-            largest that divides its number of channels, or all channels if none does. None: all of them. Each
-            tap of a convolution has scales of its own.
-        gather: Gives what :func:`speakerquant.quantization.hessians.gather_hessians` finds, float32
-            ``[width * in, width * in]`` by layer, once a layer is to be rounded; none rounds to the nearest.
+        gather: Gives what :func:`speakerquant.quantization.hessians.gather_hessians` finds, once a layer is
+            to be rounded; none rounds to the nearest.
         cache: Keeps integers once they are made; none keeps them in this object only.
-        identity: What determines them beside the size of groups: weights and Hessians.
+        identity: What determines them beside layer and format: weights and Hessians.
     """
 
-    group_size: int | None = 64
     gather: Callable[[], Mapping[str, npt.NDArray[np.float32]]] | None = None
     cache: Cache | None = None
     identity: object = None
-    _made: dict[tuple[str, int], IntegerWeights] = field(default_factory=dict, init=False, repr=False)
+    _made: dict[tuple[str, WeightFormat], IntegerWeights] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
-    def __post_init__(self) -> None:
-        size = self.group_size
-        if size is not None and (size < _SMALLEST_GROUP or size.bit_count() != 1):
-            raise UserError(
-                f"rounding.group_size={size}: give a power of two from {_SMALLEST_GROUP} on, which engines "
-                "compute with, or null for all channels"
-            )
+    def integers(
+        self, layer: str, weight: Array, geometry: LayerGeometry, stored: WeightFormat
+    ) -> IntegerWeights:
+        """The integers of a layer's weight; made once for each layer and format.
 
-    def integers(self, layer: str, weight: Array, bits: int) -> IntegerWeights:
-        """The integers of a layer's weight ``[out, in]`` or ``[out, in, width]``; made once for each layer.
+        Args:
+            layer: Name of the layer.
+            weight: ``[out, in, *kernel]``.
+            geometry: Of the layer.
+            stored: Bits and groups.
 
         Raises:
             UserError: the Hessian of the layer is missing, does not fit it, or says nothing.
         """
-        key = (layer, bits)
+        key = (layer, stored)
         if key not in self._made:
-            self._made[key] = self._kept(layer, weight, bits)
+            self._made[key] = self._kept(layer, weight, geometry, stored)
         return self._made[key]
 
-    def _kept(self, layer: str, weight: Array, bits: int) -> IntegerWeights:
+    def _kept(
+        self, layer: str, weight: Array, geometry: LayerGeometry, stored: WeightFormat
+    ) -> IntegerWeights:
         if self.cache is None:
-            return self._rounded(layer, weight, bits)
-        key = digest(schema_versions.ROUNDED_WEIGHTS, self.identity, self.group_size, layer, bits)
+            return self._rounded(layer, weight, geometry, stored)
+        key = digest(schema_versions.ROUNDED_WEIGHTS, self.identity, layer, stored.bits, stored.group_size)
 
         def make(path: Path) -> None:
-            self._rounded(layer, weight, bits).save(path)
+            self._rounded(layer, weight, geometry, stored).save(path)
 
         return IntegerWeights.load(self.cache.get("rounded_weights", key, make, suffix=".safetensors"))
 
-    def _rounded(self, layer: str, weight: Array, bits: int) -> IntegerWeights:
-        taps = torch.from_numpy(np.array(weight.reshape(*weight.shape[:2], -1))).permute(0, 2, 1)
-        columns = taps.flatten(1)  # tap after tap
-        length = _group_length(weight.shape[1], self.group_size)
+    def _rounded(
+        self, layer: str, weight: Array, geometry: LayerGeometry, stored: WeightFormat
+    ) -> IntegerWeights:
+        columns = geometry.columns(torch.from_numpy(np.array(weight)))
+        length = geometry.group_length(stored.group_size, SMALLEST_GROUP)
+        sharing = length or columns.shape[1]  # columns that share a scale
         if self.gather is None:
-            groups = columns.reshape(len(columns), -1, length)
-            scales = _scales(groups, bits)
-            steps, scales = _nearest(groups, scales, bits).flatten(1), scales[..., 0]
+            groups = columns.reshape(len(columns), -1, sharing)
+            scales = _scales(groups, stored.bits)
+            codes, scales = _nearest(groups, scales, stored.bits).flatten(1), scales[..., 0]
         else:
-            steps, scales = _gptq(columns, self._hessian(layer, columns.shape[1]), bits, length)
-        width = taps.shape[1]
+            hessians = self._hessian(layer, geometry)
+            parts = zip(columns.chunk(geometry.groups), hessians, strict=True)
+            rounded = [_gptq(part, hessian, stored.bits, sharing) for part, hessian in parts]
+            codes, scales = (torch.cat(each) for each in zip(*rounded, strict=True))
+        return IntegerWeights(
+            geometry.from_columns(codes).numpy().astype(np.int8),
+            (scales[:, 0] if length is None else geometry.from_columns(scales)).contiguous().numpy(),
+        )
 
-        def arranged(values: Tensor) -> npt.NDArray[np.float32]:
-            tapped = values.reshape(len(values), width, -1).permute(0, 2, 1)
-            shape = (*tapped.shape[:2], *weight.shape[2:])
-            return np.ascontiguousarray(tapped.reshape(shape).numpy())
-
-        return IntegerWeights(arranged(steps).astype(np.int8), arranged(scales))
-
-    def _hessian(self, layer: str, num_columns: int) -> Tensor:
-        if layer not in self._hessians or self._hessians[layer].shape != (num_columns, num_columns):
+    def _hessian(self, layer: str, geometry: LayerGeometry) -> Tensor:
+        size = geometry.num_taps * geometry.channels_seen
+        hessian = self._hessians.get(layer)
+        if hessian is None or hessian.shape != (geometry.groups, size, size):
             raise UserError(f"rounding=gptq: no Hessian that fits {layer}; calibrate this model")
-        return torch.from_numpy(self._hessians[layer]).double()
+        return torch.from_numpy(hessian).double()
 
     @cached_property
     def _hessians(self) -> Mapping[str, npt.NDArray[np.float32]]:
         assert self.gather is not None
         return self.gather()
-
-
-def _group_length(channels: int, group_size: int | None) -> int:
-    """The largest group that divides the channels; all channels if there is none."""
-    length = group_size or channels
-    while channels % length and length > _SMALLEST_GROUP:
-        length //= 2
-    return channels if channels % length else length
 
 
 def _bounds(bits: int) -> tuple[int, int]:
@@ -196,7 +194,7 @@ def _gptq(weight: Tensor, hessian: Tensor, bits: int, length: int) -> tuple[Tens
     hessian.diagonal().add_(_DAMPING * hessian.diagonal().mean())
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
     inverse = torch.linalg.cholesky(inverse, upper=True).float()
-    steps, scales = torch.zeros_like(weight), []
+    codes, scales = torch.zeros_like(weight), []
     for start in range(0, size, _BLOCK):
         stop = min(start + _BLOCK, size)
         errors = torch.zeros(len(weight), stop - start)
@@ -205,9 +203,9 @@ def _gptq(weight: Tensor, hessian: Tensor, bits: int, length: int) -> tuple[Tens
                 pending = slice(column, column + length)
                 scales.append(_scales(weight[:, pending], bits, inverse.diagonal()[pending] ** -2))
             scale = scales[-1]
-            steps[:, column] = _nearest(weight[:, column : column + 1], scale, bits)[:, 0]
-            lost = (weight[:, column] - steps[:, column] * scale[:, 0]) / inverse[column, column]
+            codes[:, column] = _nearest(weight[:, column : column + 1], scale, bits)[:, 0]
+            lost = (weight[:, column] - codes[:, column] * scale[:, 0]) / inverse[column, column]
             weight[:, column:stop] -= lost[:, None] * inverse[column, column:stop]
             errors[:, column - start] = lost
         weight[:, stop:] -= errors @ inverse[start:stop, stop:]
-    return steps, torch.cat(scales, dim=1)
+    return codes, torch.cat(scales, dim=1)

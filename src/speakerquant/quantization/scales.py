@@ -1,4 +1,4 @@
-"""Scales of symmetric integers: what one step of a layer's inputs and of its eight-bit weights stands for."""
+"""Scales that follow from ranges: what the integer 1 of a layer's input and of its weights stands for."""
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ def weight_bound(weights: WeightFormat, max_weight_bits: int) -> int:
 def weight_scales(
     name: str, layer_weight: npt.NDArray[np.float32], table: CalibrationTable, bound: int
 ) -> npt.NDArray[np.float32]:
-    """What one integer step of each output channel's weights stands for, ``[out_channels]``.
+    """What the integer 1 of each output channel's weights stands for, ``[out_channels]``.
 
     Raises:
         UserError: the table has no range that fits the layer.
@@ -29,13 +29,13 @@ def weight_scales(
     ranges = table.weight_ranges.get(name)
     if ranges is None or ranges.shape != layer_weight.shape[:1]:
         raise UserError(f"calibration table: no ranges that fit {name}; calibrate this model")
-    # The range of an eight-bit weight, widened until its largest value takes just ``bound`` steps.
+    # The range of an eight-bit weight, widened until its largest value becomes just ``bound``.
     widened: npt.NDArray[np.float32] = ranges * np.float32(_EIGHT_BITS / bound)
     return widened / np.float32(_EIGHT_BITS)
 
 
 def input_scale(name: str, input_bits: int, table: CalibrationTable) -> np.float32:
-    """What one integer step of a layer's input stands for.
+    """What the integer 1 of a layer's input stands for.
 
     Raises:
         UserError: the table has no range for the layer.

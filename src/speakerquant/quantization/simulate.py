@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from speakerquant.architectures.units import QuantizableLayer, quantizable_layers
+from speakerquant.architectures.layers import LayerGeometry, QuantizableLayer, quantizable_layers
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FloatType, Precision
 from speakerquant.quantization.ranges import CalibrationTable
@@ -40,10 +40,10 @@ def simulate(
     layers = quantizable_layers(simulated)
     for name, precision in mask.layers.items():
         layer = layers[name]
-        if precision.has_grouped_weights:
+        if precision.weights is not None and precision.has_fitted_scales:
             weight = layer.weight.data
             integers = (rounding or Rounding()).integers(
-                name, weight.cpu().numpy(), precision.bits_per_weight
+                name, weight.cpu().numpy(), LayerGeometry.of(layer), precision.weights
             )
             layer.weight.data = torch.from_numpy(integers.values).to(weight.device)
         elif precision.weights is not None:

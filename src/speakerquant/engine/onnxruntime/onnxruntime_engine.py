@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths
 from speakerquant.engine.cpu import available_cpus, describe_cpu
 from speakerquant.errors import UserError, first_line
+from speakerquant.graph.masking import onnx_bits
 from speakerquant.quantization.precision import FloatType, Precision
 
 _CUDA = "CUDAExecutionProvider"
@@ -51,9 +53,12 @@ class OnnxRuntimeBuilder(EngineBuilder):
     def environment(self) -> Mapping[str, str]:
         return {"ONNX Runtime": ort.__version__, "provider": _providers()[0][0], "CPU": describe_cpu()}
 
-    def runs(self, precision: Precision) -> bool:
+    def runs(self, precision: Precision, geometry: LayerGeometry) -> bool:
         """Whatever is stored in eight bits or fewer, since it is dequantized and computed in FP32."""
         return precision.arithmetic is FloatType.float32
+
+    def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
+        return onnx_bits(precision)
 
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
         with tempfile.TemporaryDirectory() as folder:

@@ -7,15 +7,18 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
+import onnx
 import openvino as ov
 from openvino import opset13 as ops
 
+from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths, is_eight_bit_or_float
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.openvino.openvino_graph import adapt, shorten_names
-from speakerquant.engine.openvino.packed_weights import keep_packed, readable
+from speakerquant.engine.openvino.packed_weights import can_stay_packed, keep_packed, readable
 from speakerquant.errors import UserError
-from speakerquant.quantization.precision import FloatType, Precision
+from speakerquant.graph.masking import onnx_bits
+from speakerquant.quantization.precision import FP32, FloatType, Precision
 
 _CONFIG = {
     # FP32 means FP32: without this, processors with bf16 would use it.
@@ -53,13 +56,6 @@ def _has_avx512() -> bool:
     compiled = _core().compile_model(ov.Model([convolution], [features]), "CPU", _CONFIG)
     kernels = [node.get_rt_info()["primitiveType"] for node in compiled.get_runtime_model().get_ops()]
     return any("avx512" in kernel.astype(str) for kernel in kernels)
-
-
-def _is_packed(precision: Precision) -> bool:
-    """Whether weights take 4 or 2 bits in groups, before inputs that are not rounded."""
-    return (
-        precision.has_grouped_weights and precision.bits_per_weight in (4, 2) and precision.input_bits is None
-    )
 
 
 class OpenVinoEngine(Engine):
@@ -100,10 +96,15 @@ class OpenVinoBuilder(EngineBuilder):
     def environment(self) -> Mapping[str, str]:
         return {"OpenVINO": version("openvino"), "CPU": describe_cpu()}
 
-    def runs(self, precision: Precision) -> bool:
+    def runs(self, precision: Precision, geometry: LayerGeometry) -> bool:
         if precision.arithmetic is not FloatType.float32:
             return False
-        return is_eight_bit_or_float(precision) or _is_packed(precision)
+        return is_eight_bit_or_float(precision) or precision.input_bits is None
+
+    def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
+        """Weights before inputs that are not rounded stay packed in products only."""
+        is_expanded = precision.weights and precision.input_bits is None and not can_stay_packed(geometry)
+        return FP32.bits_per_weight if is_expanded else onnx_bits(precision)
 
     def exact_weight_bits(self) -> int:
         """Runs the largest sums of an INT8 convolution: without VNNI, two products overflow 16 bits."""
@@ -118,9 +119,10 @@ class OpenVinoBuilder(EngineBuilder):
 
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
         try:
-            model = _core().read_model(readable(onnx_path))
-            keep_packed(model)
-            adapt(model, matrix_products=not _has_avx512())
+            network = onnx.load(onnx_path)
+            model = _core().read_model(readable(network))
+            keep_packed(model, network)
+            adapt(model, network, matrix_products=not _has_avx512())
             shorten_names(model)
             blob = _core().compile_model(model, "CPU", _CONFIG).export_model()
         except RuntimeError as error:

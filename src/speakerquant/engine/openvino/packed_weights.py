@@ -1,37 +1,34 @@
-"""Layers with weights of 4 and 2 bits, as OpenVINO's CPU plugin keeps them packed.
+"""Layers with integer weights and FP32 inputs, as OpenVINO's CPU plugin keeps their weights packed.
 
 The plugin expands the packed weights of a convolution to FP32 and keeps those of a matrix product. So a
-convolution becomes one product, over frames beside which lie those that its other taps see.
+convolution becomes one product, over places beside which lie those that its other taps see.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from openvino import Model, Node, Output, Type
 from openvino import opset13 as ops
 
-from speakerquant.engine.openvino.openvino_graph import stop
+from speakerquant.architectures.layers import LayerGeometry
+from speakerquant.engine.openvino.openvino_graph import is_of_kind, layer_name, stop
+from speakerquant.graph.editing import constants_of
+from speakerquant.graph.layer_nodes import LayerNode, layer_nodes
+from speakerquant.quantization.rounding import IntegerWeights
 
-_TIME_LAST = (0, 2, 1)
-_ROW = 2  # where a recording's features become an image of one row
-_TWO_BITS = range(-2, 2)
+_ROW = 2  # where features along time become an image of one row
+_CHANNELS_LAST = {1: (0, 2, 1), 2: (0, 2, 3, 1)}
+_CHANNELS_FIRST = {1: (0, 2, 1), 2: (0, 3, 1, 2)}
+_TWO_BITS_MIDDLE = 2  # two bits are stored without a sign
 _FOUR_BITS_OPSET = 21
+_TYPES: dict[int, Type] = {TensorProto.INT2: Type.u2, TensorProto.INT4: Type.i4, TensorProto.INT8: Type.i8}
 
-Steps: TypeAlias = npt.NDArray[np.int8]
 Scales: TypeAlias = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """Weights ``[out, width, groups, length]`` and scales ``[out, width, groups]``."""
-
-    steps: Steps
-    scales: Scales
 
 
 class _Numbers:
@@ -39,7 +36,7 @@ class _Numbers:
 
     def __init__(self) -> None:
         self.zero = ops.constant(np.float32(0))
-        self.middle = ops.constant(np.float32(-_TWO_BITS.start))
+        self.middle = ops.constant(np.float32(_TWO_BITS_MIDDLE))
         self._made: dict[tuple[int, ...], Node] = {}
 
     def of(self, *values: int) -> Node:
@@ -49,127 +46,117 @@ class _Numbers:
         return self._made[values]
 
 
-def readable(onnx_path: Path) -> Path | bytes:
+def readable(network: onnx.ModelProto) -> bytes:
     """The network as OpenVINO reads it: weights of 2 bits are declared as ones of 4, the fewest it knows."""
-    network = onnx.load(onnx_path)
-    narrow = [tensor for tensor in network.graph.initializer if tensor.data_type == TensorProto.INT2]
-    if not narrow:
-        return onnx_path
+    changed = onnx.ModelProto()
+    changed.CopyFrom(network)
+    narrow = [tensor for tensor in changed.graph.initializer if tensor.data_type == TensorProto.INT2]
     for tensor in narrow:
         values = numpy_helper.to_array(tensor).astype(np.int8)
         four_bits = helper.tensor_dtype_to_np_dtype(TensorProto.INT4)
         tensor.CopyFrom(numpy_helper.from_array(values.astype(four_bits), tensor.name))
-    for entry in network.opset_import:
+    for entry in changed.opset_import if narrow else ():
         entry.version = min(entry.version, _FOUR_BITS_OPSET)
-    serialized: bytes = network.SerializeToString()
+    serialized: bytes = changed.SerializeToString()
     return serialized
 
 
-def keep_packed(model: Model) -> None:
-    """Make products, in place, of all layers with packed weights; weights that fit 2 bits are stored in 2."""
+def can_stay_packed(geometry: LayerGeometry) -> bool:
+    """Whether a layer can become one product: those of grouped convolutions would be many."""
+    return geometry.groups == 1
+
+
+def keep_packed(model: Model, network: onnx.ModelProto) -> None:
+    """Make products, in place, of all layers whose weights can stay packed.
+
+    Args:
+        model: The network as OpenVINO has read it.
+        network: The same in ONNX, whose names the model keeps.
+    """
+    layers = {
+        layer.node.name: layer
+        for layer in layer_nodes(network.graph)
+        if layer.has_integer_weights_only and can_stay_packed(layer.geometry)
+    }
+    constants = constants_of(network.graph)
     numbers = _Numbers()
     for node in model.get_ordered_ops():
-        if node.get_type_name() not in ("Convolution", "MatMul"):
+        layer = layers.get(layer_name(node)) if is_of_kind(node, "Convolution", "MatMul") else None
+        if layer is None:
             continue
-        packed = _packed(node.input_value(1).get_node())
-        if packed is None:
-            continue
-        if node.get_type_name() == "MatMul":
+        if layer.geometry.num_axes == 0:
             # A normalisation fused to such a product is applied wrongly, and not always (OpenVINO 2026.4).
-            last, computed = node, stop(_product(node.input_value(0), packed, numbers))
+            last, computed = node, stop(_product(node.input_value(0), layer, constants, numbers))
         else:
-            last, computed = _convolution(node, packed, numbers)
+            last, computed = _convolution(node, layer, constants, numbers)
         for consumer in last.output(0).get_target_inputs():
             consumer.replace_source_output(computed)
 
 
-def _convolution(node: Node, packed: _Packed, numbers: _Numbers) -> tuple[Node, Output]:
-    """The last node of a convolution ``[B, in, T]`` to ``[B, out, T']``, and the same as one product."""
-    product = _product(_frames(node, packed.steps.shape[1], numbers), packed, numbers)
+def _convolution(
+    node: Node, layer: LayerNode, constants: Mapping[str, TensorProto], numbers: _Numbers
+) -> tuple[Node, Output]:
+    """The last node of a convolution ``[B, in, *places]``, and the same as one product."""
+    product = _product(_seen(node.input_value(0), layer.geometry, numbers), layer, constants, numbers)
     last, bias = _bias(node)
     if bias is not None:
         product = ops.add(product, ops.constant(bias)).output(0)
-    return last, ops.transpose(product, numbers.of(*_TIME_LAST)).output(0)
+    order = numbers.of(*_CHANNELS_FIRST[layer.geometry.num_axes])
+    return last, ops.transpose(product, order).output(0)
 
 
 def _bias(convolution: Node) -> tuple[Node, Scales | None]:
     """The node that adds a convolution's bias, and the bias ``[out]``; the convolution, if it has none."""
     for target in convolution.output(0).get_target_inputs():
         addition = target.get_node()
-        if addition.get_type_name() == "Add":
+        if is_of_kind(addition, "Add"):
             (stored,) = _sources(addition.input_value(1).get_node(), "Reshape") or [None]
-            if stored is not None and stored.get_type_name() == "Constant":
+            if stored is not None and is_of_kind(stored, "Constant"):
                 return addition, stored.data.reshape(-1)
     return convolution, None
 
 
-def _frames(node: Node, width: int, numbers: _Numbers) -> Output:
-    """What each value of a convolution is computed from, ``[B, T', width * in]``."""
-    attributes = node.get_attributes()
-    names = ("strides", "dilations", "pads_begin", "pads_end")
-    [stride], [dilation], [before], [after] = (attributes[name] for name in names)
-    keeps_length = stride == 1 and 2 * before == 2 * after == (width - 1) * dilation
-    inputs = node.input_value(0)
-    if not keeps_length and (before or after):
-        begin, end = numbers.of(0, 0, before), numbers.of(0, 0, after)
-        inputs = ops.pad(inputs, begin, end, "constant", numbers.zero)
-    if width > 1 or stride > 1:
-        row = ops.unsqueeze(inputs, numbers.of(_ROW))
-        padding = "same_upper" if keeps_length else "valid"
-        seen = ops.extract_image_patches(row, [1, width], [1, stride], [1, dilation], padding)
-        inputs = ops.squeeze(seen, numbers.of(_ROW)).output(0)
-    return ops.transpose(inputs, numbers.of(*_TIME_LAST)).output(0)
+def _seen(inputs: Output, geometry: LayerGeometry, numbers: _Numbers) -> Output:
+    """What each output of a convolution is computed from, ``[B, *outputs, taps * in]``."""
+    if geometry.is_padded and not geometry.keeps_length:
+        begin, end = (numbers.of(0, 0, *amounts) for amounts in zip(*geometry.padding, strict=True))
+        inputs = ops.pad(inputs, begin, end, "constant", numbers.zero).output(0)
+    if geometry.num_taps > 1 or geometry.has_stride:
+        flat = [1] * (2 - geometry.num_axes)  # axes of an image that the convolution does not have
+        image = ops.unsqueeze(inputs, numbers.of(_ROW)) if flat else inputs
+        sizes, strides, rates = (
+            [*flat, *each] for each in (geometry.kernel, geometry.stride, geometry.dilation)
+        )
+        padding = "same_upper" if geometry.keeps_length else "valid"
+        seen = ops.extract_image_patches(image, sizes, strides, rates, padding)
+        inputs = (ops.squeeze(seen, numbers.of(_ROW)) if flat else seen).output(0)
+    return ops.transpose(inputs, numbers.of(*_CHANNELS_LAST[geometry.num_axes])).output(0)
 
 
-def _product(inputs: Output, packed: _Packed, numbers: _Numbers) -> Output:
-    """``[..., width * in]`` times the weights, ``[..., out]``."""
-    out, *_, length = packed.steps.shape
-    # Groups of other lengths than powers of two are computed wrongly, and not always (OpenVINO 2026.4).
-    shared = length & -length
-    steps = packed.steps.reshape(out, -1, shared)
-    scales = packed.scales.reshape(out, -1).repeat(length // shared, axis=1)[..., np.newaxis]
-    if _TWO_BITS.start <= steps.min() and steps.max() < _TWO_BITS.stop:
-        stored = ops.constant((steps - _TWO_BITS.start).astype(np.uint8), Type.u2)
+def _product(
+    inputs: Output, layer: LayerNode, constants: Mapping[str, TensorProto], numbers: _Numbers
+) -> Output:
+    """``[..., taps * in]`` times the weights, ``[..., out]``."""
+    assert layer.dequantize_weight is not None
+    codes, scales = (numpy_helper.to_array(constants[name]) for name in layer.dequantize_weight.input[:2])
+    length = IntegerWeights(codes.astype(np.int8), scales).group_length
+    columns = layer.geometry.columns(torch.from_numpy(codes.astype(np.int8))).numpy()
+    if length is None:
+        scales = scales[:, np.newaxis]
+    else:
+        columns = columns.reshape(len(columns), -1, length)
+        scales = layer.geometry.columns(torch.from_numpy(scales)).numpy()[..., np.newaxis]
+    kind = _TYPES[layer.weight.data_type]
+    if kind == Type.u2:
+        stored = ops.constant((columns + _TWO_BITS_MIDDLE).astype(np.uint8), kind)
         values = ops.subtract(ops.convert(stored, np.float32), numbers.middle)
     else:
-        values = ops.convert(ops.constant(steps, Type.i4), np.float32)
-    weights = ops.multiply(values, ops.constant(scales))
-    matrix = ops.reshape(weights, numbers.of(out, -1), False)
+        values = ops.convert(ops.constant(columns, kind), np.float32)
+    weights = ops.multiply(values, ops.constant(np.ascontiguousarray(scales)))
+    matrix = weights if length is None else ops.reshape(weights, numbers.of(len(columns), -1), False)
     return ops.matmul(inputs, matrix, False, True).output(0)
-
-
-def _packed(weight: Node) -> _Packed | None:
-    """The packed weights that ONNX's blocks were read as, if they were.
-
-    A constant, divided into groups unless there is one only, converted, scaled, and put together again.
-    """
-    (product,) = _sources(weight, "Reshape") or (weight,)
-    if product.get_type_name() != "Multiply":
-        return None
-    conversion, scale = (product.input_value(index).get_node() for index in (0, 1))
-    if conversion.get_type_name() != "Convert":
-        return None
-    [grouped] = _sources(conversion, "Convert")
-    (stored,) = _sources(grouped, "Reshape") or (grouped,)
-    if stored.get_type_name() != "Constant" or stored.get_element_type() != Type.i4:
-        return None
-    (scales,) = _sources(scale, "Unsqueeze") or (scale,)
-    out, inputs, width = (*stored.output(0).get_shape(), 1)[:3]
-    groups = scales.output(0).get_shape()[1]
-    steps = _unpacked(stored, out * inputs * width).reshape(out, groups, inputs // groups, width)
-    return _Packed(
-        np.ascontiguousarray(np.moveaxis(steps, 3, 1)),
-        np.ascontiguousarray(np.moveaxis(np.array(scales.data).reshape(out, groups, width), 2, 1)),
-    )
 
 
 def _sources(node: Node, kind: str) -> list[Node]:
     """What a node of this kind changes; nothing if it is of another."""
-    return [node.input_value(0).get_node()] if node.get_type_name() == kind else []
-
-
-def _unpacked(stored: Node, count: int) -> Steps:
-    """Integers of 4 bits, two in each byte, the lower half first."""
-    pairs = np.frombuffer(stored.data.tobytes(), np.uint8)
-    halves = np.stack([pairs & 0xF, pairs >> 4], axis=1).reshape(-1)[:count].astype(np.int8)
-    return np.where(halves > 7, halves - 16, halves).astype(np.int8)
+    return [node.input_value(0).get_node()] if is_of_kind(node, kind) else []

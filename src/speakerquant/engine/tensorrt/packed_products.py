@@ -8,19 +8,26 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from speakerquant.graph.passes import store
+from speakerquant.architectures.layers import LayerGeometry
+from speakerquant.graph.editing import store
 
-FEWEST_PACKED = 50_000
-"""Layers of fewer weights are smaller unpacked: a product needs kernels, whose source is stored too."""
+_FEWEST_PACKED = 50_000  # weights; fewer are smaller unpacked: a product needs kernels, whose source counts
 
 _CHANNELS_LAST = [0, 3, 2, 1]
 _FRAMES, _CHANNELS = 2, 3
 _END = np.iinfo(np.int64).max
 
 
+def stays_packed(geometry: LayerGeometry) -> bool:
+    """Whether a layer is better packed, as a product."""
+    num_weights = geometry.out_channels * geometry.channels_seen * geometry.num_taps
+    is_product = geometry.groups == 1 and geometry.num_axes < 2 and not geometry.has_stride
+    return is_product and num_weights >= _FEWEST_PACKED
+
+
 def packed_product(
     layer: onnx.NodeProto,
-    attributes: Mapping[str, Any],
+    geometry: LayerGeometry,
     dequantizer: onnx.NodeProto,
     constants: Mapping[str, onnx.TensorProto],
     graph: onnx.GraphProto,
@@ -30,17 +37,12 @@ def packed_product(
     Beside each frame lie those that the convolution's other taps see.
 
     Args:
-        layer: The convolution of stride 1, or a linear layer.
-        attributes: Its attributes, in one dimension.
+        layer: The convolution or linear layer.
+        geometry: Of the layer, which :func:`stays_packed`.
         dequantizer: What turns blocks of its weights ``[out, in]`` or ``[out, in, width]`` into values.
         constants: The graph's.
         graph: Takes the new constants.
-
-    Raises:
-        ValueError: the convolution has another stride.
     """
-    if attributes.get("strides", [1]) != [1]:
-        raise ValueError(f"{layer.name}: packed weights of a convolution with strides")
     [output] = layer.output
     source, _, *bias = layer.input
 
@@ -54,28 +56,27 @@ def packed_product(
 
     frames = f"{output}/frames"
     yield helper.make_node("Transpose", [source], [frames], perm=_CHANNELS_LAST)
-    before, after = attributes.get("pads", [0, 0])
-    if before or after:
+    if geometry.is_padded:
+        [(before, after)] = geometry.padding
         padded = f"{output}/padded"
         amounts = indices("padding", 0, 0, before, 0, 0, 0, after, 0)
         yield helper.make_node("Pad", [frames, amounts], [padded])
         frames = padded
-    [width] = attributes["kernel_shape"]
-    [dilation] = attributes.get("dilations", [1])
-    if width > 1:
-        taps = [f"{output}/tap{tap}" for tap in range(width)]
+    if geometry.num_taps > 1:
+        [dilation] = geometry.dilation
+        taps = [f"{output}/tap{tap}" for tap in range(geometry.num_taps)]
         axis = indices("axis", _FRAMES)
         for tap, name in enumerate(taps):
-            later = (width - 1 - tap) * dilation  # frames at the end that only later taps see
+            later = (geometry.num_taps - 1 - tap) * dilation  # frames at the end that only later taps see
             start = indices(f"start{tap}", tap * dilation)
             end = indices(f"end{tap}", -later if later else _END)
             yield helper.make_node("Slice", [frames, start, end, axis], [name])
         frames = f"{output}/seen"
         yield helper.make_node("Concat", taps, [frames], axis=_CHANNELS)
-    steps, scales = (store(graph, f"{output}/{name}", taps_first(name)) for name in dequantizer.input[:2])
+    codes, scales = (store(graph, f"{output}/{name}", taps_first(name)) for name in dequantizer.input[:2])
     [length] = (entry.i for entry in dequantizer.attribute if entry.name == "block_size")
     weights, computed = f"{output}/weights", f"{output}/product"
-    yield helper.make_node("DequantizeLinear", [steps, scales], [weights], axis=0, block_size=length)
+    yield helper.make_node("DequantizeLinear", [codes, scales], [weights], axis=0, block_size=length)
     yield helper.make_node("MatMul", [frames, weights], [computed])
     if bias:
         yield helper.make_node("Add", [computed, *bias], [f"{output}/sum"])

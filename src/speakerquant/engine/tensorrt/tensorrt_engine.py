@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import onnx
 
+from speakerquant.architectures.layers import LayerGeometry, LayerKind
 from speakerquant.cache import Cache
 from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths, is_eight_bit_or_float
 from speakerquant.engine.tensorrt.tensorrt_graph import adapt, computes_in_half, is_quantized
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
 from speakerquant.engine.tensorrt.worker_process import WorkerProcess
 from speakerquant.errors import UserError
+from speakerquant.graph.masking import onnx_bits
 from speakerquant.quantization.precision import Precision
 
 _WORKER = Path(__file__).parent / "worker"
@@ -100,8 +102,11 @@ class TensorRtBuilder(EngineBuilder):
             raise UserError(f"{onnx_path}: cannot be laid out for {self.product} ({error})") from None
         return network
 
-    def runs(self, precision: Precision) -> bool:
-        return is_eight_bit_or_float(precision)
+    def runs(self, precision: Precision, geometry: LayerGeometry) -> bool:
+        return geometry.kind is not LayerKind.conv2d and is_eight_bit_or_float(precision)
+
+    def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
+        return onnx_bits(precision)
 
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
         given = self._given

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from speakerquant.engine.tensorrt.packed_products import FEWEST_PACKED, packed_product
-from speakerquant.graph.passes import constants_of, is_blocked, remove_unused, store
+from speakerquant.engine.tensorrt.packed_products import packed_product, stays_packed
+from speakerquant.graph.editing import constants_of, is_blocked, remove_unused, store
+from speakerquant.graph.layer_nodes import convolution_attributes, geometry_of
 from speakerquant.quantization.rounding import IntegerWeights
 
 _ELEMENTWISE = ("Add", "Sum", "Sub", "Mul", "Div")
@@ -99,45 +100,28 @@ def _layer(
     def value(name: str) -> npt.NDArray[Any]:
         return numpy_helper.to_array(constants[name])
 
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    if node.op_type == "Gemm":
-        if (attributes.get("alpha", 1), attributes.get("beta", 1), attributes.get("transB")) != (1, 1, 1):
-            raise ValueError(f"{node.name}: a linear layer of another form than x W^T + b")
-        attributes = {"kernel_shape": [1]}
     [layer] = node.output
     source, weight, *bias = node.input
     dequantize = dequantized.get(weight)
-    if dequantize is not None and is_blocked(dequantize):
-        steps, scales = (value(name) for name in dequantize.input[:2])
-        if steps.size >= FEWEST_PACKED:
-            yield from packed_product(node, attributes, dequantize, constants, graph)
+    geometry = geometry_of(node, constants[dequantize.input[0] if dequantize is not None else weight])
+    if dequantize is not None and source not in dequantized:
+        codes, scales = (value(name) for name in dequantize.input[:2])
+        if stays_packed(geometry) and is_blocked(dequantize):
+            yield from packed_product(node, geometry, dequantize, constants, graph)
             return
-        weight = constant("kernel", _as_image(IntegerWeights(steps.astype(np.int8), scales).values))
+        weight = constant("kernel", _as_image(IntegerWeights(codes.astype(np.int8), scales).values))
     elif dequantize is not None:
         quantized, scale, zero_point = dequantize.input
-        steps = value(quantized).astype(np.float32)
-        scales = value(scale).reshape(-1, *(1 for _ in steps.shape[1:]))
+        codes = value(quantized).astype(np.float32)
+        scales = value(scale).reshape(-1, *(1 for _ in codes.shape[1:]))
         int8, weight = f"{layer}/kernel_int8", f"{layer}/kernel_fp32"
-        kernel = constant("kernel", _as_image(steps * scales))
+        kernel = constant("kernel", _as_image(codes * scales))
         yield helper.make_node("QuantizeLinear", [kernel, scale, zero_point], [int8], axis=0)
         yield helper.make_node("DequantizeLinear", [int8, scale, zero_point], [weight], axis=0)
     else:
         weight = constant("kernel", _as_image(value(weight)))
-    yield helper.make_node(
-        "Conv", [source, weight, *bias], [layer], node.name, **_two_dimensional(attributes)
-    )
-
-
-def _two_dimensional(attributes: dict[str, Any]) -> dict[str, Any]:
-    """A convolution's attributes with a second axis that it does not move along."""
-    changed = dict(attributes)
-    for name in ("kernel_shape", "dilations", "strides"):
-        if name in changed:
-            changed[name] = [*changed[name], 1]
-    if "pads" in changed:
-        begin, end = changed["pads"]
-        changed["pads"] = [begin, 0, end, 0]
-    return changed
+    attributes = convolution_attributes(geometry.in_two_dimensions())
+    yield helper.make_node("Conv", [source, weight, *bias], [layer], node.name, **attributes)
 
 
 def _as_image(weight: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

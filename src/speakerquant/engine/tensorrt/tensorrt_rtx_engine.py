@@ -5,19 +5,22 @@ from typing import Any
 
 import onnx
 
+from speakerquant.architectures.layers import LayerGeometry, LayerKind
 from speakerquant.cache import Cache
 from speakerquant.engine.base import Engine, FloatArray
+from speakerquant.engine.tensorrt.packed_products import stays_packed
 from speakerquant.engine.tensorrt.tensorrt_engine import TensorRtBuilder
 from speakerquant.engine.tensorrt.tensorrt_graph import adapt
 from speakerquant.engine.tensorrt.tensorrt_rtx_graph import convolve_groups_apart, quantize_in_equal_steps
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
 from speakerquant.engine.tensorrt.worker_process import WorkerProcess
 from speakerquant.errors import UserError
-from speakerquant.quantization.precision import INT4, Precision
+from speakerquant.quantization.precision import FP32, Precision
 
 PAPERS_GPU = "8.6"
 """Compute capability of the RTX 3090, on which the paper's engines ran."""
 
+_PACKED_BITS = 4
 _CURRENT = "current"
 _VERSION, _CAPABILITY, _GPU = "TensorRT for RTX", "compute capability", "GPU"
 
@@ -88,8 +91,18 @@ class TensorRtRtxBuilder(TensorRtBuilder):
         here = f"the one here has {self._gpu[_CAPABILITY]}" if self._gpu else "there is none here"
         return f"an engine for GPUs of compute capability {', '.join(self._targets)}; {here}"
 
-    def runs(self, precision: Precision) -> bool:
-        return super().runs(precision) or precision == INT4
+    def runs(self, precision: Precision, geometry: LayerGeometry) -> bool:
+        weights = precision.weights
+        is_packed = weights is not None and weights.group_size and weights.bits == _PACKED_BITS
+        if is_packed and precision.input_bits is None:
+            return geometry.kind is not LayerKind.conv2d
+        return super().runs(precision, geometry)
+
+    def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
+        """Weights of small layers are stored in FP32, and so are those that become no product."""
+        if precision.bits_per_weight == _PACKED_BITS and not stays_packed(geometry):
+            return FP32.bits_per_weight
+        return super().stored_bits(precision, geometry)
 
     def _chosen(self, given: Any) -> Sequence[str]:
         known: Sequence[str] = self._described["compute_capabilities"]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from speakerquant.graph.passes import (
+from speakerquant.graph.editing import (
     Makers,
     Readers,
     constants_of,
@@ -22,6 +22,7 @@ from speakerquant.graph.passes import (
     remove_unused,
     store,
 )
+from speakerquant.graph.layer_nodes import geometry_of
 
 _STEP = "step"
 _BY_CHANNEL = ("Relu", "BatchNormalization")
@@ -141,8 +142,9 @@ def _multiply_into_weights(
     """Let the weights of a quantized layer stand for products with ``step``; the number of input channels."""
     dequantize = makers[layer.input[1]]
     quantize = makers[dequantize.input[0]]
+    geometry = geometry_of(layer, constants[quantize.input[0]])
     kernel, scales = (numpy_helper.to_array(constants[name]) * step for name in quantize.input[:2])
     quantize.input[0] = store(graph, f"{quantize.input[0]}/in_steps", kernel)
     quantize.input[1] = store(graph, f"{layer.output[0]}/scales_in_steps", scales)
     dequantize.input[1] = quantize.input[1]
-    return int(kernel.shape[1])
+    return geometry.in_channels
