@@ -20,7 +20,7 @@ from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
 from speakerquant.architectures.checkpoints import load_checkpoint, random_model
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
-from speakerquant.architectures.layers import quantizable_layers
+from speakerquant.architectures.layers import geometries, quantizable_layers
 from speakerquant.architectures.units import block_units
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.backends import ENGINES, REFERENCE, engine_builder
@@ -150,7 +150,8 @@ def test_keeps_weights_of_few_bits_packed(
     builder: EngineBuilder, small: Subject, mask: str, tmp_path: Path
 ) -> None:
     precisions = Mask(small.network.units(), LOW_BITS[mask])
-    if not all(map(builder.runs, precisions.values())):
+    layers = geometries(small.network)
+    if not all(builder.runs(each, layers[name]) for name, each in precisions.layers.items()):
         pytest.skip(f"{builder.name} does not run this")
     bits = builder.weight_bits()
     write_model(small.network, tmp_path / "model.onnx", precisions, small.table, bits)
@@ -169,9 +170,9 @@ def test_keeps_weights_of_few_bits_packed(
 def test_weights_of_few_bits_make_engines_small(
     builder: EngineBuilder, precision: Precision, share: float, tmp_path: Path
 ) -> None:
-    if not builder.runs(precision):
-        pytest.skip(f"{builder.name} does not run {precision}")
     network = load_checkpoint(shipped_checkpoint()).network
+    if not all(builder.runs(precision, layer) for layer in geometries(network).values()):
+        pytest.skip(f"{builder.name} does not run {precision}")
     sizes = []
     for precisions in ({}, {"*": precision}):
         write_model(network, tmp_path / "model.onnx", Mask(network.units(), precisions))

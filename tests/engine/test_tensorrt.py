@@ -20,6 +20,7 @@ import psutil
 import pytest
 from conftest import Subject
 
+from speakerquant.architectures.layers import geometries
 from speakerquant.cache import Cache
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import EngineBuilder, Lengths
@@ -221,8 +222,11 @@ def test_longer_recordings_than_allowed_are_refused_before_building(
 
 def test_fp16_is_a_precision_of_the_mask(tensorrt: Build, tensorrt_stand_in: StandIn, small: Subject) -> None:
     builder = tensorrt(python=tensorrt_stand_in())
-    assert all(builder.runs(precision) for precision in (FP32, FP16, INT8))
-    builder.check_mask(Mask(small.network.units(), {"aggregation_conv": FP16}))
+    layers = geometries(small.network)
+    assert all(
+        builder.runs(precision, layer) for precision in (FP32, FP16, INT8) for layer in layers.values()
+    )
+    builder.check_mask(Mask(small.network.units(), {"aggregation_conv": FP16}), layers)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pytorch_quantization.nn import TensorQuantizer
 from pytorch_quantization.tensor_quant import QuantDescriptor
 from torch import Tensor, nn
 
-from speakerquant.architectures.layers import LayerGeometry, QuantizableLayer, quantizable_layers
+from speakerquant.architectures.layers import LayerGeometry, LayerKind, QuantizableLayer, quantizable_layers
 
 # On import pytorch-quantization puts absl's handler on the root logger; then it reports every step it takes.
 logging.getLogger().removeHandler(absl_logging.get_absl_handler())
@@ -32,6 +32,9 @@ class QuantizedLayer(nn.Module):
         super().__init__()
         self.geometry = LayerGeometry.of(layer)
         self.weight, self.bias = layer.weight, layer.bias
+        if self.bias is None and self.geometry.kind is LayerKind.linear:
+            # Without one, it would be exported as a product of another form than other linear layers.
+            self.bias = nn.Parameter(self.weight.new_zeros(self.geometry.out_channels))
         self.input_quantizer = TensorQuantizer(INPUT_QUANTIZER)
         self.weight_quantizer = TensorQuantizer(WEIGHT_QUANTIZER)
         self.input_quantizer.disable()

@@ -15,7 +15,7 @@ from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths, is_eight_bit_or_float
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.openvino.openvino_graph import adapt, shorten_names
-from speakerquant.engine.openvino.packed_weights import can_stay_packed, keep_packed, readable
+from speakerquant.engine.openvino.packed_weights import keep_packed, packed_bits, readable
 from speakerquant.errors import UserError
 from speakerquant.graph.masking import onnx_bits
 from speakerquant.quantization.precision import FP32, FloatType, Precision
@@ -103,8 +103,9 @@ class OpenVinoBuilder(EngineBuilder):
 
     def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
         """Weights before inputs that are not rounded stay packed in products only."""
-        is_expanded = precision.weights and precision.input_bits is None and not can_stay_packed(geometry)
-        return FP32.bits_per_weight if is_expanded else onnx_bits(precision)
+        if precision.weights is None or precision.input_bits is not None:
+            return onnx_bits(precision)
+        return packed_bits(onnx_bits(precision), geometry) or FP32.bits_per_weight
 
     def exact_weight_bits(self) -> int:
         """Runs the largest sums of an INT8 convolution: without VNNI, two products overflow 16 bits."""

@@ -26,7 +26,8 @@ _CHANNELS_LAST = {1: (0, 2, 1), 2: (0, 2, 3, 1)}
 _CHANNELS_FIRST = {1: (0, 2, 1), 2: (0, 3, 1, 2)}
 _TWO_BITS_MIDDLE = 2  # two bits are stored without a sign
 _FOUR_BITS_OPSET = 21
-_TYPES: dict[int, Type] = {TensorProto.INT2: Type.u2, TensorProto.INT4: Type.i4, TensorProto.INT8: Type.i8}
+_TYPES = {2: Type.u2, 4: Type.i4, 8: Type.i8}
+_BITS: dict[int, int] = {TensorProto.INT2: 2, TensorProto.INT4: 4, TensorProto.INT8: 8}
 
 Scales: TypeAlias = npt.NDArray[np.float32]
 
@@ -61,9 +62,16 @@ def readable(network: onnx.ModelProto) -> bytes:
     return serialized
 
 
-def can_stay_packed(geometry: LayerGeometry) -> bool:
-    """Whether a layer can become one product: those of grouped convolutions would be many."""
-    return geometry.groups == 1
+def packed_bits(bits: int, geometry: LayerGeometry) -> int | None:
+    """The bits in which weights of so many stay packed; none if the layer does not become one product.
+
+    Those of grouped convolutions would be many. A row of weights has to fill whole bytes: others are computed
+    wrongly (OpenVINO 2026.4).
+    """
+    if geometry.groups > 1:
+        return None
+    row = geometry.num_taps * geometry.channels_seen
+    return next(each for each in _TYPES if bits <= each and not each * row % 8)
 
 
 def keep_packed(model: Model, network: onnx.ModelProto) -> None:
@@ -76,7 +84,7 @@ def keep_packed(model: Model, network: onnx.ModelProto) -> None:
     layers = {
         layer.node.name: layer
         for layer in layer_nodes(network.graph)
-        if layer.has_integer_weights_only and can_stay_packed(layer.geometry)
+        if layer.has_integer_weights_only and packed_bits(_BITS[layer.weight.data_type], layer.geometry)
     }
     constants = constants_of(network.graph)
     numbers = _Numbers()
@@ -138,7 +146,9 @@ def _product(
 ) -> Output:
     """``[..., taps * in]`` times the weights, ``[..., out]``."""
     assert layer.dequantize_weight is not None
-    codes, scales = (numpy_helper.to_array(constants[name]) for name in layer.dequantize_weight.input[:2])
+    codes, scales = (
+        np.array(numpy_helper.to_array(constants[name])) for name in layer.dequantize_weight.input[:2]
+    )
     length = IntegerWeights(codes.astype(np.int8), scales).group_length
     columns = layer.geometry.columns(torch.from_numpy(codes.astype(np.int8))).numpy()
     if length is None:
@@ -146,7 +156,9 @@ def _product(
     else:
         columns = columns.reshape(len(columns), -1, length)
         scales = layer.geometry.columns(torch.from_numpy(scales)).numpy()[..., np.newaxis]
-    kind = _TYPES[layer.weight.data_type]
+    bits = packed_bits(_BITS[layer.weight.data_type], layer.geometry)
+    assert bits is not None
+    kind = _TYPES[bits]
     if kind == Type.u2:
         stored = ops.constant((columns + _TWO_BITS_MIDDLE).astype(np.uint8), kind)
         values = ops.subtract(ops.convert(stored, np.float32), numbers.middle)
