@@ -48,7 +48,7 @@ def measured_baseline(
         known: A measurement of the baseline's mask, should there be one.
 
     Raises:
-        UserError: as :meth:`speakerquant.measuring.evaluate.Evaluation.evaluate`.
+        UserError: as :meth:`speakerquant.measuring.evaluate.Evaluation.measure`.
     """
 
     def make(folder: Path) -> None:
@@ -76,5 +76,4 @@ def measured_baseline(
 
 def _measure(evaluation: Evaluation, units: Units) -> Measurement:
     with tempfile.TemporaryDirectory() as folder:
-        [measured] = evaluation.evaluate([baseline_mask(units)], [Path(folder)])
-    return measured
+        return evaluation.measure(baseline_mask(units), Path(folder))
