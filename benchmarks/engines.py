@@ -23,9 +23,9 @@ from speakerquant.engine.backends import ENGINES, engine_builder
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
 from speakerquant.errors import UserError
-from speakerquant.measuring.evaluate import Measurement
 from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.measuring.latency import measure_latency, request_of
+from speakerquant.measuring.pipeline import Measurement
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT8, Precision

@@ -162,7 +162,7 @@ def _embeddings(
 
 def _sizes(evaluator: MaskEvaluator, masks: Sequence[Levels]) -> list[int]:
     """Of the engines of all masks, as sums of what each unit changes alone."""
-    building = evaluator.evaluation.building
+    building = evaluator.pipeline.building
     units = list(evaluator.units)
 
     def size(lowered: Mapping[str, str]) -> int:

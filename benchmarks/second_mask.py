@@ -20,7 +20,7 @@ from rich.table import Table
 from speakerquant.cache import Cache
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.measuring.evaluate import Evaluation
+from speakerquant.measuring.pipeline import MeasurementPipeline
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP32, INT8
@@ -58,8 +58,8 @@ def main() -> None:
     timed: dict[str, list[Timed]] = {name: [] for name in masks}
     turns = list(masks.items()) * arguments.repeats
     for name, mask in track(turns, "masks", total=len(turns)):
-        timed[name].append(_measure(evaluator.evaluation, mask))
-    data = evaluator.evaluation.data
+        timed[name].append(_measure(evaluator.pipeline, mask))
+    data = evaluator.pipeline.data
     title = (
         f"Seconds of a second mask, {evaluator.builder.name} on {describe_cpu()}\n"
         f"{len(data.trials.recordings)} recordings ({data.speech_seconds:.0f} s), {len(data.trials)} trials, "
@@ -68,9 +68,9 @@ def main() -> None:
     table_console().print(_table(title, timed))
 
 
-def _measure(evaluation: Evaluation, mask: Mask) -> Timed:
+def _measure(pipeline: MeasurementPipeline, mask: Mask) -> Timed:
     with tempfile.TemporaryDirectory() as folder:
-        uncached = replace(evaluation, cache=Cache(Path(folder) / "cache"))
+        uncached = replace(pipeline, cache=Cache(Path(folder) / "cache"))
         start = time.perf_counter()
         measured = uncached.measure(mask, Path(folder) / "mask")
         return Timed(measured.times.seconds, time.perf_counter() - start)

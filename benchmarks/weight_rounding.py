@@ -22,8 +22,8 @@ from speakerquant.architectures.units import quantizable_layers
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.measuring.check import fidelity
-from speakerquant.measuring.evaluate import Measurement
 from speakerquant.measuring.evaluator import MaskEvaluator
+from speakerquant.measuring.pipeline import Measurement
 from speakerquant.progress import track
 from speakerquant.quantization.hessians import gather_hessians
 from speakerquant.quantization.mask import Mask

@@ -22,9 +22,9 @@ from speakerquant.measuring.assembly import assemble_result
 from speakerquant.measuring.baseline import Baseline, measured_baseline
 from speakerquant.measuring.build import MaskBuilder
 from speakerquant.measuring.check import FidelityCheck, excerpts_of
-from speakerquant.measuring.evaluate import Evaluation, EvaluationSet, Measurement
 from speakerquant.measuring.latency import LatencyMeasurement, request_of
 from speakerquant.measuring.listener import EvaluationListener, MeasuredOn
+from speakerquant.measuring.pipeline import EvaluationSet, Measurement, MeasurementPipeline
 from speakerquant.measuring.protocol import Protocol
 from speakerquant.measuring.result import LABELS_FILE, RANGES_FILE, SCORES_FILE, Result
 from speakerquant.measuring.settings import EvaluationSettings
@@ -107,15 +107,15 @@ class MaskEvaluator:
             self.ranges.save(folder / RANGES_FILE)
         listener.inputs_known(MeasuredOn(self.data, self.trial_list, digests, self.builder.environment))
         with times.stage("graph"):
-            evaluation = self.evaluation
-        measured = evaluation.measure(mask, folder)
+            pipeline = self.pipeline
+        measured = pipeline.measure(mask, folder)
         self._save_scores(measured, folder)
         with times.stage("baseline"):
             baseline = self._measured_baseline(measured) if mask.is_baseline else self.baseline
         with times.stage("intervals"):
             scores, p_target = measured.scored.scores, self.protocol.p_targets[0]
             comparison = compare(scores, baseline.scores, bootstrap, p_target, self.cache)
-        result = assemble_result(measured, baseline, comparison, evaluation, self.trial_list, times)
+        result = assemble_result(measured, baseline, comparison, pipeline, self.trial_list, times)
         result.save(folder)
         listener.finished(result)
         return result
@@ -132,7 +132,7 @@ class MaskEvaluator:
         """
         for mask in masks:
             self.check_mask(mask)
-        return (self.evaluation.measure(*each) for each in zip(masks, folders, strict=True))
+        return (self.pipeline.measure(*each) for each in zip(masks, folders, strict=True))
 
     def check_mask(self, mask: Mask) -> None:
         """Refuse a mask that the engine does not run.
@@ -217,10 +217,10 @@ class MaskEvaluator:
 
     def _measured_baseline(self, known: Measurement | None = None) -> Baseline:
         identity = [self.digests, self.protocol.identity]
-        return measured_baseline(self.evaluation, self.units, identity, known)
+        return measured_baseline(self.pipeline, self.units, identity, known)
 
     @cached_property
-    def evaluation(self) -> Evaluation:
+    def pipeline(self) -> MeasurementPipeline:
         """What measures a mask."""
         features, settings = self.features, self.settings
         frames_per_second = self.model.front_end.frames_per_second
@@ -243,7 +243,7 @@ class MaskEvaluator:
                 MIN_FRAMES: str(network.min_frames),
             },
         )
-        return Evaluation(
+        return MeasurementPipeline(
             building,
             FidelityCheck(network, ranges, rounding, self.weight_bits, excerpts, settings.min_fidelity),
             LatencyMeasurement(request, settings.latency_requests) if settings.latency_requests else None,

@@ -73,8 +73,8 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The parts of an evaluation, which know each other by their results only.
+class MeasurementPipeline:
+    """The parts that measure a mask, which know each other by their results only.
 
     Attributes:
         building: Builds the engine of a mask.
