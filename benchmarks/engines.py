@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.table import Table
 
 from speakerquant.architectures.units import Units
-from speakerquant.configuration.opening import Inputs, open_evaluation
 from speakerquant.engine.backends import ENGINES, engine_builder
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
 from speakerquant.errors import UserError
-from speakerquant.measuring.evaluate import Evaluation, Measurement
+from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.measuring.latency import measure_latency, request_of
+from speakerquant.measuring.pipeline import Measurement
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT8, Precision
@@ -42,18 +42,17 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(width=120)
     run = open_run(arguments.overrides)
-    inputs = run.inputs
     builders = _builders(run, console)
-    masks = _named_masks(inputs.units)
+    masks = _named_masks(run.evaluator.units)
     figures: dict[tuple[str, str], Measurement] = {}
     with tempfile.TemporaryDirectory() as folder:
         for engine, builder in builders.items():
             folders = [Path(folder) / engine / mask for mask in masks]
-            measured = _evaluation(run, builder).evaluate(list(masks.values()), folders)
+            measured = _evaluator(run, builder).measure(list(masks.values()), folders)
             for mask, figures_of_mask in zip(masks, track(measured, engine, total=len(masks)), strict=True):
                 figures[engine, mask] = figures_of_mask
-        latencies = _latencies(builders, masks, inputs, Path(folder), arguments.repeats)
-    console.print(_table(f"{len(inputs.data.trials)} trials", figures, latencies))
+        latencies = _latencies(builders, masks, run.evaluator, Path(folder), arguments.repeats)
+    console.print(_table(f"{len(run.evaluator.data.trials)} trials", figures, latencies))
     _print_differences(console, figures, list(builders), list(masks))
 
 
@@ -63,7 +62,7 @@ def _builders(run: OpenedRun, console: Console) -> dict[str, EngineBuilder]:
     builders: dict[str, EngineBuilder] = {}
     for name in ENGINES:
         try:
-            builder = engine_builder(name, tensorrt, run.cache)
+            builder = engine_builder(name, tensorrt, run.evaluator.cache)
         except UserError as error:
             console.print(f"{name}: {error}")
             continue
@@ -76,11 +75,13 @@ def _builders(run: OpenedRun, console: Console) -> dict[str, EngineBuilder]:
     return builders
 
 
-def _evaluation(run: OpenedRun, builder: EngineBuilder) -> Evaluation:
-    engine = run.config.engine
-    inputs = replace(run.inputs, builder=builder, weight_bits=builder.weight_bits(engine.weight_bits))
-    untimed = replace(engine, latency_requests=0)  # latencies are measured in turns, afterwards
-    return open_evaluation(untimed, inputs, run.table, run.cache)
+def _evaluator(run: OpenedRun, builder: EngineBuilder) -> MaskEvaluator:
+    settings = replace(
+        run.evaluator.settings,
+        weight_bits=builder.weight_bits(run.config.engine.weight_bits),
+        latency_requests=0,  # latencies are measured in turns, afterwards
+    )
+    return replace(run.evaluator, builder=builder, settings=settings)
 
 
 def _named_masks(units: Units) -> dict[str, Mask]:
@@ -96,12 +97,13 @@ def _named_masks(units: Units) -> dict[str, Mask]:
 def _latencies(
     builders: Mapping[str, EngineBuilder],
     masks: Mapping[str, Mask],
-    inputs: Inputs,
+    evaluator: MaskEvaluator,
     folder: Path,
     repeats: int,
 ) -> dict[tuple[str, str], float]:
     """Median latency in milliseconds, by engine and mask."""
-    request = request_of(inputs.calibration.features[0], inputs.model.front_end.frames_per_second)
+    recording = evaluator.features.calibration.features[0]
+    request = request_of(recording, evaluator.model.front_end.frames_per_second)
     measured: dict[tuple[str, str], list[float]] = {}
     turns = list(itertools.product(range(repeats), masks, builders))
     for _, mask, engine in track(turns, "latency", total=len(turns)):

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from opened_run import OpenedRun, open_run
+from opened_run import open_run
 from rich.table import Table
 from ways import PRECISIONS
 
-from speakerquant.configuration.opening import open_evaluation, open_rounding
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.forecasting.additive_model import Levels
 from speakerquant.forecasting.forecast import Forecast, MeasuredMask
+from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 
@@ -48,37 +48,35 @@ def main() -> None:
     parser.add_argument("--masks", type=int, default=40, help="random masks")
     parser.add_argument("overrides", nargs="*", help="settings of speakerquant")
     arguments = parser.parse_args()
-    run = open_run([*SETTINGS, *arguments.overrides])
-    num_units = len(run.inputs.units)
+    evaluator = open_run([*SETTINGS, *arguments.overrides]).evaluator
+    num_units = len(evaluator.units)
     generator = random.Random(1)
     base = (0,) * num_units
     alone = [(*base[:unit], level, *base[unit + 1 :]) for unit in range(num_units) for level in (1, 2)]
     first = [base, *alone, (1,) * num_units, (2,) * num_units]
     others = [tuple(generator.randrange(3) for _ in base) for _ in range(arguments.masks)]
-    measured = _measure(run, [*first, *others])
-    trials = run.inputs.data.trials
+    measured = _measure(evaluator, [*first, *others])
+    trials = evaluator.data.trials
     table_console().print(
         f"{describe_cpu()}; {num_units} units, {len(first)} masks first; {len(trials)} trials, "
         f"{int(trials.labels.sum())} of them target trials"
     )
-    table_console().print(_table(run, measured, first, others))
+    table_console().print(_table(evaluator, measured, first, others))
     table_console().print(_latencies(measured, alone, others))
 
 
-def _measure(run: OpenedRun, levels: Sequence[Levels]) -> dict[Levels, Timed]:
+def _measure(evaluator: MaskEvaluator, levels: Sequence[Levels]) -> dict[Levels, Timed]:
     masks = {
         each: Mask(
-            run.inputs.units,
-            {unit: PRECISIONS[level] for unit, level in zip(run.inputs.units, each, strict=True)},
+            evaluator.units,
+            {unit: PRECISIONS[level] for unit, level in zip(evaluator.units, each, strict=True)},
         )
         for each in levels
     }
-    rounding = open_rounding(run.config.rounding, run.inputs, run.cache)
-    evaluation = open_evaluation(run.config.engine, run.inputs, run.table, run.cache, rounding)
     found = {}
     for each, mask in track(masks.items(), "masks", total=len(masks)):
         with tempfile.TemporaryDirectory() as folder:
-            [measured] = evaluation.evaluate([mask], [Path(folder)])
+            [measured] = evaluator.measure([mask], [Path(folder)])
         assert measured.latency is not None
         known = MeasuredMask(measured.size_bytes, measured.scored.eer, measured.embedded.embeddings)
         found[each] = Timed(known, measured.latency.ms_p50)
@@ -86,7 +84,10 @@ def _measure(run: OpenedRun, levels: Sequence[Levels]) -> dict[Levels, Timed]:
 
 
 def _table(
-    run: OpenedRun, measured: Mapping[Levels, Timed], first: Sequence[Levels], others: Sequence[Levels]
+    evaluator: MaskEvaluator,
+    measured: Mapping[Levels, Timed],
+    first: Sequence[Levels],
+    others: Sequence[Levels],
 ) -> Table:
     table = Table(title="masks that were not measured, against real engines", title_justify="left")
     for heading in (
@@ -98,7 +99,7 @@ def _table(
         known = {each: measured[each].mask for each in (*first, *others[:count])}
         unknown = [each for each in others[count:] if each not in known]
         start = time.perf_counter()
-        predicted = Forecast(known, run.inputs.data.trials).predict(np.array(unknown))
+        predicted = Forecast(known, evaluator.data.trials).predict(np.array(unknown))
         seconds = time.perf_counter() - start
         eers = np.array([measured[each].mask.eer for each in unknown])
         sizes = np.array([measured[each].mask.size_bytes for each in unknown])

@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from opened_run import OpenedRun, open_run
+from opened_run import open_run
 from optuna.distributions import CategoricalDistribution
 from rich.table import Table
 from torch import Tensor, fx, nn
 from ways import PRECISIONS, SETTINGS
 
-from speakerquant.configuration.opening import open_bootstrap, open_evaluation, open_rounding
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.forecasting.additive_model import Levels
@@ -33,10 +32,10 @@ from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.front_plan import LOSS, SIZE, FrontPlan
 from speakerquant.mask_search.hypervolume import hypervolume, pareto_front
 from speakerquant.measuring.embedding import embed_with_network
+from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.rounding import Rounding
 from speakerquant.quantization.simulate import simulate
 from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Claim, Ledger
@@ -112,18 +111,19 @@ def _value(node: fx.Node, network: nn.Module, values: Mapping[fx.Node, Any], fea
 
 
 def main() -> None:
-    run = open_run([*SETTINGS, *sys.argv[1:]])
-    units = list(run.inputs.units)
-    uniform = [Mask(run.inputs.units, dict.fromkeys(units, precision)) for precision in PRECISIONS]
-    rounding = open_rounding(run.config.rounding, run.inputs, run.cache)
+    evaluator = open_run([*SETTINGS, *sys.argv[1:]]).evaluator
+    units = list(evaluator.units)
+    uniform = [Mask(evaluator.units, dict.fromkeys(units, precision)) for precision in PRECISIONS]
     masks = list(itertools.product(range(len(PRECISIONS)), repeat=len(units)))
-    assert min(run.inputs.features.features.num_frames) >= FRAMES, "a recording is shorter than a second"
-    recordings = [each[:, :FRAMES] for each in run.inputs.features.features]
+    assert min(evaluator.features.tested.features.num_frames) >= FRAMES, (
+        "a recording is shorter than a second"
+    )
+    recordings = [each[:, :FRAMES] for each in evaluator.features.tested.features]
     start = time.perf_counter()
-    embeddings = _embeddings(run, uniform, rounding, recordings)
+    embeddings = _embeddings(evaluator, uniform, recordings)
     seconds = time.perf_counter() - start
-    sizes = _sizes(run, masks, rounding)
-    trials = run.inputs.data.trials
+    sizes = _sizes(evaluator, masks)
+    trials = evaluator.data.trials
     every = {
         levels: MeasuredMask(size, eer(cosine_scores(found, trials.left, trials.right), trials.labels), found)
         for levels, size, found in zip(masks, sizes, embeddings, strict=True)
@@ -132,18 +132,21 @@ def main() -> None:
         f"{describe_cpu()}; {len(every):,} masks of {len(recordings)} recordings of {FRAMES} frames embedded "
         f"in {seconds:.0f} s; {len(trials):,} trials, {int(trials.labels.sum()):,} of them target trials"
     )
-    measured = _planned(run, units, every, recordings)
-    table_console().print(_table(run, every, measured))
+    measured = _planned(evaluator, units, every, recordings)
+    table_console().print(_table(evaluator, every, measured))
 
 
 def _embeddings(
-    run: OpenedRun, uniform: Sequence[Mask], rounding: Rounding, recordings: Sequence[Embeddings]
+    evaluator: MaskEvaluator, uniform: Sequence[Mask], recordings: Sequence[Embeddings]
 ) -> Embeddings:
     """Of all masks, ``[num_masks, num_recordings, dim]``."""
-    network = run.inputs.model.network
+    network = evaluator.model.network
     tree = MaskTree(
-        [simulate(network, mask, run.table, run.inputs.weight_bits, rounding) for mask in uniform],
-        list(run.inputs.units),
+        [
+            simulate(network, mask, evaluator.ranges, evaluator.weight_bits, evaluator.rounding)
+            for mask in uniform
+        ],
+        list(evaluator.units),
     )
     batches = [
         torch.from_numpy(np.stack(recordings[start : start + BATCH]))
@@ -157,16 +160,16 @@ def _embeddings(
     return np.concatenate(found, axis=1)
 
 
-def _sizes(run: OpenedRun, masks: Sequence[Levels], rounding: Rounding) -> list[int]:
+def _sizes(evaluator: MaskEvaluator, masks: Sequence[Levels]) -> list[int]:
     """Of the engines of all masks, as sums of what each unit changes alone."""
-    building = open_evaluation(run.config.engine, run.inputs, run.table, run.cache, rounding).building
-    units = list(run.inputs.units)
+    building = evaluator.pipeline.building
+    units = list(evaluator.units)
 
     def size(lowered: Mapping[str, str]) -> int:
         precisions = {**dict.fromkeys(units, PRECISIONS[0]), **lowered}
         with (
             tempfile.TemporaryDirectory() as folder,
-            building.build(Mask(run.inputs.units, precisions), Path(folder), StageTimes()) as built,
+            building.build(Mask(evaluator.units, precisions), Path(folder), StageTimes()) as built,
         ):
             return built.size_bytes
 
@@ -178,17 +181,17 @@ def _sizes(run: OpenedRun, masks: Sequence[Levels], rounding: Rounding) -> list[
 
 
 def _planned(
-    run: OpenedRun,
+    evaluator: MaskEvaluator,
     units: Sequence[str],
     every: Mapping[Levels, MeasuredMask],
     recordings: Sequence[Embeddings],
 ) -> list[Levels]:
     """What ``experiment=front`` measures, in turn."""
-    trials = run.inputs.data.trials
+    trials = evaluator.data.trials
     baseline = cosine_scores(
-        embed_with_network(run.inputs.model.network, recordings), trials.left, trials.right
+        embed_with_network(evaluator.model.network, recordings), trials.left, trials.right
     )
-    scored = ListScores(trials, open_bootstrap(run.inputs), eer(baseline, trials.labels), baseline)
+    scored = ListScores(trials, evaluator.bootstrap, eer(baseline, trials.labels), baseline)
     space = Space({f"mask.{unit}": CategoricalDistribution(PRECISIONS) for unit in units})
     choices = Choices(space, {})
 
@@ -212,11 +215,13 @@ def _planned(
     return [choices.levels_of(trial.params) for trial in history.completed]
 
 
-def _table(run: OpenedRun, every: Mapping[Levels, MeasuredMask], measured: Sequence[Levels]) -> Table:
+def _table(
+    evaluator: MaskEvaluator, every: Mapping[Levels, MeasuredMask], measured: Sequence[Levels]
+) -> Table:
     points = _points(list(every.values()))
     reference = points.max(axis=0)
     whole = hypervolume(points, reference)
-    first = 1 + len(PRECISIONS[1:]) * (len(run.inputs.units) + 1)
+    first = 1 + len(PRECISIONS[1:]) * (len(evaluator.units) + 1)
     table = Table(
         title=f"{int(pareto_front(points).sum())} masks are on the true front", title_justify="left"
     )
@@ -228,7 +233,7 @@ def _table(run: OpenedRun, every: Mapping[Levels, MeasuredMask], measured: Seque
     for count in (first, len(measured)):
         known = {levels: every[levels] for levels in measured[:count]}
         unknown = [levels for levels in every if levels not in known]
-        predicted = Forecast(known, run.inputs.data.trials).predict(np.array(unknown))
+        predicted = Forecast(known, evaluator.data.trials).predict(np.array(unknown))
         rates = np.array([every[levels].eer for levels in unknown])
         errors = np.abs(predicted.eers - rates)
         table.add_row(

@@ -73,9 +73,9 @@ def naive(folder: Path) -> Way:
     points: list[Point] = []
     start = time.perf_counter()
     for number in track(range(NAIVE_MASKS), "naive", total=NAIVE_MASKS):
-        run = open_afresh(folder / str(number))
-        precisions = {unit: PRECISIONS[generator.integers(3)] for unit in run.inputs.units}
-        points += measure(run, [Mask(run.inputs.units, precisions)], folder)
+        evaluator = open_afresh(folder / str(number))
+        precisions = {unit: PRECISIONS[generator.integers(3)] for unit in evaluator.units}
+        points += measure(evaluator, [Mask(evaluator.units, precisions)], folder)
     seconds = (time.perf_counter() - start) / NAIVE_MASKS * ALL_MASKS
     return Way(seconds, NAIVE_MASKS, points, f"time of {ALL_MASKS:,} masks, from {NAIVE_MASKS}")
 

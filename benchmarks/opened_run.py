@@ -5,21 +5,18 @@ from dataclasses import dataclass
 
 from hydra import compose, initialize_config_dir
 
-from speakerquant.cache import Cache
 from speakerquant.commands.console_script import config_folder
-from speakerquant.configuration.opening import Inputs, open_cache, open_inputs, open_model, open_ranges
+from speakerquant.configuration.opening import open_cache, open_evaluator, open_model
 from speakerquant.configuration.schema import RunConfig, register_schemas, typed
-from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.measuring.evaluator import MaskEvaluator
 
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A configuration with what its masks share."""
+    """A configuration with what evaluates its masks."""
 
     config: RunConfig
-    cache: Cache
-    inputs: Inputs
-    table: CalibrationTable
+    evaluator: MaskEvaluator
 
 
 def open_run(overrides: Sequence[str]) -> OpenedRun:
@@ -27,6 +24,4 @@ def open_run(overrides: Sequence[str]) -> OpenedRun:
     register_schemas()
     with initialize_config_dir(config_folder(), version_base="1.3"):
         config = typed(compose("run", overrides=list(overrides)), RunConfig)
-    cache = open_cache(config.cache)
-    inputs = open_inputs(config, open_model(config.model), cache)
-    return OpenedRun(config, cache, inputs, open_ranges(config.calibration, inputs, cache))
+    return OpenedRun(config, open_evaluator(config, open_model(config.model), open_cache(config.cache)))

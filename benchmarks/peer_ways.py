@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from opened_run import OpenedRun
 from ways import FindFront, Way, measure, open_afresh
 
 from speakerquant.graph.export import export_network
 from speakerquant.graph.masking import write_mask
+from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.quantization.mask import Mask, baseline_mask
+from speakerquant.quantization.precision import INT2, INT4, Precision
+from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.statistics.error_rates import eer
 from speakerquant.statistics.scores import cosine_scores
 
@@ -48,7 +50,8 @@ def accuracy_control(max_drop: float) -> FindFront:
         import openvino as ov
 
         opened = open_afresh(folder)
-        features, trials = opened.inputs.features.features, opened.inputs.data.trials
+        features, trials = opened.features.tested.features, opened.data.trials
+        ranges = opened.ranges  # which NNCF has no need of
         validations = 0
 
         def validate(model: Any, recordings: Any) -> tuple[float, None]:
@@ -58,10 +61,10 @@ def accuracy_control(max_drop: float) -> FindFront:
             return 100 - eer(cosine_scores(embeddings, trials.left, trials.right), trials.labels), None
 
         start = time.perf_counter()
-        path = _exported(opened, folder)
+        path = _exported(opened, ranges, folder)
         quantized = nncf.quantize_with_accuracy_control(
             ov.Core().read_model(path),
-            nncf.Dataset([each[np.newaxis] for each in opened.inputs.calibration.features]),
+            nncf.Dataset([each[np.newaxis] for each in opened.features.calibration.features]),
             nncf.Dataset([each[np.newaxis] for each in features]),
             validate,
             max_drop=max_drop,
@@ -77,11 +80,9 @@ def accuracy_control(max_drop: float) -> FindFront:
     return run
 
 
-def _exported(opened: OpenedRun, folder: Path) -> Path:
-    network, path = opened.inputs.model.network, folder / "model.onnx"
-    write_mask(
-        export_network(network, network.n_mels), baseline_mask(opened.inputs.units), opened.table, path
-    )
+def _exported(opened: MaskEvaluator, ranges: CalibrationTable, folder: Path) -> Path:
+    network, path = opened.model.network, folder / "model.onnx"
+    write_mask(export_network(network, network.n_mels), baseline_mask(opened.units), ranges, path)
     return path
 
 
@@ -98,13 +99,13 @@ def auto_quantize(folder: Path) -> Way:
 
     start = time.perf_counter()
     opened = open_afresh(folder, "units=layer")
-    network, group_size = copy.deepcopy(opened.inputs.model.network), opened.config.rounding.group_size
+    network = copy.deepcopy(opened.model.network)
     generator = torch.Generator().manual_seed(0)
     recordings = [
         (torch.from_numpy(each).unsqueeze(0), torch.randn(network.embedding_dim, generator=generator))
-        for each in opened.inputs.calibration.features
+        for each in opened.features.calibration.features
     ]
-    formats = [mtq.INT8_DEFAULT_CFG, *(_weights_only(bits, group_size) for bits in (4, 2))]
+    formats = [mtq.INT8_DEFAULT_CFG, *(_weights_only(precision) for precision in (INT4, INT2))]
     ready = time.perf_counter()
     _, state = mtq.auto_quantize(
         network,
@@ -120,7 +121,7 @@ def auto_quantize(folder: Path) -> Way:
         ],
     )
     masks = [
-        Mask(opened.inputs.units, _precisions(mtq.get_auto_quantize_config(state, {"effective_bits": bits})))
+        Mask(opened.units, _precisions(mtq.get_auto_quantize_config(state, {"effective_bits": bits})))
         for bits in BUDGETS
     ]
     seconds = time.perf_counter() - ready
@@ -129,9 +130,11 @@ def auto_quantize(folder: Path) -> Way:
     return Way(time.perf_counter() - start, len(masks), points, remark)
 
 
-def _weights_only(bits: int, group_size: int | None) -> dict[str, Any]:
+def _weights_only(precision: Precision) -> dict[str, Any]:
     """Weights of so many bits; input channels share scales in groups, and nothing else does."""
-    quantizer = {"num_bits": bits, "block_sizes": {1: group_size, "type": "static"}}
+    assert precision.weights is not None
+    blocks = {1: precision.weights.group_size, "type": "static"}
+    quantizer = {"num_bits": precision.weights.bits, "block_sizes": blocks}
     return {
         "quant_cfg": [
             {"quantizer_name": "*", "enable": False},
@@ -159,7 +162,7 @@ def mixed_precision(folder: Path) -> Way:
     from aimet_torch.layer_database import LayerDatabase
 
     opened = open_afresh(folder, "units=layer")
-    recording = torch.from_numpy(opened.inputs.calibration.features[0]).unsqueeze(0)
-    counted = LayerDatabase(opened.inputs.model.network, recording).get_compressible_layers()
-    known = f"the cost of {len(counted)} of {len(opened.inputs.units)} layers"
+    recording = torch.from_numpy(opened.features.calibration.features[0]).unsqueeze(0)
+    counted = LayerDatabase(opened.model.network, recording).get_compressible_layers()
+    known = f"the cost of {len(counted)} of {len(opened.units)} layers"
     return Way(0, 0, [], f"AIMET {version('aimet-torch')} knows {known}, and of no Conv1d")

@@ -19,20 +19,20 @@ from pathlib import Path
 
 import optuna
 from hydra.utils import instantiate
-from opened_run import OpenedRun, open_run
+from opened_run import open_run
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from rich.table import Table
 
 from hydra_plugins.optuna_sweeper._settings import SAMPLERS
 from speakerquant import schema_versions
-from speakerquant.configuration.opening import open_evaluation
 from speakerquant.configuration.schema import TrialList
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.files import atomic_path, digest
 from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.warm_start import MaskWarmStart
+from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import BASELINE, INT8
@@ -130,18 +130,18 @@ def _key(point: Point) -> str:
 
 def measure_all_masks() -> dict[str, dict[str, float]]:
     """``eer`` and ``engine_size_bytes`` by ``Mask.key``, FP32 first; measured only if not yet."""
-    run = open_run([f"data.evaluate_on={TrialList.development.name}", "engine.latency_requests=0"])
-    path = run.cache.root / "benchmarks" / f"masks-{_table_key(run)}.json"
+    overrides = [f"data.evaluate_on={TrialList.development.name}", "engine.latency_requests=0"]
+    evaluator = open_run(overrides).evaluator
+    path = evaluator.cache.root / "benchmarks" / f"masks-{_table_key(evaluator)}.json"
     figures: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
-    units = run.inputs.units
+    units = evaluator.units
     masks = [
         Mask(units, dict(zip(units, precisions, strict=True)))
         for precisions in itertools.product((BASELINE, INT8), repeat=len(units))
     ]
     missing = [mask for mask in masks if mask.key not in figures]
-    evaluation = open_evaluation(run.config.engine, run.inputs, run.table, run.cache)
     with tempfile.TemporaryDirectory() as folder:
-        measured = evaluation.evaluate(missing, [Path(folder)] * len(missing))  # engines replace each other
+        measured = evaluator.measure(missing, [Path(folder)] * len(missing))  # engines replace each other
         for measurement in track(measured, "masks", total=len(missing)):
             figures[measurement.mask.key] = {
                 "eer": measurement.scored.eer,
@@ -152,16 +152,14 @@ def measure_all_masks() -> dict[str, dict[str, float]]:
     return figures
 
 
-def _table_key(run: OpenedRun) -> str:
+def _table_key(evaluator: MaskEvaluator) -> str:
     """Digest of all that determines the figures of every mask."""
-    inputs, builder = run.inputs, run.inputs.builder
+    settings, builder = evaluator.settings, evaluator.builder
     return digest(
         [schema_versions.EMBEDDINGS, schema_versions.BASELINE, schema_versions.GRAPH, schema_versions.RANGES],
-        inputs.model.digest,
-        run.config.units.value,
-        [inputs.features.digest, inputs.data.trials_digest, inputs.protocol.identity],
-        [inputs.calibration.digest, run.config.calibration.method, run.config.calibration.percentile],
-        [builder.name, dict(builder.environment), dict(builder.settings), inputs.weight_bits],
+        [evaluator.digests, evaluator.protocol.identity, settings.units.value],
+        [evaluator.features.calibration.digest, settings.method, settings.percentile],
+        [builder.name, dict(builder.environment), dict(builder.settings), evaluator.weight_bits],
     )
 
 

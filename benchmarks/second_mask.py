@@ -18,10 +18,9 @@ from opened_run import open_run
 from rich.table import Table
 
 from speakerquant.cache import Cache
-from speakerquant.configuration.opening import open_evaluation
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.measuring.evaluate import Evaluation
+from speakerquant.measuring.pipeline import MeasurementPipeline
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP32, INT8
@@ -54,27 +53,26 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="repetitions, of which the medians count")
     parser.add_argument("overrides", nargs="*", help="settings of speakerquant")
     arguments = parser.parse_args()
-    run = open_run(arguments.overrides)
-    evaluation = open_evaluation(run.config.engine, run.inputs, run.table, run.cache)
-    masks = {name: Mask(run.inputs.units, precisions) for name, precisions in PATTERNS.items()}
+    evaluator = open_run(arguments.overrides).evaluator
+    masks = {name: Mask(evaluator.units, precisions) for name, precisions in PATTERNS.items()}
     timed: dict[str, list[Timed]] = {name: [] for name in masks}
     turns = list(masks.items()) * arguments.repeats
     for name, mask in track(turns, "masks", total=len(turns)):
-        timed[name].append(_measure(evaluation, mask))
-    data = evaluation.data
+        timed[name].append(_measure(evaluator.pipeline, mask))
+    data = evaluator.pipeline.data
     title = (
-        f"Seconds of a second mask, {run.inputs.builder.name} on {describe_cpu()}\n"
+        f"Seconds of a second mask, {evaluator.builder.name} on {describe_cpu()}\n"
         f"{len(data.trials.recordings)} recordings ({data.speech_seconds:.0f} s), {len(data.trials)} trials, "
         f"medians of {arguments.repeats}"
     )
     table_console().print(_table(title, timed))
 
 
-def _measure(evaluation: Evaluation, mask: Mask) -> Timed:
+def _measure(pipeline: MeasurementPipeline, mask: Mask) -> Timed:
     with tempfile.TemporaryDirectory() as folder:
-        uncached = replace(evaluation, cache=Cache(Path(folder) / "cache"))
+        uncached = replace(pipeline, cache=Cache(Path(folder) / "cache"))
         start = time.perf_counter()
-        [measured] = uncached.evaluate([mask], [Path(folder) / "mask"])
+        measured = uncached.measure(mask, Path(folder) / "mask")
         return Timed(measured.times.seconds, time.perf_counter() - start)
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from opened_run import OpenedRun, open_run
+from opened_run import open_run
 
 from speakerquant.cache import Cache
-from speakerquant.configuration.opening import open_evaluation, open_rounding
+from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.quantization.mask import Mask
 
 SETTINGS = ("engine=openvino", "data.evaluate_on=development", "engine.latency_requests=0")
@@ -36,9 +36,9 @@ FindFront = Callable[[Path], Way]
 """Finds a front; writes what it needs into the folder."""
 
 
-def open_afresh(folder: Path, *overrides: str) -> OpenedRun:
-    """The run that all ways measure on, with a cache of its own in the folder."""
-    return open_run([*SETTINGS, *overrides, f"cache.root={new_cache(folder)}"])
+def open_afresh(folder: Path, *overrides: str) -> MaskEvaluator:
+    """What all ways measure with, with a cache of its own in the folder."""
+    return open_run([*SETTINGS, *overrides, f"cache.root={new_cache(folder)}"]).evaluator
 
 
 def new_cache(folder: Path) -> Path:
@@ -49,9 +49,7 @@ def new_cache(folder: Path) -> Path:
     return cache
 
 
-def measure(run: OpenedRun, masks: Sequence[Mask], folder: Path) -> list[Point]:
+def measure(evaluator: MaskEvaluator, masks: Sequence[Mask], folder: Path) -> list[Point]:
     """Sizes and EERs of the masks' engines."""
-    rounding = open_rounding(run.config.rounding, run.inputs, run.cache)
-    evaluation = open_evaluation(run.config.engine, run.inputs, run.table, run.cache, rounding)
-    measured = evaluation.evaluate(masks, [folder] * len(masks))
+    measured = evaluator.measure(masks, [folder] * len(masks))
     return [(float(each.size_bytes), each.scored.eer) for each in measured]

@@ -10,25 +10,25 @@ import argparse
 import resource
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from opened_run import OpenedRun, open_run
+from opened_run import open_run
 from rich.table import Table
 
 from speakerquant.architectures.layers import LayerGeometry, quantizable_layers
-from speakerquant.configuration.opening import open_evaluation
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.measuring.check import fidelity
-from speakerquant.measuring.evaluate import Measurement
+from speakerquant.measuring.evaluator import MaskEvaluator
+from speakerquant.measuring.pipeline import Measurement
 from speakerquant.progress import track
-from speakerquant.quantization.hessians import Hessians, gather_hessians
+from speakerquant.quantization.hessians import gather_hessians
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP32, INT2, INT4, INT8, Precision, precision_of
-from speakerquant.quantization.rounding import Rounding
+from speakerquant.quantization.rounding import Rounding, RoundingMethod
 
 
 @dataclass(frozen=True)
@@ -63,25 +63,24 @@ VARIANTS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("overrides", nargs="*", help="settings of speakerquant")
-    run = open_run(parser.parse_args().overrides)
-    hessians, cost = _gathered(run)
-    trials, layers = run.inputs.data.trials, quantizable_layers(run.inputs.model.network)
+    evaluator = open_run(parser.parse_args().overrides).evaluator
+    cost = _cost_of_gptq(evaluator)
+    trials, layers = evaluator.data.trials, quantizable_layers(evaluator.model.network)
     table_console().print(
-        f"{run.inputs.builder.name} on {describe_cpu()}; "
+        f"{evaluator.builder.name} on {describe_cpu()}; "
         f"{sum(layer.weight.numel() for layer in layers.values())} weights; "
         f"{len(trials)} trials, {int(trials.labels.sum())} of them target trials\n{cost}"
     )
     measured = {
-        variant: _measure(run, variant, hessians)
-        for variant in track(VARIANTS, "weights", total=len(VARIANTS))
+        variant: _measure(evaluator, variant) for variant in track(VARIANTS, "weights", total=len(VARIANTS))
     }
     table_console().print(_table(measured))
 
 
-def _gathered(run: OpenedRun) -> tuple[Hessians, str]:
-    """The Hessians, and in words what GPTQ takes."""
-    network = run.inputs.model.network
-    recordings = [torch.from_numpy(np.array(x)) for x in run.inputs.calibration.features]
+def _cost_of_gptq(evaluator: MaskEvaluator) -> str:
+    """In words, what gathering the Hessians and rounding the whole network take."""
+    network = evaluator.model.network
+    recordings = [torch.from_numpy(np.array(x)) for x in evaluator.features.calibration.features]
     start = time.perf_counter()
     hessians = gather_hessians(network, recordings)
     gathered = time.perf_counter()
@@ -91,18 +90,18 @@ def _gathered(run: OpenedRun) -> tuple[Hessians, str]:
         rounding.integers(name, layer.weight.detach().numpy(), LayerGeometry.of(layer), INT4.weights)
     seconds = gathered - start, time.perf_counter() - gathered
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kB on Linux
-    return hessians, (
+    return (
         f"Hessians of {len(recordings)} recordings {seconds[0]:.1f} s, GPTQ to 4 bits {seconds[1]:.1f} s, "
         f"peak memory {peak:.2f} GB"
     )
 
 
-def _measure(run: OpenedRun, variant: Variant, hessians: Hessians) -> Measurement:
-    rounding = Rounding((lambda: hessians) if variant.uses_gptq else None)
-    evaluation = open_evaluation(run.config.engine, run.inputs, run.table, run.cache, rounding)
-    mask = Mask(run.inputs.units, {"*": variant.precision})
+def _measure(evaluator: MaskEvaluator, variant: Variant) -> Measurement:
+    rounding = RoundingMethod.gptq if variant.uses_gptq else RoundingMethod.nearest
+    settings = replace(evaluator.settings, rounding=rounding)
+    mask = Mask(evaluator.units, {"*": variant.precision})
     with tempfile.TemporaryDirectory() as folder:
-        [measured] = evaluation.evaluate([mask], [Path(folder)])
+        [measured] = replace(evaluator, settings=settings).measure([mask], [Path(folder)])
     return measured
 
 

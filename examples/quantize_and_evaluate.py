@@ -13,11 +13,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import torch
-
 from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
 from speakerquant.architectures.checkpoints import load_checkpoint
-from speakerquant.audio.features import extract_features
 from speakerquant.cache import Cache
 from speakerquant.corpus.evaluation_data import (
     EvaluationData,
@@ -28,9 +25,7 @@ from speakerquant.corpus.recordings import open_recordings
 from speakerquant.corpus.synthetic import TEST
 from speakerquant.engine.backends import engine_builder
 from speakerquant.errors import UserError
-from speakerquant.measuring.preparation import prepare_evaluation
-from speakerquant.measuring.protocol import Protocol
-from speakerquant.quantization.calibration import calibrate
+from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP32, INT8
 
@@ -56,45 +51,25 @@ def main() -> None:
 
 def quantize_and_evaluate(arguments: argparse.Namespace) -> None:
     cache = Cache(arguments.cache)
-
     # A checkpoint holds the network and the settings of the features that it was trained on.
     model = load_checkpoint(arguments.checkpoint)
-    data = open_data(arguments, cache)
-    recordings = extract_features(data.recordings, model.front_end, cache)
-    calibration = extract_features(data.calibration, model.front_end, cache)
-
-    # Calibration measures the range of every layer's input and weights, once: the ranges fit every mask.
-    table = calibrate(model.network, map(torch.from_numpy, calibration.features))
+    # What masks share, such as the ranges of the network's layers, is made once, when it is needed.
+    evaluator = MaskEvaluator(model, open_data(arguments, cache), engine_builder("openvino"), cache)
 
     # A mask gives every unit of the network a precision. Its keys are names or patterns; the last that fits a
-    # unit decides, and units that none fits stay in FP32. `list(units)` gives the names.
-    units = model.network.units()
+    # unit decides, and units that none fits stay in FP32. `list(evaluator.units)` gives the names.
     masks = {
-        "baseline": Mask(units, {}),
-        "mixed": Mask(units, {"*": INT8, "se_res2block[23]": FP32}),
+        "baseline": Mask(evaluator.units, {}),
+        "mixed": Mask(evaluator.units, {"*": INT8, "se_res2block[23]": FP32}),
     }
 
-    builder = engine_builder("openvino")
-    evaluation = prepare_evaluation(
-        model,
-        table,
-        builder,
-        cache,
-        recordings=recordings,
-        trials=data.trials,
-        protocol=Protocol(),  # cosine of whole recordings, not normalised
-        calibration=calibration.features,
-        max_weight_bits=builder.weight_bits(),  # 7 where this processor's INT8 arithmetic would overflow
-    )
-
-    # Each mask leaves its ONNX graph and its engine in a folder; name folders of your own to keep them.
+    # Each mask leaves engine, ONNX graph, scores and result in a folder; name one of your own to keep them.
     with tempfile.TemporaryDirectory() as folder:
-        folders = [Path(folder) / name for name in masks]
         print(f"{'mask':10} {'EER %':>8} {'size MB':>9} {'fidelity':>9}")
-        # Measurements come one by one, as soon as there are any.
-        for name, measured in zip(masks, evaluation.evaluate(list(masks.values()), folders), strict=True):
-            eer, megabytes = measured.scored.eer, measured.size_bytes / 1e6
-            print(f"{name:10} {eer:8.3f} {megabytes:9.3f} {measured.fidelity:9.5f}", flush=True)
+        for name, mask in masks.items():
+            result = evaluator.evaluate(mask, Path(folder) / name)
+            megabytes = result.engine_size_bytes / 1e6
+            print(f"{name:10} {result.eer:8.3f} {megabytes:9.3f} {result.fidelity:9.5f}", flush=True)
 
 
 def open_data(arguments: argparse.Namespace, cache: Cache) -> EvaluationData:

@@ -66,7 +66,7 @@ def test_a_stopped_front_goes_on_and_says_what_was_predicted(
     [
         (["front.delta_eer_high=0.07"], ["front.delta_eer_high: 4 speakers are too few"]),
         (["front.latency_ms=10"], ["engine.latency_requests=0: latency_ms_p50 is a goal"]),
-        (["rounding.group_size=choice(32,64)"], ["rounding.group_size: a front is of precisions of units"]),
+        (["rounding=choice(gptq,nearest)"], ["rounding: a front is of precisions of units"]),
         (["+hydra.sweeper.objectives.fidelity=maximize"], ["a front is of engine_size_bytes and delta_eer"]),
     ],
 )

@@ -6,13 +6,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from speakerquant.commands.mask_search_application import MaskSearchApplication
-from speakerquant.configuration.opening import (
-    open_baseline,
-    open_bootstrap,
-    open_cache,
-    open_evaluation,
-    open_ranges,
-)
+from speakerquant.configuration.opening import open_cache
 from speakerquant.configuration.schema import RunConfig, TrialList, typed
 from speakerquant.errors import UserError
 from speakerquant.forecasting.forecast import ListScores
@@ -46,24 +40,17 @@ class FrontApplication(MaskSearchApplication):
         choices = Choices(space, defaults)
         if others := [name for name in space.axes if name not in choices.precisions]:
             raise UserError(f"{others[0]}: a front is of precisions of units only; fix it to one value")
-        run = typed(config, RunConfig)
-        cache = open_cache(run.cache)
-        inputs = self._inputs
-        assert inputs is not None
-        if inputs.protocol.norm is not ScoreNorm.none:
-            raise UserError(
-                f"scoring={inputs.protocol.norm}: normalised scores cannot be predicted; use scoring=cosine"
-            )
-        bootstrap = open_bootstrap(inputs)
-        self._check_list(bootstrap.num_speakers, goals)
-        evaluation = open_evaluation(run.engine, inputs, open_ranges(run.calibration, inputs, cache), cache)
-        baseline = open_baseline(inputs, evaluation)
-        dim = inputs.model.network.embedding_dim
+        evaluator = self._evaluator
+        assert evaluator is not None
+        if (norm := evaluator.protocol.norm) is not ScoreNorm.none:
+            raise UserError(f"scoring={norm}: normalised scores cannot be predicted; use scoring=cosine")
+        self._check_list(evaluator.bootstrap.num_speakers, goals)
+        baseline, dim = evaluator.baseline, evaluator.model.network.embedding_dim
 
         def embeddings_of(result: Mapping[str, Any]) -> Embeddings:
-            return kept_embeddings(cache, str(result.get("embeddings")), dim)
+            return kept_embeddings(evaluator.cache, str(result.get("embeddings")), dim)
 
-        scored = ListScores(inputs.data.trials, bootstrap, baseline.eer, baseline.scores)
+        scored = ListScores(evaluator.data.trials, evaluator.bootstrap, baseline.eer, baseline.scores)
         self._plan = FrontPlan(choices, goals, scored, embeddings_of)
         return self._plan
 

@@ -8,15 +8,15 @@ from typing import Any
 from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution
 
-from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.units import Units
-from speakerquant.configuration.opening import Inputs, open_cache, open_inputs, open_mask, open_model
+from speakerquant.configuration.opening import open_cache, open_evaluator, open_mask, open_model
 from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList, typed
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.errors import UserError
 from speakerquant.mask_search.choices import MASK_AXIS, Choices
 from speakerquant.mask_search.front_plan import LATENCY, LOSS_HIGH, RATIO, SIZE
 from speakerquant.mask_search.warm_start import MaskWarmStart
+from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.measuring.result import figure_of
 from speakerquant.quantization.mask import Mask
 from speakerquant.report.mask_view import MaskView
@@ -40,7 +40,9 @@ class MaskSearchApplication(SearchApplication):
     final_overrides = (f"data.evaluate_on={TrialList.test.name}", _LATENCY_REQUESTS)
 
     def __init__(self) -> None:
-        self._inputs: Inputs | None = None  # as the fingerprint found them: reading a corpus takes a while
+        self._evaluator: MaskEvaluator | None = (
+            None  # as the fingerprint found them: reading a corpus takes a while
+        )
 
     def is_time(self, name: str) -> bool:
         figure = figure_of(name)
@@ -61,24 +63,27 @@ class MaskSearchApplication(SearchApplication):
         model = open_model(run.model)
         units = model.network.units(run.units)
         masks = _searched_masks(space, units)  # refuses unknown units and precisions before any time is spent
-        inputs = self._inputs = open_inputs(run, model, open_cache(run.cache))
+        evaluator = self._evaluator = open_evaluator(run, model, open_cache(run.cache))
         for mask in masks:
-            inputs.builder.check_mask(mask, geometries(model.network))
-        machine = {"machine": ", ".join(inputs.builder.environment.values())}
+            evaluator.check_mask(mask)
+        machine = {"machine": ", ".join(evaluator.builder.environment.values())}
+        digests = evaluator.digests
         return {
             **(machine if any(map(self.is_time, goals.names)) else {}),
-            "checkpoint": model.digest,
-            "trial list": inputs.data.trials_digest,
-            "recordings": inputs.features.digest,
-            "scoring": " ".join(str(part) for part in inputs.protocol.identity if part),
+            "checkpoint": digests["checkpoint"],
+            "trial list": digests["trials"],
+            "recordings": digests["recordings"],
+            "scoring": " ".join(
+                str(part) for part in (*evaluator.protocol.identity, digests["cohort"]) if part
+            ),
             "priors of minDCF": " ".join(f"{prior:g}" for prior in run.scoring.p_targets),
-            "calibration recordings": inputs.calibration.digest,
+            "calibration recordings": evaluator.features.calibration.digest,
             "calibration": f"{run.calibration.method} {run.calibration.percentile}",
-            "rounding": f"{run.rounding.method.name} in groups of {run.rounding.group_size}",
+            "rounding": run.rounding.method.name,
             "units": run.units.value,
             "fixed part of the mask": _fixed_part(open_mask(run.mask, units), space),
             "fidelity": f"{run.engine.min_fidelity} on {run.engine.fidelity_recordings} recordings",
-            "engine": _engine(inputs.builder, inputs.weight_bits),
+            "engine": _engine(evaluator.builder, evaluator.weight_bits),
         }
 
     def first_points(self, config: DictConfig, space: Space, goals: Goals, defaults: Point) -> FirstPoints:

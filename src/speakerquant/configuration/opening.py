@@ -1,33 +1,23 @@
-"""What a run's configuration names, opened: model, recordings with their trial list, ranges."""
+"""Reads a run's configuration: what it names becomes the objects of the library."""
 
 import logging
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from omegaconf import OmegaConf
 
-from speakerquant import schema_versions
 from speakerquant.architectures.checkpoint_sources import checkpoint_path
 from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint, random_model
 from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.registry import architecture_of, architectures
 from speakerquant.architectures.speaker_network import Architecture
 from speakerquant.architectures.units import Units
-from speakerquant.audio.features import CachedFeatures, extract_features
 from speakerquant.cache import Cache
 from speakerquant.configuration.schema import (
     CacheConfig,
-    CalibrationConfig,
-    DataConfig,
-    EngineConfig,
     ModelConfig,
-    RoundingConfig,
-    RoundingMethod,
     RunConfig,
     TrialList,
     flat,
@@ -42,51 +32,15 @@ from speakerquant.corpus.recordings import open_recordings, speaker_from_mapping
 from speakerquant.corpus.synthetic import DEVELOPMENT, TEST
 from speakerquant.corpus.trial_sources import trial_list_path
 from speakerquant.engine.backends import engine_builder
-from speakerquant.engine.base import EngineBuilder
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
 from speakerquant.errors import UserError
-from speakerquant.files import digest
-from speakerquant.measuring.baseline import Baseline, measured_baseline
-from speakerquant.measuring.evaluate import Evaluation, Measurement
-from speakerquant.measuring.preparation import prepare_evaluation
+from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.measuring.protocol import Protocol
-from speakerquant.progress import track
-from speakerquant.quantization.calibration import calibrate, check_method
-from speakerquant.quantization.hessians import Hessians, gather_hessians, load_hessians, save_hessians
+from speakerquant.measuring.settings import EvaluationSettings
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.ranges import CalibrationTable
-from speakerquant.quantization.rounding import Rounding
 from speakerquant.statistics.scores import ScoreNorm
-from speakerquant.statistics.uncertainty import SpeakerBootstrap
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Everything that the masks of one configuration share.
-
-    Attributes:
-        model: The FP32 network with its front end.
-        units: What masks give precisions to.
-        builder: The engine's backend.
-        weight_bits: Most bits of integer weights.
-        data: The trial list and its recordings.
-        protocol: How the list is scored.
-        trial_list: Which list that is: without a development list, it is the test list that is tuned on.
-        features: Features of the trial list's recordings.
-        calibration: Features of the calibration recordings.
-    """
-
-    model: SpeakerModel
-    units: Units
-    builder: EngineBuilder
-    weight_bits: int
-    data: EvaluationData
-    protocol: Protocol
-    trial_list: TrialList
-    features: CachedFeatures
-    calibration: CachedFeatures
 
 
 def open_cache(config: CacheConfig) -> Cache:
@@ -143,59 +97,30 @@ def mask_entries(config: Any) -> dict[str, str]:
     return {name: str(precision) for name, precision in flat(config).items()}
 
 
-def open_inputs(config: RunConfig, model: SpeakerModel, cache: Cache) -> Inputs:
-    """Open the recordings and extract their features, once it is clear that the engine runs the mask.
+def open_evaluator(config: RunConfig, model: SpeakerModel, cache: Cache) -> MaskEvaluator:
+    """What evaluates masks, with the recordings found once it is clear that the engine runs the mask.
 
     Raises:
         UserError: a part of the configuration is missing, names nothing, or contradicts another.
     """
     tensorrt = config.engine if isinstance(config.engine, TensorRtSettings) else None
     builder = engine_builder(config.engine.name, tensorrt, cache)
-    weight_bits = builder.weight_bits(config.engine.weight_bits)
-    if config.engine.latency_requests < 0:
-        raise UserError(
-            f"engine.latency_requests={config.engine.latency_requests}: give how many to time; 0 times none"
-        )
-    if config.engine.fidelity_recordings < 1:
-        raise UserError(
-            f"engine.fidelity_recordings={config.engine.fidelity_recordings}: "
-            "the engine must be checked on at least 1 recording"
-        )
-    if math.isnan(config.engine.min_fidelity):
-        raise UserError("engine.min_fidelity=nan: give the smallest cosine that counts as agreement, below 1")
-    channel = config.data.channel
-    if channel is not None and channel < 1:
-        raise UserError(f"data.channel={channel}: channels are counted from 1; null averages them")
-    units = model.network.units(config.units)
-    builder.check_mask(open_mask(config.mask, units), geometries(model.network))
-    check_method(config.calibration.method, config.calibration.percentile)
+    settings = EvaluationSettings(
+        units=config.units,
+        method=config.calibration.method,
+        percentile=config.calibration.percentile,
+        rounding=config.rounding.method,
+        weight_bits=builder.weight_bits(config.engine.weight_bits),
+        min_fidelity=config.engine.min_fidelity,
+        fidelity_recordings=config.engine.fidelity_recordings,
+        latency_requests=config.engine.latency_requests,
+        channel=config.data.channel,
+    )
+    builder.check_mask(open_mask(config.mask, model.network.units(config.units)), geometries(model.network))
     trial_list = _trial_list(config)
     data = _open_data(config, trial_list, cache)
-    return Inputs(
-        model,
-        units,
-        builder,
-        weight_bits,
-        data,
-        _protocol(config, data, model, cache),
-        trial_list,
-        _features(data.recordings, model, config.data, cache),
-        _features(data.calibration, model, config.data, cache),
-    )
-
-
-def _features(
-    recordings: Sequence[Path], model: SpeakerModel, config: DataConfig, cache: Cache
-) -> CachedFeatures:
-    extracted = extract_features(recordings, model.front_end, cache, config.channel)
-    num_frames, fewest = extracted.features.num_frames, model.network.min_frames
-    if min(num_frames) < fewest:
-        path = recordings[int(np.argmin(num_frames))]
-        raise UserError(
-            f"{path}: {min(num_frames)} frames, and the network needs {fewest}; "
-            "take the recording off the list"
-        )
-    return extracted
+    protocol = _open_protocol(config, data)
+    return MaskEvaluator(model, data, builder, cache, protocol, settings, trial_list.name)
 
 
 def _trial_list(config: RunConfig) -> TrialList:
@@ -244,7 +169,7 @@ def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> Evalua
     )
 
 
-def _protocol(config: RunConfig, data: EvaluationData, model: SpeakerModel, cache: Cache) -> Protocol:
+def _open_protocol(config: RunConfig, data: EvaluationData) -> Protocol:
     scoring = config.scoring
     if scoring.cohort_root is None:
         return Protocol(scoring.norm, scoring.top_n, None, scoring.p_targets)
@@ -258,109 +183,4 @@ def _protocol(config: RunConfig, data: EvaluationData, model: SpeakerModel, cach
         data.source,
         data.trials,
     )
-    features = _features(cohort, model, config.data, cache)
-    return Protocol(scoring.norm, scoring.top_n, features, scoring.p_targets)
-
-
-def open_ranges(config: CalibrationConfig, inputs: Inputs, cache: Cache) -> CalibrationTable:
-    """Ranges of every layer: measured once per checkpoint, calibration recordings and method."""
-
-    def make(path: Path) -> None:
-        features = inputs.calibration.features
-        recordings = track(features, "calibration", total=len(features))
-        with inputs.calibration.in_memory():
-            table = calibrate(
-                inputs.model.network, map(torch.from_numpy, recordings), config.method, config.percentile
-            )
-        table.save(path)
-
-    key = digest(
-        schema_versions.RANGES,
-        inputs.model.digest,
-        inputs.calibration.digest,
-        config.method,
-        config.percentile,
-    )
-    return CalibrationTable.load(cache.get("ranges", key, make, suffix=".safetensors"))
-
-
-def open_rounding(config: RoundingConfig, inputs: Inputs, cache: Cache) -> Rounding:
-    """How weights of fewer than eight bits become integers.
-
-    Hessians are gathered once per checkpoint and calibration recordings, and only when a mask needs them.
-
-    Raises:
-        UserError: an impossible size of groups.
-    """
-    identity = [inputs.model.digest]
-    if config.method is RoundingMethod.nearest:
-        return Rounding(cache=cache, identity=identity)
-    key = digest(schema_versions.HESSIANS, inputs.model.digest, inputs.calibration.digest)
-
-    def make(path: Path) -> None:
-        features = inputs.calibration.features
-        recordings = track(features, "Hessians", total=len(features))
-        with inputs.calibration.in_memory():
-            save_hessians(gather_hessians(inputs.model.network, map(torch.from_numpy, recordings)), path)
-
-    def gather() -> Hessians:
-        return load_hessians(cache.get("hessians", key, make, suffix=".safetensors"))
-
-    return Rounding(gather, cache, [*identity, key])
-
-
-def open_bootstrap(inputs: Inputs) -> SpeakerBootstrap:
-    """Draws of the speakers of the trial list.
-
-    Raises:
-        UserError: the list is of one speaker.
-    """
-    trials, speakers = inputs.data.trials, inputs.data.speakers
-    return SpeakerBootstrap(speakers[trials.left], speakers[trials.right], trials.labels)
-
-
-def digests_of(inputs: Inputs) -> dict[str, str]:
-    """What was measured on what, by the names of MLflow's parameters."""
-    return {
-        "digest.checkpoint": inputs.model.digest,
-        "digest.trials": inputs.data.trials_digest,
-        "digest.recordings": inputs.features.digest,
-        "digest.cohort": inputs.protocol.cohort_digest,
-    }
-
-
-def open_baseline(inputs: Inputs, evaluation: Evaluation, known: Measurement | None = None) -> Baseline:
-    """What masks on these inputs are compared with, from the cache or measured now.
-
-    Args:
-        inputs: What the masks share.
-        evaluation: What measures them.
-        known: A measurement of the baseline's mask, should there be one.
-    """
-    identity = [digests_of(inputs), inputs.protocol.identity]
-    return measured_baseline(evaluation, inputs.units, identity, known)
-
-
-def open_evaluation(
-    config: EngineConfig,
-    inputs: Inputs,
-    table: CalibrationTable,
-    cache: Cache,
-    rounding: Rounding | None = None,
-) -> Evaluation:
-    """What measures masks on these inputs."""
-    return prepare_evaluation(
-        inputs.model,
-        table,
-        inputs.builder,
-        cache,
-        recordings=inputs.features,
-        trials=inputs.data.trials,
-        protocol=inputs.protocol,
-        calibration=inputs.calibration.features,
-        max_weight_bits=inputs.weight_bits,
-        fidelity_recordings=config.fidelity_recordings,
-        min_fidelity=config.min_fidelity,
-        latency_requests=config.latency_requests,
-        rounding=rounding,
-    )
+    return Protocol(scoring.norm, scoring.top_n, cohort, scoring.p_targets)

@@ -16,6 +16,7 @@ from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings, TensorRtSettings
 from speakerquant.errors import UserError
 from speakerquant.quantization.precision import BASELINE, INT8, registered
+from speakerquant.quantization.rounding import RoundingMethod
 from speakerquant.statistics.scores import ScoreNorm
 from speakerquant.training.hyperparameters import AugmentationConfig, TrainingConfig
 
@@ -79,17 +80,9 @@ class CalibrationConfig:
     seed: int = MISSING
 
 
-class RoundingMethod(Enum):
-    """How weights of fewer than eight bits become integers."""
-
-    nearest = auto()
-    gptq = auto()
-
-
 @dataclass
 class RoundingConfig:
     method: RoundingMethod = MISSING
-    group_size: int | None = MISSING
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Puts a result together from what was measured of a mask and of the baseline."""
 
 from speakerquant.measuring.baseline import Baseline
-from speakerquant.measuring.evaluate import Evaluation, Measurement
+from speakerquant.measuring.pipeline import Measurement, MeasurementPipeline
 from speakerquant.measuring.protocol import MIN_DCF
 from speakerquant.measuring.result import Result
 from speakerquant.measuring.stage_times import StageTimes
@@ -12,7 +12,7 @@ def assemble_result(
     measured: Measurement,
     baseline: Baseline,
     comparison: Comparison,
-    evaluation: Evaluation,
+    pipeline: MeasurementPipeline,
     trial_list: str,
     before: StageTimes,
 ) -> Result:
@@ -22,11 +22,11 @@ def assemble_result(
         measured: What was measured of it.
         baseline: What it is compared with.
         comparison: How sure its error rates are, and their differences from the baseline's.
-        evaluation: What measured both.
+        pipeline: What measured both.
         trial_list: Name of the list that was scored.
-        before: Seconds of the stages before the evaluation and between its parts.
+        before: Seconds of the stages before the mask was measured, and after.
     """
-    data, scored, latency = evaluation.data, measured.scored, measured.latency
+    data, scored, latency = pipeline.data, measured.scored, measured.latency
     min_dcfs = dict(scored.min_dcfs)
     return Result(
         mask=measured.mask.names,
@@ -54,10 +54,10 @@ def assemble_result(
         trial_list=trial_list,
         num_trials=len(data.trials),
         num_recordings=len(data.trials.recordings),
-        engine=evaluation.building.builder.name,
-        executed=evaluation.building.executed,
-        scores_from=evaluation.building.runner.name,
-        weight_bits=evaluation.building.max_weight_bits,
+        engine=pipeline.building.builder.name,
+        executed=pipeline.building.executed,
+        scores_from=pipeline.building.runner.name,
+        weight_bits=pipeline.building.max_weight_bits,
         fidelity=measured.fidelity,
         latency_ms_p50=latency.ms_p50 if latency else None,
         latency_ms_p95=latency.ms_p95 if latency else None,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from speakerquant import schema_versions
 from speakerquant.architectures.units import Units
 from speakerquant.files import digest
-from speakerquant.measuring.evaluate import Evaluation, Measurement
+from speakerquant.measuring.pipeline import Measurement, MeasurementPipeline
 from speakerquant.quantization.mask import baseline_mask
 from speakerquant.statistics.scores import Embeddings
 
@@ -36,34 +36,34 @@ class Baseline:
 
 
 def measured_baseline(
-    evaluation: Evaluation, units: Units, identity: object, known: Measurement | None = None
+    pipeline: MeasurementPipeline, units: Units, identity: object, known: Measurement | None = None
 ) -> Baseline:
-    """The baseline of an evaluation, from its cache or measured now.
+    """The baseline, from the cache or measured now.
 
     Args:
-        evaluation: What measures masks.
+        pipeline: What measures masks.
         units: The network's.
         identity: What determines the baseline beside the backend and this code: checkpoint, recordings,
             trials and protocol, in JSON-representable values.
         known: A measurement of the baseline's mask, should there be one.
 
     Raises:
-        UserError: as :meth:`speakerquant.measuring.evaluate.Evaluation.evaluate`.
+        UserError: as :meth:`speakerquant.measuring.pipeline.MeasurementPipeline.measure`.
     """
 
     def make(folder: Path) -> None:
-        measured = known or _measure(evaluation, units)
+        measured = known or _measure(pipeline, units)
         folder.mkdir()
         figures = {"eer": measured.scored.eer, "size_bytes": measured.size_bytes}
         (folder / _FIGURES).write_text(json.dumps(figures))
         np.save(folder / _SCORES, measured.scored.scores)
         np.save(folder / _EMBEDDINGS, measured.embedded.embeddings)
 
-    backend = evaluation.building.identity
+    backend = pipeline.building.identity
     key = digest(
         schema_versions.BASELINE, schema_versions.GRAPH, schema_versions.EMBEDDINGS, identity, backend
     )
-    folder = evaluation.cache.get("baselines", key, make)
+    folder = pipeline.cache.get("baselines", key, make)
     figures = json.loads((folder / _FIGURES).read_text())
     return Baseline(
         figures["eer"],
@@ -74,7 +74,6 @@ def measured_baseline(
     )
 
 
-def _measure(evaluation: Evaluation, units: Units) -> Measurement:
+def _measure(pipeline: MeasurementPipeline, units: Units) -> Measurement:
     with tempfile.TemporaryDirectory() as folder:
-        [measured] = evaluation.evaluate([baseline_mask(units)], [Path(folder)])
-    return measured
+        return pipeline.measure(baseline_mask(units), Path(folder))

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from speakerquant.audio.features import CachedFeatures
 from speakerquant.corpus.trials import Trials
 from speakerquant.errors import UserError
 from speakerquant.statistics.error_rates import min_dcf
@@ -31,7 +31,7 @@ class Protocol:
     Attributes:
         norm: Normalisation of the scores.
         top_n: Cohort scores that AS-norm looks at.
-        cohort: Features of the cohort's recordings; none without normalisation.
+        cohort: Paths of the cohort's recordings; none without normalisation.
         p_targets: Effective priors that minDCF is measured at; the first is that of ``min_dcf``.
 
     Raises:
@@ -40,7 +40,7 @@ class Protocol:
 
     norm: ScoreNorm = ScoreNorm.none
     top_n: int = 300
-    cohort: CachedFeatures | None = None
+    cohort: Sequence[Path] | None = None
     p_targets: Sequence[float] = (0.01,)
 
     def __post_init__(self) -> None:
@@ -49,17 +49,12 @@ class Protocol:
         if self.norm is not ScoreNorm.none and self.cohort is None:
             raise UserError(f"scoring.norm={self.norm}: set scoring.cohort_root, a folder of other speakers")
         if self.cohort is not None:
-            check_cohort(len(self.cohort.features), self._highest)
+            check_cohort(len(self.cohort), self._highest)
 
     @property
     def identity(self) -> list[Any]:
-        """What must be equal for two EERs to be comparable."""
-        return [self.norm.value, self._highest, self.cohort_digest]
-
-    @property
-    def cohort_digest(self) -> str:
-        """Changes with the cohort's features; empty without a cohort."""
-        return self.cohort.digest if self.cohort is not None else ""
+        """What must be equal, beside the cohort's features, for two EERs to be comparable."""
+        return [self.norm.value, self._highest]
 
     @property
     def _highest(self) -> int | None:
@@ -70,14 +65,14 @@ class Protocol:
         self,
         embeddings: Embeddings,
         trials: Trials,
-        embed_cohort: Callable[[CachedFeatures], Embeddings],
+        embed_cohort: Callable[[], Embeddings],
     ) -> npt.NDArray[np.float64]:
         """Scores ``[num_trials]`` of embedded recordings ``[num_recordings, dim]``.
 
         Args:
             embeddings: Of the trials' recordings.
             trials: Pairs to score.
-            embed_cohort: Embeddings ``[num_cohort, dim]`` of the cohort's recordings.
+            embed_cohort: Gives embeddings ``[num_cohort, dim]`` of the cohort, should the protocol have one.
 
         Raises:
             UserError: an embedding is unusable.
@@ -85,7 +80,7 @@ class Protocol:
         scores = cosine_scores(embeddings, trials.left, trials.right, trials.recordings)
         if self.cohort is None:
             return scores
-        statistics = cohort_statistics(embeddings, embed_cohort(self.cohort), self._highest)
+        statistics = cohort_statistics(embeddings, embed_cohort(), self._highest)
         return normalised_scores(scores, trials.left, trials.right, statistics)
 
     def min_dcfs(self, scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from speakerquant.audio.features import CachedFeatures
 from speakerquant.corpus.trials import Trials
 from speakerquant.measuring.protocol import Protocol
 from speakerquant.statistics.error_rates import eer
@@ -32,7 +31,7 @@ def score_trials(
     embeddings: Embeddings,
     trials: Trials,
     protocol: Protocol,
-    embed_cohort: Callable[[CachedFeatures], Embeddings],
+    embed_cohort: Callable[[], Embeddings],
 ) -> Scored:
     """Score ``trials`` by ``protocol``.
 
@@ -40,7 +39,7 @@ def score_trials(
         embeddings: ``[num_recordings, dim]`` of the trials' recordings.
         trials: Pairs to score.
         protocol: How they are scored.
-        embed_cohort: Embeds the recordings of a cohort, should the protocol have one.
+        embed_cohort: Embeds the recordings of the cohort, should the protocol have one.
 
     Raises:
         UserError: an embedding cannot be used.

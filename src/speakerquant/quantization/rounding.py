@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from functools import cached_property
 from pathlib import Path
 
@@ -25,6 +26,13 @@ _CANDIDATES = 40  # scales tried for a group, from _LEAST of the one without cli
 _LEAST = 0.3
 _DAMPING = 0.01  # of the Hessian's mean diagonal, as in the reference implementation of GPTQ
 _BLOCK = 128  # columns whose errors are passed on together
+
+
+class RoundingMethod(Enum):
+    """What decides the integer of a weight: the weight alone, or its whole channel (GPTQ)."""
+
+    nearest = auto()
+    gptq = auto()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
-"""Measures masks: builds their engines, checks them, embeds the recordings and scores the trials."""
+"""Measures a mask: builds its engine, checks it, embeds the recordings and scores the trials."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,11 +32,13 @@ class EvaluationSet:
         features: Features of the trial list's recordings.
         trials: Pairs to score.
         protocol: How they are scored.
+        cohort: Features of the protocol's cohort, should it have one.
     """
 
     features: CachedFeatures
     trials: Trials
     protocol: Protocol
+    cohort: CachedFeatures | None = None
 
     @property
     def speech_seconds(self) -> float:
@@ -72,8 +73,8 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The parts of an evaluation, which know each other by their results only.
+class MeasurementPipeline:
+    """The parts that measure a mask, which know each other by their results only.
 
     Attributes:
         building: Builds the engine of a mask.
@@ -89,19 +90,13 @@ class Evaluation:
     data: EvaluationSet
     cache: Cache
 
-    def evaluate(self, masks: Sequence[Mask], folders: Sequence[Path]) -> Iterator[Measurement]:
-        """Measure the masks in turn; each leaves its ONNX graph and engine in the folder of its place.
+    def measure(self, mask: Mask, folder: Path) -> Measurement:
+        """Measure a mask, and leave its ONNX graph and engine in the folder.
 
         Raises:
-            UserError: the backend does not run a precision of a mask, before any work; or an engine cannot
-                be built, or does not compute what its mask says.
+            UserError: the backend does not run a precision of the mask; or the engine cannot be built, or
+                does not compute what the mask says.
         """
-        for mask in masks:
-            self.building.builder.check_mask(mask, self.building.layers)
-        for mask, folder in zip(masks, folders, strict=True):
-            yield self._measure(mask, folder)
-
-    def _measure(self, mask: Mask, folder: Path) -> Measurement:
         times = StageTimes()
         executed = self.building.executed
         with self.building.build(mask, folder, times) as built:
@@ -115,8 +110,9 @@ class Evaluation:
             embedded = embed(self.data.features, "embeddings")
             times.seconds["embedding"] = embedded.seconds
 
-            def embed_cohort(cohort: CachedFeatures) -> Embeddings:
-                return embed(cohort, "cohort").embeddings
+            def embed_cohort() -> Embeddings:
+                assert self.data.cohort is not None
+                return embed(self.data.cohort, "cohort").embeddings
 
             with times.stage("scoring"):
                 scored = score_trials(embedded.embeddings, self.data.trials, self.data.protocol, embed_cohort)

@@ -1,0 +1,282 @@
+"""Evaluates masks of one network: what they share is made once, and each is measured and compared."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from speakerquant.architectures.checkpoints import SpeakerModel
+from speakerquant.architectures.layers import LayerGeometry, geometries
+from speakerquant.architectures.units import Units
+from speakerquant.audio.features import CachedFeatures, FeatureArray, extract_features
+from speakerquant.cache import Cache
+from speakerquant.corpus.evaluation_data import EvaluationData
+from speakerquant.engine.backends import REFERENCE, engine_builder
+from speakerquant.engine.base import EngineBuilder, Lengths
+from speakerquant.engine.provenance import FRONT_END, MIN_FRAMES
+from speakerquant.errors import UserError
+from speakerquant.files import atomic_path
+from speakerquant.measuring.assembly import assemble_result
+from speakerquant.measuring.baseline import Baseline, measured_baseline
+from speakerquant.measuring.build import MaskBuilder
+from speakerquant.measuring.check import FidelityCheck, excerpts_of
+from speakerquant.measuring.latency import LatencyMeasurement, request_of
+from speakerquant.measuring.listener import EvaluationListener, MeasuredOn
+from speakerquant.measuring.pipeline import EvaluationSet, Measurement, MeasurementPipeline
+from speakerquant.measuring.protocol import Protocol
+from speakerquant.measuring.result import LABELS_FILE, RANGES_FILE, SCORES_FILE, Result
+from speakerquant.measuring.settings import EvaluationSettings
+from speakerquant.measuring.shared import exported_network, measured_ranges, rounding_of
+from speakerquant.measuring.stage_times import StageTimes
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.quantization.rounding import Rounding
+from speakerquant.statistics.comparison import compare
+from speakerquant.statistics.uncertainty import SpeakerBootstrap
+
+
+@dataclass(frozen=True)
+class EvaluationFeatures:
+    """Features of all recordings of an evaluation.
+
+    Attributes:
+        tested: Of the trial list's recordings.
+        calibration: Of the calibration recordings.
+        cohort: Of the cohort that scores are normalised by; none without one.
+    """
+
+    tested: CachedFeatures
+    calibration: CachedFeatures
+    cohort: CachedFeatures | None
+
+
+@dataclass(frozen=True, eq=False)
+class MaskEvaluator:
+    """Evaluates masks of a network with an engine on a trial list.
+
+    What masks share is made when it is first needed, and kept here and in the cache: features, ranges, the
+    exported graph, the baseline. Where the engines do not run on this machine, embeddings are those of the
+    reference engine on their networks.
+
+    Attributes:
+        model: The network with its front end.
+        data: The trial list and its recordings, and recordings of other speakers to calibrate on.
+        builder: The engine's backend.
+        cache: Keeps what is computed once.
+        protocol: How the list is scored.
+        settings: How masks are prepared and checked.
+        trial_list: Name of the list, which results bear.
+    """
+
+    model: SpeakerModel
+    data: EvaluationData
+    builder: EngineBuilder
+    cache: Cache = field(default_factory=Cache)
+    protocol: Protocol = field(default_factory=Protocol)
+    settings: EvaluationSettings = field(default_factory=EvaluationSettings)
+    trial_list: str = "test"
+
+    def evaluate(
+        self,
+        mask: Mask,
+        folder: Path,
+        listener: EvaluationListener | None = None,
+        times: StageTimes | None = None,
+    ) -> Result:
+        """Measure a mask and compare it with the baseline.
+
+        Args:
+            mask: The mask.
+            folder: Where it leaves ranges, ONNX graph, engine, scores, labels and ``result.json``.
+            listener: Hears of it.
+            times: Seconds of the stages before, which become part of the result.
+
+        Raises:
+            UserError: before any work, the engine does not run a precision of the mask, or the list is of
+                one speaker; or a recording is of no use, or the engine cannot be built or does not compute
+                what the mask says.
+        """
+        listener, times = listener or EvaluationListener(), times or StageTimes()
+        self.check_mask(mask)
+        bootstrap = self.bootstrap
+        with times.stage("features"):
+            digests = self.digests
+        with times.stage("calibration"):
+            self.ranges.save(folder / RANGES_FILE)
+        listener.inputs_known(MeasuredOn(self.data, self.trial_list, digests, self.builder.environment))
+        with times.stage("graph"):
+            pipeline = self.pipeline
+        measured = pipeline.measure(mask, folder)
+        self._save_scores(measured, folder)
+        with times.stage("baseline"):
+            baseline = self._measured_baseline(measured) if mask.is_baseline else self.baseline
+        with times.stage("intervals"):
+            scores, p_target = measured.scored.scores, self.protocol.p_targets[0]
+            comparison = compare(scores, baseline.scores, bootstrap, p_target, self.cache)
+        result = assemble_result(measured, baseline, comparison, pipeline, self.trial_list, times)
+        result.save(folder)
+        listener.finished(result)
+        return result
+
+    def measure(self, masks: Sequence[Mask], folders: Sequence[Path]) -> Iterator[Measurement]:
+        """Measure masks in turn, each as soon as it is asked for, without comparing them with the baseline.
+
+        Args:
+            masks: The masks.
+            folders: Where each leaves its ONNX graph and its engine.
+
+        Raises:
+            UserError: as :meth:`evaluate`.
+        """
+        for mask in masks:
+            self.check_mask(mask)
+        return (self.pipeline.measure(*each) for each in zip(masks, folders, strict=True))
+
+    def check_mask(self, mask: Mask) -> None:
+        """Refuse a mask that the engine does not run.
+
+        Raises:
+            UserError: it has a precision that the engine does not run, with those that it does.
+        """
+        self.builder.check_mask(mask, self.layers)
+
+    @cached_property
+    def units(self) -> Units:
+        """What masks give precisions to."""
+        return self.model.network.units(self.settings.units)
+
+    @cached_property
+    def layers(self) -> Mapping[str, LayerGeometry]:
+        """The geometry of every layer that masks reach, by name."""
+        return geometries(self.model.network)
+
+    @cached_property
+    def weight_bits(self) -> int:
+        """Most bits of integer weights."""
+        return self.settings.weight_bits or self.builder.weight_bits()
+
+    @cached_property
+    def bootstrap(self) -> SpeakerBootstrap:
+        """Draws of the speakers of the trial list.
+
+        Raises:
+            UserError: the list is of one speaker.
+        """
+        trials, speakers = self.data.trials, self.data.speakers
+        return SpeakerBootstrap(speakers[trials.left], speakers[trials.right], trials.labels)
+
+    @cached_property
+    def features(self) -> EvaluationFeatures:
+        """Features of all recordings.
+
+        Raises:
+            UserError: a recording is unreadable, or too short or too long for the network.
+        """
+        cohort = self.protocol.cohort
+        return EvaluationFeatures(
+            cohort=self._features_of(cohort) if cohort is not None else None,
+            tested=self._features_of(self.data.recordings),
+            calibration=self._features_of(self.data.calibration),
+        )
+
+    def _features_of(self, recordings: Sequence[Path]) -> CachedFeatures:
+        extracted = extract_features(recordings, self.model.front_end, self.cache, self.settings.channel)
+        num_frames, fewest = extracted.features.num_frames, self.model.network.min_frames
+        if min(num_frames) < fewest:
+            path = recordings[int(np.argmin(num_frames))]
+            raise UserError(
+                f"{path}: {min(num_frames)} frames, and the network needs {fewest}; "
+                "take the recording off the list"
+            )
+        return extracted
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Of checkpoint, trials, their recordings, and cohort (empty without one), by these names."""
+        cohort = self.features.cohort
+        return {
+            "checkpoint": self.model.digest,
+            "trials": self.data.trials_digest,
+            "recordings": self.features.tested.digest,
+            "cohort": cohort.digest if cohort else "",
+        }
+
+    @cached_property
+    def ranges(self) -> CalibrationTable:
+        """Ranges of every layer; they fit every mask."""
+        method, percentile = self.settings.method, self.settings.percentile
+        return measured_ranges(self.model, self.features.calibration, method, percentile, self.cache)
+
+    @cached_property
+    def rounding(self) -> Rounding:
+        """How weights of fewer than eight bits become integers."""
+        return rounding_of(self.model, self.features.calibration, self.settings.rounding, self.cache)
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        """What masks are compared with: from the cache, or measured now."""
+        return self._measured_baseline()
+
+    def _measured_baseline(self, known: Measurement | None = None) -> Baseline:
+        identity = [self.digests, self.protocol.identity]
+        return measured_baseline(self.pipeline, self.units, identity, known)
+
+    @cached_property
+    def pipeline(self) -> MeasurementPipeline:
+        """What measures a mask."""
+        features, settings = self.features, self.settings
+        frames_per_second = self.model.front_end.frames_per_second
+        checked = features.calibration.features[: settings.fidelity_recordings]
+        excerpts = excerpts_of(checked, frames_per_second)
+        request = request_of(checked[0], frames_per_second)
+        network, ranges, rounding = self.model.network, self.ranges, self.rounding
+        building = MaskBuilder(
+            exported_network(self.model, self.cache),
+            ranges,
+            rounding,
+            self.layers,
+            self.builder,
+            self.builder if self.builder.executes else engine_builder(REFERENCE),
+            self.weight_bits,
+            _lengths(features, [*excerpts, request]),
+            {
+                "checkpoint": self.model.digest,
+                "calibration": self._calibration_in_words,
+                "rounding": settings.rounding.name,
+                "frames_per_second": f"{frames_per_second:g}",
+                FRONT_END: json.dumps(asdict(self.model.front_end)),
+                MIN_FRAMES: str(network.min_frames),
+            },
+        )
+        return MeasurementPipeline(
+            building,
+            FidelityCheck(network, ranges, rounding, self.weight_bits, excerpts, settings.min_fidelity),
+            LatencyMeasurement(request, settings.latency_requests) if settings.latency_requests else None,
+            EvaluationSet(features.tested, self.data.trials, self.protocol, features.cohort),
+            self.cache,
+        )
+
+    @property
+    def _calibration_in_words(self) -> str:
+        """Method, recordings and their digest, such as ``percentile 99.99 on 50 recordings (0123...)``."""
+        settings, recordings = self.settings, self.features.calibration
+        method = f"{settings.method}{f' {settings.percentile:g}' if settings.method == 'percentile' else ''}"
+        return f"{method} on {len(recordings.features)} recordings ({recordings.digest})"
+
+    def _save_scores(self, measured: Measurement, folder: Path) -> None:
+        for name, array in {
+            SCORES_FILE: measured.scored.scores.astype(np.float32),
+            LABELS_FILE: self.data.trials.labels,
+        }.items():
+            with atomic_path(folder / name) as part:
+                np.save(part, array)
+
+
+def _lengths(features: EvaluationFeatures, others: Sequence[FeatureArray]) -> Lengths:
+    """Lengths of what engines are asked for: the list, the cohort, and other recordings ``[n_mels, T]``."""
+    num_frames = features.tested.features.num_frames
+    cohort = features.cohort.features.num_frames if features.cohort else []
+    return Lengths(int(np.median(num_frames)), max(*num_frames, *cohort, *(x.shape[1] for x in others)))

@@ -1,0 +1,226 @@
+"""Masks evaluated as a user of the library does it: without configuration, without MLflow."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import Subject
+
+from speakerquant.architectures.checkpoints import SpeakerModel
+from speakerquant.architectures.units import Granularity
+from speakerquant.audio.front_end import FrontEnd
+from speakerquant.cache import Cache
+from speakerquant.corpus.evaluation_data import EvaluationData, open_evaluation_data
+from speakerquant.corpus.recordings import find_recordings, open_recordings
+from speakerquant.corpus.trials import write_trials
+from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
+from speakerquant.errors import UserError
+from speakerquant.measuring.evaluator import MaskEvaluator
+from speakerquant.measuring.listener import EvaluationListener, MeasuredOn
+from speakerquant.measuring.protocol import Protocol
+from speakerquant.measuring.result import Result
+from speakerquant.measuring.settings import EvaluationSettings
+from speakerquant.quantization.mask import Mask, baseline_mask
+from speakerquant.quantization.precision import FP16, FP32, INT4, INT8
+from speakerquant.statistics.scores import ScoreNorm
+
+FILES = {
+    "calibration.safetensors",
+    "engine.openvino",
+    "engine.openvino.json",
+    "labels.npy",
+    "model.onnx",
+    "result.json",
+    "scores.npy",
+}
+
+
+def write_recordings(folder: Path, speakers: list[str], seed: int) -> None:
+    """Three seconds' worth of coloured noise in two recordings of each speaker."""
+    generator = np.random.default_rng(seed)
+    for speaker in speakers:
+        (folder / speaker).mkdir(parents=True)
+        voice = generator.standard_normal(12)
+        for index in range(2):
+            colour = voice + 0.5 * generator.standard_normal(12)
+            waveform = np.convolve(generator.standard_normal(24_000 + 800 * index), colour, "same")
+            soundfile.write(folder / speaker / f"{index}.wav", 0.01 * waveform, 16000)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> EvaluationData:
+    folder = tmp_path_factory.mktemp("corpus")
+    tested, others, trials = folder / "tested", folder / "others", folder / "trials.txt"
+    write_recordings(tested, ["ann", "bob", "cid", "dot"], seed=0)
+    write_recordings(others, ["eve", "fay"], seed=1)
+    pairs = itertools.combinations(find_recordings(tested), 2)
+    write_trials(trials, ((left[:3] == right[:3], left, right) for left, right in pairs))
+    return open_evaluation_data(
+        open_recordings(tested), trials, open_recordings(others), num_calibration=4, calibration_seed=0
+    )
+
+
+@pytest.fixture
+def make(small: Subject, data: EvaluationData, tmp_path: Path) -> Callable[..., MaskEvaluator]:
+    """Evaluators of the small network, all with one cache, which is empty at first."""
+
+    def evaluator(protocol: Protocol | None = None, **settings: Any) -> MaskEvaluator:
+        model = SpeakerModel(small.network, FrontEnd(), "small")
+        chosen, cache = EvaluationSettings(**settings), Cache(tmp_path / "cache")
+        return MaskEvaluator(model, data, OpenVinoBuilder(), cache, protocol or Protocol(), chosen)
+
+    return evaluator
+
+
+def entries(cache: Cache) -> dict[str, dict[str, int]]:
+    """Of every kind of entry the files by name, with what tells whether they were written anew."""
+    found: dict[str, dict[str, int]] = {}
+    for entry in cache.entries():
+        found.setdefault(entry.kind, {})[entry.path.name] = entry.path.stat().st_ino
+    return found
+
+
+@dataclass
+class Heard(EvaluationListener):
+    """What was heard, with the files that were in the folder then."""
+
+    folder: Path
+    inputs: list[MeasuredOn] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+    files: list[set[str]] = field(default_factory=list)
+
+    def inputs_known(self, inputs: MeasuredOn) -> None:
+        self.inputs.append(inputs)
+        self._look()
+
+    def finished(self, result: Result) -> None:
+        self.results.append(result)
+        self._look()
+
+    def _look(self) -> None:
+        self.files.append({path.name for path in self.folder.iterdir()})
+
+
+def test_a_second_mask_finds_what_masks_share(make: Callable[..., MaskEvaluator], tmp_path: Path) -> None:
+    evaluator = make()
+    mixed = Mask(evaluator.units, {"*": INT8, "se_res2block[23]": FP32})
+    first = evaluator.evaluate(mixed, tmp_path / "mixed")
+    before = entries(evaluator.cache)
+    second = evaluator.evaluate(Mask(evaluator.units, {"*": INT8}), tmp_path / "all")
+    after = entries(evaluator.cache)
+    shared = ("baselines", "features", "graphs", "ranges")
+    assert [len(before[kind]) for kind in shared] == [1, 2, 1, 1]
+    assert {kind: after[kind] for kind in shared} == {kind: before[kind] for kind in shared}
+    assert len(after["embeddings"]) == len(before["embeddings"]) + 1
+    assert second.baseline_eer == first.baseline_eer
+    baseline_sizes = [each.engine_size_bytes / each.size_ratio for each in (first, second)]
+    assert baseline_sizes[0] == pytest.approx(baseline_sizes[1])
+    once = ("features", "calibration", "graph", "baseline")
+    assert sum(second.seconds[stage] for stage in once) < 0.1 * sum(first.seconds[stage] for stage in once)
+
+
+def test_another_evaluator_finds_it_in_the_cache(make: Callable[..., MaskEvaluator], tmp_path: Path) -> None:
+    mask = Mask(make().units, {"aggregation_conv": INT8})
+    first = make().evaluate(mask, tmp_path / "first")
+    before = entries(make().cache)
+    again = make().evaluate(mask, tmp_path / "again")
+    assert entries(make().cache) == before
+    assert (again.eer, again.eer_low, again.min_dcf) == (first.eer, first.eer_low, first.min_dcf)
+
+
+def test_the_baseline_differs_from_itself_in_nothing(
+    make: Callable[..., MaskEvaluator], tmp_path: Path
+) -> None:
+    evaluator = make()
+    result = evaluator.evaluate(baseline_mask(evaluator.units), tmp_path / "none")
+    assert (result.delta_eer, result.size_ratio) == (0.0, 1.0)
+    assert evaluator.baseline.eer == result.eer
+    assert len(entries(evaluator.cache)["embeddings"]) == 1, "it is measured once"
+
+
+def test_listeners_hear_of_the_inputs_before_the_engine_and_of_the_result_last(
+    make: Callable[..., MaskEvaluator], data: EvaluationData, tmp_path: Path
+) -> None:
+    evaluator, heard = make(), Heard(tmp_path / "mask")
+    result = evaluator.evaluate(Mask(evaluator.units, {"*": INT8}), tmp_path / "mask", heard)
+    [inputs] = heard.inputs
+    assert heard.files == [{"calibration.safetensors"}, FILES]
+    assert heard.results == [result]
+    assert (inputs.data, inputs.trial_list) == (data, "test")
+    assert inputs.digests["checkpoint"] == "small" and inputs.digests["trials"] == data.trials_digest
+    assert inputs.digests["recordings"] and inputs.digests["cohort"] == ""
+    assert "OpenVINO" in inputs.environment
+
+
+def test_a_mask_that_the_engine_does_not_run_is_refused_before_any_work(
+    make: Callable[..., MaskEvaluator], tmp_path: Path
+) -> None:
+    evaluator, heard = make(), Heard(tmp_path / "mask")
+    mask = Mask(evaluator.units, {"aggregation_conv": FP16})
+    with pytest.raises(UserError, match=r"mask\.aggregation_conv=fp16: the engine openvino does not run it"):
+        evaluator.evaluate(mask, tmp_path / "mask", heard)
+    with pytest.raises(UserError, match=r"mask\.aggregation_conv=fp16"):
+        evaluator.measure([baseline_mask(evaluator.units), mask], [tmp_path / "mask"] * 2)
+    assert not evaluator.cache.root.exists()
+    assert not (tmp_path / "mask").exists()
+    assert heard.inputs == heard.results == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"latency_requests": -1}, r"engine\.latency_requests=-1"),
+        ({"fidelity_recordings": 0}, r"engine\.fidelity_recordings=0"),
+        ({"min_fidelity": float("nan")}, r"engine\.min_fidelity=nan"),
+        ({"channel": 0}, r"data\.channel=0: channels are counted from 1"),
+        ({"method": "guess"}, r"calibration\.method: unknown method 'guess'"),
+        ({"percentile": 101}, r"calibration\.percentile: 101"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        EvaluationSettings(**settings)
+
+
+def test_hessians_are_gathered_when_a_mask_needs_them(
+    make: Callable[..., MaskEvaluator], tmp_path: Path
+) -> None:
+    evaluator = make()
+    masks = [Mask(evaluator.units, {"aggregation_conv": precision}) for precision in (INT8, INT4)]
+    kinds = [
+        {*entries(evaluator.cache)} & {"hessians", "rounded_weights"}
+        for _ in evaluator.measure(masks, [tmp_path / "int8", tmp_path / "int4"])
+    ]
+    assert kinds == [set(), {"hessians", "rounded_weights"}]
+
+
+def test_masks_can_be_of_single_layers_and_their_requests_timed(
+    make: Callable[..., MaskEvaluator], tmp_path: Path
+) -> None:
+    evaluator = make(units=Granularity.layer, latency_requests=2)
+    mask = Mask(evaluator.units, {"se_res2block1.conv_in": INT8})
+    [measured] = evaluator.measure([mask], [tmp_path / "mask"])
+    assert measured.latency is not None and measured.latency.ms_p50 > 0
+    assert [unit for unit, precision in measured.mask.items() if precision == INT8] == [
+        "se_res2block1.conv_in"
+    ]
+
+
+def test_a_cohort_is_part_of_what_is_measured(
+    make: Callable[..., MaskEvaluator], data: EvaluationData, tmp_path: Path
+) -> None:
+    plain, normalised = make(), make(Protocol(ScoreNorm.s_norm, cohort=data.calibration))
+    scores, digests = [], []
+    for evaluator, folder in ((plain, tmp_path / "plain"), (normalised, tmp_path / "normalised")):
+        heard = Heard(folder)
+        evaluator.evaluate(baseline_mask(evaluator.units), folder, heard)
+        scores.append(np.load(folder / "scores.npy"))
+        digests += [each.digests["cohort"] for each in heard.inputs]
+    assert not np.allclose(*scores)
+    assert digests[0] == "" != digests[1]
+    assert len(entries(plain.cache)["baselines"]) == 2, "one for each protocol"
