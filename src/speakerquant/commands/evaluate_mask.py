@@ -52,6 +52,7 @@ from speakerquant.search.application import TRIAL_FILE
 from speakerquant.statistics.comparison import compare
 from speakerquant.tracking.artifacts import keep_once
 from speakerquant.tracking.client import connect
+from speakerquant.tracking.recorded_runs import published_tags
 from speakerquant.tracking.runs import COMMAND_TAG, ENVIRONMENT_TAG, DataSet, TrackedRun, tracked_run
 from speakerquant.tracking.study import trial_tags
 
@@ -96,6 +97,8 @@ def evaluate(
         tracked.log_params({"scores_from": result.scores_from})
         tracked.describe(run_words(result.as_run()))
         tracked.log_metrics(result.metrics())
+        if result.published:
+            tracked.set_tags(published_tags(result.published))
         engine = engine_path(output, result.engine)
         for path in (*(output / name for name in ARTIFACTS), engine, provenance_path(engine)):
             tracked.log_artifact(path)
@@ -139,8 +142,8 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun, prefix: str)
     with times.stage("baseline"):
         baseline = open_baseline(inputs, evaluation, measured if mask.is_baseline else None)
     with times.stage("intervals"):
-        p_target = inputs.protocol.p_targets[0]
-        comparison = compare(measured.scored.scores, baseline.scores, bootstrap, p_target, cache)
+        metrics = inputs.protocol.metrics
+        comparison = compare(measured.scored.scores, baseline.scores, bootstrap, metrics, cache)
     return assemble_result(measured, baseline, comparison, evaluation, inputs.trial_list.name, times)
 
 
