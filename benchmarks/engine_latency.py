@@ -21,6 +21,7 @@ from rich.table import Table
 from speakerquant.architectures.checkpoints import random_model
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
 from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.base import Engine, FloatArray
@@ -33,7 +34,6 @@ from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask, baseline_mask
 from speakerquant.quantization.precision import INT2, INT4, INT8
 from speakerquant.quantization.rounding import Rounding
-from speakerquant.report.paper import PROPOSED_UNITS
 
 Runner = Callable[[Sequence[FloatArray]], object]
 
@@ -77,7 +77,7 @@ def _runners(
     bits = builder.weight_bits()
     masks = {
         "FP32": baseline_mask(units),
-        "paper mask": Mask(units, dict.fromkeys(PROPOSED_UNITS, INT8)),
+        "paper mask": Mask(units, dict.fromkeys(PUBLISHED.proposed_units, INT8)),
         "all INT8": Mask(units, {"*": INT8}),
         "all INT4": Mask(units, {"*": INT4}),
         "all INT2": Mask(units, {"*": INT2}),

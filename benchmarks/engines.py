@@ -18,6 +18,7 @@ from opened_run import OpenedRun, open_run
 from rich.console import Console
 from rich.table import Table
 
+from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
 from speakerquant.architectures.units import Units
 from speakerquant.engine.backends import ENGINES, engine_builder
 from speakerquant.engine.base import EngineBuilder
@@ -29,7 +30,6 @@ from speakerquant.measuring.pipeline import Measurement
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT8, Precision
-from speakerquant.report.paper import PROPOSED_UNITS
 
 Figures = Mapping[tuple[str, str], Measurement]
 """By engine and mask."""
@@ -88,7 +88,7 @@ def _named_masks(units: Units) -> dict[str, Mask]:
     precisions: dict[str, dict[str, Precision]] = {
         "none": {},
         **{unit: {unit: INT8} for unit in units},
-        "paper": dict.fromkeys(PROPOSED_UNITS, INT8),
+        "paper": dict.fromkeys(PUBLISHED.proposed_units, INT8),
         "all": {"*": INT8},
     }
     return {name: Mask(units, chosen) for name, chosen in precisions.items()}

@@ -13,6 +13,7 @@ from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
 from speakerquant.architectures.checkpoints import load_checkpoint, random_model
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
 from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
@@ -29,7 +30,6 @@ from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT8
 from speakerquant.quantization.simulate import simulate
-from speakerquant.report.paper import PROPOSED_UNITS, RESULTS
 
 LENGTHS = Lengths(300, 1000)
 Features = npt.NDArray[np.float32]
@@ -111,8 +111,8 @@ class Proof:
         network = random_model(ECAPA_TDNN, EcapaTdnnConfig(channels=1024), FrontEnd(), seed=0).network
         exported = export_network(network, network.n_mels)
         table = calibrate(network, [torch.from_numpy(x) for x in _features(2, seed=1)], "max")
-        for units, paper in RESULTS.items():
-            name = "paper" if units == PROPOSED_UNITS else ", ".join(units) or "none"
+        for units, paper in PUBLISHED.by_int8_units.items():
+            name = "paper" if units == PUBLISHED.proposed_units else ", ".join(units) or "none"
             if time.monotonic() > self._deadline:
                 yield name, {"not reached": "no time was left"}
                 continue
@@ -135,7 +135,7 @@ def _masks(network: SpeakerNetwork) -> dict[str, Mask]:
     quantized = {
         "none": (),
         **{unit: (unit,) for unit in units},
-        "paper": PROPOSED_UNITS,
+        "paper": PUBLISHED.proposed_units,
         "all": tuple(units),
     }
     return {name: Mask(units, dict.fromkeys(chosen, INT8)) for name, chosen in quantized.items()}

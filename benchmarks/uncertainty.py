@@ -22,10 +22,11 @@ from rich.table import Table
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.progress import track
-from speakerquant.report.paper import BASELINE, RESULTS
+from speakerquant.statistics.error_metrics import EER, error_metrics
 from speakerquant.statistics.error_rates import eer
 from speakerquant.statistics.uncertainty import SpeakerBootstrap, difference
 
@@ -37,7 +38,7 @@ SIZES = (37_720, 114_720, 600_000)
 MARGIN, LOSS = 4.5, 0.05  # between the means of target and non-target scores; what the second system lacks
 RECOGNISED, MISTAKEN, RECORDING, TRIAL = 0.8, 0.4, 0.3, 0.7  # standard deviations
 
-PAPER_ROWS = {units: result for units, result in RESULTS.items() if units}
+PAPER_ROWS = {units: result for units, result in PUBLISHED.by_int8_units.items() if units}
 PAPER_SPEAKERS, PAPER_RECORDINGS, PAPER_TRIALS = 40, 118, 18_860  # trials of each kind
 PAPER_ALIKE = (0.9999, 0.999, 0.99)  # measured here with the shipped checkpoint: INT8 0.9999, 2 bits 0.99
 
@@ -124,7 +125,7 @@ def coverage(num_lists: int, replicates: int) -> Table:
             made = make_up(World(num_speakers), (MARGIN, MARGIN - LOSS), generator, replicates)
             labels = made.bootstrap.labels
             found = [eer(each, labels) for each in made.scores]
-            (theirs,), (ours,) = (made.bootstrap.replicates(each) for each in made.scores)
+            (theirs,), (ours,) = (made.bootstrap.replicates(each, [EER]) for each in made.scores)
             intervals = (
                 made.bootstrap.interval(found[0], theirs),
                 difference(found[1] - found[0], ours, theirs),
@@ -149,8 +150,8 @@ def paper(num_lists: int, replicates: int) -> Table:
     for _ in track(range(num_lists), "lists of the paper's size", total=num_lists):
         for alike in PAPER_ALIKE:
             world = World(PAPER_SPEAKERS, PAPER_RECORDINGS, PAPER_TRIALS, alike)
-            made = make_up(world, [margins[BASELINE.eer], *margins.values()], generator, replicates)
-            (theirs,), *others = (made.bootstrap.replicates(scores) for scores in made.scores)
+            made = make_up(world, [margins[PUBLISHED.baseline.eer], *margins.values()], generator, replicates)
+            (theirs,), *others = (made.bootstrap.replicates(scores, [EER]) for scores in made.scores)
             ties = {
                 eer: difference(0, ours, theirs).is_tie for eer, (ours,) in zip(margins, others, strict=True)
             }
@@ -164,7 +165,7 @@ def paper(num_lists: int, replicates: int) -> Table:
     )
     for place, (units, row) in enumerate(PAPER_ROWS.items()):
         shares = (f"{100 * found[alike][place] / num_lists:.0f} %" for alike in PAPER_ALIKE)
-        table.add_row(", ".join(sorted(units)), f"{row.delta_eer:+.3f} %", *shares)
+        table.add_row(", ".join(sorted(units)), f"{PUBLISHED.delta_eer(row):+.3f} %", *shares)
     return table
 
 
@@ -179,7 +180,7 @@ def cost() -> Table:
         bootstrap = SpeakerBootstrap(left, right, labels)
         start = time.perf_counter()
         for _ in range(2):
-            bootstrap.replicates(generator.standard_normal(num_trials) + 4 * labels, [0.01])
+            bootstrap.replicates(generator.standard_normal(num_trials) + 4 * labels, error_metrics([0.01]))
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kB on Linux
         table.add_row(f"{num_trials:,}", f"{seconds:.1f}", f"{peak:.2f}")

@@ -67,9 +67,9 @@ def quantize_and_evaluate(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         print(f"{'mask':10} {'EER %':>8} {'size MB':>9} {'fidelity':>9}")
         for name, mask in masks.items():
-            result = evaluator.evaluate(mask, Path(folder) / name)
-            megabytes = result.engine_size_bytes / 1e6
-            print(f"{name:10} {result.eer:8.3f} {megabytes:9.3f} {result.fidelity:9.5f}", flush=True)
+            metrics = evaluator.evaluate(mask, Path(folder) / name).metrics()
+            eer, size, fidelity = (metrics[each] for each in ("eer", "engine_size_bytes", "fidelity"))
+            print(f"{name:10} {eer:8.3f} {size / 1e6:9.3f} {fidelity:9.5f}", flush=True)
 
 
 def open_data(arguments: argparse.Namespace, cache: Cache) -> EvaluationData:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 import torch
+from cllr import CLLR
 from torch import nn
 from toy_network import TOY
 
@@ -32,6 +33,8 @@ from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask, baseline_mask
 from speakerquant.quantization.precision import INT8, Precision, WeightFormat
 from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.statistics import error_metrics
+from speakerquant.statistics.metric import ErrorMetric
 
 # A shell's background jobs ignore Ctrl-C, and so would the processes that tests start to stop them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -139,6 +142,13 @@ def int6() -> Iterator[Precision]:
     """A precision of six-bit weights, known for the length of a test."""
     yield precision.register(Precision("int6", WeightFormat(6), input_bits=8))
     del precision._BY_NAME["int6"]
+
+
+@pytest.fixture
+def cllr() -> Iterator[ErrorMetric]:
+    """A further error metric, known for the length of a test."""
+    yield error_metrics.register(CLLR)
+    del error_metrics._BY_NAME[CLLR.name]
 
 
 def _random_network(config: EcapaTdnnConfig) -> EcapaTdnn:

@@ -4,7 +4,7 @@ Raise one when the code comes to write something else under the same name: entri
 another version are made anew, and readers of ``result.json`` can tell.
 """
 
-RESULT = 4
+RESULT = 5
 """Keys and units of ``result.json``, its ``schema_version``."""
 
 CORPUS = 1
@@ -28,8 +28,8 @@ GRAPH = 3
 EMBEDDINGS = 3
 """Embeddings by an engine of the same ONNX file."""
 
-BASELINE = 4
-"""Figures, scores and embeddings of the baseline."""
+BASELINE = 5
+"""Size, scores and embeddings of the baseline."""
 
-REPLICATES = 1
-"""Error rates of the same scores on the same draws of speakers."""
+REPLICATES = 2
+"""Error metrics of the same scores on the same draws of speakers."""

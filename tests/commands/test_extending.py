@@ -1,4 +1,4 @@
-"""Precisions, networks and layers as units go through every command with nothing but their registration."""
+"""Precisions, networks, metrics and layers as units need nothing but their registration in any command."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from speakerquant.architectures.speaker_network import Architecture
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.commands import show_report
 from speakerquant.quantization.precision import Precision
+from speakerquant.statistics.metric import ErrorMetric
 from speakerquant.tracking.recorded_runs import children
 
 from .conftest import Command, Workspace, results
@@ -75,12 +76,53 @@ def test_a_network_needs_one_registration(
     reported = invoke(show_report.main, f"tracking.uri={workspace.tracking_uri}", "tracking.experiment=toy")
     assert reported.code == 0, reported.err
     assert {"none", "all"} <= set(reported.out.split())
+    assert all(result["published"] is None for result in results(tmp_path))
+    for shown in (finished.out, reported.out, (tmp_path / "report.html").read_text()):
+        assert "EER %" in shown
+        assert "paper's" not in shown and "same mask" not in shown, "nothing is published of this network"
 
     axes = ["mask.frames=choice(fp32,int8)", "mask.embedding=choice(fp32,int8)"]
     searched = speakerquant(*search(workspace, "toy_search", model, *axes))
     assert searched.code == 0, searched.err
     assert len(stored_trials(tmp_path, "toy_search")) == 4
     assert set(front_of(tmp_path)["recommended"]["result"]["mask"]) == {"frames", "embedding"}
+    assert "paper" not in next(tmp_path.glob("multirun/*/*/front.md")).read_text()
+    assert "paper's proposal" not in next(tmp_path.glob("multirun/*/*/front.html")).read_text()
+
+
+def test_a_metric_needs_one_registration(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, cllr: ErrorMetric
+) -> None:
+    goals = [
+        f"+hydra.sweeper.objectives.{cllr.name}=minimize",
+        f"+hydra.sweeper.constraints.{cllr.delta.high.name}=0.5",
+    ]
+    axes = [f"mask.{unit}=choice(fp32,int8)" for unit in ("aggregation_conv", "embedding_linear")]
+    searched = speakerquant(*search(workspace, "cllr", *axes, *goals))
+    assert searched.code == 0, searched.err
+    table = next(tmp_path.glob("multirun/*/*/front.md")).read_text()
+    headings = next(line for line in table.splitlines() if "quantized units" in line)
+    assert "| Cllr |" in headings and "delta_cllr_high ≤ 0.5" in headings
+
+    trials = [result for result in results(tmp_path) if result["trial_list"] == "test"]
+    assert len(trials) >= 4
+    for result in trials:
+        assert result["cllr_low"] <= result["cllr"] <= result["cllr_high"]
+        assert result["delta_cllr"] == result["cllr"] - result["baseline_cllr"]
+        assert result["delta_cllr_low"] <= result["delta_cllr_high"]
+        assert 0 <= result["delta_cllr_p"] <= 1
+    front = front_of(tmp_path)
+    assert front["objectives"]["cllr"] == "minimize"
+    assert all(member["values"]["cllr"] == member["result"]["cllr"] for member in front["front"])
+    tracking = workspace.tracking_of("cllr")
+    runs = tracking.client.search_runs([tracking.experiment_id])
+    recorded = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert all({number.name for number in cllr.numbers} <= set(run.data.metrics) for run in recorded)
+
+    wrong = search(workspace, "wrong", *axes, f"+hydra.sweeper.objectives.{cllr.name}=maximize")
+    refused = speakerquant(*wrong)
+    assert refused.code == 2
+    assert "objectives.cllr=maximize: Cllr is better the other way; use minimize" in refused.err
 
 
 def test_a_single_layer_is_a_unit(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:

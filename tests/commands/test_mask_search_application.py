@@ -106,6 +106,7 @@ def test_latency_must_be_measured_to_be_searched_by(workspace: Workspace, goals:
         ("seconds.embedding", True),
         ("eer", False),
         ("min_dcf_0.05", False),
+        ("delta_min_dcf_0.05_high", False),
         ("nonsense", False),
     ],
 )

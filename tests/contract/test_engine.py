@@ -20,6 +20,7 @@ from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
 from speakerquant.architectures.checkpoints import load_checkpoint, random_model
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
 from speakerquant.architectures.layers import geometries, quantizable_layers
 from speakerquant.architectures.units import block_units
 from speakerquant.audio.front_end import FrontEnd
@@ -34,7 +35,6 @@ from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT2, INT4, INT8, Precision
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.simulate import simulate
-from speakerquant.report.paper import PROPOSED_UNITS, RESULTS
 
 pytestmark = pytest.mark.slow
 
@@ -191,7 +191,7 @@ def large() -> EcapaTdnn:
 # Of the paper's nine rows the baseline, the unit with layers of most kinds, and the proposal.
 @pytest.mark.parametrize(
     "int8_units",
-    [frozenset(), frozenset({"attentive_pooling"}), PROPOSED_UNITS],
+    [frozenset(), frozenset({"attentive_pooling"}), PUBLISHED.proposed_units],
     ids=["none", "attentive_pooling", "paper"],
 )
 def test_size_is_that_of_the_paper(
@@ -210,7 +210,7 @@ def test_size_is_that_of_the_paper(
     # Smaller is no fault: ONNX Runtime's engine of the paper's proposal is 6.3 % smaller than the paper's. An
     # engine of TensorRT for RTX brings the source of its kernels (docs/tensorrt.md).
     largest = 1.075 if builder.name == "tensorrt_rtx" else 1.06
-    assert 0.93 <= megabytes / RESULTS[int8_units].size_mb <= largest
+    assert 0.93 <= megabytes / PUBLISHED.by_int8_units[int8_units].size_mb <= largest
 
 
 def test_any_batch_and_any_length(running: Engine, small: Subject) -> None:

@@ -24,6 +24,7 @@ from speakerquant.search.ledger import Claim, Ledger
 from speakerquant.search.search_loop import Budget, Failed, Outcome, Search, Succeeded
 from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
+from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.error_rates import eer
 from speakerquant.statistics.scores import cosine_scores
 from speakerquant.statistics.uncertainty import SpeakerBootstrap, difference
@@ -57,7 +58,7 @@ class MadeUp:
         self._bootstrap = SpeakerBootstrap(speakers[left], speakers[right], self.trials.labels, 50)
         baseline = self._scores((0,) * UNITS)
         self.scored = ListScores(self.trials, self._bootstrap, eer(baseline, self.trials.labels), baseline)
-        self._draws = self._bootstrap.replicates(baseline)[0]
+        self._draws = self._bootstrap.replicates(baseline, [EER])[0]
         self._known: dict[Levels, dict[str, Any]] = {}
 
     def embeddings(self, levels: Levels) -> Any:
@@ -74,12 +75,13 @@ class MadeUp:
             scores = self._scores(levels)
             rate = eer(scores, self.trials.labels)
             loss = rate - self.scored.baseline_eer
+            [draws] = self._bootstrap.replicates(scores, [EER])
             self._known[levels] = {
                 "engine_size_bytes": size(levels),
                 "size_ratio": size(levels) / size((0,) * UNITS),
                 "eer": rate,
                 "delta_eer": loss,
-                "delta_eer_high": difference(loss, self._bootstrap.replicates(scores)[0], self._draws).high,
+                "delta_eer_high": difference(loss, draws, self._draws).high,
                 "levels": levels,
             }
         return self._known[levels]

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
+from speakerquant.architectures.speaker_network import Architecture
+from speakerquant.measuring.assembly import published_of
 from speakerquant.measuring.result import MaskRun
 
 UNITS = (
@@ -32,10 +35,14 @@ def make_mask() -> MakeMask:
 
 @pytest.fixture(scope="session")
 def make_run() -> MakeRun:
-    """A finished run of a mask."""
+    """A finished run of a mask, with what is published of it."""
 
     def run(
-        mask: Mapping[str, str], delta_eer: float, size_ratio: float, latency: float | None = None
+        mask: Mapping[str, str],
+        delta_eer: float,
+        size_ratio: float,
+        latency: float | None = None,
+        architecture: Architecture = ECAPA_TDNN,
     ) -> MaskRun:
         metrics = {
             "eer": 1.0 + delta_eer,
@@ -43,6 +50,7 @@ def make_run() -> MakeRun:
             "engine_size_bytes": 60e6 * size_ratio,
             "size_ratio": size_ratio,
         }
-        return MaskRun(dict(mask), metrics | ({} if latency is None else {"latency_ms_p50": latency}), None)
+        timed = {} if latency is None else {"latency_ms_p50": latency}
+        return MaskRun(dict(mask), metrics | timed, None, published=published_of(architecture, mask))
 
     return run

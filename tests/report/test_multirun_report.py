@@ -5,9 +5,11 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+from toy_network import TOY
 
 from speakerquant.measuring.result import MaskRun
 from speakerquant.report.multirun_report import draw_runs, print_runs, runs_picture
+from speakerquant.report.run_words import runs_table
 
 from .conftest import MakeMask, MakeRun
 
@@ -53,7 +55,8 @@ def test_a_run_whose_mask_is_unknown_goes_by_its_name(
 def test_a_latency_that_was_not_measured_is_a_dash(
     make_mask: MakeMask, make_run: MakeRun, latency: float | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_runs([make_run(make_mask("input_conv", "aggregation_conv"), 0.25, 0.9583, latency)], "title")
+    run = make_run(make_mask("input_conv", "aggregation_conv"), 0.25, 0.9583, latency)
+    print_runs([make_run(make_mask(), 0.0, 1.0), run], "title")
     row = next(line for line in capsys.readouterr().out.splitlines() if "input_conv" in line)
     cells = [cell.strip() for cell in row.split("│")[1:-1]]
     assert cells[5] == ("-" if latency is None else "12.3")
@@ -70,6 +73,18 @@ def test_every_finished_run_is_drawn_with_its_name_and_its_paper_result(runs: li
     [paper] = [series for series in picture.series if series.name == "paper, same mask"]
     assert [round(mark.x, 3) for mark in paper.marks] == [1.0, 0.95]
     assert (picture.x_label, picture.y_label) == ("size ratio", "ΔEER %")
+
+
+def test_nothing_is_shown_of_a_publication_on_another_network(
+    runs: list[MaskRun], make_mask: MakeMask, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toys = [make_run({"frames": precision}, 0.0, 1.0, architecture=TOY) for precision in ("fp32", "int8")]
+    print_runs(toys, "title")
+    printed = capsys.readouterr().out
+    assert "EER %" in printed
+    for words in (printed, runs_table(toys), str(runs_picture(toys))):
+        assert "paper" not in words
+    assert "paper's EER %" in runs_table(runs)
 
 
 def test_picture_is_drawn(runs: list[MaskRun], tmp_path: Path) -> None:

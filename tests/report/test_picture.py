@@ -8,9 +8,9 @@ import pytest
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import runs_picture
-from speakerquant.report.paper import PROPOSED_UNITS
 from speakerquant.report.picture import Mark, Picture, Series, Style, to_matplotlib
 
 from .conftest import UNITS, MakeMask, MakeRun
@@ -67,7 +67,7 @@ def test_single_units_beside_the_papers(
 
 def test_long_names_close_together(make_mask: MakeMask, make_run: MakeRun) -> None:
     masks = [
-        make_mask(*PROPOSED_UNITS),
+        make_mask(*PUBLISHED.proposed_units),
         make_mask(*UNITS[:3], *UNITS[4:]),
         make_mask(*UNITS),
         make_mask("aggregation_conv", "attentive_pooling", se_res2block3="fp16", embedding_linear="fp16"),

@@ -9,6 +9,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import RandomSampler
 
+from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
+from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.cache import Cache
 from speakerquant.report.mask_view import MaskView
 from speakerquant.report.search_picture import search_picture
@@ -73,11 +75,11 @@ def test_the_front_of_masks_is_shown_in_the_figures_units(
 
 def test_the_front_names_the_masks_that_are_tied_with_its_members(history: History, tmp_path: Path) -> None:
     """``second`` loses on half of the draws of speakers, ``first`` on all, and those of ``all`` are lost."""
-    rates = np.random.default_rng(0).normal(1, 0.1, (2, 1000))
+    rates = np.random.default_rng(0).normal(1, 0.1, 1000)
     (tmp_path / "replicates").mkdir()
     worse = np.random.default_rng(1).normal(0, 0.01, 1000)
     for name, eers in {"FalseFalse": rates, "TrueFalse": rates + 0.5, "FalseTrue": rates + worse}.items():
-        np.save(tmp_path / "replicates" / f"{name}.npy", eers)
+        np.savez(tmp_path / "replicates" / f"{name}.npz", eer=eers)
     SearchReport("mine", GOALS, MaskView("test", Cache(tmp_path)), lambda point: "again", tmp_path, 4).write(
         history
     )
@@ -93,10 +95,9 @@ def test_the_front_names_the_masks_that_are_tied_with_its_members(history: Histo
 
 
 def test_the_picture_is_in_the_shown_units(history: History, tmp_path: Path) -> None:
-    class SizeView(MaskView):
-        plane = Plane("engine_size_bytes", "delta_eer")
-
-    picture = search_picture(front_of(history, GOALS), SizeView("test", Cache(tmp_path)), "title")
+    view = MaskView("test", Cache(tmp_path))
+    view.plane = Plane("engine_size_bytes", "delta_eer")
+    picture = search_picture(front_of(history, GOALS), view, "title")
     assert (picture.x_label, picture.y_label) == ("size MB", "ΔEER %")
     [front] = [series for series in picture.series if series.name == "front"]
     assert [mark.x for mark in front.marks] == pytest.approx([30.0, 40.0, 50.0, 60.0])
@@ -104,9 +105,11 @@ def test_the_picture_is_in_the_shown_units(history: History, tmp_path: Path) -> 
 
 
 def test_the_html_names_every_mask_and_the_papers_proposal(history: History, tmp_path: Path) -> None:
-    SearchReport("mine", GOALS, MaskView("test", Cache(tmp_path)), lambda point: "again", tmp_path, 4).write(
-        history
-    )
-    page = (tmp_path / "front.html").read_text()
+    def page(published: PublishedResults | None) -> str:
+        view = MaskView("test", Cache(tmp_path), published)
+        SearchReport("mine", GOALS, view, lambda point: "again", tmp_path, 4).write(history)
+        return (tmp_path / "front.html").read_text()
+
     for text in (": none", ": all", ": first", ": second", "paper's proposal", "size ratio"):
-        assert text in page
+        assert text in page(PUBLISHED)
+    assert "paper's proposal" not in page(None), "of this network nothing is published"

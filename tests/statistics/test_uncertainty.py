@@ -8,6 +8,7 @@ import pytest
 from speakerquant.cache import Cache
 from speakerquant.errors import UserError
 from speakerquant.statistics.comparison import compare
+from speakerquant.statistics.error_metrics import EER, error_metrics
 from speakerquant.statistics.error_rates import eer, min_dcf
 from speakerquant.statistics.uncertainty import Array, SpeakerBootstrap, difference
 
@@ -31,7 +32,7 @@ def test_a_draw_is_the_list_with_trials_repeated(digits: int) -> None:
     drawn = np.random.default_rng(0).multinomial(
         NUM_SPEAKERS, np.full(NUM_SPEAKERS, 1 / NUM_SPEAKERS), size=20
     )
-    eers, min_dcfs = bootstrap(20).replicates(scores, [0.05])
+    eers, min_dcfs = bootstrap(20).replicates(scores, error_metrics([0.05]))
     for counts, each_eer, each_cost in zip(drawn, eers, min_dcfs, strict=True):
         times = counts[SPEAKERS[LEFT]] * np.where(LABELS, 1, counts[SPEAKERS[RIGHT]])
         repeated, labels = np.repeat(scores, times), np.repeat(LABELS, times)
@@ -45,7 +46,7 @@ def test_an_interval_holds_what_was_found_and_narrows_with_more_speakers() -> No
         drawn = SpeakerBootstrap(SPEAKERS[LEFT][chosen], SPEAKERS[RIGHT][chosen], LABELS[chosen], 200)
         scores = scores_of(2.0, seed=0)[chosen]
         found = eer(scores, LABELS[chosen])
-        interval = drawn.interval(found, drawn.replicates(scores)[0])
+        interval = drawn.interval(found, drawn.replicates(scores, [EER])[0])
         assert 0 < interval.low < found < interval.high
         return interval.high / interval.low
 
@@ -54,20 +55,20 @@ def test_an_interval_holds_what_was_found_and_narrows_with_more_speakers() -> No
 
 def test_a_system_is_tied_with_itself_and_not_with_a_worse_one(tmp_path: Path) -> None:
     better, worse = scores_of(4.0, seed=0), scores_of(1.0, seed=1)
-    itself = compare(better, better, bootstrap(), 0.01, Cache(tmp_path))
-    assert (itself.delta_eer.low, itself.delta_eer.value, itself.delta_eer.high) == (0, 0, 0)
-    assert itself.delta_eer.is_tie
-    assert itself.delta_eer.p == 1
-    lost = compare(worse, better, bootstrap(), 0.01, Cache(tmp_path))
-    assert 0 < lost.delta_eer.low < lost.delta_eer.value < lost.delta_eer.high
-    assert not lost.delta_eer.is_tie
-    assert lost.delta_eer.p < 0.01
-    assert lost.delta_eer.value == pytest.approx(eer(worse, LABELS) - eer(better, LABELS))
+    itself = compare(better, better, bootstrap(), [EER], Cache(tmp_path)).metrics[EER.name].difference
+    assert (itself.low, itself.value, itself.high) == (0, 0, 0)
+    assert itself.is_tie
+    assert itself.p == 1
+    lost = compare(worse, better, bootstrap(), [EER], Cache(tmp_path)).metrics[EER.name].difference
+    assert 0 < lost.low < lost.value < lost.high
+    assert not lost.is_tie
+    assert lost.p < 0.01
+    assert lost.value == pytest.approx(eer(worse, LABELS) - eer(better, LABELS))
 
 
 def test_draws_are_the_same_for_every_system_and_seed() -> None:
     scores = scores_of(2.0, seed=0)
-    [first], [second] = bootstrap().replicates(scores), bootstrap().replicates(scores)
+    [first], [second] = (bootstrap().replicates(scores, [EER]) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert difference(0.0, first, second).high == 0
 
@@ -77,7 +78,7 @@ def test_draws_without_trials_of_a_kind_do_not_count() -> None:
     scores = scores_of(0.0, seed=0)
     chosen = (SPEAKERS[LEFT] < 2) & (SPEAKERS[RIGHT] < 2)
     drawn = SpeakerBootstrap(SPEAKERS[LEFT][chosen], SPEAKERS[RIGHT][chosen], LABELS[chosen], 200)
-    [replicates] = drawn.replicates(scores[chosen])
+    [replicates] = drawn.replicates(scores[chosen], [EER])
     assert 0 < np.isnan(replicates).sum() < 200
     assert np.isfinite(drawn.interval(eer(scores[chosen], LABELS[chosen]), replicates).high)
 

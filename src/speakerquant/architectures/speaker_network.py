@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.architectures.units import Granularity, Units, block_units, layer_units
 from speakerquant.audio.front_end import FrontEnd
 
@@ -97,6 +98,7 @@ class Architecture:
         blocks: Names of the units of granularity ``block``, in the order in which the network runs them.
         named_masks: Units that each further mask quantizes, by its name; every single unit has a mask anyway.
         families: Families of public checkpoints that can be loaded, if there are any.
+        published: What others have published of it, if reports are to show that beside its results.
     """
 
     name: str
@@ -105,3 +107,4 @@ class Architecture:
     blocks: tuple[str, ...]
     named_masks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     families: CheckpointFamilies | None = None
+    published: PublishedResults | None = None

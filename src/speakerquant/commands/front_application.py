@@ -19,6 +19,7 @@ from speakerquant.search.history import History
 from speakerquant.search.search_loop import FirstPoints
 from speakerquant.search.space import Point, Space
 from speakerquant.search.view import Effect
+from speakerquant.statistics.error_rates import eer
 from speakerquant.statistics.scores import Embeddings, ScoreNorm
 
 _FEWEST_SPEAKERS = 10  # with fewer nobody has checked what the intervals hold (docs/uncertainty.md)
@@ -50,13 +51,17 @@ class FrontApplication(MaskSearchApplication):
         def embeddings_of(result: Mapping[str, Any]) -> Embeddings:
             return kept_embeddings(evaluator.cache, str(result.get("embeddings")), dim)
 
-        scored = ListScores(evaluator.data.trials, evaluator.bootstrap, baseline.eer, baseline.scores)
+        trials = evaluator.data.trials
+        baseline_eer = eer(baseline.scores, trials.labels)
+        scored = ListScores(trials, evaluator.bootstrap, baseline_eer, baseline.scores)
         self._plan = FrontPlan(choices, goals, scored, embeddings_of)
         return self._plan
 
     def view(self, config: DictConfig, goals: Goals) -> MaskView:
         cache = open_cache(typed(config, RunConfig).cache)
-        return MaskView(TrialList.test.name, cache, self._predictions, self._alone)
+        return MaskView(
+            TrialList.test.name, cache, self._published(), predict=self._predictions, effects=self._alone
+        )
 
     def _check_list(self, num_speakers: int, goals: Goals) -> None:
         if LOSS_HIGH in goals.constraints and num_speakers < _FEWEST_SPEAKERS:

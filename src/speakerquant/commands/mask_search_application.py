@@ -8,16 +8,18 @@ from typing import Any
 from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution
 
+from speakerquant.architectures.published_results import PublishedResults
+from speakerquant.architectures.registry import architecture_of_network
 from speakerquant.architectures.units import Units
 from speakerquant.configuration.opening import open_cache, open_evaluator, open_mask, open_model
 from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList, typed
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.errors import UserError
 from speakerquant.mask_search.choices import MASK_AXIS, Choices
-from speakerquant.mask_search.front_plan import LATENCY, LOSS_HIGH, RATIO, SIZE
+from speakerquant.mask_search.front_plan import LOSS_HIGH, RATIO, SIZE
 from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.measuring.evaluator import MaskEvaluator
-from speakerquant.measuring.result import figure_of
+from speakerquant.measuring.result import LATENCY, LATENCY_P95, metric_of
 from speakerquant.quantization.mask import Mask
 from speakerquant.report.mask_view import MaskView
 from speakerquant.search.application import Observer, SearchApplication
@@ -40,18 +42,17 @@ class MaskSearchApplication(SearchApplication):
     final_overrides = (f"data.evaluate_on={TrialList.test.name}", _LATENCY_REQUESTS)
 
     def __init__(self) -> None:
-        self._evaluator: MaskEvaluator | None = (
-            None  # as the fingerprint found them: reading a corpus takes a while
-        )
+        # As the fingerprint found it: reading a corpus takes a while.
+        self._evaluator: MaskEvaluator | None = None
 
     def is_time(self, name: str) -> bool:
-        figure = figure_of(name)
-        return figure is not None and figure.is_time
+        metric = metric_of(name)
+        return metric is not None and metric.is_time
 
     def goals(self, config: DictConfig, goals: Goals) -> Goals:
         """The goals with the budgets of ``front``: within one of size or time, the least loss is wanted."""
         budgets = _budgets(typed(config, RunConfig).front)
-        costs = (SIZE, RATIO, LATENCY)
+        costs = (SIZE, RATIO, LATENCY.name)
         is_within = any(name in costs for name in budgets)
         order = sorted(goals.objectives, key=lambda name: is_within and name in costs)
         return Goals({name: goals.objectives[name] for name in order}, {**goals.constraints, **budgets})
@@ -90,7 +91,8 @@ class MaskSearchApplication(SearchApplication):
         return MaskWarmStart(Choices(space, defaults), goals)
 
     def view(self, config: DictConfig, goals: Goals) -> MaskView:
-        return MaskView(TrialList.test.name, open_cache(typed(config, RunConfig).cache))
+        cache = open_cache(typed(config, RunConfig).cache)
+        return MaskView(TrialList.test.name, cache, self._published())
 
     def observer(self, config: DictConfig, ledgers: Sequence[Ledger], folder: Path) -> Observer:
         uri = config.tracking.uri
@@ -107,19 +109,24 @@ class MaskSearchApplication(SearchApplication):
     def was_final(self, result: Mapping[str, Any]) -> bool:
         return bool(result["trial_list"] == TrialList.test.name)
 
+    def _published(self) -> PublishedResults | None:
+        """What others have published of the network that is searched."""
+        assert self._evaluator is not None
+        return architecture_of_network(self._evaluator.model.network).published
+
     def _check_directions(self, goals: Goals) -> None:
         """Refuse objectives that prefer the worse of two values."""
         for name, direction in goals.objectives.items():
-            figure = figure_of(name)
-            if figure and figure.direction != direction:
+            metric = metric_of(name)
+            if metric and metric.direction != direction:
                 raise UserError(
-                    f"hydra.sweeper.objectives.{name}={direction}: {figure.heading} is better the other way; "
-                    f"use {figure.direction}"
+                    f"hydra.sweeper.objectives.{name}={direction}: {metric.heading} is better the other way; "
+                    f"use {metric.direction}"
                 )
 
     def _check_times_are_measured(self, goals: Goals, engine: EngineConfig) -> None:
         """Refuse goals that need latency where the configuration has it not measured."""
-        latencies = [name for name in goals.names if name.startswith("latency_") and self.is_time(name)]
+        latencies = [name for name in goals.names if name in (LATENCY.name, LATENCY_P95.name)]
         if latencies and engine.latency_requests == 0:
             raise UserError(
                 f"engine.latency_requests=0: {latencies[0]} is a goal of the search but is not measured; "
@@ -132,7 +139,7 @@ def _budgets(config: FrontConfig) -> dict[str, float]:
     given = {
         RATIO: config.size_ratio,
         SIZE: config.size_bytes,
-        LATENCY: config.latency_ms,
+        LATENCY.name: config.latency_ms,
         LOSS_HIGH: config.delta_eer_high,
     }
     return {name: bound for name, bound in given.items() if bound is not None}

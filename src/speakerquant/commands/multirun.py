@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from speakerquant.commands.console_script import by_product, fail
+from speakerquant.measuring.result import LATENCY
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import draw_runs, print_runs, smallest_without_loss
 from speakerquant.report.run_words import runs_table
@@ -25,7 +26,6 @@ from speakerquant.tracking.runs import PARENT_FILE, SUMMARY, TrackedRun
 from speakerquant.tracking.views import share_masks
 
 PICTURE_FILE = "size_vs_eer.png"
-_LATENCY = "latency_ms_p50"
 _LAUNCHERS_OF_ONE_HOST = {"basic", "joblib", "submitit_local"}
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def _close(record: _ParentRecord, succeeded: bool) -> None:
         print_runs(runs, title=record.folder)
     if failed < len(runs):
         units = dict.fromkeys(unit for run in runs for unit in run.mask)
-        view = share_masks(parent.tracking, parent.run_id, [*SUMMARY, _LATENCY], list(units))
+        view = share_masks(parent.tracking, parent.run_id, [*SUMMARY, LATENCY.name], list(units))
         parent.describe(f"[Masks in a table of their own, the smallest first]({view})\n\n{runs_table(runs)}")
         if best := smallest_without_loss(runs):
             parent.log_metrics({name: best.metrics[name] for name in SUMMARY if name in best.metrics})

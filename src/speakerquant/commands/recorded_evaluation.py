@@ -22,6 +22,7 @@ from speakerquant.quantization.mask import Mask
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.run_words import run_words
 from speakerquant.tracking.artifacts import keep_once
+from speakerquant.tracking.recorded_runs import published_tags
 from speakerquant.tracking.runs import COMMAND_TAG, ENVIRONMENT_TAG, DataSet, TrackedRun
 
 ARTIFACTS = (RESULT_FILE, ONNX_FILE, RANGES_FILE, SCORES_FILE, LABELS_FILE, ".hydra/config.yaml")
@@ -72,6 +73,8 @@ class RecordedEvaluation(EvaluationListener):
         self._run.log_params({"scores_from": result.scores_from})
         self._run.describe(run_words(result.as_run()))
         self._run.log_metrics(result.metrics())
+        if result.published:
+            self._run.set_tags(published_tags(result.published))
         engine = engine_path(self._folder, result.engine)
         for path in (*(self._folder / name for name in ARTIFACTS), engine, provenance_path(engine)):
             self._run.log_artifact(path)

@@ -15,12 +15,13 @@ from speakerquant.forecasting.forecast import Forecast, ListScores, MeasuredMask
 from speakerquant.mask_search.candidates import Masks, candidates
 from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.hypervolume import expected_gain, front_heights, hypervolume
-from speakerquant.measuring.result import MASK_PREFIX
+from speakerquant.measuring.result import ENGINE_SIZE, MASK_PREFIX, SIZE_RATIO
 from speakerquant.search.front import front_of
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import FAILURE, History, result_of
 from speakerquant.search.space import Point
 from speakerquant.search.view import Effect
+from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.error_rates import eer
 from speakerquant.statistics.scores import Embeddings
 from speakerquant.statistics.uncertainty import difference
@@ -28,9 +29,9 @@ from speakerquant.statistics.uncertainty import difference
 Array = npt.NDArray[np.float64]
 Result = Mapping[str, Any]
 
-SIZE, RATIO, LATENCY = "engine_size_bytes", "size_ratio", "latency_ms_p50"
-LOSS, LOSS_HIGH = "delta_eer", "delta_eer_high"
-"""Names of numbers of a result: of sizes and times, of the loss and the upper end of its interval."""
+SIZE, RATIO = ENGINE_SIZE.name, SIZE_RATIO.name
+LOSS, LOSS_HIGH = EER.delta.name, EER.delta.high.name
+"""Names of numbers of a result: of sizes, of the loss and the upper end of its interval."""
 
 _ADDITIVE = (SIZE, RATIO)  # predicted as sums of what units change alone; latencies are no such sums
 
@@ -155,7 +156,7 @@ class FrontPlan:
             if levels not in self._embeddings:
                 self._embeddings[levels] = self._embeddings_of(result)
         measured = {
-            levels: MeasuredMask(result[SIZE], result["eer"], self._embeddings[levels])
+            levels: MeasuredMask(result[SIZE], result[EER.name], self._embeddings[levels])
             for levels, result in results.items()
         }
         return Forecast(measured, self._scored.trials)
@@ -212,7 +213,9 @@ class FrontPlan:
 
     def _enlarging(self, history: History, outlook: _Outlook) -> list[Levels]:
         """Masks that are expected to enlarge the measured front, the best first."""
-        points = np.array([[result[SIZE], result["eer"]] for result in outlook.results.values()], np.float64)
+        points = np.array(
+            [[result[SIZE], result[EER.name]] for result in outlook.results.values()], np.float64
+        )
         reference = points.max(axis=0)
         predicted = outlook.predicted
         deviations = np.maximum(predicted.deviations, _LEAST_DEVIATION)
@@ -246,7 +249,7 @@ class FrontPlan:
         if levels not in self._upper_ends:
             scored = self._scored
             scores = forecast.scores(levels)
-            [draws] = scored.bootstrap.replicates(scores)
+            [draws] = scored.bootstrap.replicates(scores, [EER])
             loss = eer(scores, scored.trials.labels) - scored.baseline_eer
             self._upper_ends[levels] = difference(loss, draws, self._baseline_draws).high
         return self._upper_ends[levels]
@@ -254,7 +257,7 @@ class FrontPlan:
     @cached_property
     def _baseline_draws(self) -> Array:
         """EERs of the baseline on draws of speakers."""
-        draws: Array = self._scored.bootstrap.replicates(self._scored.baseline_scores)[0]
+        draws: Array = self._scored.bootstrap.replicates(self._scored.baseline_scores, [EER])[0]
         return draws
 
     def _unmeasured(self, history: History, masks: Masks) -> Iterator[Levels]:

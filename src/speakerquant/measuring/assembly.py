@@ -1,11 +1,25 @@
 """Puts a result together from what was measured of a mask and of the baseline."""
 
+from collections.abc import Mapping
+
+from speakerquant.architectures.registry import architecture_of_network
+from speakerquant.architectures.speaker_network import Architecture
 from speakerquant.measuring.baseline import Baseline
 from speakerquant.measuring.pipeline import Measurement, MeasurementPipeline
-from speakerquant.measuring.protocol import MIN_DCF
-from speakerquant.measuring.result import Result
+from speakerquant.measuring.result import (
+    ENGINE_SIZE,
+    FIDELITY,
+    LATENCY,
+    LATENCY_P95,
+    REAL_TIME_FACTOR,
+    SIZE_RATIO,
+    Published,
+    Result,
+)
 from speakerquant.measuring.stage_times import StageTimes
+from speakerquant.quantization.precision import BASELINE, INT8
 from speakerquant.statistics.comparison import Comparison
+from speakerquant.statistics.error_metrics import EER
 
 
 def assemble_result(
@@ -21,35 +35,30 @@ def assemble_result(
     Args:
         measured: What was measured of it.
         baseline: What it is compared with.
-        comparison: How sure its error rates are, and their differences from the baseline's.
+        comparison: Its error metrics beside those of the baseline.
         pipeline: What measured both.
         trial_list: Name of the list that was scored.
         before: Seconds of the stages before the mask was measured, and after.
     """
-    data, scored, latency = pipeline.data, measured.scored, measured.latency
-    min_dcfs = dict(scored.min_dcfs)
+    data, latency = pipeline.data, measured.latency
+    engine_numbers = {
+        ENGINE_SIZE: measured.size_bytes,
+        SIZE_RATIO: measured.size_bytes / baseline.size_bytes,
+        FIDELITY: measured.fidelity,
+        LATENCY: latency.ms_p50 if latency else None,
+        LATENCY_P95: latency.ms_p95 if latency else None,
+        REAL_TIME_FACTOR: measured.real_time_factor,
+    }
+    architecture = architecture_of_network(pipeline.fidelity.network)
     return Result(
         mask=measured.mask.names,
-        eer=scored.eer,
-        min_dcf=min_dcfs.pop(MIN_DCF),
-        other_min_dcfs=min_dcfs,
-        baseline_eer=baseline.eer,
-        delta_eer=scored.eer - baseline.eer,
-        eer_low=comparison.eer.low,
-        eer_high=comparison.eer.high,
-        min_dcf_low=comparison.min_dcf.low,
-        min_dcf_high=comparison.min_dcf.high,
-        delta_eer_low=comparison.delta_eer.low,
-        delta_eer_high=comparison.delta_eer.high,
-        delta_eer_p=comparison.delta_eer.p,
-        tied_with_baseline=comparison.delta_eer.is_tie,
+        numbers={
+            **comparison.numbers,
+            **{metric.name: value for metric, value in engine_numbers.items()},
+        },
+        tied_with_baseline=comparison.is_tie,
         draws=comparison.draws,
         embeddings=measured.embedded.name,
-        delta_min_dcf=comparison.delta_min_dcf.value,
-        delta_min_dcf_low=comparison.delta_min_dcf.low,
-        delta_min_dcf_high=comparison.delta_min_dcf.high,
-        engine_size_bytes=measured.size_bytes,
-        size_ratio=measured.size_bytes / baseline.size_bytes,
         scoring=data.protocol.norm.value,
         trial_list=trial_list,
         num_trials=len(data.trials),
@@ -58,9 +67,24 @@ def assemble_result(
         executed=pipeline.building.executed,
         scores_from=pipeline.building.runner.name,
         weight_bits=pipeline.building.max_weight_bits,
-        fidelity=measured.fidelity,
-        latency_ms_p50=latency.ms_p50 if latency else None,
-        latency_ms_p95=latency.ms_p95 if latency else None,
-        real_time_factor=measured.real_time_factor,
+        published=published_of(architecture, measured.mask.names),
         seconds={**before.seconds, **measured.times.seconds},
     )
+
+
+def published_of(architecture: Architecture, mask: Mapping[str, str]) -> Published | None:
+    """What was published of a mask (name of the precision by unit), if it was."""
+    results = architecture.published
+    if results is None or not {BASELINE.name, INT8.name}.issuperset(mask.values()):
+        return None
+    units = frozenset(unit for unit, precision in mask.items() if precision == INT8.name)
+    result = results.by_int8_units.get(units)
+    if result is None:
+        return None
+    numbers = {
+        EER: result.eer,
+        EER.delta: results.delta_eer(result),
+        ENGINE_SIZE: result.size_mb * 1e6,
+        SIZE_RATIO: results.size_ratio(result),
+    }
+    return Published(results.label, results.source, {metric.name: value for metric, value in numbers.items()})

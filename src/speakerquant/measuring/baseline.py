@@ -15,7 +15,7 @@ from speakerquant.measuring.pipeline import Measurement, MeasurementPipeline
 from speakerquant.quantization.mask import baseline_mask
 from speakerquant.statistics.scores import Embeddings
 
-_FIGURES, _SCORES, _EMBEDDINGS = "figures.json", "scores.npy", "embeddings.npy"
+_SIZE, _SCORES, _EMBEDDINGS = "size.json", "scores.npy", "embeddings.npy"
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,11 @@ class Baseline:
     """The engine of the network as it was trained, in FP32.
 
     Attributes:
-        eer: Equal error rate in percent.
         size_bytes: Size of its engine.
-        scores: ``[num_trials]``, for paired comparisons.
+        scores: ``[num_trials]``, from which its error metrics follow.
         embeddings: ``[num_recordings, dim]``.
     """
 
-    eer: float
     size_bytes: int
     scores: npt.NDArray[np.float64]
     embeddings: Embeddings
@@ -54,8 +52,7 @@ def measured_baseline(
     def make(folder: Path) -> None:
         measured = known or _measure(pipeline, units)
         folder.mkdir()
-        figures = {"eer": measured.scored.eer, "size_bytes": measured.size_bytes}
-        (folder / _FIGURES).write_text(json.dumps(figures))
+        (folder / _SIZE).write_text(json.dumps(measured.size_bytes))
         np.save(folder / _SCORES, measured.scored.scores)
         np.save(folder / _EMBEDDINGS, measured.embedded.embeddings)
 
@@ -64,11 +61,9 @@ def measured_baseline(
         schema_versions.BASELINE, schema_versions.GRAPH, schema_versions.EMBEDDINGS, identity, backend
     )
     folder = pipeline.cache.get("baselines", key, make)
-    figures = json.loads((folder / _FIGURES).read_text())
     return Baseline(
-        figures["eer"],
         # From build to build the size of an engine differs by some hundred bytes.
-        known.size_bytes if known else figures["size_bytes"],
+        known.size_bytes if known else json.loads((folder / _SIZE).read_text()),
         np.load(folder / _SCORES, allow_pickle=False),
         np.load(folder / _EMBEDDINGS, allow_pickle=False),
     )

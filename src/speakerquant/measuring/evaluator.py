@@ -114,8 +114,8 @@ class MaskEvaluator:
         with times.stage("baseline"):
             baseline = self._measured_baseline(measured) if mask.is_baseline else self.baseline
         with times.stage("intervals"):
-            scores, p_target = measured.scored.scores, self.protocol.p_targets[0]
-            comparison = compare(scores, baseline.scores, bootstrap, p_target, self.cache)
+            scores, metrics = measured.scored.scores, self.protocol.metrics
+            comparison = compare(scores, baseline.scores, bootstrap, metrics, self.cache)
         result = assemble_result(measured, baseline, comparison, pipeline, self.trial_list, times)
         result.save(folder)
         listener.finished(result)

@@ -17,8 +17,7 @@ from speakerquant.measuring.embedding import (
     read_embeddings,
 )
 from speakerquant.measuring.latency import Latency, LatencyMeasurement
-from speakerquant.measuring.protocol import Protocol
-from speakerquant.measuring.score import Scored, score_trials
+from speakerquant.measuring.protocol import Protocol, Scored
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.quantization.mask import Mask
 from speakerquant.statistics.scores import Embeddings
@@ -57,7 +56,7 @@ class Measurement:
             built but does not run on this machine.
         latency: Times of a single request; none if they were not measured.
         embedded: Embeddings of the trial list's recordings.
-        scored: Scores and error rates.
+        scored: Scores and error metrics.
         real_time_factor: Seconds of embedding per second of speech; none if the engine does not run here.
         times: Seconds by stage.
     """
@@ -115,7 +114,7 @@ class MeasurementPipeline:
                 return embed(self.data.cohort, "cohort").embeddings
 
             with times.stage("scoring"):
-                scored = score_trials(embedded.embeddings, self.data.trials, self.data.protocol, embed_cohort)
+                scored = self.data.protocol.score(embedded.embeddings, self.data.trials, embed_cohort)
         return Measurement(
             mask,
             built.size_bytes,

@@ -1,6 +1,6 @@
 """How a trial list is scored and judged: the same for every mask that is compared."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from speakerquant.corpus.trials import Trials
 from speakerquant.errors import UserError
-from speakerquant.statistics.error_rates import min_dcf
+from speakerquant.statistics.error_metrics import EER, error_metrics
+from speakerquant.statistics.error_rates import ScoredTrials
+from speakerquant.statistics.metric import ErrorMetric
 from speakerquant.statistics.scores import (
     Embeddings,
     ScoreNorm,
@@ -20,8 +22,23 @@ from speakerquant.statistics.scores import (
     normalised_scores,
 )
 
-MIN_DCF = "min_dcf"
-"""Name of the metric at the first prior."""
+
+@dataclass(frozen=True)
+class Scored:
+    """A scored list.
+
+    Attributes:
+        scores: ``[num_trials]``, in the order of the list.
+        metrics: Values of its error metrics by name.
+    """
+
+    scores: npt.NDArray[np.float64]
+    metrics: Mapping[str, float]
+
+    @property
+    def eer(self) -> float:
+        """Equal error rate in percent."""
+        return self.metrics[EER.name]
 
 
 @dataclass(frozen=True)
@@ -61,30 +78,39 @@ class Protocol:
         """How many of the cohort's scores count; none counts all."""
         return self.top_n if self.norm is ScoreNorm.as_norm else None
 
-    def scores(
+    @property
+    def metrics(self) -> tuple[ErrorMetric, ...]:
+        """What the scores are judged by."""
+        return error_metrics(self.p_targets)
+
+    def score(
+        self,
+        embeddings: Embeddings,
+        trials: Trials,
+        embed_cohort: Callable[[], Embeddings],
+    ) -> Scored:
+        """Score the trials and judge the scores.
+
+        Args:
+            embeddings: Of the trials' recordings, ``[num_recordings, dim]``.
+            trials: Pairs to score.
+            embed_cohort: Embeds the recordings of the cohort, ``[num_cohort, dim]``, if there is one.
+
+        Raises:
+            UserError: an embedding is unusable.
+        """
+        scores = self._scores(embeddings, trials, embed_cohort)
+        ordered = ScoredTrials.of(scores, trials.labels)
+        return Scored(scores, {metric.name: metric.compute(ordered) for metric in self.metrics})
+
+    def _scores(
         self,
         embeddings: Embeddings,
         trials: Trials,
         embed_cohort: Callable[[], Embeddings],
     ) -> npt.NDArray[np.float64]:
-        """Scores ``[num_trials]`` of embedded recordings ``[num_recordings, dim]``.
-
-        Args:
-            embeddings: Of the trials' recordings.
-            trials: Pairs to score.
-            embed_cohort: Gives embeddings ``[num_cohort, dim]`` of the cohort, should the protocol have one.
-
-        Raises:
-            UserError: an embedding is unusable.
-        """
         scores = cosine_scores(embeddings, trials.left, trials.right, trials.recordings)
         if self.cohort is None:
             return scores
         statistics = cohort_statistics(embeddings, embed_cohort(), self._highest)
         return normalised_scores(scores, trials.left, trials.right, statistics)
-
-    def min_dcfs(self, scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
-        """minDCF by the name of its metric: ``min_dcf`` at the first prior, ``min_dcf_<prior>`` at others."""
-        first, *others = self.p_targets
-        names = {MIN_DCF: first} | {f"{MIN_DCF}_{p_target:g}": p_target for p_target in others}
-        return {name: min_dcf(scores, labels, p_target) for name, p_target in names.items()}

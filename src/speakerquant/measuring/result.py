@@ -2,22 +2,51 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from speakerquant import schema_versions
 from speakerquant.files import atomic_path
-from speakerquant.statistics.metric import Direction, Figure, described, figures_of
+from speakerquant.statistics.error_metrics import error_number
+from speakerquant.statistics.metric import Direction, Metric
 
 RESULT_FILE, SCORES_FILE, LABELS_FILE = "result.json", "scores.npy", "labels.npy"
 RANGES_FILE = "calibration.safetensors"
 MASK_PREFIX = "mask."
 """Before the name of a unit, in configurations and parameters."""
+PUBLISHED_PREFIX = "published."
+"""Before the name of a number that others have published, and of what is known of the publication."""
 
-_SECONDS = "seconds"
-_OTHER_MIN_DCFS = "other_min_dcfs"
+_SECONDS_PREFIX = "seconds."
 _LESS, _MORE = Direction.minimize, Direction.maximize
+
+ENGINE_SIZE = Metric("engine_size_bytes", "size", "MB", _LESS, scale=1e-6)
+SIZE_RATIO = Metric("size_ratio", "size ratio", "", _LESS)
+FIDELITY = Metric("fidelity", "fidelity", "", _MORE, ".5f")
+LATENCY = Metric("latency_ms_p50", "latency", "ms", _LESS, ".1f", is_time=True)
+LATENCY_P95 = Metric("latency_ms_p95", "95 % of latencies below", "ms", _LESS, ".1f", is_time=True)
+REAL_TIME_FACTOR = Metric("real_time_factor", "real-time factor", "", _LESS, ".5f", is_time=True)
+
+_ENGINE_METRICS = {
+    metric.name: metric
+    for metric in (ENGINE_SIZE, SIZE_RATIO, FIDELITY, LATENCY, LATENCY_P95, REAL_TIME_FACTOR)
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """What others have published of a run's mask.
+
+    Attributes:
+        label: What tables and pictures call the publication, in a word.
+        source: The publication.
+        numbers: Its numbers by the names of ours.
+    """
+
+    label: str
+    source: str
+    numbers: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,21 +56,21 @@ class Result:
     Attributes:
         schema_version: Version of these keys (:data:`speakerquant.schema_versions.RESULT`).
         mask: Unit to precision.
-        eer: Equal error rate of the engine.
-        min_dcf: Normalised minimum detection cost of the engine.
-        other_min_dcfs: The same at further priors, by the names of their metrics.
-        baseline_eer: EER of the baseline: the FP32 engine of the same model on the same list.
-        delta_eer: ``eer - baseline_eer``.
-        delta_min_dcf: ``min_dcf`` less that of the baseline.
-        eer_low: Lower end of the EER's 95 % confidence interval (:mod:`speakerquant.statistics.uncertainty`).
-            So are the other numbers that end in ``_low`` and ``_high`` the ends of intervals.
-        delta_eer_p: How probable so large a difference is where there is none, two-sided.
+        numbers: By name. Of each error metric of the engine's scores
+            :attr:`speakerquant.statistics.metric.ErrorMetric.numbers`: itself, that of the baseline (the FP32
+            engine of the same model on the same list), their difference, intervals of 95 % confidence
+            (:mod:`speakerquant.statistics.uncertainty`), and how probable so large a difference is where
+            there is none. ``engine_size_bytes`` is the size of the serialized engine, ``size_ratio`` that
+            over the baseline's. ``fidelity`` is the smallest cosine between the engine's and the simulated
+            network's embeddings. ``latency_ms_p50`` and ``latency_ms_p95`` are median and 95th percentile of
+            the time of one request with one recording of 3 s, in milliseconds, ``real_time_factor`` the
+            seconds of embedding per second of speech, with as many requests in flight as the engine has room
+            for. None stands for what was not measured: latencies if they were not asked for, and all but
+            errors and sizes if the engine was not executed.
         tied_with_baseline: Whether the interval of ``delta_eer`` holds zero.
-        draws: Name of the cache's entry with the rates on every draw of the speakers, by which masks are
+        draws: Name of the cache's entry with the metrics on every draw of the speakers, by which masks are
             compared with each other (:func:`speakerquant.statistics.comparison.is_tie`).
         embeddings: Name of the cache's entry with the embeddings of the list's recordings.
-        engine_size_bytes: Size of the serialized engine.
-        size_ratio: Size of the engine over that of the baseline.
         scoring: Normalisation of the scores.
         trial_list: ``test`` or ``development``, whichever was scored.
         num_trials: Trials scored.
@@ -51,42 +80,16 @@ class Result:
         scores_from: Backend that computed the embeddings: ``engine``, or if that was not executed another
             one, on the very network that the engine was built from.
         weight_bits: Most bits of integer weights that the device computes exactly.
-        latency_ms_p50: Median time of one request with one recording of 3 s, in milliseconds; none if it was
-            not measured, or the engine not executed.
-        latency_ms_p95: 95th percentile of the same.
-        real_time_factor: Seconds of embedding per second of speech, with as many requests in flight as the
-            engine has room for; none if it was not executed.
-        fidelity: Smallest cosine between the engine's and the simulated network's embeddings; none if it was
-            not executed.
+        published: What others have published of the mask, if they have.
         seconds: Time by stage. What came from the cache took next to none, but for embeddings, whose time is
             that of the runs that made them.
     """
 
     mask: Mapping[str, str]
-    eer: float = described(Figure("EER", "%", _LESS))
-    eer_low: float = described(Figure("EER, lower end", "%", _LESS))
-    eer_high: float = described(Figure("EER, upper end", "%", _LESS))
-    min_dcf: float = described(Figure("minDCF", "", _LESS))
-    min_dcf_low: float = described(Figure("minDCF, lower end", "", _LESS))
-    min_dcf_high: float = described(Figure("minDCF, upper end", "", _LESS))
-    other_min_dcfs: Mapping[str, float]
-    baseline_eer: float = described(Figure("baseline EER", "%", _LESS))
-    delta_eer: float = described(
-        Figure("ΔEER", "%", _LESS, "+.3f", interval=("delta_eer_low", "delta_eer_high"))
-    )
-    delta_eer_low: float = described(Figure("ΔEER, lower end", "%", _LESS, "+.3f"))
-    delta_eer_high: float = described(Figure("ΔEER, upper end", "%", _LESS, "+.3f"))
-    delta_eer_p: float = described(Figure("p of ΔEER", "", _MORE))
+    numbers: Mapping[str, float | None]
     tied_with_baseline: bool
     draws: str
     embeddings: str
-    delta_min_dcf: float = described(
-        Figure("ΔminDCF", "", _LESS, "+.3f", interval=("delta_min_dcf_low", "delta_min_dcf_high"))
-    )
-    delta_min_dcf_low: float = described(Figure("ΔminDCF, lower end", "", _LESS, "+.3f"))
-    delta_min_dcf_high: float = described(Figure("ΔminDCF, upper end", "", _LESS, "+.3f"))
-    engine_size_bytes: int = described(Figure("size", "MB", _LESS, scale=1e-6))
-    size_ratio: float = described(Figure("size ratio", "", _LESS))
     scoring: str
     trial_list: str
     num_trials: int
@@ -95,31 +98,35 @@ class Result:
     executed: bool
     scores_from: str
     weight_bits: int
-    fidelity: float | None = described(Figure("fidelity", "", _MORE, ".5f"))
-    latency_ms_p50: float | None = described(Figure("latency", "ms", _LESS, ".1f", is_time=True))
-    latency_ms_p95: float | None = described(
-        Figure("95 % of latencies below", "ms", _LESS, ".1f", is_time=True)
-    )
-    real_time_factor: float | None = described(Figure("real-time factor", "", _LESS, ".5f", is_time=True))
+    published: Published | None
     seconds: Mapping[str, float]
     schema_version: int = schema_versions.RESULT
 
     def to_dict(self) -> dict[str, Any]:
         """As ``result.json`` holds it."""
-        return asdict(self)
+        facts = asdict(self)
+        mask, numbers, published = (facts.pop(name) for name in ("mask", "numbers", "published"))
+        if published:
+            published |= published.pop("numbers")
+        return {"mask": mask, **numbers, "published": published, **facts}
 
     def metrics(self) -> dict[str, float]:
-        """Every number by name; stage times as ``seconds.<stage>``, further detection costs as they are."""
-        fields: dict[str, Any] = asdict(self)
-        others: dict[str, float] = fields.pop(_OTHER_MIN_DCFS)
-        seconds = {f"{_SECONDS}.{stage}": value for stage, value in fields.pop(_SECONDS).items()}
-        numbers = {name: value for name, value in fields.items() if isinstance(value, int | float)}
-        return numbers | others | seconds
+        """Every number by name; of a stage ``seconds.<stage>``, published ones ``published.<name>``."""
+        top_level = {name: value for name, value in self.to_dict().items() if isinstance(value, int | float)}
+        seconds = {f"{_SECONDS_PREFIX}{stage}": value for stage, value in self.seconds.items()}
+        published = self.published.numbers if self.published else {}
+        return top_level | seconds | {f"{PUBLISHED_PREFIX}{name}": each for name, each in published.items()}
 
     def as_run(self) -> "MaskRun":
         """As tables and pictures show it."""
         scores_from = None if self.executed else self.scores_from
-        return MaskRun(dict(self.mask), self.metrics(), failure=None, scores_from=scores_from)
+        return MaskRun(
+            dict(self.mask),
+            self.metrics(),
+            failure=None,
+            scores_from=scores_from,
+            published=self.published,
+        )
 
     def save(self, folder: Path) -> None:
         """Write ``result.json`` into the folder."""
@@ -127,21 +134,11 @@ class Result:
             part.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
 
 
-FIGURES: Mapping[str, Figure] = figures_of(Result)
-"""The numbers of a result that are compared, by name."""
-
-
-def figure_of(name: str) -> Figure | None:
+def metric_of(name: str) -> Metric | None:
     """The description of a number by its name in :meth:`Result.metrics`; none of one that is not compared."""
-    if name in FIGURES:
-        return FIGURES[name]
-    if name.startswith(f"{_SECONDS}."):
-        stage = name.removeprefix(f"{_SECONDS}.")
-        return Figure(stage, "s", _LESS, ".2f", is_time=True)
-    if (metric := name.removeprefix(f"{_OTHER_MIN_DCFS}.")).startswith("min_dcf_"):
-        prior = metric.removeprefix("min_dcf_")
-        return replace(FIGURES["min_dcf"], heading=f"minDCF at {prior}")
-    return None
+    if name.startswith(_SECONDS_PREFIX):
+        return Metric(name, name.removeprefix(_SECONDS_PREFIX), "s", _LESS, ".2f", is_time=True)
+    return _ENGINE_METRICS.get(name) or error_number(name)
 
 
 @dataclass(frozen=True)
@@ -155,6 +152,7 @@ class MaskRun:
         name: What it was recorded as.
         scores_from: Backend that computed its embeddings instead of the engine, which was built only; none if
             the engine ran.
+        published: What others have published of its mask, if they have.
         facts: What must be equal for runs to be compared, in words by name: checkpoint, lists, scoring.
         environment: Versions and devices by name.
         command: What measured it; empty if that is not known.
@@ -165,6 +163,7 @@ class MaskRun:
     failure: str | None
     name: str = ""
     scores_from: str | None = None
+    published: Published | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     command: str = ""

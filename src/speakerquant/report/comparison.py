@@ -9,21 +9,22 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from speakerquant.errors import UserError
-from speakerquant.measuring.result import FIGURES, MaskRun
+from speakerquant.measuring.result import ENGINE_SIZE, LATENCY, SIZE_RATIO, MaskRun
 from speakerquant.quantization.precision import BASELINE
 from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.report.metric_cells import metric_cells
 from speakerquant.report.multirun_report import COLORS, runs_picture
 from speakerquant.report.picture import Mark, Picture, Series, Style
+from speakerquant.report.published_columns import PublishedColumns
 from speakerquant.report.run_words import run_cells, run_headings
-from speakerquant.report.table import interval_of, number_cells
+from speakerquant.report.table import interval_of
+from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.error_rates import error_rates
 
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
 
-_LATENCY = "latency_ms_p50"
-_SIZE = "engine_size_bytes"
-_LOSS = "delta_eer"
+_LOSS = EER.delta
 _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40)  # percent, on the axes of a DET curve
 _CURVE_POINTS = 200
 _NAMED_CURVES = 12  # of more, the legend would take the page; hovering names them
@@ -97,8 +98,9 @@ def compare_runs(title: str, scored: Sequence[ScoredRun], ranges: CalibrationTab
         "Detection error trade-off": _curves(finished),
         **(_ranges_pictures(ranges) if ranges else {}),
     }
+    published = PublishedColumns(runs)
     tables = [
-        Table("Runs", run_headings(), [run_cells(run) for run in runs]),
+        Table("Runs", run_headings(published), [run_cells(run, published) for run in runs]),
         _sensitivity_table(alone),
     ]
     return Report(
@@ -146,7 +148,7 @@ class _Alone:
     @property
     def loss(self) -> str:
         """The difference from the baseline's EER, with its interval."""
-        [cell] = number_cells({_LOSS: FIGURES[_LOSS]}, self.run.metrics)
+        [cell] = metric_cells([_LOSS], self.run.metrics)
         return cell
 
 
@@ -155,13 +157,13 @@ def _units_alone(runs: Sequence[MaskRun]) -> list[_Alone]:
     for run in runs:
         changed = [(unit, precision) for unit, precision in run.mask.items() if precision != BASELINE.name]
         if len(changed) == 1:
-            size, ratio = run.metrics[_SIZE], run.metrics["size_ratio"]
-            found.append(_Alone(*changed[0], FIGURES[_SIZE].scale * (size / ratio - size), run))
+            size, ratio = run.metrics[ENGINE_SIZE.name], run.metrics[SIZE_RATIO.name]
+            found.append(_Alone(*changed[0], ENGINE_SIZE.scale * (size / ratio - size), run))
     return found
 
 
 def _sensitivity_table(alone: Sequence[_Alone]) -> Table:
-    headings = ["unit", "precision", "MB saved", FIGURES[_LOSS].label]
+    headings = ["unit", "precision", "MB saved", _LOSS.label]
     rows = [[each.unit, each.precision, f"{each.saved:.3f}", each.loss] for each in alone]
     return Table("Each unit alone", headings, rows)
 
@@ -170,30 +172,28 @@ def _sensitivity(alone: Sequence[_Alone]) -> Picture:
     marks: dict[str, list[Mark]] = {}
     for each in alone:
         text = f"{each.unit} in {each.precision}: {each.saved:.3f} MB saved, ΔEER {each.loss} %"
-        interval = interval_of(FIGURES[_LOSS], each.run.metrics)
-        mark = Mark(each.saved, each.run.metrics[_LOSS], text, each.unit, interval)
+        interval = interval_of(_LOSS, each.run.metrics)
+        mark = Mark(each.saved, each.run.metrics[_LOSS.name], text, each.unit, interval)
         marks.setdefault(each.precision, []).append(mark)
     series = [
         Series(precision, found, Style(color, size=6))
         for (precision, found), color in zip(marks.items(), itertools.cycle(COLORS[1:]), strict=False)
     ]
-    return Picture("", "MB saved", FIGURES[_LOSS].label, series)
+    return Picture("", "MB saved", _LOSS.label, series)
 
 
 def _latencies(runs: Sequence[MaskRun]) -> Picture:
     marks = [
         Mark(
-            run.metrics[_SIZE] / 1e6,
-            run.metrics[_LATENCY],
-            f"{run.name}: {run.metrics[_LATENCY]:.1f} ms, {run.metrics[_SIZE] / 1e6:.3f} MB",
+            run.metrics[ENGINE_SIZE.name] / 1e6,
+            run.metrics[LATENCY.name],
+            f"{run.name}: {run.metrics[LATENCY.name]:.1f} ms, {run.metrics[ENGINE_SIZE.name] / 1e6:.3f} MB",
             run.name,
         )
         for run in runs
-        if _LATENCY in run.metrics
+        if LATENCY.name in run.metrics
     ]
-    return Picture(
-        "", FIGURES[_SIZE].label, FIGURES[_LATENCY].label, [Series("", marks, Style("steelblue", 6))]
-    )
+    return Picture("", ENGINE_SIZE.label, LATENCY.label, [Series("", marks, Style("steelblue", 6))])
 
 
 def _curves(scored: Sequence[ScoredRun]) -> Picture:

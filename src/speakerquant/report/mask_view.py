@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.cache import Cache
-from speakerquant.measuring.result import MASK_PREFIX, figure_of
+from speakerquant.measuring.result import MASK_PREFIX, metric_of
 from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import POINT_HEADING, SHOWN, X, Y
-from speakerquant.report.paper import PROPOSED
 from speakerquant.search.history import History
 from speakerquant.search.space import Point
 from speakerquant.search.view import Effect, PlainQuantity, Plane, Predictions, Quantity, Reference
@@ -16,40 +16,35 @@ from speakerquant.statistics.comparison import is_tie
 
 
 class MaskView:
-    """Masks by their quantized units; size and EER relative to FP32, as the paper's can be compared.
+    """Masks by their quantized units; size and EER relative to FP32, as those of others can be compared.
 
     Args:
         final_list: The trial list of the final evaluation; a search on it has seen the data it is judged by.
         cache: Where evaluations keep what masks are compared by.
+        published: What others have published of the network, if they have.
         predict: What trials were predicted to be, by number, if they were.
         effects: Trials with one unit in a lower precision, if there are such by plan.
     """
 
     point_heading = POINT_HEADING
-    columns = SHOWN
-    plane = Plane(
-        X,
-        Y,
-        (
-            Reference("FP32, here and in the paper", 1.0, 0.0),
-            Reference("paper's proposal", PROPOSED.metrics[X], PROPOSED.metrics[Y]),
-        ),
-    )
+    columns = tuple(metric.name for metric in SHOWN)
 
     def __init__(
         self,
         final_list: str,
         cache: Cache,
+        published: PublishedResults | None = None,
         predict: Callable[[History], Predictions] = lambda history: {},
         effects: Callable[[History], Sequence[Effect]] = lambda history: [],
     ) -> None:
         self._final_list = final_list
         self._cache = cache
+        self.plane = Plane(X.name, Y.name, _references(published) if published else ())
         self.predictions = predict
         self.effects = effects
 
     def quantity(self, name: str) -> Quantity:
-        return figure_of(name) or PlainQuantity(name)
+        return metric_of(name) or PlainQuantity(name)
 
     def describe(self, point: Point) -> str:
         mask = {
@@ -81,3 +76,13 @@ class MaskView:
                 alike.setdefault(precisions, []).append(axis.removeprefix(MASK_PREFIX))
         groups = [", ".join(units) for units in alike.values() if len(units) > 1]
         return [f"of the same precision in all these masks: {'; '.join(groups)}"] if groups else []
+
+
+def _references(published: PublishedResults) -> Sequence[Reference]:
+    proposed = published.proposed
+    return (
+        Reference(f"FP32, here and in the {published.label}", 1.0, 0.0),
+        Reference(
+            f"{published.label}'s proposal", published.size_ratio(proposed), published.delta_eer(proposed)
+        ),
+    )

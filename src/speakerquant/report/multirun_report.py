@@ -1,87 +1,92 @@
-"""What a multirun leaves for people: its figures beside the paper's, as a table and as a picture."""
+"""What a multirun leaves for people: its numbers beside published ones, as a table and as a picture."""
 
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from speakerquant.measuring.result import FIGURES, MaskRun
+from speakerquant.measuring.result import ENGINE_SIZE, LATENCY, SIZE_RATIO, MaskRun
 from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import mask_name, precisions_of
-from speakerquant.report.paper import paper_result
+from speakerquant.report.metric_cells import metric_cells
 from speakerquant.report.picture import Mark, Picture, Series, Style, draw_png
+from speakerquant.report.published_columns import PublishedColumns, published_label
 from speakerquant.report.table import (
     NOTHING,
     Column,
     Row,
     interval_of,
-    number_cells,
     number_columns,
     print_failures,
     print_lines,
     print_table,
 )
+from speakerquant.statistics.error_metrics import EER
 
-SHOWN = ("eer", "delta_eer", "engine_size_bytes", "size_ratio", "latency_ms_p50")
-"""Names of the figures that are shown of every mask."""
+SHOWN = (EER, EER.delta, ENGINE_SIZE, SIZE_RATIO, LATENCY)
+"""What is shown of every mask."""
 
-X, Y = "size_ratio", "delta_eer"
-"""Names of the figures that span the plane in which masks are drawn."""
+X, Y = SIZE_RATIO, EER.delta
+"""What spans the plane in which masks are drawn."""
 
 POINT_HEADING = "quantized units"
 
-OURS = {name: FIGURES[name] for name in SHOWN}
-PAPERS = {name: FIGURES[name] for name in ("eer", "delta_eer", "engine_size_bytes", "size_ratio")}
-"""The figures that are shown, and those that the paper has too."""
-
 COLORS = ("gray", "steelblue", "darkorange", "seagreen", "crimson", "mediumpurple", "sienna", "olive")
-_PAPER = Style("dimgray", size=6, is_filled=False)
+_PUBLISHED = Style("dimgray", size=6, is_filled=False)
 _SAME_MASK = Style("gray", size=0, has_line=True)
 
 
 def print_runs(runs: Sequence[MaskRun], title: str) -> None:
     """Print one row per run to standard output, and below them why runs failed."""
-    first, *others = number_columns(PAPERS.values(), style="dim")
-    paper = [Column(f"paper's {first.heading}", is_number=True, style="dim"), *others]
-    columns = [Column(POINT_HEADING), *number_columns(OURS.values()), *paper]
-    print_table(title, columns, [Row([_name(run), *_our_cells(run), *paper_cells(run)]) for run in runs])
+    published = PublishedColumns(runs)
+    others = number_columns(published.metrics, style="dim")
+    if others:  # the first tells whose they are
+        others[0] = replace(others[0], heading=published.headings[0])
+    columns = [Column(POINT_HEADING), *number_columns(SHOWN), *others]
+    rows = [Row([_name(run), *_our_cells(run), *published.cells(run)]) for run in runs]
+    print_table(title, columns, rows)
     print_lines(_execution(runs))
     print_failures(f"{_name(run)}: {run.failure}" for run in runs if run.failure)
 
 
 def smallest_without_loss(runs: Sequence[MaskRun]) -> MaskRun | None:
     """The run of the smallest engine that nothing shows to lose against the baseline; none if all do."""
-    candidates = [run for run in runs if not run.failure and run.metrics.get("delta_eer_low", math.inf) <= 0]
-    return min(candidates, key=lambda run: run.metrics["engine_size_bytes"], default=None)
+    low = EER.delta.low.name
+    candidates = [run for run in runs if not run.failure and run.metrics.get(low, math.inf) <= 0]
+    return min(candidates, key=lambda run: run.metrics[ENGINE_SIZE.name], default=None)
 
 
 def draw_runs(runs: Sequence[MaskRun], path: Path) -> None:
-    """Draw every finished run by its size and loss, joined to the paper's of the same mask, as a PNG file."""
+    """Draw every finished run by its size and loss, joined to what is published of it, as a PNG file."""
     draw_png(runs_picture(runs), path)
 
 
 def runs_picture(runs: Sequence[MaskRun]) -> Picture:
     """The finished runs by their size relative to FP32 and their ΔEER, in a colour for each precision."""
     ours: dict[str, list[Mark]] = {}
-    papers, joins = [], []
+    published, joins = [], []
+    label = published_label(runs)
     for run in runs:
         if run.failure:
             continue
-        interval = interval_of(FIGURES[Y], run.metrics)
-        x, y = number_cells({name: FIGURES[name] for name in (X, Y)}, run.metrics)
-        text = f"{_name(run)}: {FIGURES[X].label} {x}, {FIGURES[Y].label} {y}"
-        mark = Mark(run.metrics[X], run.metrics[Y], text, _name(run), interval)
+        x, y = metric_cells((X, Y), run.metrics)
+        text = f"{_name(run)}: {X.label} {x}, {Y.label} {y}"
+        interval = interval_of(Y, run.metrics)
+        mark = Mark(run.metrics[X.name], run.metrics[Y.name], text, _name(run), interval)
         ours.setdefault(precisions_of(run.mask), []).append(mark)
-        if paper := paper_result(run.mask):
-            papers.append(Mark(paper.metrics[X], paper.metrics[Y], f"{_name(run)}, in the paper"))
-            joins.append(Series("", [mark, papers[-1]], _SAME_MASK))
+        if run.published:
+            numbers = run.published.numbers
+            text = f"{_name(run)}, in the {run.published.label}"
+            published.append(Mark(numbers[X.name], numbers[Y.name], text))
+            joins.append(Series("", [mark, published[-1]], _SAME_MASK))
     measured = [
         Series(f"{precisions} here", marks, Style(color, size=6))
         for (precisions, marks), color in zip(ours.items(), itertools.cycle(COLORS), strict=False)
     ]
-    series = [*joins, Series("paper, same mask", papers, _PAPER), *measured]
+    series = [*joins, Series(f"{label}, same mask", published, _PUBLISHED), *measured]
     title = ", ".join(_execution(runs))
-    return Picture(title, FIGURES[X].label, FIGURES[Y].label, [each for each in series if each.marks])
+    return Picture(title, X.label, Y.label, [each for each in series if each.marks])
 
 
 def _execution(runs: Sequence[MaskRun]) -> list[str]:
@@ -95,11 +100,5 @@ def _name(run: MaskRun) -> str:
 
 def _our_cells(run: MaskRun) -> list[str]:
     if run.failure:
-        return ["failed", *[NOTHING] * (len(OURS) - 1)]
-    return number_cells(OURS, run.metrics)
-
-
-def paper_cells(run: MaskRun) -> list[str]:
-    """What the paper measured for the run's mask, if it did."""
-    paper = paper_result(run.mask)
-    return number_cells(PAPERS, paper.metrics if paper else {})
+        return ["failed", *[NOTHING] * (len(SHOWN) - 1)]
+    return metric_cells(SHOWN, run.metrics)

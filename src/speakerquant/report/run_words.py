@@ -4,30 +4,30 @@ from collections.abc import Sequence
 
 from speakerquant.measuring.result import MaskRun
 from speakerquant.report.mask_words import mask_name
-from speakerquant.report.multirun_report import OURS, PAPERS, paper_cells
-from speakerquant.report.table import markdown_table, number_cells
+from speakerquant.report.metric_cells import metric_cells
+from speakerquant.report.multirun_report import SHOWN
+from speakerquant.report.published_columns import PublishedColumns
+from speakerquant.report.table import markdown_table
 
 
-def run_headings() -> list[str]:
+def run_headings(published: PublishedColumns) -> list[str]:
     """What stands above :func:`run_cells`."""
-    return [
-        "mask",
-        *(figure.label for figure in OURS.values()),
-        *(f"paper's {each.label}" for each in PAPERS.values()),
-    ]
+    return ["mask", *(metric.label for metric in SHOWN), *published.headings]
 
 
-def run_cells(run: MaskRun) -> list[str]:
-    """A row: the mask, its figures, and those that the paper measured for it."""
-    return [mask_name(run.mask), *number_cells(OURS, run.metrics), *paper_cells(run)]
+def run_cells(run: MaskRun, published: PublishedColumns) -> list[str]:
+    """A row: the mask, its numbers, and those that are published of it."""
+    return [mask_name(run.mask), *metric_cells(SHOWN, run.metrics), *published.cells(run)]
 
 
 def run_words(run: MaskRun) -> str:
-    """One line: the mask with its figures."""
-    cells = zip(OURS.values(), number_cells(OURS, run.metrics), strict=True)
-    return f"**{mask_name(run.mask)}**: " + ", ".join(f"{figure.label} {cell}" for figure, cell in cells)
+    """One line: the mask with its numbers."""
+    cells = zip(SHOWN, metric_cells(SHOWN, run.metrics), strict=True)
+    return f"**{mask_name(run.mask)}**: " + ", ".join(f"{metric.label} {cell}" for metric, cell in cells)
 
 
 def runs_table(runs: Sequence[MaskRun]) -> str:
     """A table with a row for every run that finished."""
-    return markdown_table(run_headings(), [run_cells(run) for run in runs if not run.failure])
+    finished = [run for run in runs if not run.failure]
+    published = PublishedColumns(finished)
+    return markdown_table(run_headings(published), [run_cells(run, published) for run in finished])

@@ -1,5 +1,6 @@
-"""Compares a mask with the baseline: how sure its error rates are, and by how much they differ."""
+"""Compares a mask with the baseline: how sure its error metrics are, and by how much they differ."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,33 +9,77 @@ import numpy as np
 from speakerquant import schema_versions
 from speakerquant.cache import Cache
 from speakerquant.files import digest, sha256
-from speakerquant.statistics.error_rates import eer, min_dcf
+from speakerquant.statistics.error_metrics import EER
+from speakerquant.statistics.error_rates import ScoredTrials
+from speakerquant.statistics.metric import ErrorMetric
 from speakerquant.statistics.uncertainty import Array, Difference, Interval, SpeakerBootstrap, difference
 
-_KIND, _SUFFIX = "replicates", ".npy"
+_KIND, _SUFFIX = "replicates", ".npz"
+
+
+@dataclass(frozen=True)
+class ComparedMetric:
+    """An error metric of a mask beside that of the baseline.
+
+    Attributes:
+        metric: Which it is.
+        value: Of the mask.
+        interval: Where it lies.
+        baseline: Of the baseline.
+        difference: Between the two.
+    """
+
+    metric: ErrorMetric
+    value: float
+    interval: Interval
+    baseline: float
+    difference: Difference
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """All of it by the names of :attr:`ErrorMetric.numbers`."""
+        metric, delta = self.metric, self.metric.delta
+        return {
+            metric.name: self.value,
+            metric.low.name: self.interval.low,
+            metric.high.name: self.interval.high,
+            metric.baseline.name: self.baseline,
+            delta.name: self.difference.value,
+            delta.low.name: self.difference.low,
+            delta.high.name: self.difference.high,
+            delta.p.name: self.difference.p,
+        }
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Intervals of a mask's error rates, and of their differences from the baseline's.
+    """A mask's error metrics beside the baseline's.
 
     Attributes:
-        eer: Of the EER in percent.
-        min_dcf: Of the normalised minDCF.
-        delta_eer: Of the difference between the EERs.
-        delta_min_dcf: Of the difference between the minDCFs.
-        draws: Name of the cache's entry with the mask's rates on every draw, for :func:`is_tie`.
+        metrics: By name.
+        draws: Name of the cache's entry with the mask's metrics on every draw, for :func:`is_tie`.
     """
 
-    eer: Interval
-    min_dcf: Interval
-    delta_eer: Difference
-    delta_min_dcf: Difference
+    metrics: Mapping[str, ComparedMetric]
     draws: str
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Every number by name."""
+        return {name: value for each in self.metrics.values() for name, value in each.numbers.items()}
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether nothing shows that mask and baseline differ in EER."""
+        return self.metrics[EER.name].difference.is_tie
 
 
 def compare(
-    scores: Array, baseline_scores: Array, bootstrap: SpeakerBootstrap, p_target: float, cache: Cache
+    scores: Array,
+    baseline_scores: Array,
+    bootstrap: SpeakerBootstrap,
+    metrics: Sequence[ErrorMetric],
+    cache: Cache,
 ) -> Comparison:
     """Compare scores ``[num_trials]`` of a mask with those of the baseline.
 
@@ -42,17 +87,23 @@ def compare(
         scores: Of the mask.
         baseline_scores: Of the baseline.
         bootstrap: Draws of the speakers.
-        p_target: Prior of the minDCF.
+        metrics: What is compared, the EER among them.
         cache: Keeps what the draws give: the baseline's is the same in every comparison.
     """
-    ours, theirs = (_Rates.of(each, bootstrap, p_target, cache) for each in (scores, baseline_scores))
-    return Comparison(
-        bootstrap.interval(ours.eer, ours.eers),
-        bootstrap.interval(ours.min_dcf, ours.min_dcfs),
-        difference(ours.eer - theirs.eer, ours.eers, theirs.eers),
-        difference(ours.min_dcf - theirs.min_dcf, ours.min_dcfs, theirs.min_dcfs),
-        ours.draws,
-    )
+    draws, baseline_draws = (_drawn(each, bootstrap, metrics, cache) for each in (scores, baseline_scores))
+    compared = {}
+    trials, baseline_trials = (ScoredTrials.of(each, bootstrap.labels) for each in (scores, baseline_scores))
+    for metric in metrics:
+        value, baseline = metric.compute(trials), metric.compute(baseline_trials)
+        replicates, baseline_replicates = draws.values[metric.name], baseline_draws.values[metric.name]
+        compared[metric.name] = ComparedMetric(
+            metric,
+            value,
+            bootstrap.interval(value, replicates),
+            baseline,
+            difference(value - baseline, replicates, baseline_replicates),
+        )
+    return Comparison(compared, draws.name)
 
 
 def is_tie(draws: str, others: str, cache: Cache) -> bool | None:
@@ -66,29 +117,33 @@ def is_tie(draws: str, others: str, cache: Cache) -> bool | None:
     paths = [cache.find(_KIND, name, _SUFFIX) for name in (draws, others)]
     if None in paths:
         return None
-    eers, theirs = (np.load(path, allow_pickle=False)[0] for path in paths if path)
+    eers, theirs = (_read(path)[EER.name] for path in paths if path)
     return difference(0.0, eers, theirs).is_tie
 
 
 @dataclass(frozen=True)
-class _Rates:
-    """Error rates on the whole list, and on every draw ``[num_replicates]``; and the name of these."""
+class _Draws:
+    """Error metrics on every draw ``[num_replicates]`` by name; and the name of the cache's entry."""
 
-    eer: float
-    min_dcf: float
-    eers: Array
-    min_dcfs: Array
-    draws: str
+    name: str
+    values: Mapping[str, Array]
 
-    @classmethod
-    def of(cls, scores: Array, bootstrap: SpeakerBootstrap, p_target: float, cache: Cache) -> "_Rates":
-        arrays = (scores, bootstrap.left, bootstrap.right, bootstrap.labels)
-        contents = [sha256(each.tobytes()) for each in arrays]
-        key = digest(schema_versions.REPLICATES, contents, bootstrap.num_replicates, bootstrap.seed, p_target)
 
-        def make(path: Path) -> None:
-            np.save(path, bootstrap.replicates(scores, [p_target]))
+def _drawn(
+    scores: Array, bootstrap: SpeakerBootstrap, metrics: Sequence[ErrorMetric], cache: Cache
+) -> _Draws:
+    arrays = (scores, bootstrap.left, bootstrap.right, bootstrap.labels)
+    contents = [sha256(each.tobytes()) for each in arrays]
+    measures = [[metric.name, metric.settings] for metric in metrics]
+    key = digest(schema_versions.REPLICATES, contents, bootstrap.num_replicates, bootstrap.seed, measures)
 
-        eers, min_dcfs = np.load(cache.get(_KIND, key, make, _SUFFIX), allow_pickle=False)
-        labels = bootstrap.labels
-        return cls(eer(scores, labels), min_dcf(scores, labels, p_target), eers, min_dcfs, key)
+    def make(path: Path) -> None:
+        replicates = bootstrap.replicates(scores, metrics)
+        np.savez(path, **{metric.name: row for metric, row in zip(metrics, replicates, strict=True)})
+
+    return _Draws(key, _read(cache.get(_KIND, key, make, _SUFFIX)))
+
+
+def _read(path: Path) -> dict[str, Array]:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)

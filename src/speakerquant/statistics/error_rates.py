@@ -6,12 +6,53 @@ that rejects everything. At each, FAR is the share of non-target trials accepted
 the share of target trials rejected.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from speakerquant.errors import UserError
 
 Rates = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ScoredTrials:
+    """Trials of both kinds, by rising score.
+
+    Attributes:
+        scores: ``[num_trials]``, rising.
+        targets: ``[num_trials]``, true for target trials.
+        weights: How often each trial counts, ``[num_trials]``.
+        far: FAR of all operating points, thresholds rising from accepting all to rejecting all.
+        frr: FRR of the same.
+    """
+
+    scores: npt.NDArray[np.floating]
+    targets: npt.NDArray[np.bool_]
+    weights: Rates
+    far: Rates
+    frr: Rates
+
+    @classmethod
+    def of(cls, scores: npt.ArrayLike, labels: npt.ArrayLike) -> "ScoredTrials":
+        """The trials of a list, each of which counts once; see :func:`eer`.
+
+        Raises:
+            UserError: as :func:`eer`.
+        """
+        scores, targets = _checked(scores, labels)
+        order = np.argsort(scores)
+        scores, targets = scores[order], targets[order]
+        del order
+        # how many trials each threshold rejects: all below one of the distinct scores, or all
+        rejected = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1], [True]]))
+        targets_below = np.concatenate([[0], np.cumsum(targets)])
+        num_targets = targets_below[-1]
+        misses = targets_below[rejected]
+        num_others = len(targets) - num_targets
+        far, frr = (num_others - (rejected - misses)) / num_others, misses / num_targets
+        return cls(scores, targets, np.broadcast_to(np.float64(1), scores.shape), far, frr)
 
 
 def eer(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -66,17 +107,8 @@ def error_rates(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Rates, Ra
     Raises:
         UserError: as :func:`eer`.
     """
-    scores, targets = _checked(scores, labels)
-    order = np.argsort(scores)
-    scores, targets = scores[order], targets[order]
-    del order
-    # how many trials each threshold rejects: all below one of the distinct scores, or all
-    rejected = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1], [True]]))
-    targets_below = np.concatenate([[0], np.cumsum(targets)])
-    num_targets = targets_below[-1]
-    misses = targets_below[rejected]
-    num_others = len(targets) - num_targets
-    return (num_others - (rejected - misses)) / num_others, misses / num_targets
+    trials = ScoredTrials.of(scores, labels)
+    return trials.far, trials.frr
 
 
 def _checked(

@@ -1,10 +1,10 @@
-"""How a number of a result is read: one description beside each field, for tables, pictures and searches."""
+"""What a number of a result is: one description for tables, pictures, searches and records."""
 
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-_KEY = "figure"
+from speakerquant.statistics.error_rates import ScoredTrials
 
 
 class Direction(StrEnum):
@@ -15,46 +15,103 @@ class Direction(StrEnum):
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
     """A number of a result.
 
     Attributes:
+        name: Its name in ``result.json``, in MLflow, and as an objective or constraint of a search.
         heading: Its name in tables, pictures and reports, without the unit.
         unit: What it is shown in; empty for plain numbers.
         direction: Which values are better.
         format: Format specification of the shown value, such as ``+.3f``.
         scale: The shown value is the number in the result times this.
         is_time: Whether it is a time, which depends on the machine and on what else runs there.
-        interval: Names of the numbers of the result that bound it with confidence, if there are any.
     """
 
+    name: str
     heading: str
     unit: str
     direction: Direction
     format: str = ".3f"
     scale: float = 1.0
     is_time: bool = False
-    interval: tuple[str, str] | None = None
 
     @property
     def label(self) -> str:
         """Heading and unit, such as ``size MB``."""
         return f"{self.heading} {self.unit}".strip()
 
+    @property
+    def interval(self) -> tuple[str, str] | None:
+        """Names of the ends of its interval, if that is shown beside it."""
+        return None
+
     def text(self, value: float) -> str:
         """The value as it is shown."""
         return format(self.scale * value, self.format)
 
-
-def described(figure: Figure, **options: Any) -> Any:
-    """A dataclass field that the figure describes; the options are those of :func:`dataclasses.field`."""
-    return field(metadata={_KEY: figure}, **options)
-
-
-def figures_of(result: type[Any]) -> dict[str, Figure]:
-    """The described fields of a dataclass by name, in order."""
-    return {entry.name: entry.metadata[_KEY] for entry in fields(result) if _is_described(entry)}
+    def derived(self, name: str, heading: str) -> "Metric":
+        """Another number of the same unit, direction and format."""
+        return Metric(name, heading, self.unit, self.direction, self.format, self.scale, self.is_time)
 
 
-def _is_described(entry: "Field[Any]") -> bool:
-    return _KEY in entry.metadata
+@dataclass(frozen=True)
+class Estimate(Metric):
+    """A number that a trial list gives, which another list would give a little differently."""
+
+    @property
+    def low(self) -> Metric:
+        """The lower end of its 95 % confidence interval."""
+        return self.derived(f"{self.name}_low", f"{self.heading}, lower end")
+
+    @property
+    def high(self) -> Metric:
+        """The upper end."""
+        return self.derived(f"{self.name}_high", f"{self.heading}, upper end")
+
+
+@dataclass(frozen=True)
+class Loss(Estimate):
+    """What a mask adds to an error metric of the baseline; its interval is what tells losses from none."""
+
+    @property
+    def interval(self) -> tuple[str, str]:
+        return self.low.name, self.high.name
+
+    @property
+    def p(self) -> Metric:
+        """How probable so large a difference is where there is none, two-sided."""
+        return Metric(f"{self.name}_p", f"p of {self.heading}", "", Direction.maximize)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorMetric(Estimate):
+    """How wrong the scores of a trial list are.
+
+    Whatever has an interval, and the comparison with the baseline, follows from it.
+
+    Attributes:
+        compute: The value of trials by rising score: those of a list, or of a list with its trials repeated.
+        settings: What ``compute`` depends on, if that is not in the name; caches tell values apart by it.
+    """
+
+    compute: Callable[[ScoredTrials], float]
+    settings: str = ""
+
+    @property
+    def baseline(self) -> Metric:
+        """The same of the baseline."""
+        return self.derived(f"baseline_{self.name}", f"baseline {self.heading}")
+
+    @property
+    def delta(self) -> Loss:
+        """By how much it differs from that of the baseline."""
+        return Loss(
+            f"delta_{self.name}", f"Δ{self.heading}", self.unit, self.direction, f"+{self.format}", self.scale
+        )
+
+    @property
+    def numbers(self) -> tuple[Metric, ...]:
+        """All that a result says of it."""
+        delta = self.delta
+        return self, self.low, self.high, self.baseline, delta, delta.low, delta.high, delta.p

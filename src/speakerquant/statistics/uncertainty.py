@@ -19,7 +19,8 @@ import numpy.typing as npt
 from scipy.stats import t as student_t
 
 from speakerquant.errors import UserError
-from speakerquant.statistics.error_rates import crossing, lowest_cost
+from speakerquant.statistics.error_rates import ScoredTrials
+from speakerquant.statistics.metric import ErrorMetric
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.integer]
@@ -94,19 +95,18 @@ class SpeakerBootstrap:
         )
         return np.pad(drawn.astype(np.float64), ((0, 0), (0, 1)), constant_values=1)
 
-    def replicates(self, scores: Array, p_targets: Sequence[float] = ()) -> Array:
-        """Error rates of a system on every draw, ``[1 + len(p_targets), num_replicates]``.
+    def replicates(self, scores: Array, metrics: Sequence[ErrorMetric]) -> Array:
+        """Metrics of a system on every draw, ``[num_metrics, num_replicates]``.
 
-        The first row holds EERs in percent (:func:`speakerquant.statistics.error_rates.eer`), the others
-        normalised minDCFs at the priors. A draw without target or without non-target trials is NaN.
+        A draw without target or without non-target trials is NaN.
 
         Args:
             scores: ``[num_trials]``, in the order of the list.
-            p_targets: Priors of the minDCFs.
+            metrics: What is computed of each draw.
         """
         order = np.argsort(scores)
-        rising = scores[order]
-        left, targets = self.left[order], self.labels[order].astype(np.float64)
+        rising, targets = scores[order], self.labels[order]
+        left, are_targets = self.left[order], targets.astype(np.float64)
         right = np.where(self.left == self.right, self.num_speakers, self.right)[order]
         # Trials of equal score switch together: a threshold rejects nothing, or all up to the last of equals.
         ends = np.flatnonzero(np.append(rising[1:] != rising[:-1], True))
@@ -116,18 +116,19 @@ class SpeakerBootstrap:
 
         def judge(counts: Array) -> list[float]:
             weights = counts[left] * counts[right]
-            missed = below_thresholds(weights * targets)
+            missed = below_thresholds(weights * are_targets)
             rejected = below_thresholds(weights) - missed
             if not missed[-1] or not rejected[-1]:
-                return [np.nan] * (1 + len(p_targets))
+                return [np.nan] * len(metrics)
             far, frr = 1 - rejected / rejected[-1], missed / missed[-1]
-            return [crossing(far, frr), *(lowest_cost(far, frr, p_target) for p_target in p_targets)]
+            drawn = ScoredTrials(rising, targets, weights, far, frr)
+            return [metric.compute(drawn) for metric in metrics]
 
         with ThreadPoolExecutor(_THREADS) as pool:
             return np.array(list(pool.map(judge, self._counts))).T
 
     def interval(self, value: float, replicates: Array) -> Interval:
-        """The interval of a rate, such as an EER.
+        """The interval of an error metric, such as an EER.
 
         Rates are skewed, and few speakers are drawn too much alike: Student's t with one degree of freedom
         less than there are speakers, times the deviation of the replicates, on a logarithmic axis. With fewer

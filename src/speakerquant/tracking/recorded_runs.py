@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from speakerquant.errors import UserError, first_line
-from speakerquant.measuring.result import MASK_PREFIX, MaskRun
+from speakerquant.measuring.result import MASK_PREFIX, PUBLISHED_PREFIX, MaskRun, Published
 from speakerquant.tracking.client import Tracking, mlflow_settings
 from speakerquant.tracking.runs import (
     COMMAND_TAG,
@@ -21,6 +21,7 @@ from speakerquant.tracking.runs import (
 
 _PAGE = 1000
 WITHOUT_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+_LABEL_TAG, _SOURCE_TAG = f"{PUBLISHED_PREFIX}label", f"{PUBLISHED_PREFIX}source"
 _FACTS = {
     "digest.checkpoint": "checkpoint",
     "digest.trials": "trial list",
@@ -92,6 +93,7 @@ def _mask_run(run: Run) -> MaskRun:
         failure,
         run.info.run_name or "",
         scores_from,
+        _published(run),
         {words: params[name] for name, words in _FACTS.items() if params.get(name)},
         {
             name.removeprefix(ENVIRONMENT_TAG): value
@@ -100,6 +102,24 @@ def _mask_run(run: Run) -> MaskRun:
         },
         tags.get(COMMAND_TAG, ""),
     )
+
+
+def published_tags(published: Published) -> dict[str, str]:
+    """The tags by which a run's published numbers are read back."""
+    return {_LABEL_TAG: published.label, _SOURCE_TAG: published.source}
+
+
+def _published(run: Run) -> Published | None:
+    """What others have published of a run's mask, as it was recorded with the run."""
+    tags = run.data.tags
+    if _LABEL_TAG not in tags:
+        return None
+    numbers = {
+        name.removeprefix(PUBLISHED_PREFIX): value
+        for name, value in run.data.metrics.items()
+        if name.startswith(PUBLISHED_PREFIX)
+    }
+    return Published(tags[_LABEL_TAG], tags[_SOURCE_TAG], numbers)
 
 
 def downloaded(tracking: Tracking, parent_id: str, artifact: str, folder: Path) -> Iterator[Path | None]:

@@ -23,6 +23,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from speakerquant.credentials import hide_credentials
 from speakerquant.errors import ServiceError, first_line, is_being_created
+from speakerquant.measuring.result import ENGINE_SIZE, SIZE_RATIO
+from speakerquant.statistics.error_metrics import EER
 from speakerquant.tracking.client import IMPATIENT, Tracking, mlflow_settings
 
 PARENT_FILE = ".mlflow_parent_run"
@@ -34,8 +36,10 @@ STUDY_TAG = "study"
 ENVIRONMENT_TAG = "environment."
 """Before the name of a version or device."""
 
-SUMMARY = ("engine_size_bytes", "size_ratio", "eer", "delta_eer", "delta_eer_low", "delta_eer_high")
-"""Metrics of the best mask that its multirun or search has too."""
+SUMMARY = tuple(
+    metric.name for metric in (ENGINE_SIZE, SIZE_RATIO, EER, EER.delta, EER.delta.low, EER.delta.high)
+)
+"""Names of metrics of the best mask that its multirun or search has too."""
 
 DIED = "its process died without closing the run"
 """Reason of a run that somebody else had to close."""

@@ -5,6 +5,7 @@ convolution becomes one product, over places beside which lie those that its oth
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -47,16 +48,17 @@ class _Numbers:
         return self._made[values]
 
 
-def readable(network: onnx.ModelProto) -> bytes:
+def readable(onnx_path: Path) -> Path | bytes:
     """The network as OpenVINO reads it: weights of 2 bits are declared as ones of 4, the fewest it knows."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(network)
+    changed = onnx.load(onnx_path)
     narrow = [tensor for tensor in changed.graph.initializer if tensor.data_type == TensorProto.INT2]
+    if not narrow:
+        return onnx_path
     for tensor in narrow:
         values = numpy_helper.to_array(tensor).astype(np.int8)
         four_bits = helper.tensor_dtype_to_np_dtype(TensorProto.INT4)
         tensor.CopyFrom(numpy_helper.from_array(values.astype(four_bits), tensor.name))
-    for entry in changed.opset_import if narrow else ():
+    for entry in changed.opset_import:
         entry.version = min(entry.version, _FOUR_BITS_OPSET)
     serialized: bytes = changed.SerializeToString()
     return serialized
