@@ -34,7 +34,7 @@ def toy_checkpoint(toy: Architecture, tmp_path: Path) -> Path:
 def search(workspace: Workspace, name: str, *more: str) -> list[str]:
     return [
         "experiment=search_int8",
-        "~hydra.sweeper.params",
+        "space=none",
         *workspace.arguments(),
         f"tracking.experiment={name}",
         f"hydra.sweeper.study_name={name}",

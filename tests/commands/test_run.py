@@ -16,7 +16,6 @@ from hydra import compose, initialize_config_dir
 from mlflow.entities import Run
 
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
-from speakerquant.architectures.units import Granularity
 from speakerquant.commands.console_script import config_folder
 from speakerquant.configuration.opening import open_mask
 from speakerquant.configuration.schema import register_schemas
@@ -351,17 +350,17 @@ def test_calibration_may_be_on_a_list(workspace: Workspace, speakerquant: Comman
 
 
 def test_a_group_choice_and_a_unit_combine() -> None:
-    units = EcapaTdnn(EcapaTdnnConfig(channels=8)).units()
-    mask = open_mask(composed("mask=paper", "mask.se_res2block2=int8").mask, units).names
+    network = EcapaTdnn(EcapaTdnnConfig(channels=8))
+    mask = open_mask(composed("mask=paper", "mask.se_res2block2=int8"), network).names
     assert mask["se_res2block2"] == "int8"
     assert mask["se_res2block3"] == "fp32"
     assert mask["input_conv"] == "int8"
 
 
 def test_a_single_layer_is_set_beside_the_rest_of_its_block() -> None:
-    units = EcapaTdnn(EcapaTdnnConfig(channels=8)).units(Granularity.layer)
+    network = EcapaTdnn(EcapaTdnnConfig(channels=8))
     overrides = ["units=layer", "mask=paper", "mask.se_res2block1.conv_in=fp32"]
-    mask = open_mask(composed(*overrides).mask, units).names
+    mask = open_mask(composed(*overrides), network).names
     assert mask["se_res2block1.conv_in"] == "fp32"
     assert mask["se_res2block1.conv_out"] == mask["input_conv"] == "int8"
     assert mask["se_res2block2.conv_in"] == "fp32"

@@ -1,7 +1,7 @@
 """The architectures that the project knows, by name."""
 
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
-from speakerquant.architectures.speaker_network import Architecture
+from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.errors import UserError
 
 _BY_NAME: dict[str, Architecture] = {}
@@ -32,6 +32,12 @@ def architecture_of(name: str) -> Architecture:
     if name not in _BY_NAME:
         raise UserError(f"unknown network {name!r}; valid are {', '.join(_BY_NAME)}")
     return _BY_NAME[name]
+
+
+def kind_of(network: SpeakerNetwork) -> Architecture:
+    """Return the architecture that a network is of."""
+    [architecture] = [known for known in architectures() if isinstance(network.config, known.config)]
+    return architecture
 
 
 register(ECAPA_TDNN)

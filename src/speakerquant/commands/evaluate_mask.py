@@ -19,7 +19,7 @@ from speakerquant.commands.multirun import parent_run_id, recorded_multirun
 from speakerquant.configuration.opening import (
     Inputs,
     digests_of,
-    mask_entries,
+    mask_words,
     open_baseline,
     open_bootstrap,
     open_cache,
@@ -81,12 +81,11 @@ def evaluate(
     """
     # Amid a multirun the server has answered before.
     tracking = connect(config.tracking.uri, config.tracking.experiment, patient=parent_id is not None)
-    entries = mask_entries(config.mask)
     prefix, tags = "", {}
     if (output / TRIAL_FILE).exists():
         trial = json.loads((output / TRIAL_FILE).read_text())
         prefix, tags = f"trial {trial['trial']}: ", trial_tags(trial["study"], trial["trial"])
-    name = prefix + " ".join(f"{unit}={precision}" for unit, precision in entries.items())
+    name = prefix + mask_words(config.mask)  # until the network is open
     with tracked_run(tracking, name, parent_id, tags) as tracked:
         # The mask is recorded as it applies to the network, when that is known: patterns are no parameters.
         tracked.log_params({key: value for key, value in params.items() if not key.startswith(MASK_PREFIX)})
@@ -113,7 +112,7 @@ def _evaluate(config: RunConfig, output: Path, tracked: TrackedRun, prefix: str)
         )
     with times.stage("model"):
         model = open_model(config.model)
-    mask = open_mask(config.mask, model.network.units(config.units))
+    mask = open_mask(config, model.network)
     tracked.rename(prefix + mask_name(mask.names))
     tracked.log_params({f"{MASK_PREFIX}{unit}": precision for unit, precision in mask.names.items()})
     with times.stage("features"):

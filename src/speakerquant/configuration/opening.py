@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from speakerquant import schema_versions
 from speakerquant.architectures.checkpoint_sources import checkpoint_path
 from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint, random_model
-from speakerquant.architectures.registry import architecture_of, architectures
-from speakerquant.architectures.speaker_network import Architecture
+from speakerquant.architectures.registry import architecture_of, architectures, kind_of
+from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.architectures.units import Units
 from speakerquant.audio.features import CachedFeatures, extract_features
 from speakerquant.cache import Cache
+from speakerquant.configuration.mask_options import NAME
 from speakerquant.configuration.schema import (
     CacheConfig,
     CalibrationConfig,
@@ -30,6 +31,7 @@ from speakerquant.configuration.schema import (
     RunConfig,
     TrialList,
     flat,
+    typed,
 )
 from speakerquant.corpus.evaluation_data import (
     EvaluationData,
@@ -53,6 +55,7 @@ from speakerquant.progress import track
 from speakerquant.quantization.calibration import calibrate, check_method
 from speakerquant.quantization.hessians import Hessians, gather_hessians, load_hessians, save_hessians
 from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.named_masks import NONE, named_mask, swept_names
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 from speakerquant.statistics.scores import ScoreNorm
@@ -128,18 +131,45 @@ def _architecture(config: ModelConfig) -> tuple[Architecture, Any] | None:
     return architecture, OmegaConf.to_object(settings)
 
 
-def open_mask(config: Any, units: Units) -> Mask:
-    """The mask of a configuration, whose keys nest where the names of units have dots.
+def open_mask(config: RunConfig, network: SpeakerNetwork) -> Mask:
+    """The mask of a configuration: what its name means on the network, then precisions by unit or pattern.
 
     Raises:
-        UserError: a unit or a precision is unknown.
+        UserError: a name, a unit or a precision is unknown.
     """
-    return Mask(units, mask_entries(config))
+    units, entries = network.units(config.units), mask_entries(config.mask)
+    name = entries.pop(NAME, NONE)
+    return Mask(units, entries, named_mask(name, units, kind_of(network).named_masks))
 
 
 def mask_entries(config: Any) -> dict[str, str]:
-    """Precision by unit or pattern, as the configuration gives them."""
-    return {name: str(precision) for name, precision in flat(config).items()}
+    """Name, and precision by unit or pattern, as given: keys nest where the names of units have dots."""
+    return {key: str(value) for key, value in flat(config).items()}
+
+
+def mask_words(config: Any) -> str:
+    """The mask as a command line would say it."""
+    return " ".join(value if key == NAME else f"{key}={value}" for key, value in mask_entries(config).items())
+
+
+def swept_masks(config: DictConfig, sweep: Sequence[str]) -> list[str]:
+    """The names of the masks that a sweep stands for on the configuration's network.
+
+    Args:
+        config: Composed as :class:`RunConfig`, of which only the network need be complete.
+        sweep: As :func:`speakerquant.quantization.named_masks.swept_names` takes it.
+
+    Raises:
+        UserError: the network cannot be opened, or the baseline alone is left of the sweep.
+    """
+    network = open_model(typed(config.model, ModelConfig)).network
+    names = swept_names(sweep, network.units(config.units), kind_of(network).named_masks)
+    if names == [NONE]:
+        raise UserError(
+            f"${{masks:{','.join(sweep)}}}: this network names no masks of its own; sweep its units, with "
+            "experiment=per_unit"
+        )
+    return names
 
 
 def open_inputs(config: RunConfig, model: SpeakerModel, cache: Cache) -> Inputs:
@@ -166,7 +196,7 @@ def open_inputs(config: RunConfig, model: SpeakerModel, cache: Cache) -> Inputs:
     if channel is not None and channel < 1:
         raise UserError(f"data.channel={channel}: channels are counted from 1; null averages them")
     units = model.network.units(config.units)
-    builder.check_mask(open_mask(config.mask, units))
+    builder.check_mask(open_mask(config, model.network))
     check_method(config.calibration.method, config.calibration.percentile)
     Rounding(config.rounding.group_size)  # refuses impossible groups before there is anything to round
     trial_list = _trial_list(config)
