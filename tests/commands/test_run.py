@@ -23,6 +23,7 @@ from speakerquant.corpus.recordings import find_recordings
 from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.corpus.trials import read_trials
 from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.report.mask_words import mask_name
 from speakerquant.statistics.error_rates import eer
 
 from .conftest import Command, Workspace, results
@@ -373,6 +374,34 @@ def test_experiments_sweep_the_papers_tables(experiment: str, count: int) -> Non
     masks = config.hydra.sweeper.params.mask.split(",")
     assert len(masks) == len(set(masks)) == count
     assert masks[0] == "none"
+
+
+def test_experiments_sweep_single_layers_too() -> None:
+    masks = composed("experiment=ladder", "units=layer").hydra.sweeper.params.mask.split(",")
+    assert len(masks) == 1 + 3 * (1 + 38)
+    assert "se_res2block1.conv_in_int4" in masks
+
+
+def test_a_mask_of_ones_own_is_a_file(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    (tmp_path / "conf/mask").mkdir(parents=True)
+    (tmp_path / "conf/mask/mine.yaml").write_text(
+        "defaults: [paper, _self_]\n'se_*[23]': int4\nembedding_linear: fp32\n"
+    )
+    own = ["--config-dir", str(tmp_path / "conf"), "mask=mine", "mask.input_conv=fp32"]
+    finished = speakerquant(*own, *workspace.arguments(), "engine=onnxruntime")
+    assert finished.code == 0, finished.err
+    [result] = results(tmp_path)
+    assert " ".join(result["mask"].values()) == "fp32 int8 int4 int4 int8 int8 fp32"
+
+
+def test_names_mean_the_same_in_other_processes(workspace: Workspace, tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="the extra 'cluster' is not installed")
+    multirun = ["-m", "mask=all,input_conv_int4", "hydra/launcher=submitit_local", "engine=onnxruntime"]
+    # By itself: the state that is handed on would hold what other tests have registered in this process.
+    command = [console_script(), *multirun, "hydra.launcher.masks_per_job=2", *workspace.arguments()]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert [mask_name(result["mask"]) for result in results(tmp_path)] == ["all", "int4: input_conv"]
 
 
 def test_defaults_are_the_shipped_model_on_synthetic_speech() -> None:
