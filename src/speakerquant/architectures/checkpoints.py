@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from speakerquant.architectures.registry import architecture_of, architectures, kind_of
+from speakerquant.architectures.registry import architecture_of, architecture_of_network, architectures
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.errors import UserError, first_line
@@ -199,7 +199,7 @@ def random_model(architecture: Architecture, config: Any, front_end: FrontEnd, s
 def save_checkpoint(path: Path, network: SpeakerNetwork, front_end: FrontEnd) -> None:
     """Write the network's weights in FP16, its statistics in FP32, its architecture and its front end."""
     metadata = {
-        "network": kind_of(network).name,
+        "network": architecture_of_network(network).name,
         "architecture": json.dumps(asdict(network.config)),
         "front_end": json.dumps(asdict(front_end)),
     }

@@ -34,8 +34,8 @@ def architecture_of(name: str) -> Architecture:
     return _BY_NAME[name]
 
 
-def kind_of(network: SpeakerNetwork) -> Architecture:
-    """Return the architecture that a network is of."""
+def architecture_of_network(network: SpeakerNetwork) -> Architecture:
+    """Return the registered architecture that a network is of."""
     [architecture] = [known for known in architectures() if isinstance(network.config, known.config)]
     return architecture
 

@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
 from speakerquant.architectures.checkpoints import load_checkpoint
-from speakerquant.architectures.registry import kind_of
-from speakerquant.quantization.named_masks import ALL, NONE, swept_names
+from speakerquant.architectures.registry import architecture_of_network
+from speakerquant.quantization.named_masks import ALL, EACH, NAMED, NONE, swept_names
 from speakerquant.quantization.precision import BASELINE, INT8, registered
 
 NAME = "@"
@@ -47,8 +47,10 @@ class MaskOptions(ConfigSource):
             return []
         network = load_checkpoint(shipped_checkpoint()).network
         others = [precision.name for precision in registered() if precision not in (BASELINE, INT8)]
-        lowered = [f"{subject}_{precision}" for precision in others for subject in (ALL, "*")]
-        return swept_names([NONE, ALL, "*", "named", *lowered], network.units(), kind_of(network).named_masks)
+        lowered = [f"{subject}_{precision}" for precision in others for subject in (ALL, EACH)]
+        return swept_names(
+            [NONE, ALL, EACH, NAMED, *lowered], network.units(), architecture_of_network(network).named_masks
+        )
 
 
 def register_mask_options() -> None:

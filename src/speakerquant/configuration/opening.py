@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from speakerquant import schema_versions
 from speakerquant.architectures.checkpoint_sources import checkpoint_path
 from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint, random_model
-from speakerquant.architectures.registry import architecture_of, architectures, kind_of
+from speakerquant.architectures.registry import architecture_of, architecture_of_network, architectures
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.architectures.units import Units
 from speakerquant.audio.features import CachedFeatures, extract_features
@@ -139,7 +139,7 @@ def open_mask(config: RunConfig, network: SpeakerNetwork) -> Mask:
     """
     units, entries = network.units(config.units), mask_entries(config.mask)
     name = entries.pop(NAME, NONE)
-    return Mask(units, entries, named_mask(name, units, kind_of(network).named_masks))
+    return Mask(units, entries, named_mask(name, units, architecture_of_network(network).named_masks))
 
 
 def mask_entries(config: Any) -> dict[str, str]:
@@ -163,7 +163,7 @@ def swept_masks(config: DictConfig, sweep: Sequence[str]) -> list[str]:
         UserError: the network cannot be opened, or the baseline alone is left of the sweep.
     """
     network = open_model(typed(config.model, ModelConfig)).network
-    names = swept_names(sweep, network.units(config.units), kind_of(network).named_masks)
+    names = swept_names(sweep, network.units(config.units), architecture_of_network(network).named_masks)
     if names == [NONE]:
         raise UserError(
             f"${{masks:{','.join(sweep)}}}: this network names no masks of its own; sweep its units, with "
