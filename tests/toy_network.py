@@ -45,4 +45,4 @@ class Toy(SpeakerNetwork):
         return embeddings
 
 
-TOY = Architecture("toy", ToyConfig, Toy, ("frames", "embedding"))
+TOY = Architecture("toy", ToyConfig, Toy)

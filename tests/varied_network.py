@@ -97,4 +97,4 @@ class Varied(SpeakerNetwork):
         return embedding
 
 
-VARIED = Architecture("varied", VariedConfig, Varied, ("head", "separable", "branches", "embedding"))
+VARIED = Architecture("varied", VariedConfig, Varied)

@@ -77,7 +77,8 @@ def assert_one_line(finished: Finished, *said: str) -> None:
         (["data.num_speakers=200"], ["data.num_speakers", "data.root"]),
         (["model=ecapa_c1024"], ["channels 64", "1024"]),
         (["data.roof=/x"], ["data.roof"]),
-        (["mask=nonsense"], ["nonsense"]),
+        (["mask=nonsense"], ["mask=nonsense: unknown mask", "none, all, input_conv", "paper"]),
+        (["mask=all_int9"], ["mask=all_int9: unknown precision 'int9'"]),
         (["calibration.num_recordings=many"], ["many"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) and "=" in value[0] else "",
@@ -333,6 +334,7 @@ SAMPLER = "hydra.sweeper.sampler._target_"
         (["hydra.sweeper.max_failure_rate=2"], ["hydra.sweeper.max_failure_rate=2", "0 to 1"]),
         (["calibration.colour=choice(red,blue)"], ["calibration.colour"]),
         (["mask.se_res2block9=choice(fp32,int8)"], ["mask.se_res2block9", "unknown unit", "input_conv"]),
+        (["space.precisions=[fp32,int9]"], ["space.precisions: unknown precision 'int9'"]),
         (["model.checkpoint=/nowhere.safetensors"], ["/nowhere.safetensors", "model.checkpoint"]),
         (
             ["calibration.percentile=range(99,99)"],

@@ -35,7 +35,7 @@ def toy_checkpoint(toy: Architecture, tmp_path: Path) -> Path:
 def search(workspace: Workspace, name: str, *more: str) -> list[str]:
     return [
         "experiment=search_int8",
-        "~hydra.sweeper.params",
+        "space=none",
         *workspace.arguments(),
         f"tracking.experiment={name}",
         f"hydra.sweeper.study_name={name}",
@@ -123,6 +123,91 @@ def test_a_metric_needs_one_registration(
     refused = speakerquant(*wrong)
     assert refused.code == 2
     assert "objectives.cllr=maximize: Cllr is better the other way; use minimize" in refused.err
+
+
+def on_toy(workspace: Workspace, checkpoint: Path, name: str) -> list[str]:
+    """An experiment as on any network: nothing says which units this one has."""
+    return [
+        *workspace.arguments(),
+        f"model.checkpoint={checkpoint}",
+        f"tracking.experiment={name}",
+        "engine.latency_requests=0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "units", "masks"),
+    [
+        ("per_unit", "block", ["fp32 fp32", "int8 fp32", "fp32 int8"]),
+        ("voxceleb", "layer", ["fp32 fp32", "int8 fp32", "fp32 int8"]),
+        (
+            *("ladder", "block"),
+            [
+                *("fp32 fp32", "int8 int8", "int8 fp32", "fp32 int8", "int4 int4"),
+                *("int4 fp32", "fp32 int4", "int2 int2", "int2 fp32", "fp32 int2"),
+            ],
+        ),
+    ],
+)
+def test_experiments_sweep_the_units_of_any_network(
+    workspace: Workspace,
+    speakerquant: Command,
+    toy_checkpoint: Path,
+    tmp_path: Path,
+    experiment: str,
+    units: str,
+    masks: list[str],
+) -> None:
+    arguments = on_toy(workspace, toy_checkpoint, experiment)
+    finished = speakerquant(f"experiment={experiment}", f"units={units}", *arguments, "engine=openvino")
+    assert finished.code == 0, finished.err
+    assert [" ".join(result["mask"].values()) for result in results(tmp_path)] == masks
+
+
+def test_a_network_without_masks_of_its_own_has_no_experiment_of_them(
+    workspace: Workspace, speakerquant: Command, toy_checkpoint: Path
+) -> None:
+    finished = speakerquant("experiment=paper", *on_toy(workspace, toy_checkpoint, "paper"))
+    assert finished.code == 2
+    [line] = finished.err.splitlines()
+    assert "this network names no masks of its own" in line and "experiment=per_unit" in line
+
+
+@pytest.mark.parametrize("experiment", ["search", "front"])
+def test_searches_go_over_the_units_of_any_network(
+    workspace: Workspace, speakerquant: Command, toy_checkpoint: Path, tmp_path: Path, experiment: str
+) -> None:
+    finished = speakerquant(
+        f"experiment={experiment}",
+        *on_toy(workspace, toy_checkpoint, f"toy_{experiment}"),
+        f"hydra.sweeper.study_name={experiment}",
+        "engine=onnxruntime",
+        "hydra.sweeper.n_trials=4",
+        "front.delta_eer_high=null",
+    )
+    assert finished.code == 0, finished.err
+    trials = stored_trials(tmp_path, experiment)
+    assert len(trials) == 4
+    for trial in trials:
+        assert {name: axis.choices for name, axis in trial.distributions.items()} == {
+            "mask.frames": ("int8", "int4", "int2"),
+            "mask.embedding": ("int8", "int4", "int2"),
+        }
+
+
+def test_a_search_goes_over_what_is_left_to_it(
+    workspace: Workspace, speakerquant: Command, toy_checkpoint: Path, tmp_path: Path
+) -> None:
+    finished = speakerquant(
+        "experiment=search",
+        *on_toy(workspace, toy_checkpoint, "left"),
+        *("hydra.sweeper.study_name=left", "engine=onnxruntime", "front.delta_eer_high=null"),
+        *("space.precisions=[int8,int4]", "mask.frames=int2"),
+    )
+    assert finished.code == 0, finished.err
+    trials = stored_trials(tmp_path, "left")
+    assert [trial.params for trial in trials] == [{"mask.embedding": "int8"}, {"mask.embedding": "int4"}]
+    assert {result["mask"]["frames"] for result in results(tmp_path)} == {"int2"}
 
 
 def test_a_single_layer_is_a_unit(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from optuna.distributions import CategoricalDistribution
 
-from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
 from speakerquant.commands.console_script import config_folder
 from speakerquant.commands.mask_search_application import MaskSearchApplication
 from speakerquant.configuration.schema import register_schemas
@@ -122,7 +122,7 @@ def test_single_layers_can_be_searched(workspace: Workspace, speakerquant: Comma
         "data.development_trials=null",
         "units=layer",
         "mask=paper",
-        "~hydra.sweeper.params",
+        "space=none",
         *(f"mask.{layer}=choice(fp32,int8)" for layer in searched),
     )
     assert finished.code == 0, finished.err
@@ -138,7 +138,7 @@ def test_single_layers_can_be_searched(workspace: Workspace, speakerquant: Comma
 def test_weights_of_few_bits_are_searched(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
-    others = [unit for unit in ECAPA_TDNN.blocks if unit != "embedding_linear"]
+    others = [unit for unit in EcapaTdnn(EcapaTdnnConfig(channels=8)).units() if unit != "embedding_linear"]
     finished = speakerquant(
         "experiment=search",
         *workspace.arguments(),

@@ -16,7 +16,6 @@ from hydra import compose, initialize_config_dir
 from mlflow.entities import Run
 
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
-from speakerquant.architectures.units import Granularity
 from speakerquant.commands.console_script import config_folder
 from speakerquant.configuration.opening import open_mask
 from speakerquant.configuration.schema import register_schemas
@@ -24,6 +23,7 @@ from speakerquant.corpus.recordings import find_recordings
 from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.corpus.trials import read_trials
 from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.report.mask_words import mask_name
 from speakerquant.statistics.error_rates import eer
 
 from .conftest import Command, Workspace, results
@@ -353,17 +353,17 @@ def test_calibration_may_be_on_a_list(workspace: Workspace, speakerquant: Comman
 
 
 def test_a_group_choice_and_a_unit_combine() -> None:
-    units = EcapaTdnn(EcapaTdnnConfig(channels=8)).units()
-    mask = open_mask(composed("mask=paper", "mask.se_res2block2=int8").mask, units).names
+    network = EcapaTdnn(EcapaTdnnConfig(channels=8))
+    mask = open_mask(composed("mask=paper", "mask.se_res2block2=int8"), network).names
     assert mask["se_res2block2"] == "int8"
     assert mask["se_res2block3"] == "fp32"
     assert mask["input_conv"] == "int8"
 
 
 def test_a_single_layer_is_set_beside_the_rest_of_its_block() -> None:
-    units = EcapaTdnn(EcapaTdnnConfig(channels=8)).units(Granularity.layer)
+    network = EcapaTdnn(EcapaTdnnConfig(channels=8))
     overrides = ["units=layer", "mask=paper", "mask.se_res2block1.conv_in=fp32"]
-    mask = open_mask(composed(*overrides).mask, units).names
+    mask = open_mask(composed(*overrides), network).names
     assert mask["se_res2block1.conv_in"] == "fp32"
     assert mask["se_res2block1.conv_out"] == mask["input_conv"] == "int8"
     assert mask["se_res2block2.conv_in"] == "fp32"
@@ -376,6 +376,34 @@ def test_experiments_sweep_the_papers_tables(experiment: str, count: int) -> Non
     masks = config.hydra.sweeper.params.mask.split(",")
     assert len(masks) == len(set(masks)) == count
     assert masks[0] == "none"
+
+
+def test_experiments_sweep_single_layers_too() -> None:
+    masks = composed("experiment=ladder", "units=layer").hydra.sweeper.params.mask.split(",")
+    assert len(masks) == 1 + 3 * (1 + 38)
+    assert "se_res2block1.conv_in_int4" in masks
+
+
+def test_a_mask_of_ones_own_is_a_file(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+    (tmp_path / "conf/mask").mkdir(parents=True)
+    (tmp_path / "conf/mask/mine.yaml").write_text(
+        "defaults: [paper, _self_]\n'se_*[23]': int4\nembedding_linear: fp32\n"
+    )
+    own = ["--config-dir", str(tmp_path / "conf"), "mask=mine", "mask.input_conv=fp32"]
+    finished = speakerquant(*own, *workspace.arguments(), "engine=onnxruntime")
+    assert finished.code == 0, finished.err
+    [result] = results(tmp_path)
+    assert " ".join(result["mask"].values()) == "fp32 int8 int4 int4 int8 int8 fp32"
+
+
+def test_names_mean_the_same_in_other_processes(workspace: Workspace, tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="the extra 'cluster' is not installed")
+    multirun = ["-m", "mask=all,input_conv_int4", "hydra/launcher=submitit_local", "engine=onnxruntime"]
+    # By itself: the state that is handed on would hold what other tests have registered in this process.
+    command = [console_script(), *multirun, "hydra.launcher.masks_per_job=2", *workspace.arguments()]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert [mask_name(result["mask"]) for result in results(tmp_path)] == ["all", "int4: input_conv"]
 
 
 def test_defaults_are_the_shipped_model_on_synthetic_speech() -> None:

@@ -49,6 +49,12 @@ def test_patterns_apply_in_their_order_then_names_and_the_last_decides(
     assert " ".join(Mask(LAYERS, entries).names.values()) == expected
 
 
+def test_what_nothing_fits_stays_as_in_the_mask_that_it_departs_from() -> None:
+    base = Mask(LAYERS, {"*": "int8", "first": "fp16"})
+    mask = Mask(LAYERS, {"block1": "int4", "block2*": "fp32"}, base)
+    assert " ".join(mask.names.values()) == "fp16 int4 int4 fp32 int8"
+
+
 @pytest.mark.parametrize(
     ("precisions", "message"),
     [

@@ -1,6 +1,7 @@
 """Several Hydra jobs in one job of a cluster, and what becomes of them when the cluster loses it."""
 
 import contextlib
+import copy
 import io
 import json
 import logging
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import submitit
+from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
@@ -70,14 +72,15 @@ class Batches(BaseSubmititLauncher):
             raise
         return [each for job, batch in zip(jobs, batches, strict=True) for each in self._returns(job, batch)]
 
-    def run_batch(self, batch: Sequence[HydraJob], state: dict[type, Singleton]) -> list[JobReturn]:
+    def run_batch(self, batch: Sequence[HydraJob], state: Any) -> list[JobReturn]:
         """In a job of the cluster: run Hydra jobs, except those that it had run before it was requeued."""
         # submitit asks for this signal some time before the limit; until SIGTERM comes, the time is ours.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        _restore(state)
         folder = submitit.JobEnvironment().paths.folder
         return [_recalled(job, folder) or self._run(job, folder, state) for job in batch]
 
-    def _run(self, job: HydraJob, folder: Path, state: dict[type, Singleton]) -> JobReturn:
+    def _run(self, job: HydraJob, folder: Path, state: Any) -> JobReturn:
         returned: JobReturn = self(job.overrides, "hydra.sweep.dir", job.number, str(job.number), state)
         if returned.status is JobStatus.COMPLETED:
             # What JSON cannot express is lost with its job.
@@ -188,6 +191,14 @@ def _has_result(job: _Job) -> bool:
     """Whether a job has left its result; the folder is read: for single names NFS has a cache."""
     path = job.paths.result_pickle
     return path.parent.is_dir() and path in path.parent.iterdir()
+
+
+def _restore(state: Any) -> None:
+    """Restore what Hydra knew in the command, without what plugins store when they are imported once more."""
+    store = state["instances"][ConfigStore]
+    options = copy.deepcopy(store.repo)
+    Singleton.set_state(state)
+    store.repo = options
 
 
 def _record(job: HydraJob, folder: Path) -> Path:

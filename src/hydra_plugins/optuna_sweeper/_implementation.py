@@ -81,16 +81,16 @@ class Implementation:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         settings, application = self._settings, self._application
-        overrides = parse_overrides(_plain(settings.params), arguments, self._loader)
+        given = _plain(settings.params)
+        overrides = parse_overrides(given, arguments, self._loader)
+        suggested = application.params(self._sample(overrides)[1], overrides.keys)
+        overrides = parse_overrides({**suggested, **given}, arguments, self._loader)
         space = overrides.space
         if not space.axes:
             raise UserError(
                 "hydra.sweeper.params: nothing to search; give keys to search, such as key=choice(a,b)"
             )
-        defaults = self._defaults(overrides)
-        sample = self._compose([*point_overrides(defaults), *overrides.fixed])
-        with open_dict(sample):
-            del sample["hydra"]  # as the jobs see it
+        defaults, sample = self._sample(overrides)
         goals = application.goals(sample, Goals(_plain(settings.objectives), _plain(settings.constraints)))
         budget = Budget(settings.n_trials, settings.n_jobs, settings.max_failure_rate)
         if disturbed := [name for name in goals.names if budget.n_jobs > 1 and application.is_time(name)]:
@@ -150,6 +150,14 @@ class Implementation:
                 "machines damage a SQLite file; use PostgreSQL, or a journal file (a path)"
             )
         return ledgers
+
+    def _sample(self, overrides: ParsedOverrides) -> tuple[Point, DictConfig]:
+        """The default point, and its configuration as the jobs see it."""
+        defaults = self._defaults(overrides)
+        sample = self._compose([*point_overrides(defaults), *overrides.fixed])
+        with open_dict(sample):
+            del sample["hydra"]
+        return defaults, sample
 
     def _defaults(self, overrides: ParsedOverrides) -> Point:
         try:

@@ -32,10 +32,17 @@ _PREFIX = re.compile(r"^(\+{0,2}|~)")
 
 @dataclass(frozen=True)
 class ParsedOverrides:
-    """A search space, and the overrides that are the same in every job."""
+    """A search space, and the overrides that are the same in every job.
+
+    Attributes:
+        space: An axis for every key, with Hydra's prefix, that is to be searched.
+        fixed: Overrides of other keys.
+        keys: Every key that is overridden, without prefix.
+    """
 
     space: Space
     fixed: Sequence[str]
+    keys: frozenset[str]
 
 
 def parse_overrides(
@@ -60,7 +67,8 @@ def parse_overrides(
         else:
             assert override.input_line is not None
             fixed[key] = override.input_line
-    return ParsedOverrides(Space(axes), list(fixed.values()))
+    keys = frozenset(_PREFIX.sub("", key) for key in (*axes, *fixed))
+    return ParsedOverrides(Space(axes), list(fixed.values()), keys)
 
 
 def distribution(override: Override) -> BaseDistribution:

@@ -95,8 +95,7 @@ class Architecture:
         name: Name in configurations and checkpoints.
         config: Dataclass of the settings that shape a network.
         build: Function that makes a network with random weights from such settings.
-        blocks: Names of the units of granularity ``block``, in the order in which the network runs them.
-        named_masks: Units that each further mask quantizes, by its name; every single unit has a mask anyway.
+        named_masks: Units that each mask of its own quantizes, by its name; every unit has one anyway.
         families: Families of public checkpoints that can be loaded, if there are any.
         published: What others have published of it, if reports are to show that beside its results.
     """
@@ -104,7 +103,6 @@ class Architecture:
     name: str
     config: type[Any]
     build: Callable[[Any], SpeakerNetwork]
-    blocks: tuple[str, ...]
     named_masks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     families: CheckpointFamilies | None = None
     published: PublishedResults | None = None

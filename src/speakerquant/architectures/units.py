@@ -50,3 +50,9 @@ def block_units(model: nn.Module) -> Units:
 def layer_units(model: nn.Module) -> Units:
     """Return one unit for every layer, under the layer's module name."""
     return Units({layer: (layer,) for layer in quantizable_layers(model)}, unreached_layers(model))
+
+
+def enclosing(unit: str) -> list[str]:
+    """Return the names of the modules that the unit lies in, from the outermost to its own."""
+    parts = unit.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]

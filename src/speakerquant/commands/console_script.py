@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from speakerquant.credentials import hide_credentials, hide_credentials_in_logs
 from speakerquant.errors import UserError, first_line
@@ -145,6 +145,8 @@ def _hide_credentials_in_files(paths: Iterable[Path]) -> None:
 
 def fail(error: Exception | str) -> NoReturn:
     """Print the error as one line and exit with code 2."""
+    if isinstance(error, InterpolationResolutionError) and isinstance(error.__context__, UserError):
+        error = error.__context__  # a resolver of ours was asked
     parts = [str(error)]
     if isinstance(error, HydraException) and error.__cause__ is not None:
         parts.append(str(error.__cause__))  # Hydra says which override, its cause says why

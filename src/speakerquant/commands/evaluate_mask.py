@@ -16,7 +16,7 @@ from speakerquant.commands.console_script import config_folder, hydra_job, run_c
 from speakerquant.commands.multirun import parent_run_id, recorded_multirun
 from speakerquant.commands.recorded_evaluation import RecordedEvaluation
 from speakerquant.configuration.opening import (
-    mask_entries,
+    mask_words,
     open_cache,
     open_evaluator,
     open_mask,
@@ -55,12 +55,11 @@ def evaluate(
     """
     # Amid a multirun the server has answered before.
     tracking = connect(config.tracking.uri, config.tracking.experiment, patient=parent_id is not None)
-    entries = mask_entries(config.mask)
     prefix, tags = "", {}
     if (output / TRIAL_FILE).exists():
         trial = json.loads((output / TRIAL_FILE).read_text())
         prefix, tags = f"trial {trial['trial']}: ", trial_tags(trial["study"], trial["trial"])
-    name = prefix + " ".join(f"{unit}={precision}" for unit, precision in entries.items())
+    name = prefix + mask_words(config.mask)  # until the network is open
     with tracked_run(tracking, name, parent_id, tags) as tracked:
         record = RecordedEvaluation(tracked, output, prefix, config.data.root or "synthetic")
         record.started(params, command)
@@ -78,7 +77,7 @@ def _evaluate(config: RunConfig, output: Path, record: RecordedEvaluation) -> Re
         )
     with times.stage("model"):
         model = open_model(config.model)
-    mask = open_mask(config.mask, model.network.units(config.units))
+    mask = open_mask(config, model.network)
     record.mask_known(mask)
     with times.stage("features"):
         evaluator = open_evaluator(config, model, open_cache(config.cache))

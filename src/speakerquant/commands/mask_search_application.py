@@ -1,7 +1,7 @@
 """What ``speakerquant`` adds to a search over its configuration."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution
 
 from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.architectures.registry import architecture_of_network
-from speakerquant.architectures.units import Units
+from speakerquant.architectures.units import Units, enclosing
 from speakerquant.configuration.opening import open_cache, open_evaluator, open_mask, open_model
 from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList, typed
 from speakerquant.engine.base import EngineBuilder
@@ -21,6 +21,7 @@ from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.measuring.result import LATENCY, LATENCY_P95, metric_of
 from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.precision import precision_of
 from speakerquant.report.mask_view import MaskView
 from speakerquant.search.application import Observer, SearchApplication
 from speakerquant.search.goals import Goals
@@ -44,6 +45,19 @@ class MaskSearchApplication(SearchApplication):
     def __init__(self) -> None:
         # As the fingerprint found it: reading a corpus takes a while.
         self._evaluator: MaskEvaluator | None = None
+
+    def params(self, config: DictConfig, given: Collection[str]) -> Mapping[str, str]:
+        """For every unit of the network that is not given, by itself or with others, what ``space`` names."""
+        run = typed(config, RunConfig)
+        try:
+            precisions = [precision_of(name) for name in run.space.precisions]
+        except UserError as error:
+            raise UserError(f"space.precisions: {error}") from None
+        if not precisions:
+            return {}
+        sweep = f"choice({','.join(map(str, precisions))})"
+        units = open_model(run.model).network.units(run.units)
+        return {f"mask.{unit}": sweep for unit in units if not _is_set(unit, given)}
 
     def is_time(self, name: str) -> bool:
         metric = metric_of(name)
@@ -82,7 +96,7 @@ class MaskSearchApplication(SearchApplication):
             "calibration": f"{run.calibration.method} {run.calibration.percentile}",
             "rounding": run.rounding.method.name,
             "units": run.units.value,
-            "fixed part of the mask": _fixed_part(open_mask(run.mask, units), space),
+            "fixed part of the mask": _fixed_part(open_mask(run, model.network), space),
             "fidelity": f"{run.engine.min_fidelity} on {run.engine.fidelity_recordings} recordings",
             "engine": _engine(evaluator.builder, evaluator.weight_bits),
         }
@@ -163,12 +177,14 @@ def _searched_masks(space: Space, units: Units) -> list[Mask]:
 def _fixed_part(mask: Mask, space: Space) -> str:
     """The precisions of the units that are not searched, by themselves or with a module that they lie in."""
     keys = {name.lstrip("+") for name in space.axes}
+    if "mask" in keys:
+        return ""
+    return " ".join(f"{unit}={name}" for unit, name in mask.names.items() if not _is_set(unit, keys))
 
-    def is_searched(unit: str) -> bool:
-        parts = ("mask", *unit.split("."))
-        return any(".".join(parts[:count]) in keys for count in range(1, len(parts) + 1))
 
-    return " ".join(f"{unit}={name}" for unit, name in mask.names.items() if not is_searched(unit))
+def _is_set(unit: str, keys: Collection[str]) -> bool:
+    """Whether the keys of a configuration set the unit, by itself or with a module that it lies in."""
+    return any(f"mask.{module}" in keys for module in enclosing(unit))
 
 
 def _engine(builder: EngineBuilder, weight_bits: int) -> str:

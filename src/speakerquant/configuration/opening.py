@@ -1,26 +1,27 @@
 """Reads a run's configuration: what it names becomes the objects of the library."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from speakerquant.architectures.checkpoint_sources import checkpoint_path
 from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint, random_model
 from speakerquant.architectures.layers import geometries
-from speakerquant.architectures.registry import architecture_of, architectures
-from speakerquant.architectures.speaker_network import Architecture
-from speakerquant.architectures.units import Units
+from speakerquant.architectures.registry import architecture_of, architecture_of_network, architectures
+from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.cache import Cache
+from speakerquant.configuration.mask_options import NAME
 from speakerquant.configuration.schema import (
     CacheConfig,
     ModelConfig,
     RunConfig,
     TrialList,
     flat,
+    typed,
 )
 from speakerquant.corpus.evaluation_data import (
     EvaluationData,
@@ -38,6 +39,7 @@ from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.measuring.protocol import Protocol
 from speakerquant.measuring.settings import EvaluationSettings
 from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.named_masks import NONE, named_mask, swept_names
 from speakerquant.statistics.scores import ScoreNorm
 
 log = logging.getLogger(__name__)
@@ -83,18 +85,45 @@ def _architecture(config: ModelConfig) -> tuple[Architecture, Any] | None:
     return architecture, OmegaConf.to_object(settings)
 
 
-def open_mask(config: Any, units: Units) -> Mask:
-    """The mask of a configuration, whose keys nest where the names of units have dots.
+def open_mask(config: RunConfig, network: SpeakerNetwork) -> Mask:
+    """The mask of a configuration: what its name means on the network, then precisions by unit or pattern.
 
     Raises:
-        UserError: a unit or a precision is unknown.
+        UserError: a name, a unit or a precision is unknown.
     """
-    return Mask(units, mask_entries(config))
+    units, entries = network.units(config.units), mask_entries(config.mask)
+    name = entries.pop(NAME, NONE)
+    return Mask(units, entries, named_mask(name, units, architecture_of_network(network).named_masks))
 
 
 def mask_entries(config: Any) -> dict[str, str]:
-    """Precision by unit or pattern, as the configuration gives them."""
-    return {name: str(precision) for name, precision in flat(config).items()}
+    """Name, and precision by unit or pattern, as given: keys nest where the names of units have dots."""
+    return {key: str(value) for key, value in flat(config).items()}
+
+
+def mask_words(config: Any) -> str:
+    """The mask as a command line would say it."""
+    return " ".join(value if key == NAME else f"{key}={value}" for key, value in mask_entries(config).items())
+
+
+def swept_masks(config: DictConfig, sweep: Sequence[str]) -> list[str]:
+    """The names of the masks that a sweep stands for on the configuration's network.
+
+    Args:
+        config: Composed as :class:`RunConfig`, of which only the network need be complete.
+        sweep: As :func:`speakerquant.quantization.named_masks.swept_names` takes it.
+
+    Raises:
+        UserError: the network cannot be opened, or the baseline alone is left of the sweep.
+    """
+    network = open_model(typed(config.model, ModelConfig)).network
+    names = swept_names(sweep, network.units(config.units), architecture_of_network(network).named_masks)
+    if names == [NONE]:
+        raise UserError(
+            f"${{masks:{','.join(sweep)}}}: this network names no masks of its own; sweep its units, with "
+            "experiment=per_unit"
+        )
+    return names
 
 
 def open_evaluator(config: RunConfig, model: SpeakerModel, cache: Cache) -> MaskEvaluator:
@@ -116,7 +145,7 @@ def open_evaluator(config: RunConfig, model: SpeakerModel, cache: Cache) -> Mask
         latency_requests=config.engine.latency_requests,
         channel=config.data.channel,
     )
-    builder.check_mask(open_mask(config.mask, model.network.units(config.units)), geometries(model.network))
+    builder.check_mask(open_mask(config, model.network), geometries(model.network))
     trial_list = _trial_list(config)
     data = _open_data(config, trial_list, cache)
     protocol = _open_protocol(config, data)

@@ -1,6 +1,5 @@
 """Schema of every configuration group, registered with Hydra so that each key and type is checked."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, TypeVar
@@ -13,16 +12,14 @@ from speakerquant.architectures.checkpoints import AUTO
 from speakerquant.architectures.registry import architectures
 from speakerquant.architectures.units import Granularity
 from speakerquant.audio.front_end import FrontEnd
+from speakerquant.configuration.mask_options import register_mask_options
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings, TensorRtSettings
 from speakerquant.errors import UserError
-from speakerquant.quantization.precision import BASELINE, INT8, registered
 from speakerquant.quantization.rounding import RoundingMethod
 from speakerquant.statistics.scores import ScoreNorm
 from speakerquant.training.hyperparameters import AugmentationConfig, TrainingConfig
 
 T = TypeVar("T")
-
-_ALL = "*"
 
 
 @dataclass
@@ -124,18 +121,26 @@ class FrontConfig:
 
 
 @dataclass
+class SpaceConfig:
+    """What a search chooses from, for every unit of the network."""
+
+    precisions: list[str] = field(default_factory=list)
+
+
+@dataclass
 class RunConfig:
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
     calibration: CalibrationConfig = MISSING
     rounding: RoundingConfig = MISSING
     units: Granularity = Granularity.block
-    mask: Any = MISSING  # unit to precision: the units are the network's, so the mask itself checks them
+    mask: Any = MISSING  # a name, and precisions by unit: which there are, the network says
     engine: EngineConfig = MISSING
     scoring: ScoringConfig = MISSING
     tracking: TrackingConfig = MISSING
     cache: CacheConfig = field(default_factory=CacheConfig)
     front: FrontConfig = field(default_factory=FrontConfig)
+    space: SpaceConfig = field(default_factory=SpaceConfig)
 
 
 @dataclass
@@ -203,8 +208,7 @@ def register_schemas() -> None:
     # The settings of a network are keys only where its architecture is chosen.
     for architecture in architectures():
         store.store(architecture.name, architecture.config, group="base/model", package="model.architecture")
-    for name, precisions in _named_masks().items():
-        store.store(name, _as_option(precisions), group="mask")
+    register_mask_options()
     # The settings of TensorRT are keys only where the engine may be TensorRT.
     store.store("tensorrt", TensorRtConfig, group="base/engine", package="engine")
     store.store("tensorrt_rtx", TensorRtRtxConfig, group="base/engine", package="engine")
@@ -221,36 +225,6 @@ def _forget_launchers_of_others(store: ConfigStore) -> None:
     launchers = store.repo["hydra"]["launcher"]
     for name in ("submitit_local", "submitit_slurm"):
         launchers.pop(f"{name}.yaml", None)
-
-
-def _named_masks() -> dict[str, dict[str, str]]:
-    """Masks by name: all units and each alone, in every precision, and what the networks name themselves.
-
-    A name without a precision is that of INT8: ``all``, ``all_int4``, ``input_conv``, ``input_conv_int4``.
-    """
-    masks: dict[str, dict[str, str]] = {}
-    for architecture in architectures():
-        for name, units in architecture.named_masks.items():
-            mask = dict.fromkeys(units, INT8.name)
-            if masks.setdefault(name, mask) != mask:
-                raise ValueError(f"two networks give the mask {name} different units")
-    alone = {unit: unit for architecture in architectures() for unit in architecture.blocks}
-    for precision in registered():
-        if precision != BASELINE:
-            suffix = "" if precision == INT8 else f"_{precision}"
-            for name, unit in {"all": _ALL, **alone}.items():
-                masks[f"{name}{suffix}"] = {unit: precision.name}
-    return masks
-
-
-def _as_option(precisions: Mapping[str, str]) -> dict[str, Any]:
-    """An option of the group ``mask``, in the form of the files in ``conf/mask``."""
-    # Patterns, even for one name: a layer below it can then be set beside it.
-    patterns = {
-        unit if unit == _ALL else f"{unit[:-1]}[{unit[-1]}]": precision
-        for unit, precision in precisions.items()
-    }
-    return {"defaults": [{"/base/mask": "any_unit"}, "_self_"], _ALL: BASELINE.name, **patterns}
 
 
 def typed(config: DictConfig, schema: type[T]) -> T:

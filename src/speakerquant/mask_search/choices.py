@@ -1,12 +1,13 @@
 """What a search can choose: the precisions of every unit, the highest first."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from speakerquant.quantization.precision import Precision, precision_of, registered
+from speakerquant.errors import UserError
+from speakerquant.quantization.precision import Precision, precision_of
 from speakerquant.search.space import Point, Space
 
 MASK_AXIS = re.compile(r"mask\.([\w.]+)")
@@ -63,7 +64,7 @@ class Choices:
 
     def uniform(self) -> list[Point]:
         """For every lower precision, the point with as many units in it as can be, the others lowest."""
-        lower = {precision for _, *rest in self.precisions.values() for precision in rest}
+        lower = dict.fromkeys(precision for _, *rest in self.precisions.values() for precision in rest)
         return [
             self.point(
                 {
@@ -71,8 +72,7 @@ class Choices:
                     for axis, choices in self.precisions.items()
                 }
             )
-            for precision in registered()
-            if precision in lower
+            for precision in _highest_first(lower)
         ]
 
 
@@ -80,8 +80,12 @@ def _precisions(name: str, axis: BaseDistribution) -> tuple[Precision, ...]:
     """The precisions that a unit can choose; empty if the axis is not such a unit."""
     if not MASK_AXIS.fullmatch(name) or not isinstance(axis, CategoricalDistribution):
         return ()
-    known = {precision.name for precision in registered()}
-    if len(axis.choices) < 2 or not known.issuperset(axis.choices):
+    try:
+        precisions = [precision_of(str(choice)) for choice in axis.choices]
+    except UserError:
         return ()
-    precisions = (precision_of(str(choice)) for choice in axis.choices)
+    return _highest_first(precisions) if len(precisions) > 1 else ()
+
+
+def _highest_first(precisions: Iterable[Precision]) -> tuple[Precision, ...]:
     return tuple(sorted(precisions, key=lambda precision: precision.bits_per_weight, reverse=True))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 
-from speakerquant.architectures.units import Units
+from speakerquant.architectures.units import Units, enclosing
 from speakerquant.errors import UserError
 from speakerquant.quantization.precision import BASELINE, Precision, precision_of
 
@@ -15,12 +15,13 @@ class Mask(Mapping[str, Precision]):
 
     A key is the name of a unit or a shell pattern (``*``, ``?``, ``[23]``). It selects the units that it
     fits and those below them: ``se_res2block1`` fits ``se_res2block1.conv_in`` too. Patterns apply in their
-    order, then names in theirs; the last that fits a unit decides, and units that nothing fits stay in the
-    precision of the baseline.
+    order, then names in theirs; the last that fits a unit decides, and units that nothing fits stay as in
+    ``base``.
 
     Args:
         units: The network's.
         precisions: Precision, or its name, by unit or pattern.
+        base: The mask that this one departs from; the baseline's if none is given.
 
     Attributes:
         units: The network's.
@@ -29,8 +30,10 @@ class Mask(Mapping[str, Precision]):
         UserError: a key fits no unit, or a precision is unknown; with the valid ones.
     """
 
-    def __init__(self, units: Units, precisions: Mapping[str, Precision | str]) -> None:
-        chosen: dict[str, Precision] = dict.fromkeys(units, BASELINE)
+    def __init__(
+        self, units: Units, precisions: Mapping[str, Precision | str], base: "Mask | None" = None
+    ) -> None:
+        chosen: dict[str, Precision] = dict(base) if base is not None else dict.fromkeys(units, BASELINE)
         for key in sorted(precisions, key=lambda key: not _is_pattern(key)):  # stable: patterns come first
             precision = _precision(key, precisions[key])
             selected = [unit for unit in units if _selects(key, unit)]
@@ -87,8 +90,7 @@ def _is_pattern(key: str) -> bool:
 
 def _selects(key: str, unit: str) -> bool:
     """Whether the key fits the unit or one of the modules that the unit lies in."""
-    parts = unit.split(".")
-    return any(fnmatchcase(".".join(parts[:count]), key) for count in range(1, len(parts) + 1))
+    return any(fnmatchcase(module, key) for module in enclosing(unit))
 
 
 def _why_nothing(key: str, units: Units) -> str:

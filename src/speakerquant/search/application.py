@@ -1,6 +1,6 @@
 """What an application may add to a search over its configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,18 @@ class SearchApplication:
 
     final_overrides: Sequence[str] = ()
     """With these the recommended point is evaluated once more, on data that the search has not seen."""
+
+    def params(self, config: Any, given: Collection[str]) -> Mapping[str, str]:
+        """Config key: choice(...) and the like, as ``hydra.sweeper.params`` has it, for what is not given.
+
+        Args:
+            config: The configuration of one point, as far as it is given.
+            given: The keys that the user has set or searches, which replace what is returned for them.
+
+        Raises:
+            UserError: the configuration does not say what to search.
+        """
+        return {}
 
     def is_time(self, name: str) -> bool:
         """Whether a number of a result is a time, which depends on the machine and what else runs on it."""

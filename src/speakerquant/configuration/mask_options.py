@@ -1,0 +1,70 @@
+"""Any name is an option of the group ``mask``; what it means is a matter of the network, unknown to Hydra."""
+
+from typing import Any
+
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from omegaconf import DictConfig, OmegaConf
+
+from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
+from speakerquant.architectures.checkpoints import load_checkpoint
+from speakerquant.architectures.registry import architecture_of_network
+from speakerquant.quantization.named_masks import ALL, EACH, NAMED, NONE, swept_names
+from speakerquant.quantization.precision import BASELINE, INT8, registered
+
+NAME = "@"
+"""Key under which a mask's configuration holds a name: none that a unit can have, and no pattern."""
+
+_GROUP = "mask"
+
+
+class MaskOptions(ConfigSource):
+    """Holds an option of every name; in ``hydra.searchpath``, behind folders, whose files come first."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "masks"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        name = self._normalize_file_name(config_path).removeprefix(f"{_GROUP}/").removesuffix(".yaml")
+        option: dict[str, Any] = {"defaults": [{"/base/mask": "any_unit"}, "_self_"], NAME: name}
+        return ConfigResult(self.provider, self.full_path(), OmegaConf.create(option), {"package": None})
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path == _GROUP
+
+    def is_config(self, config_path: str) -> bool:
+        group, _, name = config_path.rpartition("/")
+        return group == _GROUP and bool(name)
+
+    def available(self) -> bool:
+        return True
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """The names of the network that comes with the package; another network has others."""
+        if results_filter is ObjectType.GROUP:
+            return []
+        network = load_checkpoint(shipped_checkpoint()).network
+        others = [precision.name for precision in registered() if precision not in (BASELINE, INT8)]
+        lowered = [f"{subject}_{precision}" for precision in others for subject in (ALL, EACH)]
+        return swept_names(
+            [NONE, ALL, EACH, NAMED, *lowered], network.units(), architecture_of_network(network).named_masks
+        )
+
+
+def register_mask_options() -> None:
+    """Make the scheme ``masks://`` of ``hydra.searchpath`` known, and ``${masks:...}``, a sweep over masks.
+
+    The entries of ``${masks:none,*,named}`` are those of
+    :func:`speakerquant.quantization.named_masks.swept_names`.
+    """
+    Plugins.instance().register(MaskOptions)
+    OmegaConf.register_new_resolver("masks", _masks, replace=True)
+
+
+def _masks(*sweep: str, _root_: DictConfig) -> str:
+    """The sweep's names, for the network of the configuration that holds it."""
+    from speakerquant.configuration.opening import swept_masks  # it imports the schema, which imports this
+
+    return ",".join(swept_masks(_root_, sweep))
