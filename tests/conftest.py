@@ -17,6 +17,7 @@ import torch
 from cllr import CLLR
 from torch import nn
 from toy_network import TOY
+from varied_network import VARIED
 
 from speakerquant.architectures import registry
 from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
@@ -135,6 +136,13 @@ def toy() -> Iterator[Architecture]:
     """A second architecture, known for the length of a test."""
     yield registry.register(TOY)
     del registry._BY_NAME[TOY.name]
+
+
+@pytest.fixture
+def varied() -> Iterator[Architecture]:
+    """An architecture with layers of every kind, known for the length of a test."""
+    yield registry.register(VARIED)
+    del registry._BY_NAME[VARIED.name]
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ from speakerquant.architectures.speaker_network import Architecture, SpeakerNetw
 
 @dataclass
 class VariedConfig:
-    """Shape of a :class:`Varied`."""
+    """Shape of a :class:`Varied`; whether it has a layer that cannot be quantized."""
 
     n_mels: int = 16
     channels: int = 32
     embedding_dim: int = 48
+    has_memory: bool = False
 
 
 class Head(nn.Module):
@@ -27,7 +28,7 @@ class Head(nn.Module):
         self.dilated = nn.Conv2d(channels, channels, 3, stride=2, dilation=2, padding=2, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        maps = self.dilated(torch.relu(self.norm(self.strided(features.unsqueeze(1)))))
+        maps: Tensor = self.dilated(torch.relu(self.norm(self.strided(features.unsqueeze(1)))))
         return maps.flatten(1, 2)
 
 
@@ -44,7 +45,8 @@ class Separable(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         hidden = self.pointwise(self.depthwise(torch.relu(self.norm(frames))))
-        return self.grouped(torch.relu(self.norm_out(hidden)))
+        grouped: Tensor = self.grouped(torch.relu(self.norm_out(hidden)))
+        return grouped
 
 
 class Branches(nn.Module):
@@ -58,7 +60,8 @@ class Branches(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         gated = torch.sigmoid(self.gate(frames)) * self.values(frames)
-        return self.frames(gated.transpose(1, 2)).transpose(1, 2)
+        hidden: Tensor = self.frames(gated.transpose(1, 2))
+        return hidden.transpose(1, 2)
 
 
 class Varied(SpeakerNetwork):
@@ -71,6 +74,7 @@ class Varied(SpeakerNetwork):
         self.head = Head(config.channels)
         self.separable = Separable(channels)
         self.branches = Branches(channels)
+        self.memory = nn.GRU(channels, channels, batch_first=True) if config.has_memory else None
         self.embedding = nn.Linear(channels, config.embedding_dim, bias=False)
         self.norm = nn.BatchNorm1d(config.embedding_dim)
 
@@ -93,7 +97,10 @@ class Varied(SpeakerNetwork):
     def forward(self, features: Tensor) -> Tensor:
         frames = self.head(features)
         frames = frames + self.separable(frames)
-        embedding: Tensor = self.norm(self.embedding(self.branches(frames).mean(dim=2)))
+        frames = self.branches(frames)
+        if self.memory is not None:
+            frames = self.memory(frames.transpose(1, 2))[0].transpose(1, 2)
+        embedding: Tensor = self.norm(self.embedding(frames.mean(dim=2)))
         return embedding
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from toy_network import ToyConfig
+from varied_network import VARIED, VariedConfig
 
 from speakerquant.architectures.checkpoints import random_model, save_checkpoint
 from speakerquant.architectures.speaker_network import Architecture
@@ -29,6 +30,13 @@ def toy_checkpoint(toy: Architecture, tmp_path: Path) -> Path:
     path = tmp_path / "toy.safetensors"
     front_end = FrontEnd(n_mels=8)
     save_checkpoint(path, random_model(toy, ToyConfig(), front_end, seed=0).network, front_end)
+    return path
+
+
+def varied_checkpoint(path: Path, **settings: bool) -> Path:
+    front_end = FrontEnd(n_mels=16)
+    model = random_model(VARIED, VariedConfig(**settings), front_end, seed=0)
+    save_checkpoint(path, model.network, front_end)
     return path
 
 
@@ -58,7 +66,10 @@ def test_a_precision_needs_one_registration(
 
     refused = speakerquant(*workspace.arguments(), "engine=openvino", "mask=none", "mask.input_conv=int6")
     assert refused.code == 2
-    assert "mask.input_conv=int6: the engine openvino does not run it; it runs fp32, int8" in refused.err
+    assert (
+        "mask.input_conv=int6: the engine openvino does not run it in input_conv (conv1d of kernel 5), "
+        "which it runs in fp32, int8" in refused.err
+    )
 
     axes = [f"mask.{unit}=choice(fp32,{int6})" for unit in ("aggregation_conv", "embedding_linear")]
     searched = speakerquant(*search(workspace, "six_bits", *axes, "engine=onnxruntime"))
@@ -228,3 +239,63 @@ def test_a_single_layer_is_a_unit(workspace: Workspace, speakerquant: Command, t
         for run in children(tracking, parent.info.run_id)
     ]
     assert recorded == ["fp32", "int8"]
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_layers_of_every_kind_go_through_every_command(
+    workspace: Workspace,
+    speakerquant: Command,
+    invoke: Command,
+    varied: Architecture,
+    tmp_path: Path,
+    engine: str,
+) -> None:
+    checkpoint = varied_checkpoint(tmp_path / "varied.safetensors")
+    arguments = [*on_toy(workspace, checkpoint, f"varied_{engine}"), f"engine={engine}"]
+    masks = "mask=none,all,all_int4,branches_int2_channel"
+    finished = speakerquant("-m", *arguments, masks)
+    assert finished.code == 0, finished.err
+    found = results(tmp_path)
+    assert all(result["fidelity"] >= 0.999 for result in found)
+    assert [result["mask"]["branches"] for result in found] == ["fp32", "int8", "int4", "int2_channel"]
+    assert (
+        sorted(found[2]["widened"])
+        == {
+            "onnxruntime": [],
+            "openvino": ["head.strided", "separable.depthwise", "separable.grouped"],
+        }[engine]
+    )
+    front = ["experiment=front", "space.precisions=[int8,int4]", "front.delta_eer_high=null"]
+    searched = speakerquant(*arguments, *front, "mask=none", "hydra.sweeper.n_trials=8")
+    assert searched.code == 0, searched.err
+    assert set(front_of(tmp_path)["recommended"]["result"]["mask"]) == {
+        *("head", "separable", "branches", "embedding")
+    }
+    reported = invoke(
+        show_report.main, f"tracking.uri={workspace.tracking_uri}", f"tracking.experiment=varied_{engine}"
+    )
+    assert reported.code == 0, reported.err
+
+
+def test_what_no_mask_reaches_is_said(
+    workspace: Workspace,
+    speakerquant: Command,
+    invoke: Command,
+    varied: Architecture,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    checkpoint = varied_checkpoint(tmp_path / "memory.safetensors", has_memory=True)
+    arguments = [*on_toy(workspace, checkpoint, "memory"), "engine=onnxruntime"]
+    finished = speakerquant("-m", *arguments, "mask=none,all")
+    assert finished.code == 0, finished.err
+    _, result = results(tmp_path)
+    assert result["unreached"] == {"memory": "GRU"}
+    assert 0.1 < result["unreached_share"] < 0.9
+    words = f"{100 * result['unreached_share']:.1f} % of the weights: memory (GRU)"
+    assert f"in FP32 whatever the mask, {words}" in caplog.text
+    invoke(show_report.main, f"tracking.uri={workspace.tracking_uri}", "tracking.experiment=memory")
+    assert words in (tmp_path / "report.md").read_text()
+    refused = speakerquant(*arguments, "mask=none", "mask.memory=int8")
+    assert refused.code == 2
+    assert "mask.memory: memory is of a kind that cannot be quantized (GRU)" in refused.err

@@ -258,6 +258,12 @@ def unreached_share(model: nn.Module) -> float:
     return unreached / (unreached + reached) if unreached else 0.0
 
 
+def unreached_in_words(model: nn.Module) -> str:
+    """Return which weights no mask reaches, such as ``3.1 % of the weights: gru (GRU)``, or nothing."""
+    layers = ", ".join(f"{name} ({layer.kind})" for name, layer in unreached_layers(model).items())
+    return f"{100 * unreached_share(model):.1f} % of the weights: {layers}" if layers else ""
+
+
 def _layers(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """The modules with matrices of weights, by name; the whole where it computes with its parts' weights."""
     is_layer = isinstance(module, QuantizableLayer | nn.MultiheadAttention)

@@ -23,7 +23,7 @@ from speakerquant.report.mask_words import mask_name
 from speakerquant.report.run_words import run_words
 from speakerquant.tracking.artifacts import keep_once
 from speakerquant.tracking.recorded_runs import published_tags
-from speakerquant.tracking.runs import COMMAND_TAG, ENVIRONMENT_TAG, DataSet, TrackedRun
+from speakerquant.tracking.runs import COMMAND_TAG, ENVIRONMENT_TAG, UNREACHED, DataSet, TrackedRun
 
 ARTIFACTS = (RESULT_FILE, ONNX_FILE, RANGES_FILE, SCORES_FILE, LABELS_FILE, ".hydra/config.yaml")
 
@@ -57,6 +57,8 @@ class RecordedEvaluation(EvaluationListener):
 
     def inputs_known(self, inputs: MeasuredOn) -> None:
         self._run.log_params({f"digest.{name}": digest for name, digest in inputs.digests.items()})
+        if inputs.unreached:
+            self._run.log_params({UNREACHED: inputs.unreached})
         environment = {"speakerquant": version("speakerquant"), **inputs.environment}
         self._run.set_tags({f"{ENVIRONMENT_TAG}{name}": value for name, value in environment.items()})
         data = inputs.data

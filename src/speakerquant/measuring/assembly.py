@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from speakerquant.architectures.layers import unreached_layers, unreached_share
 from speakerquant.architectures.registry import architecture_of_network
 from speakerquant.architectures.speaker_network import Architecture
 from speakerquant.measuring.baseline import Baseline
@@ -49,7 +50,8 @@ def assemble_result(
         LATENCY_P95: latency.ms_p95 if latency else None,
         REAL_TIME_FACTOR: measured.real_time_factor,
     }
-    architecture = architecture_of_network(pipeline.fidelity.network)
+    network = pipeline.fidelity.network
+    architecture = architecture_of_network(network)
     return Result(
         mask=measured.mask.names,
         numbers={
@@ -67,6 +69,9 @@ def assemble_result(
         executed=pipeline.building.executed,
         scores_from=pipeline.building.runner.name,
         weight_bits=pipeline.building.max_weight_bits,
+        unreached={name: layer.kind for name, layer in unreached_layers(network).items()},
+        unreached_share=unreached_share(network),
+        widened=pipeline.building.builder.widened(measured.mask, pipeline.building.layers),
         published=published_of(architecture, measured.mask.names),
         seconds={**before.seconds, **measured.times.seconds},
     )

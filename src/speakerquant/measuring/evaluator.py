@@ -1,6 +1,7 @@
 """Evaluates masks of one network: what they share is made once, and each is measured and compared."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from speakerquant.architectures.checkpoints import SpeakerModel
-from speakerquant.architectures.layers import LayerGeometry, geometries
+from speakerquant.architectures.layers import LayerGeometry, geometries, unreached_in_words
 from speakerquant.architectures.units import Units
 from speakerquant.audio.features import CachedFeatures, FeatureArray, extract_features
 from speakerquant.cache import Cache
@@ -36,6 +37,8 @@ from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 from speakerquant.statistics.comparison import compare
 from speakerquant.statistics.uncertainty import SpeakerBootstrap
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,12 +104,13 @@ class MaskEvaluator:
         """
         listener, times = listener or EvaluationListener(), times or StageTimes()
         self.check_mask(mask)
+        self._say_what_the_mask_does_not(mask)
         bootstrap = self.bootstrap
         with times.stage("features"):
             digests = self.digests
         with times.stage("calibration"):
             self.ranges.save(folder / RANGES_FILE)
-        listener.inputs_known(MeasuredOn(self.data, self.trial_list, digests, self.builder.environment))
+        listener.inputs_known(self._measured_on(digests))
         with times.stage("graph"):
             pipeline = self.pipeline
         measured = pipeline.measure(mask, folder)
@@ -259,12 +263,24 @@ class MaskEvaluator:
             self.cache,
         )
 
+    def _say_what_the_mask_does_not(self, mask: Mask) -> None:
+        """Name the layers that no mask reaches, and those that the engine stores in more bits."""
+        if unreached := unreached_in_words(self.model.network):
+            log.warning("in FP32 whatever the mask, %s", unreached)
+        if widened := self.builder.widened(mask, self.layers):
+            layers = ", ".join(f"{name} ({bits} bits)" for name, bits in widened.items())
+            log.warning("%s stores weights of these layers in more bits: %s", self.builder.name, layers)
+
     @property
     def _calibration_in_words(self) -> str:
         """Method, recordings and their digest, such as ``percentile 99.99 on 50 recordings (0123...)``."""
         settings, recordings = self.settings, self.features.calibration
         method = f"{settings.method}{f' {settings.percentile:g}' if settings.method == 'percentile' else ''}"
         return f"{method} on {len(recordings.features)} recordings ({recordings.digest})"
+
+    def _measured_on(self, digests: Mapping[str, str]) -> MeasuredOn:
+        unreached = unreached_in_words(self.model.network)
+        return MeasuredOn(self.data, self.trial_list, digests, self.builder.environment, unreached)
 
     def _save_scores(self, measured: Measurement, folder: Path) -> None:
         for name, array in {

@@ -16,12 +16,14 @@ class MeasuredOn:
         trial_list: Name of the list.
         digests: Of checkpoint, trials, their recordings, and cohort (empty without one), by these names.
         environment: Versions and devices that engines are built with, by name, in words.
+        unreached: Which weights of the network no mask reaches, in words; empty if there are none.
     """
 
     data: EvaluationData
     trial_list: str
     digests: Mapping[str, str]
     environment: Mapping[str, str]
+    unreached: str
 
 
 class EvaluationListener:

@@ -80,6 +80,9 @@ class Result:
         scores_from: Backend that computed the embeddings: ``engine``, or if that was not executed another
             one, on the very network that the engine was built from.
         weight_bits: Most bits of integer weights that the device computes exactly.
+        unreached: The layers that no mask reaches, which stay in FP32, with their kind, by module name.
+        unreached_share: Their share of the network's weights.
+        widened: The layers whose weights the engine stores in more bits than the mask says, with these bits.
         published: What others have published of the mask, if they have.
         seconds: Time by stage. What came from the cache took next to none, but for embeddings, whose time is
             that of the runs that made them.
@@ -98,6 +101,9 @@ class Result:
     executed: bool
     scores_from: str
     weight_bits: int
+    unreached: Mapping[str, str]
+    unreached_share: float
+    widened: Mapping[str, int]
     published: Published | None
     seconds: Mapping[str, float]
     schema_version: int = schema_versions.RESULT

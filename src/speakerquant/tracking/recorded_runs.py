@@ -16,6 +16,7 @@ from speakerquant.tracking.runs import (
     ENVIRONMENT_TAG,
     FAILURE_TAG,
     STUDY_TAG,
+    UNREACHED,
     TrackedRun,
 )
 
@@ -28,6 +29,7 @@ _FACTS = {
     "digest.recordings": "recordings",
     "digest.cohort": "cohort",
     "scoring.norm": "score normalisation",
+    UNREACHED: "in FP32 whatever the mask",
 }
 
 

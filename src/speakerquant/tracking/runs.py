@@ -33,6 +33,9 @@ PARENT_FILE = ".mlflow_parent_run"
 FAILURE_TAG = "failure"
 COMMAND_TAG = "command"
 STUDY_TAG = "study"
+UNREACHED = "unreached"
+"""Parameter: which weights no mask reaches, in words."""
+
 ENVIRONMENT_TAG = "environment."
 """Before the name of a version or device."""
 

@@ -1,0 +1,165 @@
+"""What every network must do: be exported, calibrated, rounded, and computed by engines as its masks say."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import torch
+from torch import nn
+from toy_network import TOY, ToyConfig
+from varied_network import VARIED, VariedConfig
+
+from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.architectures.layers import geometries
+from speakerquant.architectures.registry import architectures
+from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
+from speakerquant.engine.backends import engine_builder
+from speakerquant.engine.base import EngineBuilder
+from speakerquant.graph.export import export_network
+from speakerquant.graph.masking import write_mask
+from speakerquant.measuring.check import fidelity
+from speakerquant.measuring.embedding import embed_with_network
+from speakerquant.quantization.calibration import calibrate
+from speakerquant.quantization.hessians import gather_hessians
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.quantization.rounding import Rounding
+from speakerquant.quantization.simulate import simulate
+
+pytestmark = pytest.mark.slow
+
+NETWORKS: dict[str, tuple[Architecture, Any]] = {
+    "ecapa_tdnn": (
+        ECAPA_TDNN,
+        EcapaTdnnConfig(
+            channels=64, se_channels=16, aggregation_channels=96, attention_channels=32, embedding_dim=48
+        ),
+    ),
+    "toy": (TOY, ToyConfig()),
+    "varied": (VARIED, VariedConfig()),
+}
+ENGINES = ("onnxruntime", "openvino")
+_TEXT = 4_000  # bytes an engine may take for the operations of a layer that dequantize, and their names
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network with all that its masks share, and recordings that it has not been calibrated on."""
+
+    network: SpeakerNetwork
+    table: CalibrationTable
+    rounding: Rounding
+    graph: onnx.ModelProto
+    recordings: list[npt.NDArray[np.float32]]
+
+    def write(self, mask: Mask, path: Path, bits: int) -> None:
+        """Write the ONNX graph of a mask."""
+        write_mask(self.graph, mask, self.table, path, max_weight_bits=bits, rounding=self.rounding)
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def prepared(request: pytest.FixtureRequest) -> Prepared:
+    network = _network(*NETWORKS[request.param])
+    calibration = [torch.from_numpy(x) for x in _recordings(network.n_mels, 8, seed=1)]
+    hessians = gather_hessians(network, calibration)
+    return Prepared(
+        network,
+        calibrate(network, calibration, "max"),
+        Rounding(lambda: hessians),
+        export_network(network, network.n_mels),
+        _recordings(network.n_mels, 6, seed=2),
+    )
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def builder(request: pytest.FixtureRequest) -> EngineBuilder:
+    return engine_builder(request.param)
+
+
+def test_every_registered_network_is_here() -> None:
+    assert {architecture.name for architecture in architectures()} <= NETWORKS.keys()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4", "int2", "int4_channel", "mixed"])
+def test_engines_compute_what_the_mask_says(
+    prepared: Prepared, builder: EngineBuilder, precision: str, tmp_path: Path
+) -> None:
+    units = prepared.network.units()
+    cycle = ("int8", "int4", "int2", "fp32") if precision == "mixed" else (precision,)
+    mask = Mask(units, {unit: cycle[place % len(cycle)] for place, unit in enumerate(units)})
+    bits = builder.weight_bits()
+    builder.check_mask(mask, geometries(prepared.network))
+    prepared.write(mask, tmp_path / "model.onnx", bits)
+    simulated = simulate(prepared.network, mask, prepared.table, bits, prepared.rounding)
+    reference = embed_with_network(simulated, prepared.recordings)
+    with builder.build(tmp_path / "model.onnx") as engine:
+        embeddings = np.stack(list(engine.embed_many(prepared.recordings)))
+    rounds_inputs = any(each.input_bits for each in mask.values())
+    assert fidelity(embeddings, reference) >= (0.999 if rounds_inputs else 0.99999)
+
+
+def test_groups_of_several_sizes_share_a_mask(
+    prepared: Prepared, builder: EngineBuilder, tmp_path: Path
+) -> None:
+    """Engines hold the integers of each format in its bits, and a scale for each of its groups."""
+    units = prepared.network.units()
+    first, *_, last = units
+    mask = Mask(units, {"*": "int4_g128", first: "int4_g32", last: "int2_channel"})
+    sizes = []
+    for each in (Mask(units, {}), mask):
+        prepared.write(each, tmp_path / "model.onnx", 8)
+        sizes.append(builder.build(tmp_path / "model.onnx").size_bytes)
+    layers = geometries(prepared.network)
+    saved = 0.0
+    for name, precision in mask.layers.items():
+        geometry, weights, bits = (
+            layers[name],
+            precision.weights,
+            builder.stored_bits(precision, layers[name]),
+        )
+        assert weights is not None
+        if bits < 32:
+            count = float(np.prod(geometry.weight_shape))
+            length = geometry.group_length(weights.group_size, 16)
+            saved += count * (32 - bits) / 8 - 4 * (count / length if length else geometry.out_channels)
+    assert sizes[0] - sizes[1] == pytest.approx(saved, abs=_TEXT * len(layers))
+
+
+def test_any_length_from_the_fewest_frames_on(
+    prepared: Prepared, builder: EngineBuilder, tmp_path: Path
+) -> None:
+    network = prepared.network
+    prepared.write(Mask(network.units(), {}), tmp_path / "model.onnx", 8)
+    with builder.build(tmp_path / "model.onnx") as engine:
+        for frames in (network.min_frames, network.min_frames + 1, 57):
+            recording = np.ascontiguousarray(prepared.recordings[0][:, :frames])
+            embedding = engine.embed(recording[np.newaxis])
+            assert fidelity(embedding, embed_with_network(network, [recording])) >= 0.99999
+
+
+def _network(architecture: Architecture, config: Any) -> SpeakerNetwork:
+    """Of random weights, whose normalisations have seen the features they get."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        network = architecture.build(config)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.3)
+                module.momentum = None
+        network.train()
+        network(torch.from_numpy(np.stack([x[:, :100] for x in _recordings(network.n_mels, 16, seed=0)])))
+    return network.eval()
+
+
+def _recordings(n_mels: int, count: int, seed: int) -> list[npt.NDArray[np.float32]]:
+    generator = np.random.default_rng(seed)
+    return [
+        (2 * generator.standard_normal((n_mels, 104 + 23 * index))).astype(np.float32)
+        for index in range(count)
+    ]
