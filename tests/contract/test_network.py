@@ -1,5 +1,6 @@
 """What every network must do: be exported, calibrated, rounded, and computed by engines as its masks say."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.hessians import gather_hessians
 from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.precision import _BY_NAME, Precision, WeightFormat, register
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 from speakerquant.quantization.simulate import simulate
@@ -101,6 +103,26 @@ def test_engines_compute_what_the_mask_says(
         embeddings = np.stack(list(engine.embed_many(prepared.recordings)))
     rounds_inputs = any(each.input_bits for each in mask.values())
     assert fidelity(embeddings, reference) >= (0.999 if rounds_inputs else 0.99999)
+
+
+@pytest.fixture
+def int3() -> Iterator[Precision]:
+    """Weights of a width that no engine stores, known for the length of a test."""
+    yield register(Precision("int3", WeightFormat(3, group_size=64)))
+    del _BY_NAME["int3"]
+
+
+def test_a_width_that_is_not_stored_takes_the_next_one(
+    prepared: Prepared, builder: EngineBuilder, int3: Precision, tmp_path: Path
+) -> None:
+    network, layers = prepared.network, geometries(prepared.network)
+    mask = Mask(network.units(), {"*": "int3_channel"})
+    assert {*builder.widened(mask, layers)} == {*layers}
+    prepared.write(mask, tmp_path / "model.onnx", 8)
+    simulated = simulate(network, mask, prepared.table, 8, prepared.rounding)
+    with builder.build(tmp_path / "model.onnx") as engine:
+        embeddings = np.stack(list(engine.embed_many(prepared.recordings)))
+    assert fidelity(embeddings, embed_with_network(simulated, prepared.recordings)) >= 0.99999
 
 
 def test_groups_of_several_sizes_share_a_mask(
