@@ -67,8 +67,8 @@ def test_a_precision_needs_one_registration(
     refused = speakerquant(*workspace.arguments(), "engine=openvino", "mask=none", "mask.input_conv=int6")
     assert refused.code == 2
     assert (
-        "mask.input_conv=int6: the engine openvino does not run it in input_conv (conv1d of kernel 5), "
-        "which it runs in fp32, int8" in refused.err
+        "mask.input_conv=int6: the engine openvino does not run it in input_conv (conv1d of kernel 5); "
+        "it runs fp32, int8" in refused.err
     )
 
     axes = [f"mask.{unit}=choice(fp32,{int6})" for unit in ("aggregation_conv", "embedding_linear")]

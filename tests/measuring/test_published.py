@@ -4,12 +4,16 @@ import pytest
 from toy_network import TOY
 
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
 from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
+from speakerquant.architectures.units import block_units
 from speakerquant.measuring.assembly import published_of
+
+UNITS = block_units(EcapaTdnn(EcapaTdnnConfig(channels=8)))
 
 
 def mask_of(*quantized: str, **others: str) -> dict[str, str]:
-    return {unit: others.get(unit, "int8" if unit in quantized else "fp32") for unit in ECAPA_TDNN.blocks}
+    return {unit: others.get(unit, "int8" if unit in quantized else "fp32") for unit in UNITS}
 
 
 def test_published_results_are_found_by_mask() -> None:
@@ -32,4 +36,4 @@ def test_published_results_are_found_by_mask() -> None:
 
 def test_nothing_is_published_of_another_precision_or_another_network() -> None:
     assert published_of(ECAPA_TDNN, mask_of("input_conv", embedding_linear="fp16")) is None
-    assert published_of(TOY, dict.fromkeys(TOY.blocks, "fp32")) is None
+    assert published_of(TOY, {"frames": "fp32", "embedding": "fp32"}) is None

@@ -22,6 +22,7 @@ _STREAMED = 0x7F000000  # programs that write to a pipe promise as many bytes or
 _UNRECOGNISED = 1  # libsndfile's code for a format that it does not know
 _HEADER = 4096  # bytes, more than a file without samples has
 _COMPRESSED = ".m4a"
+_OGG_PAGE = b"OggS"
 _LARGEST_OGG_PAGE = 65307  # bytes
 _SLACK = 0.25  # seconds by which a container's duration exceeds what its codec keeps
 
@@ -69,6 +70,8 @@ def decode(path: Path) -> Sound:
             raise unreadable(path, error) from None
     except OSError as error:
         raise unreadable(path, error) from None
+    if _is_ogg(path) and not _ends_with_last_ogg_page(path):
+        raise unusable(path, "truncated recording")  # of which libsndfile may not know any more what it was
     return _by_ffmpeg(path)
 
 
@@ -121,11 +124,16 @@ def _is_cut(path: Path, file: soundfile.SoundFile, num_read: int) -> bool:
     return bool(num_read < file.frames) and (not file.subtype.startswith("MPEG") or _counts_mpeg_frames(path))
 
 
+def _is_ogg(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_OGG_PAGE)) == _OGG_PAGE
+
+
 def _ends_with_last_ogg_page(path: Path) -> bool:
     """Tell whether the last page (RFC 3533, 64 KB at most) is flagged as the last, and is whole."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _LARGEST_OGG_PAGE))
-        page = file.read().rpartition(b"OggS")[2]
+        page = file.read().rpartition(_OGG_PAGE)[2]
     header, num_segments = 23, page[22] if len(page) > 22 else 0
     segments = page[header : header + num_segments]
     is_whole = len(segments) == num_segments and len(page) >= header + num_segments + sum(segments)

@@ -151,7 +151,7 @@ class EngineBuilder(ABC):
                     runnable = ", ".join(each.name for each in registered() if self.runs(each, geometry))
                     raise UserError(
                         f"mask.{unit}={precision}: the engine {self.name} does not run it in {layer} "
-                        f"({geometry}), which it runs in {runnable or 'no precision'}"
+                        f"({geometry}); it runs {runnable or 'no precision'} there"
                     )
 
     def widened(self, mask: Mask, layers: Mapping[str, LayerGeometry]) -> dict[str, int]:
