@@ -220,3 +220,56 @@ def test_parts_of_any_width_are_computed(widths: tuple[int, int], tmp_path: Path
     with torch.inference_mode():
         reference = simulate(network, mask, table)(features).numpy()
     assert fidelity(embeddings, reference) >= 0.9999
+
+
+class BesideLayers(nn.Module):
+    """A layer, beside products and convolutions that no mask reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(80, 8, 3, padding=1)
+        self.own = nn.Parameter(torch.randn(8, 8))
+        self.volume = nn.Conv3d(1, 1, 1)
+        self.up = nn.ConvTranspose1d(8, 8, 2)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        frames = self.up(self.conv(features))
+        seen = self.volume(frames[:, None, :, :, None])[:, 0, :, :, 0].mean(dim=2)
+        return nn.functional.linear(seen, self.own, self.own[0])
+
+
+def test_what_no_mask_reaches_stays_as_it_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, features = BesideLayers().eval(), torch.randn(2, 80, 30)
+    units = block_units(network)
+    assert [*units] == ["conv"] and [*units.unreached] == ["network", "volume", "up"]
+    table = calibrate(network, [features], "max")
+    for precision in ("int8", "int4"):
+        mask = Mask(units, {"*": precision})
+        write_mask(export_network(network, n_mels=80), mask, table, tmp_path / "model.onnx")
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+        session = onnxruntime.InferenceSession(tmp_path / "model.onnx", options)
+        (embeddings,) = session.run(["embeddings"], {"features": features.numpy()})
+        with torch.inference_mode():
+            reference = simulate(network, mask, table)(features).numpy()
+        assert fidelity(embeddings, reference) >= 0.9999
+
+
+class Repeated(nn.Module):
+    """Runs a layer twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(80, 80, 1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.conv(self.conv(features).relu()).mean(dim=2)
+
+
+def test_a_layer_that_runs_twice_is_refused() -> None:
+    with pytest.raises(UserError, match=r"conv: the network runs this layer 2 times.*layer of its own"):
+        export_network(Repeated(), n_mels=80)
+    layer = nn.Conv1d(80, 80, 1)
+    with pytest.raises(UserError, match=r"0 and 1: one layer under two names.*layer of its own"):
+        export_network(nn.Sequential(layer, layer, nn.AdaptiveAvgPool1d(1), nn.Flatten()), n_mels=80)

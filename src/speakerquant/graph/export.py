@@ -87,10 +87,9 @@ def _name_by_layer(graph: onnx.GraphProto) -> None:
 
 def _check_runs_each_once(layers: Iterable[str], graph: onnx.GraphProto) -> None:
     readers = readers_of(graph)
-    nodes = {node.name: node for node in graph.node}
     for layer in layers:
-        dequantize = nodes.get(f"{layer}/weight/DequantizeLinear")
-        count = len(readers[dequantize.output[0]]) if dequantize is not None else 0
+        name = f"{layer}/weight/DequantizeLinear"
+        count = sum(len(readers[node.output[0]]) for node in graph.node if node.name == name)
         if count != 1:
             raise UserError(
                 f"{layer}: the network runs this layer {count} times, and a layer that can be quantized must "

@@ -41,17 +41,22 @@ class LayerNode:
 
 
 def layer_nodes(graph: onnx.GraphProto) -> Iterator[LayerNode]:
-    """Every layer of a graph whose weight is stored in it, in order."""
+    """Every layer of a graph whose weight is stored in it, in order; not those that no mask reaches."""
     makers, constants = makers_of(graph), constants_of(graph)
     for node in graph.node:
         if node.op_type not in LAYERS:
             continue
         dequantize = makers.get(node.input[1])
         weight = constants.get(dequantize.input[0] if dequantize is not None else node.input[1])
-        if weight is not None:
-            source = makers.get(node.input[0])
-            rounds_input = source is not None and source.op_type == "DequantizeLinear"
-            yield LayerNode(node, geometry_of(node, weight), weight, dequantize, rounds_input)
+        if weight is None:
+            continue
+        try:
+            geometry = geometry_of(node, weight)
+        except ValueError:  # such as a convolution along three axes
+            continue
+        source = makers.get(node.input[0])
+        rounds_input = source is not None and source.op_type == "DequantizeLinear"
+        yield LayerNode(node, geometry, weight, dequantize, rounds_input)
 
 
 def geometry_of(node: onnx.NodeProto, weight: onnx.TensorProto) -> LayerGeometry:

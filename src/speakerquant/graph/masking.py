@@ -131,7 +131,7 @@ def _quantizers(graph: onnx.GraphProto) -> dict[str, _Quantizers]:
     found: dict[str, _Quantizers] = {}
     for node in graph.node:
         layer = node.name.removesuffix(f"/{node.op_type}")
-        if node.op_type in LAYERS:
+        if node.op_type in LAYERS and f"{layer}/weight/QuantizeLinear" in named:
             quantize, dequantize = (
                 {what: named[f"{layer}/{what}/{kind}"] for what in ("input", "weight")}
                 for kind in ("QuantizeLinear", "DequantizeLinear")

@@ -9,6 +9,7 @@ from pytorch_quantization.tensor_quant import QuantDescriptor
 from torch import Tensor, nn
 
 from speakerquant.architectures.layers import LayerGeometry, LayerKind, QuantizableLayer, quantizable_layers
+from speakerquant.errors import UserError
 
 # On import pytorch-quantization puts absl's handler on the root logger; then it reports every step it takes.
 logging.getLogger().removeHandler(absl_logging.get_absl_handler())
@@ -51,12 +52,26 @@ def insert_quantizers(model: nn.Module) -> nn.Module:
 
     Symmetric INT8; inputs per tensor with a histogram calibrator, weights per output channel. The copy
     computes exactly what ``model`` computes until a quantizer is enabled.
+
+    Raises:
+        UserError: one layer has two names in the network.
     """
+    _check_names(model)
     quantized = copy.deepcopy(model).eval()
     for name, layer in quantizable_layers(quantized).items():
         parent_name, _, child_name = name.rpartition(".")
         setattr(quantized.get_submodule(parent_name), child_name, QuantizedLayer(layer).eval())
     return quantized
+
+
+def _check_names(model: nn.Module) -> None:
+    names: dict[nn.Module, str] = {}
+    for name, layer in model.named_modules(remove_duplicate=False):
+        if isinstance(layer, QuantizableLayer) and names.setdefault(layer, name) != name:
+            raise UserError(
+                f"{names[layer]} and {name}: one layer under two names, and a layer that can be quantized "
+                "must run once; give each use a layer of its own"
+            )
 
 
 def quantized_layers(model: nn.Module) -> dict[str, QuantizedLayer]:

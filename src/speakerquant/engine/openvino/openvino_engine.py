@@ -126,7 +126,7 @@ class OpenVinoBuilder(EngineBuilder):
             adapt(model, network, matrix_products=not _has_avx512())
             shorten_names(model)
             blob = _core().compile_model(model, "CPU", _CONFIG).export_model()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[-1]  # the lines before say where in OpenVINO's sources
             raise UserError(f"{onnx_path}: OpenVINO cannot build it ({reason})") from None
         return self._deserialize(blob.getvalue())
