@@ -23,7 +23,7 @@ from ways import PRECISIONS
 
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.forecasting.additive_model import Levels
+from speakerquant.forecasting.additive_model import Ranks
 from speakerquant.forecasting.forecast import Forecast, MeasuredMask
 from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.progress import track
@@ -52,7 +52,7 @@ def main() -> None:
     num_units = len(evaluator.units)
     generator = random.Random(1)
     base = (0,) * num_units
-    alone = [(*base[:unit], level, *base[unit + 1 :]) for unit in range(num_units) for level in (1, 2)]
+    alone = [(*base[:unit], rank, *base[unit + 1 :]) for unit in range(num_units) for rank in (1, 2)]
     first = [base, *alone, (1,) * num_units, (2,) * num_units]
     others = [tuple(generator.randrange(3) for _ in base) for _ in range(arguments.masks)]
     measured = _measure(evaluator, [*first, *others])
@@ -65,13 +65,13 @@ def main() -> None:
     table_console().print(_latencies(measured, alone, others))
 
 
-def _measure(evaluator: MaskEvaluator, levels: Sequence[Levels]) -> dict[Levels, Timed]:
+def _measure(evaluator: MaskEvaluator, ranks: Sequence[Ranks]) -> dict[Ranks, Timed]:
     masks = {
         each: Mask(
             evaluator.units,
-            {unit: PRECISIONS[level] for unit, level in zip(evaluator.units, each, strict=True)},
+            {unit: PRECISIONS[rank] for unit, rank in zip(evaluator.units, each, strict=True)},
         )
-        for each in levels
+        for each in ranks
     }
     found = {}
     for each, mask in track(masks.items(), "masks", total=len(masks)):
@@ -85,9 +85,9 @@ def _measure(evaluator: MaskEvaluator, levels: Sequence[Levels]) -> dict[Levels,
 
 def _table(
     evaluator: MaskEvaluator,
-    measured: Mapping[Levels, Timed],
-    first: Sequence[Levels],
-    others: Sequence[Levels],
+    measured: Mapping[Ranks, Timed],
+    first: Sequence[Ranks],
+    others: Sequence[Ranks],
 ) -> Table:
     table = Table(title="masks that were not measured, against real engines", title_justify="left")
     for heading in (
@@ -118,7 +118,7 @@ def _table(
     return table
 
 
-def _latencies(measured: Mapping[Levels, Timed], alone: Sequence[Levels], others: Sequence[Levels]) -> str:
+def _latencies(measured: Mapping[Ranks, Timed], alone: Sequence[Ranks], others: Sequence[Ranks]) -> str:
     """How well latencies add up."""
     base = measured[(0,) * len(others[0])].latency
     changes = {each: measured[each].latency - base for each in alone}
@@ -130,9 +130,9 @@ def _latencies(measured: Mapping[Levels, Timed], alone: Sequence[Levels], others
     return f"latency as a sum: off by {np.median(off):.0f} % (median), {off.max():.0f} % at most"
 
 
-def _has(levels: Levels, step: Levels) -> bool:
+def _has(ranks: Ranks, step: Ranks) -> bool:
     """Whether a mask lowers the unit of a step as the step does."""
-    return all(not lowered or lowered == level for level, lowered in zip(levels, step, strict=True))
+    return all(not lowered or lowered == rank for rank, lowered in zip(ranks, step, strict=True))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from ways import PRECISIONS, SETTINGS
 
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.forecasting.additive_model import Levels
+from speakerquant.forecasting.additive_model import Ranks
 from speakerquant.forecasting.forecast import Forecast, ListScores, MeasuredMask
 from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.front_plan import LOSS, SIZE, FrontPlan
@@ -63,7 +63,7 @@ class MaskTree:
     """A network under all masks, with every operation computed once for all masks that are alike up to it.
 
     Args:
-        networks: For each level, the network with all its units at this level.
+        networks: For each rank, the network with all its units at this rank.
         units: Names of the units, children of the network, in its order.
     """
 
@@ -125,8 +125,8 @@ def main() -> None:
     sizes = _sizes(evaluator, masks)
     trials = evaluator.data.trials
     every = {
-        levels: MeasuredMask(size, eer(cosine_scores(found, trials.left, trials.right), trials.labels), found)
-        for levels, size, found in zip(masks, sizes, embeddings, strict=True)
+        ranks: MeasuredMask(size, eer(cosine_scores(found, trials.left, trials.right), trials.labels), found)
+        for ranks, size, found in zip(masks, sizes, embeddings, strict=True)
     }
     table_console().print(
         f"{describe_cpu()}; {len(every):,} masks of {len(recordings)} recordings of {FRAMES} frames embedded "
@@ -160,7 +160,7 @@ def _embeddings(
     return np.concatenate(found, axis=1)
 
 
-def _sizes(evaluator: MaskEvaluator, masks: Sequence[Levels]) -> list[int]:
+def _sizes(evaluator: MaskEvaluator, masks: Sequence[Ranks]) -> list[int]:
     """Of the engines of all masks, as sums of what each unit changes alone."""
     building = evaluator.pipeline.building
     units = list(evaluator.units)
@@ -175,17 +175,15 @@ def _sizes(evaluator: MaskEvaluator, masks: Sequence[Levels]) -> list[int]:
 
     base = size({})
     changes = [[0, *(size({unit: lower}) - base for lower in PRECISIONS[1:])] for unit in units]
-    return [
-        base + sum(change[level] for change, level in zip(changes, levels, strict=True)) for levels in masks
-    ]
+    return [base + sum(change[rank] for change, rank in zip(changes, ranks, strict=True)) for ranks in masks]
 
 
 def _planned(
     evaluator: MaskEvaluator,
     units: Sequence[str],
-    every: Mapping[Levels, MeasuredMask],
+    every: Mapping[Ranks, MeasuredMask],
     recordings: Sequence[Embeddings],
-) -> list[Levels]:
+) -> list[Ranks]:
     """What ``experiment=front`` measures, in turn."""
     trials = evaluator.data.trials
     baseline = cosine_scores(
@@ -196,28 +194,26 @@ def _planned(
     choices = Choices(space, {})
 
     def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
-        found = [(levels := choices.levels_of(claim.point), every[levels]) for claim in claims]
+        found = [(ranks := choices.ranks_of(claim.point), every[ranks]) for claim in claims]
         return [
             Succeeded(
                 {
                     SIZE: mask.size_bytes,
                     "eer": mask.eer,
                     LOSS: mask.eer - scored.baseline_eer,
-                    "levels": levels,
+                    "ranks": ranks,
                 }
             )
-            for levels, mask in found
+            for ranks, mask in found
         ]
 
-    plan = FrontPlan(choices, GOALS, scored, lambda result: every[tuple(result["levels"])].embeddings)
+    plan = FrontPlan(choices, GOALS, scored, lambda result: every[tuple(result["ranks"])].embeddings)
     ledger = Ledger(open_storage(None), "front", space, GOALS, {})
     history = Search(ledger, Budget(len(every)), evaluate, first_points=plan).run()
-    return [choices.levels_of(trial.params) for trial in history.completed]
+    return [choices.ranks_of(trial.params) for trial in history.completed]
 
 
-def _table(
-    evaluator: MaskEvaluator, every: Mapping[Levels, MeasuredMask], measured: Sequence[Levels]
-) -> Table:
+def _table(evaluator: MaskEvaluator, every: Mapping[Ranks, MeasuredMask], measured: Sequence[Ranks]) -> Table:
     points = _points(list(every.values()))
     reference = points.max(axis=0)
     whole = hypervolume(points, reference)
@@ -231,10 +227,10 @@ def _table(
     ):
         table.add_column(heading, justify="right")
     for count in (first, len(measured)):
-        known = {levels: every[levels] for levels in measured[:count]}
-        unknown = [levels for levels in every if levels not in known]
+        known = {ranks: every[ranks] for ranks in measured[:count]}
+        unknown = [ranks for ranks in every if ranks not in known]
         predicted = Forecast(known, evaluator.data.trials).predict(np.array(unknown))
-        rates = np.array([every[levels].eer for levels in unknown])
+        rates = np.array([every[ranks].eer for ranks in unknown])
         errors = np.abs(predicted.eers - rates)
         table.add_row(
             str(count),

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from speakerquant.corpus.trials import Trials
-from speakerquant.forecasting.additive_model import AdditiveModel, Levels
+from speakerquant.forecasting.additive_model import AdditiveModel, Ranks
 from speakerquant.forecasting.forecast import Forecast, MeasuredMask
 from speakerquant.forecasting.predicted_rates import PredictedRates
 from speakerquant.statistics.error_rates import eer
@@ -16,8 +16,8 @@ from speakerquant.statistics.scores import cosine_scores
 
 UNITS, SPEAKERS, RECORDINGS, DIM = 4, 24, 6, 32
 EVERY = list(itertools.product(range(3), repeat=UNITS))
-FIRST = [levels for levels in EVERY if sum(map(bool, levels)) < 2] + [(1,) * UNITS, (2,) * UNITS]
-OTHERS = [levels for levels in EVERY if levels not in FIRST]
+FIRST = [ranks for ranks in EVERY if sum(map(bool, ranks)) < 2] + [(1,) * UNITS, (2,) * UNITS]
+OTHERS = [ranks for ranks in EVERY if ranks not in FIRST]
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,18 @@ class World:
     """Embeddings that units change almost independently of each other, pairs a little together."""
 
     trials: Trials
-    embeddings: dict[Levels, npt.NDArray[np.float32]]
+    embeddings: dict[Ranks, npt.NDArray[np.float32]]
 
-    def measured(self, masks: list[Levels]) -> dict[Levels, MeasuredMask]:
-        return {
-            levels: MeasuredMask(size(levels), self.eer(levels), self.embeddings[levels]) for levels in masks
-        }
+    def measured(self, masks: list[Ranks]) -> dict[Ranks, MeasuredMask]:
+        return {ranks: MeasuredMask(size(ranks), self.eer(ranks), self.embeddings[ranks]) for ranks in masks}
 
-    def eer(self, levels: Levels) -> float:
+    def eer(self, ranks: Ranks) -> float:
         trials = self.trials
-        return eer(cosine_scores(self.embeddings[levels], trials.left, trials.right), trials.labels)
+        return eer(cosine_scores(self.embeddings[ranks], trials.left, trials.right), trials.labels)
 
 
-def size(levels: Levels) -> int:
-    return 1000 - sum(100 * (unit + 1) * level // 2 for unit, level in enumerate(levels))
+def size(ranks: Ranks) -> int:
+    return 1000 - sum(100 * (unit + 1) * rank // 2 for unit, rank in enumerate(ranks))
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +46,9 @@ def world() -> World:
     speakers = np.repeat(np.arange(SPEAKERS), RECORDINGS)
     base = generator.standard_normal((SPEAKERS, DIM))[speakers] + 0.6 * generator.standard_normal((num, DIM))
     alone = {
-        (unit, level): 0.2 * level * generator.standard_normal((num, DIM))
+        (unit, rank): 0.2 * rank * generator.standard_normal((num, DIM))
         for unit in range(UNITS)
-        for level in (1, 2)
+        for rank in (1, 2)
     }
     pairs = {
         (first, second): 0.3 * alone[first] * alone[second]
@@ -58,8 +56,8 @@ def world() -> World:
         if first[0] != second[0]
     }
 
-    def embeddings(levels: Levels) -> npt.NDArray[np.float32]:
-        steps = [(unit, level) for unit, level in enumerate(levels) if level]
+    def embeddings(ranks: Ranks) -> npt.NDArray[np.float32]:
+        steps = [(unit, rank) for unit, rank in enumerate(ranks) if rank]
         together = (pairs[pair] for pair in itertools.combinations(steps, 2))
         changes = [*(alone[step] for step in steps), *together]
         return (base + sum(changes)).astype(np.float32)
@@ -71,14 +69,14 @@ def world() -> World:
         right.astype(np.int32),
         speakers[left] == speakers[right],
     )
-    return World(trials, {levels: embeddings(levels) for levels in EVERY})
+    return World(trials, {ranks: embeddings(ranks) for ranks in EVERY})
 
 
 def test_rates_are_those_of_scoring_the_whole_list(world: World) -> None:
-    vectors = np.stack([world.embeddings[levels] for levels in FIRST])
+    vectors = np.stack([world.embeddings[ranks] for ranks in FIRST])
     coefficients = np.eye(len(FIRST))
     rates = PredictedRates(vectors, world.trials.left, world.trials.right, world.trials.labels)
-    assert rates.eers(coefficients) == pytest.approx([world.eer(levels) for levels in FIRST])
+    assert rates.eers(coefficients) == pytest.approx([world.eer(ranks) for ranks in FIRST])
 
 
 def test_an_embedding_far_from_the_first_is_scored_on_the_whole_list(world: World) -> None:
@@ -93,18 +91,18 @@ def test_an_embedding_far_from_the_first_is_scored_on_the_whole_list(world: Worl
 
 
 def test_masks_that_were_measured_make_up_for_what_pairs_of_units_do_together(world: World) -> None:
-    def off(measured: list[Levels]) -> tuple[float, float]:
+    def off(measured: list[Ranks]) -> tuple[float, float]:
         """Root mean square error of embeddings, and what the model says of it."""
         alone = {
-            next((unit, level) for unit, level in enumerate(levels) if level): world.embeddings[levels]
-            for levels in FIRST
-            if sum(map(bool, levels)) == 1
+            next((unit, rank) for unit, rank in enumerate(ranks) if rank): world.embeddings[ranks]
+            for ranks in FIRST
+            if sum(map(bool, ranks)) == 1
         }
-        known = {levels: world.embeddings[levels] for levels in measured}
+        known = {ranks: world.embeddings[ranks] for ranks in measured}
         model = AdditiveModel(world.embeddings[FIRST[0]], alone, known)
         unknown = np.array(OTHERS[1::2])
         predicted = np.tensordot(model.coefficients(unknown), model.vectors, 1)
-        truth = np.stack([world.embeddings[tuple(levels)] for levels in unknown.tolist()])
+        truth = np.stack([world.embeddings[tuple(ranks)] for ranks in unknown.tolist()])
         said = model.deviations(unknown)
         error = np.square(predicted - truth).sum(axis=2).mean()
         return float(np.sqrt(error)), float(np.sqrt(np.square(said).mean()))
@@ -117,19 +115,19 @@ def test_masks_that_were_measured_make_up_for_what_pairs_of_units_do_together(wo
 
 def test_predictions_are_off_by_less_than_they_say(world: World) -> None:
     forecast = Forecast(world.measured(FIRST + OTHERS[::8]), world.trials)
-    unknown = [levels for levels in OTHERS if levels not in OTHERS[::8]]
+    unknown = [ranks for ranks in OTHERS if ranks not in OTHERS[::8]]
     predicted = forecast.predict(np.array(unknown))
-    assert predicted.sizes == pytest.approx([size(levels) for levels in unknown])
-    errors = np.abs(predicted.eers - [world.eer(levels) for levels in unknown])
+    assert predicted.sizes == pytest.approx([size(ranks) for ranks in unknown])
+    errors = np.abs(predicted.eers - [world.eer(ranks) for ranks in unknown])
     assert (errors <= predicted.errors).mean() >= 0.95
-    truth = np.array([world.eer(levels) for levels in unknown])
+    truth = np.array([world.eer(ranks) for ranks in unknown])
     assert np.corrcoef(predicted.eers, truth)[0, 1] > 0.95
     assert errors.mean() < 0.25 * truth.std() or errors.mean() < 0.1
 
 
 def test_what_was_measured_is_known(world: World) -> None:
     forecast = Forecast(world.measured(FIRST), world.trials)
-    alone = [levels for levels in FIRST if sum(map(bool, levels)) < 2]
+    alone = [ranks for ranks in FIRST if sum(map(bool, ranks)) < 2]
     predicted = forecast.predict(np.array(alone))
-    assert predicted.eers == pytest.approx([world.eer(levels) for levels in alone])
+    assert predicted.eers == pytest.approx([world.eer(ranks) for ranks in alone])
     assert (predicted.errors == 0).all()

@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution
 
 from speakerquant.corpus.trials import Trials
 from speakerquant.errors import UserError
-from speakerquant.forecasting.additive_model import Levels
+from speakerquant.forecasting.additive_model import Ranks
 from speakerquant.forecasting.forecast import ListScores
 from speakerquant.mask_search import candidates as candidates_module
 from speakerquant.mask_search.candidates import candidates
@@ -59,39 +59,39 @@ class MadeUp:
         baseline = self._scores((0,) * UNITS)
         self.scored = ListScores(self.trials, self._bootstrap, eer(baseline, self.trials.labels), baseline)
         self._draws = self._bootstrap.replicates(baseline, [EER])[0]
-        self._known: dict[Levels, dict[str, Any]] = {}
+        self._known: dict[Ranks, dict[str, Any]] = {}
 
-    def embeddings(self, levels: Levels) -> Any:
-        steps = np.array(levels)[:, None, None] / 2
+    def embeddings(self, ranks: Ranks) -> Any:
+        steps = np.array(ranks)[:, None, None] / 2
         together = 0.5 * steps[0] * steps[1] * self._changes[0] * self._changes[1]
         return (self._base + (steps * self._changes).sum(axis=0) + together).astype(np.float32)
 
-    def _scores(self, levels: Levels) -> Any:
-        return cosine_scores(self.embeddings(levels), self.trials.left, self.trials.right)
+    def _scores(self, ranks: Ranks) -> Any:
+        return cosine_scores(self.embeddings(ranks), self.trials.left, self.trials.right)
 
-    def result(self, levels: Levels) -> dict[str, Any]:
+    def result(self, ranks: Ranks) -> dict[str, Any]:
         """What an evaluation of the mask finds."""
-        if levels not in self._known:
-            scores = self._scores(levels)
+        if ranks not in self._known:
+            scores = self._scores(ranks)
             rate = eer(scores, self.trials.labels)
             loss = rate - self.scored.baseline_eer
             [draws] = self._bootstrap.replicates(scores, [EER])
-            self._known[levels] = {
-                "engine_size_bytes": size(levels),
-                "size_ratio": size(levels) / size((0,) * UNITS),
+            self._known[ranks] = {
+                "engine_size_bytes": size(ranks),
+                "size_ratio": size(ranks) / size((0,) * UNITS),
                 "eer": rate,
                 "delta_eer": loss,
                 "delta_eer_high": difference(loss, draws, self._draws).high,
-                "levels": levels,
+                "ranks": ranks,
             }
-        return self._known[levels]
+        return self._known[ranks]
 
-    def points(self, masks: Sequence[Levels] = EVERY) -> Any:
-        return np.array([[size(levels), eer(self._scores(levels), self.trials.labels)] for levels in masks])
+    def points(self, masks: Sequence[Ranks] = EVERY) -> Any:
+        return np.array([[size(ranks), eer(self._scores(ranks), self.trials.labels)] for ranks in masks])
 
 
-def size(levels: Levels) -> int:
-    return 10_000_000 - sum(300_000 * (3 + unit) * level for unit, level in enumerate(levels)) // 2
+def size(ranks: Ranks) -> int:
+    return 10_000_000 - sum(300_000 * (3 + unit) * rank for unit, rank in enumerate(ranks)) // 2
 
 
 @pytest.fixture(scope="module")
@@ -109,19 +109,17 @@ def find(made_up: MadeUp) -> Find:
     def run(
         constraints: dict[str, float] | None = None,
         n_trials: int = 60,
-        broken: Sequence[Levels] = (),
+        broken: Sequence[Ranks] = (),
         ledger: Ledger | None = None,
     ) -> History:
         goals = Goals(OBJECTIVES, constraints or {})
 
         def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
-            levels = [CHOICES.levels_of(claim.point) for claim in claims]
-            return [
-                Failed("broken") if each in broken else Succeeded(made_up.result(each)) for each in levels
-            ]
+            ranks = [CHOICES.ranks_of(claim.point) for claim in claims]
+            return [Failed("broken") if each in broken else Succeeded(made_up.result(each)) for each in ranks]
 
         plan = FrontPlan(
-            CHOICES, goals, made_up.scored, lambda result: made_up.embeddings(tuple(result["levels"]))
+            CHOICES, goals, made_up.scored, lambda result: made_up.embeddings(tuple(result["ranks"]))
         )
         ledger = ledger or Ledger(open_storage(None), "front", SPACE, goals, {})
         return Search(ledger, Budget(n_trials), evaluate, first_points=plan).run()
@@ -130,23 +128,23 @@ def find(made_up: MadeUp) -> Find:
 
 
 @pytest.fixture(scope="module")
-def whole(find: Find) -> list[Levels]:
+def whole(find: Find) -> list[Ranks]:
     """What is measured without constraints."""
     return levels_in(find())
 
 
-def levels_in(history: History) -> list[Levels]:
-    return [CHOICES.levels_of(trial.params) for trial in history.completed]
+def levels_in(history: History) -> list[Ranks]:
+    return [CHOICES.ranks_of(trial.params) for trial in history.completed]
 
 
-def test_the_whole_front_is_found_with_a_handful_of_masks(made_up: MadeUp, whole: list[Levels]) -> None:
+def test_the_whole_front_is_found_with_a_handful_of_masks(made_up: MadeUp, whole: list[Ranks]) -> None:
     assert len(whole) <= 40, "of 243"
     every = made_up.points()
     reference = every.max(axis=0)
     assert hypervolume(made_up.points(whole), reference) >= 0.99 * hypervolume(every, reference)
 
 
-def test_a_search_that_was_stopped_goes_on_to_the_same_front(find: Find, whole: list[Levels]) -> None:
+def test_a_search_that_was_stopped_goes_on_to_the_same_front(find: Find, whole: list[Ranks]) -> None:
     goals = Goals(OBJECTIVES)
     ledger = Ledger(open_storage(None), "stopped", SPACE, goals, {})
     for n_trials in (3, 14, 16, 60):
@@ -177,7 +175,7 @@ def test_a_budget_below_the_smallest_mask_is_refused(find: Find) -> None:
 
 def test_what_cannot_be_built_is_left_out(find: Find) -> None:
     history = find(broken=[(0, 0, 2, 0, 0), (2,) * UNITS])
-    assert all(levels[2] != 2 for levels in levels_in(history))
+    assert all(ranks[2] != 2 for ranks in levels_in(history))
     assert len(history.completed) > 12
     with pytest.raises(UserError, match="cannot be predicted: broken"):
         find(broken=[(0,) * UNITS])

@@ -27,6 +27,7 @@ from speakerquant.measuring.result import Result
 from speakerquant.measuring.settings import EvaluationSettings
 from speakerquant.quantization.mask import Mask, baseline_mask
 from speakerquant.quantization.precision import FP16, FP32, INT4, INT8
+from speakerquant.statistics.error_rates import eer
 from speakerquant.statistics.scores import ScoreNorm
 
 FILES = {
@@ -142,6 +143,8 @@ def test_the_baseline_differs_from_itself_in_nothing(
     evaluator = make()
     result = evaluator.evaluate(baseline_mask(evaluator.units), tmp_path / "none")
     assert (result.numbers["delta_eer"], result.numbers["size_ratio"]) == (0.0, 1.0)
+    baseline = evaluator.baseline
+    assert result.numbers["baseline_eer"] == eer(baseline.scores, evaluator.data.trials.labels)
     assert result.numbers["baseline_eer"] == result.numbers["eer"]
     assert len(entries(evaluator.cache)["embeddings"]) == 1, "it is measured once"
 

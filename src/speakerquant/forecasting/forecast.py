@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.stats import t as student_t
 
 from speakerquant.corpus.trials import Trials
-from speakerquant.forecasting.additive_model import AdditiveModel, Levels
+from speakerquant.forecasting.additive_model import AdditiveModel, Ranks
 from speakerquant.forecasting.predicted_rates import PredictedRates
 from speakerquant.statistics.scores import Embeddings
 from speakerquant.statistics.uncertainty import SpeakerBootstrap
@@ -69,20 +69,20 @@ class Forecast:
     masks with several lowered units, each predicted from the others.
 
     Args:
-        measured: By levels, the base mask (all 0) and masks with one unit lowered among them; and at least
+        measured: By ranks, the base mask (all 0) and masks with one unit lowered among them; and at least
             one with several.
         trials: The list that they were measured on.
     """
 
-    def __init__(self, measured: Mapping[Levels, MeasuredMask], trials: Trials) -> None:
-        self._base = next(mask for levels, mask in measured.items() if not any(levels))
-        self._alone = {step: mask for levels, mask in measured.items() if (step := _only_step(levels))}
-        several = {levels: mask for levels, mask in measured.items() if sum(map(bool, levels)) > 1}
+    def __init__(self, measured: Mapping[Ranks, MeasuredMask], trials: Trials) -> None:
+        self._base = next(mask for ranks, mask in measured.items() if not any(ranks))
+        self._alone = {step: mask for ranks, mask in measured.items() if (step := _only_step(ranks))}
+        several = {ranks: mask for ranks, mask in measured.items() if sum(map(bool, ranks)) > 1}
         self.several = list(several)
         self._model = AdditiveModel(
             self._base.embeddings,
             {step: mask.embeddings for step, mask in self._alone.items()},
-            {levels: mask.embeddings for levels, mask in several.items()},
+            {ranks: mask.embeddings for ranks, mask in several.items()},
         )
         self._rates = PredictedRates(self._model.vectors, trials.left, trials.right, trials.labels)
         coefficients, moved = self._model.left_out()
@@ -95,36 +95,36 @@ class Forecast:
         ratios = beyond[moved > 0] / np.square(moved[moved > 0])
         self._off = math.sqrt(max(0.0, ratios.mean())) if len(ratios) else 0.0
 
-    def predict(self, levels: npt.NDArray[np.int64]) -> Predicted:
+    def predict(self, ranks: npt.NDArray[np.int64]) -> Predicted:
         """Predictions of masks ``[num_masks, num_units]``."""
-        eers = self._rates.eers(self._model.coefficients(levels))
-        return self._predicted(levels, eers, self._model.deviations(levels))
+        eers = self._rates.eers(self._model.coefficients(ranks))
+        return self._predicted(ranks, eers, self._model.deviations(ranks))
 
     def left_out(self) -> Predicted:
         """Predictions of the masks in :attr:`several`, each from all measured masks but itself."""
         return self._predicted(np.array(self.several), self._left_out_eers, self._left_out_moved)
 
-    def moved(self, levels: npt.NDArray[np.int64]) -> Array:
+    def moved(self, ranks: npt.NDArray[np.int64]) -> Array:
         """How far masks ``[num_masks, num_units]`` move embeddings from the base's, as far as units add up.
 
         Root mean square over recordings, of independent changes, ``[num_masks]``.
         """
-        return np.sqrt(self._model.energies(levels))
+        return np.sqrt(self._model.energies(ranks))
 
-    def scores(self, levels: Levels) -> Array:
+    def scores(self, ranks: Ranks) -> Array:
         """Predicted scores of a mask, ``[num_trials]``."""
-        return self._rates.scores(self._model.coefficients(np.array([levels]))[0])
+        return self._rates.scores(self._model.coefficients(np.array([ranks]))[0])
 
-    def _predicted(self, levels: npt.NDArray[np.int64], eers: Array, moved: Array) -> Predicted:
-        sizes = np.full(len(levels), float(self._base.size_bytes))
+    def _predicted(self, ranks: npt.NDArray[np.int64], eers: Array, moved: Array) -> Predicted:
+        sizes = np.full(len(ranks), float(self._base.size_bytes))
         for (unit, steps), mask in self._alone.items():
-            sizes += (levels[:, unit] == steps) * (mask.size_bytes - self._base.size_bytes)
+            sizes += (ranks[:, unit] == steps) * (mask.size_bytes - self._base.size_bytes)
         deviations = self._off * moved
         beyond = float(student_t.ppf((1 + _CONFIDENCE) / 2, len(self.several)))
         errors = np.where(moved > 0, np.hypot(self._step, beyond * deviations), 0)
         return Predicted(sizes, eers, deviations, errors)
 
 
-def _only_step(levels: Levels) -> tuple[int, int] | None:
-    lowered = [(unit, steps) for unit, steps in enumerate(levels) if steps]
+def _only_step(ranks: Ranks) -> tuple[int, int] | None:
+    lowered = [(unit, steps) for unit, steps in enumerate(ranks) if steps]
     return lowered[0] if len(lowered) == 1 else None

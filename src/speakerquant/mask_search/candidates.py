@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from speakerquant.forecasting.additive_model import Levels
+from speakerquant.forecasting.additive_model import Ranks
 from speakerquant.mask_search.hypervolume import pareto_front
 from speakerquant.progress import track
 
@@ -21,7 +21,7 @@ _EXPANDED = 16  # masks whose neighbours are evaluated together
 
 
 def candidates(
-    num_choices: Sequence[int], objectives: Callable[[Masks], Array], seeds: Iterable[Levels]
+    num_choices: Sequence[int], objectives: Callable[[Masks], Array], seeds: Iterable[Ranks]
 ) -> Masks:
     """Masks ``[num_masks, num_units]`` among which is the front.
 
@@ -36,17 +36,17 @@ def candidates(
 
 
 def _local_search(
-    num_choices: Sequence[int], objectives: Callable[[Masks], Array], seeds: Iterable[Levels]
+    num_choices: Sequence[int], objectives: Callable[[Masks], Array], seeds: Iterable[Ranks]
 ) -> Masks:
     """Every neighbour of every mask on the front so far, until there is no new one or the budget is used.
 
     A neighbour differs in one unit (Paquete, Chiarandini and Stützle: "Pareto local optimum sets in the
     biobjective traveling salesman problem", 2004).
     """
-    steps = np.array([(unit, level) for unit, count in enumerate(num_choices) for level in range(count)])
+    steps = np.array([(unit, rank) for unit, count in enumerate(num_choices) for rank in range(count)])
     masks = np.unique(np.array(list(seeds), np.int64), axis=0)
     points = objectives(masks)
-    expanded: set[Levels] = set()
+    expanded: set[Ranks] = set()
     for _ in track(iter(int, 1), "masks", total=EVALUATED // (_EXPANDED * len(steps))):
         best = [mask for mask in masks[pareto_front(points)] if tuple(mask) not in expanded]
         if not best or len(masks) >= EVALUATED:

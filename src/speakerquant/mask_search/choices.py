@@ -13,7 +13,7 @@ from speakerquant.search.space import Point, Space
 MASK_AXIS = re.compile(r"mask\.([\w.]+)")
 """An axis whose choices are precisions of the unit that the group names."""
 
-Levels = tuple[int, ...]
+Ranks = tuple[int, ...]
 """For every axis of units, in order, the place of the chosen precision: 0 is the highest."""
 
 
@@ -42,17 +42,17 @@ class Choices:
         point = {**self.defaults, **chosen}
         return {name: point[name] for name in self.space.axes}
 
-    def point_of(self, levels: Sequence[int]) -> Point:
-        """The point of levels."""
+    def point_of(self, ranks: Sequence[int]) -> Point:
+        """The point of ranks."""
         return self.point(
             {
-                axis: choices[level]
-                for (axis, choices), level in zip(self.precisions.items(), levels, strict=True)
+                axis: choices[rank]
+                for (axis, choices), rank in zip(self.precisions.items(), ranks, strict=True)
             }
         )
 
-    def levels_of(self, point: Point) -> Levels:
-        """The levels of a point."""
+    def ranks_of(self, point: Point) -> Ranks:
+        """The ranks of a point."""
         return tuple(
             [choice.name for choice in choices].index(str(point[axis]))
             for axis, choices in self.precisions.items()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerquant.errors import UserError
-from speakerquant.forecasting.additive_model import Levels
+from speakerquant.forecasting.additive_model import Ranks
 from speakerquant.forecasting.forecast import Forecast, ListScores, MeasuredMask, Predicted
 from speakerquant.mask_search.candidates import Masks, candidates
 from speakerquant.mask_search.choices import Choices
@@ -46,13 +46,13 @@ class _Outlook:
     """What all that was measured says of the masks that may be.
 
     Attributes:
-        results: What was measured, by levels.
+        results: What was measured, by ranks.
         forecast: What predicts.
         masks: The masks that may be, ``[num_masks, num_units]``.
         predicted: What they are predicted to be.
     """
 
-    results: Mapping[Levels, Result]
+    results: Mapping[Ranks, Result]
     forecast: Forecast
     masks: Masks
     predicted: Predicted
@@ -86,10 +86,10 @@ class FrontPlan:
         self._embeddings_of = embeddings_of
         self._num_choices = [len(each) for each in choices.precisions.values()]
         self._base = (0,) * len(self._num_choices)
-        self._embeddings: dict[Levels, Embeddings] = {}
+        self._embeddings: dict[Ranks, Embeddings] = {}
         self._candidates: Masks | None = None
         self._latest: _Outlook | None = None
-        self._upper_ends: dict[Levels, float] = {}
+        self._upper_ends: dict[Ranks, float] = {}
 
     def known(self, history: History) -> tuple[Sequence[Point], bool]:
         """What to measure next, the best first, and whether more will follow.
@@ -102,7 +102,7 @@ class FrontPlan:
             return first, True
         outlook = self._outlook(history)
         worth = self._enlarging(history, outlook) or self._proving(history, outlook)
-        return [self._choices.point_of(levels) for levels in worth], bool(worth or history.running)
+        return [self._choices.point_of(ranks) for ranks in worth], bool(worth or history.running)
 
     def predictions(self, history: History) -> dict[int, dict[str, float]]:
         """What measured masks with several lowered units are predicted to be from all others but themselves.
@@ -113,13 +113,13 @@ class FrontPlan:
         if any(history.space.key(point) not in history.finished for point in self._first()):
             return {}
         forecast = self._outlook(history).forecast
-        numbers = {self._choices.levels_of(trial.params): trial.number for trial in history.completed}
+        numbers = {self._choices.ranks_of(trial.params): trial.number for trial in history.completed}
         left_out = forecast.left_out()
         losses = left_out.eers - self._scored.baseline_eer
         rows = zip(left_out.sizes, losses, left_out.errors, strict=True)
         return {
-            numbers[levels]: {SIZE: float(size), LOSS: float(loss), f"{LOSS}_error": float(error)}
-            for levels, (size, loss, error) in zip(forecast.several, rows, strict=True)
+            numbers[ranks]: {SIZE: float(size), LOSS: float(loss), f"{LOSS}_error": float(error)}
+            for ranks, (size, loss, error) in zip(forecast.several, rows, strict=True)
         }
 
     def alone(self, history: History) -> list[Effect]:
@@ -127,11 +127,11 @@ class FrontPlan:
         effects = []
         units = list(self._choices.precisions.items())
         for trial in history.completed:
-            levels = self._choices.levels_of(trial.params)
-            if np.count_nonzero(levels) == 1:
-                [unit] = np.flatnonzero(levels)
+            ranks = self._choices.ranks_of(trial.params)
+            if np.count_nonzero(ranks) == 1:
+                [unit] = np.flatnonzero(ranks)
                 axis, precisions = units[unit]
-                choice = precisions[levels[unit]].name
+                choice = precisions[ranks[unit]].name
                 effects.append(Effect(axis.removeprefix(MASK_PREFIX), choice, trial.number))
         return effects
 
@@ -140,7 +140,7 @@ class FrontPlan:
         return [self._choices.point({}), *self._choices.alone(), *self._choices.uniform()]
 
     def _outlook(self, history: History) -> _Outlook:
-        results = {self._choices.levels_of(trial.params): result_of(trial) for trial in history.completed}
+        results = {self._choices.ranks_of(trial.params): result_of(trial) for trial in history.completed}
         if self._latest is None or self._latest.results.keys() != results.keys():
             forecast = self._forecast(results, history)
             masks = self._within_budgets(results, history)
@@ -148,20 +148,20 @@ class FrontPlan:
             self._upper_ends.clear()
         return self._latest
 
-    def _forecast(self, results: Mapping[Levels, Result], history: History) -> Forecast:
-        several = [levels for levels in results if np.count_nonzero(levels) > 1]
+    def _forecast(self, results: Mapping[Ranks, Result], history: History) -> Forecast:
+        several = [ranks for ranks in results if np.count_nonzero(ranks) > 1]
         if self._base not in results or not several:
             raise UserError(f"the front cannot be predicted: {_reason(history)}")
-        for levels, result in results.items():
-            if levels not in self._embeddings:
-                self._embeddings[levels] = self._embeddings_of(result)
+        for ranks, result in results.items():
+            if ranks not in self._embeddings:
+                self._embeddings[ranks] = self._embeddings_of(result)
         measured = {
-            levels: MeasuredMask(result[SIZE], result[EER.name], self._embeddings[levels])
-            for levels, result in results.items()
+            ranks: MeasuredMask(result[SIZE], result[EER.name], self._embeddings[ranks])
+            for ranks, result in results.items()
         }
         return Forecast(measured, self._scored.trials)
 
-    def _within_budgets(self, results: Mapping[Levels, Result], history: History) -> Masks:
+    def _within_budgets(self, results: Mapping[Ranks, Result], history: History) -> Masks:
         """The candidates that constraints on sizes allow.
 
         Raises:
@@ -180,38 +180,38 @@ class FrontPlan:
                 allowed &= values <= bound
         return self._candidates[allowed]
 
-    def _find_candidates(self, results: Mapping[Levels, Result], history: History) -> Masks:
+    def _find_candidates(self, results: Mapping[Ranks, Result], history: History) -> Masks:
         """Masks that may be on the front by all that the first ones say.
 
         By no others, so that whoever goes on with a study has the same candidates.
         """
-        uniform = [self._choices.levels_of(point) for point in self._choices.uniform()]
-        first = {*uniform, *(levels for levels in results if np.count_nonzero(levels) < 2)}
-        forecast = self._forecast({levels: results[levels] for levels in results if levels in first}, history)
+        uniform = [self._choices.ranks_of(point) for point in self._choices.uniform()]
+        first = {*uniform, *(ranks for ranks in results if np.count_nonzero(ranks) < 2)}
+        forecast = self._forecast({ranks: results[ranks] for ranks in results if ranks in first}, history)
 
         def objectives(masks: Masks) -> Array:
             predicted = forecast.predict(masks)
             return np.stack([predicted.sizes, predicted.eers], axis=1)
 
         found = candidates(self._num_choices, objectives, [self._base, *uniform])
-        for unit, level in _steps(self._num_choices):
-            if _alone(self._base, (unit, level)) not in results:  # it failed
-                found = found[found[:, unit] != level]
+        for unit, rank in _steps(self._num_choices):
+            if _alone(self._base, (unit, rank)) not in results:  # it failed
+                found = found[found[:, unit] != rank]
         predicted = forecast.predict(found)
         heights = front_heights(np.stack([predicted.sizes, predicted.eers], axis=1))
         return found[predicted.eers - predicted.errors <= heights]
 
-    def _sums(self, name: str, results: Mapping[Levels, Result]) -> Array:
+    def _sums(self, name: str, results: Mapping[Ranks, Result]) -> Array:
         """A number of every candidate, as if changes of units added up."""
         assert self._candidates is not None
         base = float(results[self._base][name])
         values = np.full(len(self._candidates), base)
-        for unit, level in _steps(self._num_choices):
-            if (alone := _alone(self._base, (unit, level))) in results:
-                values += (self._candidates[:, unit] == level) * (float(results[alone][name]) - base)
+        for unit, rank in _steps(self._num_choices):
+            if (alone := _alone(self._base, (unit, rank))) in results:
+                values += (self._candidates[:, unit] == rank) * (float(results[alone][name]) - base)
         return values
 
-    def _enlarging(self, history: History, outlook: _Outlook) -> list[Levels]:
+    def _enlarging(self, history: History, outlook: _Outlook) -> list[Ranks]:
         """Masks that are expected to enlarge the measured front, the best first."""
         points = np.array(
             [[result[SIZE], result[EER.name]] for result in outlook.results.values()], np.float64
@@ -224,7 +224,7 @@ class FrontPlan:
         order = np.argsort(-gains)[: np.count_nonzero(gains > least)]
         return list(itertools.islice(self._unmeasured(history, outlook.masks[order]), _TOGETHER))
 
-    def _proving(self, history: History, outlook: _Outlook) -> list[Levels]:
+    def _proving(self, history: History, outlook: _Outlook) -> list[Ranks]:
         """A mask smaller than the recommended one that is predicted to meet the bound of the loss too."""
         bound = self._goals.constraints.get(LOSS_HIGH)
         if bound is None:
@@ -232,27 +232,27 @@ class FrontPlan:
         recommended = front_of(history, self._goals).recommended
         results, forecast, predicted = outlook.results, outlook.forecast, outlook.predicted
         # By how much the upper end is above the loss grows with how far a mask moves embeddings.
-        lowered = [levels for levels in results if any(levels)]
-        above = np.array([results[levels][LOSS_HIGH] - results[levels][LOSS] for levels in lowered])
+        lowered = [ranks for ranks in results if any(ranks)]
+        above = np.array([results[ranks][LOSS_HIGH] - results[ranks][LOSS] for ranks in lowered])
         width = np.median(above / forecast.moved(np.array(lowered)))
         upper = predicted.eers - self._scored.baseline_eer + width * forecast.moved(outlook.masks)
         smaller = predicted.sizes < (recommended.result[SIZE] if recommended else np.inf)
         hopeful = np.flatnonzero(smaller & (upper <= bound))
         by_size = outlook.masks[hopeful[np.argsort(predicted.sizes[hopeful])]]
-        for levels in itertools.islice(self._unmeasured(history, by_size), _PROVEN):
-            if self._upper_end(forecast, levels) <= bound:
-                return [levels]
+        for ranks in itertools.islice(self._unmeasured(history, by_size), _PROVEN):
+            if self._upper_end(forecast, ranks) <= bound:
+                return [ranks]
         return []
 
-    def _upper_end(self, forecast: Forecast, levels: Levels) -> float:
+    def _upper_end(self, forecast: Forecast, ranks: Ranks) -> float:
         """Upper end of the interval of a mask's predicted loss."""
-        if levels not in self._upper_ends:
+        if ranks not in self._upper_ends:
             scored = self._scored
-            scores = forecast.scores(levels)
+            scores = forecast.scores(ranks)
             [draws] = scored.bootstrap.replicates(scores, [EER])
             loss = eer(scores, scored.trials.labels) - scored.baseline_eer
-            self._upper_ends[levels] = difference(loss, draws, self._baseline_draws).high
-        return self._upper_ends[levels]
+            self._upper_ends[ranks] = difference(loss, draws, self._baseline_draws).high
+        return self._upper_ends[ranks]
 
     @cached_property
     def _baseline_draws(self) -> Array:
@@ -260,24 +260,24 @@ class FrontPlan:
         draws: Array = self._scored.bootstrap.replicates(self._scored.baseline_scores, [EER])[0]
         return draws
 
-    def _unmeasured(self, history: History, masks: Masks) -> Iterator[Levels]:
+    def _unmeasured(self, history: History, masks: Masks) -> Iterator[Ranks]:
         """Those of the masks that have neither been measured nor are being measured."""
         taken = {
-            self._choices.levels_of(trial.params)
+            self._choices.ranks_of(trial.params)
             for trial in (*history.finished.values(), *history.running.values())
         }
-        return (levels for mask in masks if (levels := tuple(map(int, mask))) not in taken)
+        return (ranks for mask in masks if (ranks := tuple(map(int, mask))) not in taken)
 
 
 def _steps(num_choices: Sequence[int]) -> list[tuple[int, int]]:
-    """Every lower level of every unit."""
-    return [(unit, level) for unit, count in enumerate(num_choices) for level in range(1, count)]
+    """Every lower rank of every unit."""
+    return [(unit, rank) for unit, count in enumerate(num_choices) for rank in range(1, count)]
 
 
-def _alone(base: Levels, step: tuple[int, int]) -> Levels:
-    """The base with one unit at a lower level."""
-    unit, level = step
-    return (*base[:unit], level, *base[unit + 1 :])
+def _alone(base: Ranks, step: tuple[int, int]) -> Ranks:
+    """The base with one unit at a lower rank."""
+    unit, rank = step
+    return (*base[:unit], rank, *base[unit + 1 :])
 
 
 def _reason(history: History) -> str:

@@ -9,10 +9,7 @@ ECAPA_TDNN = Architecture(
     name="ecapa_tdnn",
     config=EcapaTdnnConfig,
     build=EcapaTdnn,
-    # Table 2 of the paper: everything but the second and third SE-Res2Block.
-    named_masks={
-        "paper": ("input_conv", "se_res2block1", "aggregation_conv", "attentive_pooling", "embedding_linear")
-    },
+    named_masks={"paper": tuple(sorted(PUBLISHED.proposed_units))},
     families=EcapaTdnnFamilies(),
     published=PUBLISHED,
 )
