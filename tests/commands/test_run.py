@@ -44,6 +44,9 @@ RESULT_KEYS = {
         )
     ),
     "published",
+    "unreached",
+    "unreached_share",
+    "widened",
     "scoring",
     "tied_with_baseline",
     "engine_size_bytes",
