@@ -121,7 +121,7 @@ class OpenVinoBuilder(EngineBuilder):
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
         try:
             network = onnx.load(onnx_path)
-            model = _core().read_model(readable(onnx_path))
+            model = _core().read_model(readable(onnx_path, network))
             keep_packed(model, network)
             adapt(model, network, matrix_products=not _has_avx512())
             shorten_names(model)

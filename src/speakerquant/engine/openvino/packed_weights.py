@@ -48,13 +48,15 @@ class _Numbers:
         return self._made[values]
 
 
-def readable(onnx_path: Path) -> Path | bytes:
+def readable(onnx_path: Path, network: onnx.ModelProto) -> Path | bytes:
     """The network as OpenVINO reads it: weights of 2 bits are declared as ones of 4, the fewest it knows."""
-    changed = onnx.load(onnx_path)
-    narrow = [tensor for tensor in changed.graph.initializer if tensor.data_type == TensorProto.INT2]
-    if not narrow:
+    if all(tensor.data_type != TensorProto.INT2 for tensor in network.graph.initializer):
         return onnx_path
-    for tensor in narrow:
+    changed = onnx.ModelProto()
+    changed.CopyFrom(network)
+    for tensor in changed.graph.initializer:
+        if tensor.data_type != TensorProto.INT2:
+            continue
         values = numpy_helper.to_array(tensor).astype(np.int8)
         four_bits = helper.tensor_dtype_to_np_dtype(TensorProto.INT4)
         tensor.CopyFrom(numpy_helper.from_array(values.astype(four_bits), tensor.name))
