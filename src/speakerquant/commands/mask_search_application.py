@@ -18,8 +18,9 @@ from speakerquant.errors import UserError
 from speakerquant.mask_search.choices import MASK_AXIS, Choices
 from speakerquant.mask_search.front_plan import LOSS_HIGH, RATIO, SIZE
 from speakerquant.mask_search.warm_start import MaskWarmStart
+from speakerquant.measuring.engine_metrics import LATENCY, LATENCY_P95
 from speakerquant.measuring.evaluator import MaskEvaluator
-from speakerquant.measuring.result import LATENCY, LATENCY_P95, metric_of
+from speakerquant.measuring.result import metric_of
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import precision_of
 from speakerquant.report.mask_view import MaskView

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from speakerquant.commands.console_script import by_product, fail
-from speakerquant.measuring.result import LATENCY
+from speakerquant.measuring.engine_metrics import LATENCY
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import draw_runs, print_runs, smallest_without_loss
 from speakerquant.report.run_words import runs_table

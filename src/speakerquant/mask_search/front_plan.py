@@ -15,7 +15,8 @@ from speakerquant.forecasting.forecast import Forecast, ListScores, MeasuredMask
 from speakerquant.mask_search.candidates import Masks, candidates
 from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.hypervolume import expected_gain, front_heights, hypervolume
-from speakerquant.measuring.result import ENGINE_SIZE, MASK_PREFIX, SIZE_RATIO
+from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO
+from speakerquant.measuring.result import MASK_PREFIX
 from speakerquant.search.front import front_of
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import FAILURE, History, result_of

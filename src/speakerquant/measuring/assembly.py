@@ -6,17 +6,9 @@ from speakerquant.architectures.layers import unreached_layers, unreached_share
 from speakerquant.architectures.registry import architecture_of_network
 from speakerquant.architectures.speaker_network import Architecture
 from speakerquant.measuring.baseline import Baseline
+from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO, engine_numbers
 from speakerquant.measuring.pipeline import Measurement, MeasurementPipeline
-from speakerquant.measuring.result import (
-    ENGINE_SIZE,
-    FIDELITY,
-    LATENCY,
-    LATENCY_P95,
-    REAL_TIME_FACTOR,
-    SIZE_RATIO,
-    Published,
-    Result,
-)
+from speakerquant.measuring.result import Published, Result
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.quantization.precision import BASELINE, INT8
 from speakerquant.statistics.comparison import Comparison
@@ -41,23 +33,12 @@ def assemble_result(
         trial_list: Name of the list that was scored.
         before: Seconds of the stages before the mask was measured, and after.
     """
-    data, latency = pipeline.data, measured.latency
-    engine_numbers = {
-        ENGINE_SIZE: measured.size_bytes,
-        SIZE_RATIO: measured.size_bytes / baseline.size_bytes,
-        FIDELITY: measured.fidelity,
-        LATENCY: latency.ms_p50 if latency else None,
-        LATENCY_P95: latency.ms_p95 if latency else None,
-        REAL_TIME_FACTOR: measured.real_time_factor,
-    }
+    data = pipeline.data
     network = pipeline.fidelity.network
     architecture = architecture_of_network(network)
     return Result(
         mask=measured.mask.names,
-        numbers={
-            **comparison.numbers,
-            **{metric.name: value for metric, value in engine_numbers.items()},
-        },
+        numbers={**comparison.numbers, **engine_numbers(measured, baseline.size_bytes)},
         tied_with_baseline=comparison.is_tie,
         draws=comparison.draws,
         embeddings=measured.embedded.name,

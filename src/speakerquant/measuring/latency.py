@@ -8,18 +8,11 @@ import numpy as np
 
 from speakerquant.audio.features import FeatureArray
 from speakerquant.engine.base import Engine
+from speakerquant.measuring.engine_metrics import Latency
 
 REQUEST_SECONDS = 3.0
 WARM_UPS = 5
 REPEATS = 50  # requests of a measurement that is made for its own sake
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Median and 95th percentile of the time of a request, in milliseconds."""
-
-    ms_p50: float
-    ms_p95: float
 
 
 def request_of(recording: FeatureArray, frames_per_second: float) -> FeatureArray:
@@ -32,7 +25,7 @@ def request_of(recording: FeatureArray, frames_per_second: float) -> FeatureArra
 def measure_latency(engine: Engine, request: FeatureArray, repeats: int = REPEATS) -> Latency:
     """Time of a request with one recording ``[n_mels, T]`` while no other is in flight.
 
-    The figures are those of ``repeats`` requests, after :data:`WARM_UPS` that do not count.
+    Both are of ``repeats`` requests, after :data:`WARM_UPS` that do not count.
     """
     times = []
     for _ in range(WARM_UPS + repeats):

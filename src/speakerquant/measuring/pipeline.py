@@ -16,7 +16,8 @@ from speakerquant.measuring.embedding import (
     embed_with_engine,
     read_embeddings,
 )
-from speakerquant.measuring.latency import Latency, LatencyMeasurement
+from speakerquant.measuring.engine_metrics import MeasuredEngine
+from speakerquant.measuring.latency import LatencyMeasurement
 from speakerquant.measuring.protocol import Protocol, Scored
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.quantization.mask import Mask
@@ -46,28 +47,19 @@ class EvaluationSet:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """What was measured of one mask.
+class Measurement(MeasuredEngine):
+    """What was measured of one mask, of its engine and of the engine's scores.
 
     Attributes:
         mask: The mask.
-        size_bytes: Size of the serialized engine.
-        fidelity: Smallest cosine between the engine's and the simulation's embeddings; none if the engine was
-            built but does not run on this machine.
-        latency: Times of a single request; none if they were not measured.
         embedded: Embeddings of the trial list's recordings.
         scored: Scores and error metrics.
-        real_time_factor: Seconds of embedding per second of speech; none if the engine does not run here.
         times: Seconds by stage.
     """
 
     mask: Mask
-    size_bytes: int
-    fidelity: float | None
-    latency: Latency | None
     embedded: TimedEmbeddings
     scored: Scored
-    real_time_factor: float | None
     times: StageTimes
 
 
@@ -116,14 +108,14 @@ class MeasurementPipeline:
             with times.stage("scoring"):
                 scored = self.data.protocol.score(embedded.embeddings, self.data.trials, embed_cohort)
         return Measurement(
-            mask,
-            built.size_bytes,
-            fidelity if executed else None,
-            latency,
-            embedded,
-            scored,
-            embedded.seconds / self.data.speech_seconds if executed else None,
-            times,
+            size_bytes=built.size_bytes,
+            fidelity=fidelity if executed else None,
+            latency=latency,
+            real_time_factor=embedded.seconds / self.data.speech_seconds if executed else None,
+            mask=mask,
+            embedded=embedded,
+            scored=scored,
+            times=times,
         )
 
     def _embed(self, built: BuiltMask, recordings: CachedFeatures, description: str) -> TimedEmbeddings:

@@ -8,6 +8,7 @@ from typing import Any
 
 from speakerquant import schema_versions
 from speakerquant.files import atomic_path
+from speakerquant.measuring.engine_metrics import ENGINE_METRICS
 from speakerquant.statistics.error_metrics import error_number
 from speakerquant.statistics.metric import Direction, Metric
 
@@ -19,19 +20,6 @@ PUBLISHED_PREFIX = "published."
 """Before the name of a number that others have published, and of what is known of the publication."""
 
 _SECONDS_PREFIX = "seconds."
-_LESS, _MORE = Direction.minimize, Direction.maximize
-
-ENGINE_SIZE = Metric("engine_size_bytes", "size", "MB", _LESS, scale=1e-6)
-SIZE_RATIO = Metric("size_ratio", "size ratio", "", _LESS)
-FIDELITY = Metric("fidelity", "fidelity", "", _MORE, ".5f")
-LATENCY = Metric("latency_ms_p50", "latency", "ms", _LESS, ".1f", is_time=True)
-LATENCY_P95 = Metric("latency_ms_p95", "95 % of latencies below", "ms", _LESS, ".1f", is_time=True)
-REAL_TIME_FACTOR = Metric("real_time_factor", "real-time factor", "", _LESS, ".5f", is_time=True)
-
-_ENGINE_METRICS = {
-    metric.name: metric
-    for metric in (ENGINE_SIZE, SIZE_RATIO, FIDELITY, LATENCY, LATENCY_P95, REAL_TIME_FACTOR)
-}
 
 
 @dataclass(frozen=True)
@@ -143,8 +131,9 @@ class Result:
 def metric_of(name: str) -> Metric | None:
     """The description of a number by its name in :meth:`Result.metrics`; none of one that is not compared."""
     if name.startswith(_SECONDS_PREFIX):
-        return Metric(name, name.removeprefix(_SECONDS_PREFIX), "s", _LESS, ".2f", is_time=True)
-    return _ENGINE_METRICS.get(name) or error_number(name)
+        stage = name.removeprefix(_SECONDS_PREFIX)
+        return Metric(name, stage, "s", Direction.minimize, ".2f", is_time=True)
+    return next((metric for metric in ENGINE_METRICS if metric.name == name), None) or error_number(name)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from speakerquant.errors import UserError
-from speakerquant.measuring.result import ENGINE_SIZE, LATENCY, SIZE_RATIO, MaskRun
+from speakerquant.measuring.engine_metrics import ENGINE_SIZE, LATENCY, SIZE_RATIO
+from speakerquant.measuring.result import MaskRun
 from speakerquant.quantization.precision import BASELINE
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.report.metric_cells import metric_cells

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speakerquant.measuring.result import ENGINE_SIZE, LATENCY, SIZE_RATIO, MaskRun
+from speakerquant.measuring.engine_metrics import ENGINE_SIZE, LATENCY, SIZE_RATIO
+from speakerquant.measuring.result import MaskRun
 from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import mask_name, precisions_of
 from speakerquant.report.metric_cells import metric_cells

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from speakerquant.measuring.result import ENGINE_SIZE, SIZE_RATIO, MaskRun
+from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO
+from speakerquant.measuring.result import MaskRun
 from speakerquant.report.metric_cells import metric_cells
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.metric import Metric

@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from speakerquant.credentials import hide_credentials
 from speakerquant.errors import ServiceError, first_line, is_being_created
-from speakerquant.measuring.result import ENGINE_SIZE, SIZE_RATIO
+from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.tracking.client import IMPATIENT, Tracking, mlflow_settings
 
