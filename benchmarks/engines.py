@@ -31,7 +31,7 @@ from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT8, Precision
 
-Figures = Mapping[tuple[str, str], Measurement]
+Measurements = Mapping[tuple[str, str], Measurement]
 """By engine and mask."""
 
 
@@ -44,16 +44,16 @@ def main() -> None:
     run = open_run(arguments.overrides)
     builders = _builders(run, console)
     masks = _named_masks(run.evaluator.units)
-    figures: dict[tuple[str, str], Measurement] = {}
+    measurements: dict[tuple[str, str], Measurement] = {}
     with tempfile.TemporaryDirectory() as folder:
         for engine, builder in builders.items():
             folders = [Path(folder) / engine / mask for mask in masks]
             measured = _evaluator(run, builder).measure(list(masks.values()), folders)
-            for mask, figures_of_mask in zip(masks, track(measured, engine, total=len(masks)), strict=True):
-                figures[engine, mask] = figures_of_mask
+            for mask, measurement in zip(masks, track(measured, engine, total=len(masks)), strict=True):
+                measurements[engine, mask] = measurement
         latencies = _latencies(builders, masks, run.evaluator, Path(folder), arguments.repeats)
-    console.print(_table(f"{len(run.evaluator.data.trials)} trials", figures, latencies))
-    _print_differences(console, figures, list(builders), list(masks))
+    console.print(_table(f"{len(run.evaluator.data.trials)} trials", measurements, latencies))
+    _print_differences(console, measurements, list(builders), list(masks))
 
 
 def _builders(run: OpenedRun, console: Console) -> dict[str, EngineBuilder]:
@@ -112,13 +112,13 @@ def _latencies(
     return {pair: statistics.median(times) for pair, times in measured.items()}
 
 
-def _table(title: str, figures: Figures, latencies: Mapping[tuple[str, str], float]) -> Table:
+def _table(title: str, measurements: Measurements, latencies: Mapping[tuple[str, str], float]) -> Table:
     table = Table(title=title)
     headings = ("engine", "INT8 units", "EER %", "size MB", "ratio", "fidelity", "latency ms", "against FP32")
     for index, heading in enumerate(headings):
         table.add_column(heading, justify="left" if index < 2 else "right")
-    for (engine, mask), measured in figures.items():
-        fp32 = figures[engine, "none"]
+    for (engine, mask), measured in measurements.items():
+        fp32 = measurements[engine, "none"]
         table.add_row(
             engine,
             mask,
@@ -134,11 +134,12 @@ def _table(title: str, figures: Figures, latencies: Mapping[tuple[str, str], flo
 
 
 def _print_differences(
-    console: Console, figures: Figures, engines: Sequence[str], masks: Sequence[str]
+    console: Console, measurements: Measurements, engines: Sequence[str], masks: Sequence[str]
 ) -> None:
     for one, other in itertools.combinations(engines, 2):
-        eer = max(abs(figures[one, mask].scored.eer - figures[other, mask].scored.eer) for mask in masks)
-        size = max(abs(figures[one, mask].size_bytes / figures[other, mask].size_bytes - 1) for mask in masks)
+        pairs = [(measurements[one, mask], measurements[other, mask]) for mask in masks]
+        eer = max(abs(first.scored.eer - second.scored.eer) for first, second in pairs)
+        size = max(abs(first.size_bytes / second.size_bytes - 1) for first, second in pairs)
         console.print(
             f"{one}, {other}: EER differs by at most {eer:.3f} % absolute, size by {100 * size:.1f} %"
         )

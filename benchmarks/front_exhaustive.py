@@ -42,6 +42,7 @@ from speakerquant.search.ledger import Claim, Ledger
 from speakerquant.search.search_loop import Budget, Outcome, Search, Succeeded
 from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
+from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.error_rates import eer
 from speakerquant.statistics.scores import Embeddings, cosine_scores
 
@@ -199,7 +200,7 @@ def _planned(
             Succeeded(
                 {
                     SIZE: mask.size_bytes,
-                    "eer": mask.eer,
+                    EER.name: mask.eer,
                     LOSS: mask.eer - scored.baseline_eer,
                     "ranks": ranks,
                 }

@@ -37,8 +37,10 @@ from ways import PRECISIONS, SETTINGS, FindFront, Point, Way, measure, new_cache
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.mask_search.hypervolume import hypervolume, pareto_front
+from speakerquant.measuring.engine_metrics import ENGINE_SIZE
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
+from speakerquant.statistics.error_metrics import EER
 
 NAIVE_MASKS, ALL_MASKS = 8, 2187
 
@@ -61,7 +63,7 @@ def searched(experiment: str, *overrides: str) -> FindFront:
         seconds = time.perf_counter() - start
         results = [json.loads(path.read_text()) for path in folder.glob("multirun/*/*/*/result.json")]
         points = [
-            (each["engine_size_bytes"], each["eer"]) for each in results if each["trial_list"] != "test"
+            (each[ENGINE_SIZE.name], each[EER.name]) for each in results if each["trial_list"] != "test"
         ]
         return Way(seconds, len(points), points)
 

@@ -3,8 +3,8 @@
 Each part has its own table. Fuzzing gives every reader of files and every grammar damaged and made-up input
 for the given seconds; anything but a result or one line of :class:`UserError` is a fault. Killing ends
 ``experiment=per_unit`` and ``speakerquant-train`` by SIGKILL at random moments, then lets them finish, and
-compares every figure and weight with an undisturbed one. Scarcity runs one mask where something is short:
-disk, file handles, processors, home, a writable cache; it must give the undisturbed figures or end with one
+compares every metric and weight with an undisturbed one. Scarcity runs one mask where something is short:
+disk, file handles, processors, home, a writable cache; it must give the undisturbed metrics or end with one
 line. Some of these need root on Linux.
 """
 
@@ -48,10 +48,12 @@ from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.provenance import provenance_path, read_engine
 from speakerquant.errors import UserError
 from speakerquant.files import sha256
+from speakerquant.measuring.engine_metrics import ENGINE_SIZE
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.search.storage import open_storage
+from speakerquant.statistics.error_metrics import EER
 
 ENGINE = b"what a backend serialized"
 SIZES = range(1, 9)  # MB of the small disks: the last is enough
@@ -204,10 +206,10 @@ class Workplace:
             *arguments,
         ]
 
-    def figures(self, folder: Path) -> list[tuple[str, float, float, int]]:
+    def metrics(self, folder: Path) -> list[tuple[str, float, float, int]]:
         """Mask, EER, minDCF and size of every result below a folder."""
         found = [json.loads(path.read_text()) for path in folder.rglob("result.json")]
-        keys = ("eer", "min_dcf", "engine_size_bytes")
+        keys = (EER.name, "min_dcf", ENGINE_SIZE.name)
         return sorted((json.dumps(result["mask"]), *(result[key] for key in keys)) for result in found)
 
 
@@ -287,14 +289,14 @@ def withstands(
 
 
 def killed_experiment(place: Workplace, kills: int, generator: random.Random) -> tuple[int, bool]:
-    """``experiment=per_unit``, judged by every figure."""
+    """``experiment=per_unit``, judged by every metric."""
 
     def command(sweep: Path) -> list[str]:
         return place.command("experiment=per_unit", f"hydra.sweep.dir={sweep}", cache=sweep / "cache")
 
     folder = place.folder / "killed_experiment"
     folder.mkdir()
-    return withstands(command, place.figures, folder, kills, generator)
+    return withstands(command, place.metrics, folder, kills, generator)
 
 
 def killed_training(place: Workplace, kills: int, generator: random.Random) -> tuple[int, bool]:
@@ -343,8 +345,8 @@ def scarce(place: Workplace) -> dict[str, str]:
         if "Traceback" in ended.stderr:
             outcomes[name] = f"FAULT: {ended.stderr.splitlines()[-1]}"
         elif ended.returncode == 0:
-            same = place.figures(output) == place.figures(reference)
-            outcomes[name] = "the same figures" if same else "FAULT: other figures"
+            same = place.metrics(output) == place.metrics(reference)
+            outcomes[name] = "the same metrics" if same else "FAULT: other metrics"
         else:
             outcomes[name] = (
                 errors[0] if len(errors) == 1 else f"FAULT: {ended.returncode}, {ended.stderr[-300:]}"
@@ -393,7 +395,7 @@ def crowded(place: Workplace) -> str:
     ]
     errors = [process.communicate(timeout=900)[1] for process in processes]
     failed = [error[-300:] for process, error in zip(processes, errors, strict=True) if process.returncode]
-    found = place.figures(together)
+    found = place.metrics(together)
     lost = 4 - len({mask for mask, *_ in found})
     return f"{len(failed)} of 8 failed {failed[:1] or ''}, {len(found)} results, {lost} of 4 trials lost"
 
@@ -427,7 +429,7 @@ def main() -> None:
         for name, kill in {"per_unit": killed_experiment, "training": killed_training}.items():
             compared, same = kill(place, arguments.kills, generator)
             rows.append((name, arguments.kills, compared, "the same" if same else "FAULT: others"))
-        show("kills", ["what", "kills that hit", "comparisons", "figures or weights afterwards"], rows)
+        show("kills", ["what", "kills that hit", "comparisons", "metrics or weights afterwards"], rows)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from speakerquant.engine.cpu import describe_cpu
 from speakerquant.files import atomic_path, digest
 from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.warm_start import MaskWarmStart
+from speakerquant.measuring.engine_metrics import ENGINE_SIZE
 from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
@@ -43,9 +44,10 @@ from speakerquant.search.ledger import Claim, Ledger
 from speakerquant.search.search_loop import Budget, Outcome, Search, Succeeded
 from speakerquant.search.space import Point, Space
 from speakerquant.search.storage import open_storage
+from speakerquant.statistics.error_metrics import EER
 
-Figures = Mapping[str, float]
-"""``eer`` and ``engine_size_bytes``."""
+Metrics = Mapping[str, float]
+"""EER and size of the engine, by the names of their metrics."""
 
 
 def main() -> None:
@@ -58,7 +60,7 @@ def main() -> None:
     console = table_console()
     masks = measure_all_masks()
     fp32 = next(iter(masks.values()))
-    reference = (1.1 * fp32["engine_size_bytes"], 1.1 * max(figures["eer"] for figures in masks.values()))
+    reference = (1.1 * fp32[ENGINE_SIZE.name], 1.1 * max(metrics[EER.name] for metrics in masks.values()))
     whole = hypervolume(list(masks.values()), reference)
     checkpoints = [*range(5, arguments.trials, 5), arguments.trials]
     table = Table(
@@ -85,10 +87,10 @@ def main() -> None:
     console.print(table)
 
 
-def hypervolume(found: Sequence[Figures], reference: tuple[float, float]) -> float:
-    """Area that the points dominate, up to the reference ``(engine_size_bytes, eer)``."""
+def hypervolume(found: Sequence[Metrics], reference: tuple[float, float]) -> float:
+    """Area that the points dominate, up to the reference, a size and an EER."""
     area, lowest = 0.0, reference[1]
-    for size, eer in sorted((figures["engine_size_bytes"], figures["eer"]) for figures in found):
+    for size, eer in sorted((metrics[ENGINE_SIZE.name], metrics[EER.name]) for metrics in found):
         if eer < lowest:
             area += (reference[0] - size) * (lowest - eer)
             lowest = eer
@@ -96,12 +98,14 @@ def hypervolume(found: Sequence[Figures], reference: tuple[float, float]) -> flo
 
 
 def replay(
-    masks: Mapping[str, Figures], sampler: str, seed: int, num_trials: int, *, warm_start: bool
-) -> tuple[list[Figures], int]:
+    masks: Mapping[str, Metrics], sampler: str, seed: int, num_trials: int, *, warm_start: bool
+) -> tuple[list[Metrics], int]:
     """What a search finds, in that order, and how often its sampler repeated itself."""
     units = [part.split("=")[0] for part in next(iter(masks)).split(",")]
     space = Space({f"mask.{unit}": CategoricalDistribution((BASELINE.name, INT8.name)) for unit in units})
-    goals = Goals({"engine_size_bytes": "minimize", "eer": "minimize"}, {"eer": _largest_eer(masks)})
+    goals = Goals(
+        {metric.name: metric.direction for metric in (ENGINE_SIZE, EER)}, {EER.name: _largest_eer(masks)}
+    )
     ledger = Ledger(open_storage(None), "replay", space, goals, {})
 
     def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
@@ -119,9 +123,9 @@ def replay(
     return [result_of(trial) for trial in history.completed], repeats
 
 
-def _largest_eer(masks: Mapping[str, Figures]) -> float:
+def _largest_eer(masks: Mapping[str, Metrics]) -> float:
     """The default search's constraint: the FP32 mask's EER and the paper's loss."""
-    return next(iter(masks.values()))["eer"] + PUBLISHED.delta_eer(PUBLISHED.proposed)
+    return next(iter(masks.values()))[EER.name] + PUBLISHED.delta_eer(PUBLISHED.proposed)
 
 
 def _key(point: Point) -> str:
@@ -129,31 +133,31 @@ def _key(point: Point) -> str:
 
 
 def measure_all_masks() -> dict[str, dict[str, float]]:
-    """``eer`` and ``engine_size_bytes`` by ``Mask.key``, FP32 first; measured only if not yet."""
+    """EER and size by ``Mask.key``, FP32 first; measured only if not yet."""
     overrides = [f"data.evaluate_on={TrialList.development.name}", "engine.latency_requests=0"]
     evaluator = open_run(overrides).evaluator
     path = evaluator.cache.root / "benchmarks" / f"masks-{_table_key(evaluator)}.json"
-    figures: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
+    metrics: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
     units = evaluator.units
     masks = [
         Mask(units, dict(zip(units, precisions, strict=True)))
         for precisions in itertools.product((BASELINE, INT8), repeat=len(units))
     ]
-    missing = [mask for mask in masks if mask.key not in figures]
+    missing = [mask for mask in masks if mask.key not in metrics]
     with tempfile.TemporaryDirectory() as folder:
         measured = evaluator.measure(missing, [Path(folder)] * len(missing))  # engines replace each other
         for measurement in track(measured, "masks", total=len(missing)):
-            figures[measurement.mask.key] = {
-                "eer": measurement.scored.eer,
-                "engine_size_bytes": measurement.size_bytes,
+            metrics[measurement.mask.key] = {
+                EER.name: measurement.scored.eer,
+                ENGINE_SIZE.name: measurement.size_bytes,
             }
             with atomic_path(path) as part:
-                part.write_text(json.dumps(figures, indent=1))
-    return figures
+                part.write_text(json.dumps(metrics, indent=1))
+    return metrics
 
 
 def _table_key(evaluator: MaskEvaluator) -> str:
-    """Digest of all that determines the figures of every mask."""
+    """Digest of all that determines the metrics of every mask."""
     settings, builder = evaluator.settings, evaluator.builder
     return digest(
         [schema_versions.EMBEDDINGS, schema_versions.BASELINE, schema_versions.GRAPH, schema_versions.RANGES],

@@ -92,6 +92,11 @@ def test_a_network_needs_one_registration(
         assert "EER %" in shown
         assert "paper's" not in shown and "same mask" not in shown, "nothing is published of this network"
 
+    finished = speakerquant(*workspace.arguments(), model, f"hydra.run.dir={tmp_path / 'default'}")
+    assert finished.code == 0, finished.err
+    [default] = results(tmp_path / "default")
+    assert default["mask"] == {"frames": "int8", "embedding": "int8"}, "INT8, as none is asked for"
+
     axes = ["mask.frames=choice(fp32,int8)", "mask.embedding=choice(fp32,int8)"]
     searched = speakerquant(*search(workspace, "toy_search", model, *axes))
     assert searched.code == 0, searched.err

@@ -414,7 +414,7 @@ def test_defaults_are_the_shipped_model_on_synthetic_speech() -> None:
     assert (choices.data, choices.model, choices.mask, choices.engine) == (
         "synthetic",
         "shipped",
-        "paper",
+        "all",
         "auto",
     )
 

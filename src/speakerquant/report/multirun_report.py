@@ -26,7 +26,7 @@ from speakerquant.report.table import (
 from speakerquant.statistics.error_metrics import EER
 
 SHOWN = (EER, EER.delta, ENGINE_SIZE, SIZE_RATIO, LATENCY)
-"""What is shown of every mask."""
+"""The metrics that tables and reports show of every mask."""
 
 X, Y = SIZE_RATIO, EER.delta
 """What spans the plane in which masks are drawn."""

@@ -127,16 +127,16 @@ class SearchReport:
             return ["recommended: nothing yet meets the constraints"]
         return [
             f"recommended: trial {recommended.number}, {self.view.describe(recommended.point)}",
-            self._figures(recommended.result, searched=True),
-            *([] if final_result is None else [self._figures(final_result, searched=False)]),
+            self._numbers(recommended.result, searched=True),
+            *([] if final_result is None else [self._numbers(final_result, searched=False)]),
             f"  {self.command(recommended.point)}",
         ]
 
-    def _figures(self, result: Mapping[str, Any], *, searched: bool) -> str:
+    def _numbers(self, result: Mapping[str, Any], *, searched: bool) -> str:
         quantities = self._quantities
         cells = zip(quantities.values(), number_cells(quantities, result), strict=True)
-        figures = ", ".join(f"{quantity.label} {cell}" for quantity, cell in cells)
-        return f"  {self.view.data(result, searched=searched)}: {figures}"
+        numbers = ", ".join(f"{quantity.label} {cell}" for quantity, cell in cells)
+        return f"  {self.view.data(result, searched=searched)}: {numbers}"
 
     def _title(self, history: History, front: Front) -> str:
         failed = [f"{len(history.failed)} failed"] if history.failed else []

@@ -17,7 +17,7 @@ class Entry:
         number: Number of the trial.
         point: What was evaluated.
         values: Objectives by name.
-        meets_constraints: Whether it does.
+        meets_constraints: Whether the values of the trial meet every constraint of the search.
         result: The job's whole result.
     """
 

@@ -35,7 +35,7 @@ class Quantity(Protocol):
 
     @property
     def label(self) -> str:
-        """What it is called, with its unit."""
+        """Its heading, with its unit."""
 
     @property
     def scale(self) -> float:

@@ -16,7 +16,7 @@ Embeddings = npt.NDArray[np.float32]
 
 
 class ScoreNorm(StrEnum):
-    """What is done to cosine scores."""
+    """How cosine scores are normalised against a cohort."""
 
     none = "none"
     s_norm = "s_norm"

@@ -43,7 +43,7 @@ class Interface:
 
     @property
     def signature(self) -> ModelSignature:
-        """The same in MLflow's terms."""
+        """Inputs, outputs and parameters in MLflow's terms."""
         anything = AnyType()  # type: ignore[no-untyped-call]
         return ModelSignature(
             Schema([ColSpec(anything, name) for name in self.inputs]),

@@ -29,7 +29,7 @@ FabricPrecision = Literal["bf16-mixed", "32-true"]
 """Lightning Fabric's names of the arithmetic of the training steps."""
 
 Report = Callable[[int, Mapping[str, float]], None]
-"""A function that is given the number of steps done and the figures measured there."""
+"""A function that is given the number of steps done and the metrics measured there."""
 
 Validate = Callable[[SpeakerNetwork], Mapping[str, float]]
 """A function that measures a network in evaluation mode."""

@@ -56,7 +56,7 @@ class Backend:
         self._runner = None  # type: Any
 
     def operations(self) -> Mapping[str, Operation]:
-        """What it does, by name."""
+        """The operations that the other process may ask for, by name."""
         return {
             "describe": self.describe,
             "build": self.build,
