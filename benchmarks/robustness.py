@@ -5,7 +5,8 @@ for the given seconds; anything but a result or one line of :class:`UserError` i
 ``experiment=per_unit`` and ``speakerquant-train`` by SIGKILL at random moments, then lets them finish, and
 compares every metric and weight with an undisturbed one. Scarcity runs one mask where something is short:
 disk, file handles, processors, home, a writable cache; it must give the undisturbed metrics or end with one
-line. Some of these need root on Linux.
+line. Two masks take turns in one folder, each killed: what lies there must be of one of them. Some of these
+need root on Linux.
 """
 
 import argparse
@@ -45,7 +46,7 @@ from speakerquant.corpus.recordings import open_recordings, read_list, speaker_f
 from speakerquant.corpus.synthetic import TRIALS_FILE, Split, synthesize_split
 from speakerquant.corpus.trials import read_trials
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.engine.provenance import provenance_path, read_engine
+from speakerquant.engine.provenance import find_engine, provenance_path, read_engine, read_provenance
 from speakerquant.errors import UserError
 from speakerquant.files import sha256
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE
@@ -54,6 +55,7 @@ from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.search.storage import open_storage
 from speakerquant.statistics.error_metrics import EER
+from speakerquant.verification.verifier import known_threshold
 
 ENGINE = b"what a backend serialized"
 SIZES = range(1, 9)  # MB of the small disks: the last is enough
@@ -322,6 +324,35 @@ def killed_training(place: Workplace, kills: int, generator: random.Random) -> t
     return withstands(command, weights, folder, kills, generator)
 
 
+def reused_folder(place: Workplace, kills: int, generator: random.Random) -> tuple[int, int, int]:
+    """Runs of two masks in turn into one folder, each killed; then the engine there is asked.
+
+    Returns:
+        Answers by the engine and the threshold of one run, refusals, and answers by those of two runs.
+    """
+    folder = place.folder / "reused"
+    thresholds = {}
+    for mask in ("none", "all_int2"):
+        whole = place.folder / f"whole_{mask}"
+        length = seconds_of(place.command(f"mask={mask}", f"hydra.run.dir={whole}"), place.folder)
+        engine = find_engine(whole)
+        thresholds[read_provenance(engine).network["mask"]] = known_threshold(engine)
+    right = refused = mixed = 0
+    for number in track(range(kills), "kills in a folder", total=kills):
+        mask = ("none", "all_int2")[number % 2]
+        command = place.command(f"mask={mask}", f"hydra.run.dir={folder}")
+        killed(command, place.folder, length, generator)
+        try:
+            engine = find_engine(folder)
+            _, provenance = read_engine(engine)
+            is_right = thresholds[provenance.network["mask"]] == known_threshold(engine)
+        except UserError:
+            refused += 1
+        else:
+            right, mixed = right + is_right, mixed + (not is_right)
+    return right, refused, mixed
+
+
 @contextmanager
 def small_disk(folder: Path, options: str) -> Iterator[None]:
     """A file system of its own in memory."""
@@ -429,6 +460,12 @@ def main() -> None:
         for name, kill in {"per_unit": killed_experiment, "training": killed_training}.items():
             compared, same = kill(place, arguments.kills, generator)
             rows.append((name, arguments.kills, compared, "the same" if same else "FAULT: others"))
+        answers = reused_folder(place, arguments.kills, generator)
+        show(
+            "one folder for two masks, killed in turn",
+            ["answers of one run", "refusals", "FAULTS: answers of two"],
+            [answers],
+        )
         show("kills", ["what", "kills that hit", "comparisons", "metrics or weights afterwards"], rows)
 
 

@@ -230,3 +230,34 @@ def test_a_cohort_is_part_of_what_is_measured(
     assert not np.allclose(*scores)
     assert digests[0] == "" != digests[1]
     assert len(entries(plain.cache)["baselines"]) == 2, "one for each protocol"
+
+
+def test_little_to_calibrate_on_is_said_and_recorded(
+    make: Callable[..., MaskEvaluator], data: EvaluationData, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    evaluator = make()
+    result = evaluator.evaluate(baseline_mask(evaluator.units), tmp_path)
+    seconds = sum(soundfile.info(path).duration for path in data.calibration)
+    assert result.calibration_recordings == len(data.calibration) == 4
+    assert result.calibration_seconds == pytest.approx(seconds, abs=0.03 * len(data.calibration))
+    assert result.metrics()["calibration_seconds"] == result.calibration_seconds
+    assert f"calibrating on {result.calibration_seconds:.1f} s of speech in 4 recordings" in caplog.text
+
+
+def test_fewer_recordings_than_asked_for_and_a_single_speaker_are_said(
+    data: EvaluationData, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    write_recordings(tmp_path / "alone", ["gus"], seed=2)
+    trials = tmp_path / "trials.txt"
+    write_trials(trials, [(True, "ann/0.wav", "ann/1.wav"), (False, "ann/0.wav", "bob/0.wav")])
+    alone = open_recordings(tmp_path / "alone")
+    open_evaluation_data(data.source, trials, alone, num_calibration=50, calibration_seed=0)
+    assert (
+        f"{alone.source}: calibrating on 2 recordings, all there are; calibration.num_recordings=50"
+        in caplog.text
+    )
+    assert "all calibration recordings are of one speaker, gus" in caplog.text
+    caplog.clear()
+    others = open_recordings(data.calibration[0].parents[1])
+    open_evaluation_data(data.source, trials, others, num_calibration=4, calibration_seed=0)
+    assert not caplog.text

@@ -76,6 +76,11 @@ class CachedFeatures:
     recordings: Sequence[Path]
     frames_per_second: float
 
+    @property
+    def seconds(self) -> float:
+        """Length of all recordings together."""
+        return sum(self.features.num_frames) / self.frames_per_second
+
     def longest(self) -> tuple[Path, float]:
         """The longest recording, and its seconds."""
         num_frames = self.features.num_frames

@@ -21,7 +21,7 @@ from speakerquant.measuring.result import (
 from speakerquant.quantization.mask import Mask
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.run_words import run_words
-from speakerquant.tracking.artifacts import keep_once
+from speakerquant.tracking.artifacts import ArtifactReference, keep_once
 from speakerquant.tracking.recorded_runs import published_tags
 from speakerquant.tracking.runs import COMMAND_TAG, ENVIRONMENT_TAG, UNREACHED, DataSet, TrackedRun
 
@@ -56,6 +56,7 @@ class RecordedEvaluation(EvaluationListener):
         self._run.log_params({f"{MASK_PREFIX}{unit}": precision for unit, precision in mask.names.items()})
 
     def inputs_known(self, inputs: MeasuredOn) -> None:
+        ArtifactReference.forget(self._folder)
         self._run.log_params({f"digest.{name}": digest for name, digest in inputs.digests.items()})
         if inputs.unreached:
             self._run.log_params({UNREACHED: inputs.unreached})

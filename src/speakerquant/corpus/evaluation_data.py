@@ -79,7 +79,17 @@ def open_evaluation_data(
             f"{trials_path}; calibrate on other speakers"
         )
     if calibration_list is None:
+        if len(names) < num_calibration:
+            log.warning(
+                "%s: calibrating on %d recordings, all there are; calibration.num_recordings=%d",
+                *(calibration.source, len(names), num_calibration),
+            )
         names = random.Random(calibration_seed).sample(names, min(num_calibration, len(names)))
+    if len(speakers_of := {calibration.speaker_of(name) for name in names}) == 1:
+        log.warning(
+            "%s: all calibration recordings are of one speaker, %s; add others, whose ranges differ",
+            *(calibration_list or calibration.source, *speakers_of),
+        )
     keys = "data.calibration_root and data.calibration_list"
     chosen = _existing(calibration, sorted(names), calibration_list or calibration.source, keys)
     return EvaluationData(recordings, paths, trials, file_digest(trials_path), speakers, chosen)

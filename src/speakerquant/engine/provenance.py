@@ -59,6 +59,12 @@ def provenance_path(engine: Path) -> Path:
     return engine.with_name(f"{engine.name}{_PROVENANCE_SUFFIX}")
 
 
+def remove_engines(folder: Path) -> None:
+    """Remove the engines of a folder, of every backend, and what says what made them."""
+    for path in folder.glob(f"{_STEM}.*"):
+        path.unlink()
+
+
 def find_engine(path: Path) -> Path:
     """The engine file at a path: the file itself, or the one in a folder, such as a run's.
 
@@ -83,13 +89,18 @@ def read_engine(path: Path) -> tuple[bytes, Provenance]:
         serialized = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read engine {path}: {error.strerror}; build it first") from None
-    provenance = _read_provenance(path)
+    provenance = read_provenance(path)
     if provenance.sha256 != sha256(serialized):
         raise UserError(f"{path}: not the engine that was written here, or damaged; build it again")
     return serialized, provenance
 
 
-def _read_provenance(engine: Path) -> Provenance:
+def read_provenance(engine: Path) -> Provenance:
+    """What made an engine, from the file beside it.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     path = provenance_path(engine)
     try:
         record = json.loads(path.read_text())

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from speakerquant.architectures.layers import unreached_layers, unreached_share
 from speakerquant.architectures.registry import architecture_of_network
 from speakerquant.architectures.speaker_network import Architecture
+from speakerquant.audio.features import CachedFeatures
 from speakerquant.measuring.baseline import Baseline
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO, engine_numbers
 from speakerquant.measuring.pipeline import Measurement, MeasurementPipeline
@@ -21,6 +22,7 @@ def assemble_result(
     comparison: Comparison,
     pipeline: MeasurementPipeline,
     trial_list: str,
+    calibration: CachedFeatures,
     before: StageTimes,
 ) -> Result:
     """The result of one mask.
@@ -31,6 +33,7 @@ def assemble_result(
         comparison: Its error metrics beside those of the baseline.
         pipeline: What measured both.
         trial_list: Name of the list that was scored.
+        calibration: Features of the recordings that ranges were measured on.
         before: Seconds of the stages before the mask was measured, and after.
     """
     data = pipeline.data
@@ -47,6 +50,9 @@ def assemble_result(
         num_trials=len(data.trials),
         num_recordings=len(data.trials.recordings),
         engine=pipeline.building.builder.name,
+        engine_sha256=measured.sha256,
+        calibration_recordings=len(calibration.recordings),
+        calibration_seconds=calibration.seconds,
         executed=pipeline.building.executed,
         scores_from=pipeline.building.runner.name,
         weight_bits=pipeline.building.max_weight_bits,

@@ -28,11 +28,13 @@ class BuiltMask:
 
     Attributes:
         size_bytes: Size of the serialized engine.
+        sha256: Of the serialized engine.
         runner: The engine; or, where it does not run, one of the runner that computes the same network.
         identity: Digest of all that determines what the runner computes.
     """
 
     size_bytes: int
+    sha256: str
     runner: Engine
     identity: str
 
@@ -103,7 +105,7 @@ class MaskBuilder:
             )
         with runner:
             identity = digest(schema_versions.EMBEDDINGS, network, *_identity(self.runner))
-            yield BuiltMask(engine.size_bytes, runner, identity)
+            yield BuiltMask(engine.size_bytes, engine.provenance.sha256, runner, identity)
 
     def _built_to_run(self, onnx_path: Path) -> tuple[Engine, str]:
         """The very network that the backend was given, as an engine of the runner, and its digest."""

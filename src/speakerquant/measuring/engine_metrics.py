@@ -20,6 +20,7 @@ class MeasuredEngine:
 
     Attributes:
         size_bytes: Size of the serialized engine.
+        sha256: Of the serialized engine.
         fidelity: Smallest cosine between the engine's and the simulation's embeddings; none if the engine was
             built but does not run on this machine.
         latency: Times of a single request; none if they were not measured.
@@ -27,6 +28,7 @@ class MeasuredEngine:
     """
 
     size_bytes: int
+    sha256: str
     fidelity: float | None
     latency: Latency | None
     real_time_factor: float | None

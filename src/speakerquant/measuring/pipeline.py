@@ -40,11 +40,6 @@ class EvaluationSet:
     protocol: Protocol
     cohort: CachedFeatures | None = None
 
-    @property
-    def speech_seconds(self) -> float:
-        """Length of all recordings together."""
-        return sum(self.features.features.num_frames) / self.features.frames_per_second
-
 
 @dataclass(frozen=True)
 class Measurement(MeasuredEngine):
@@ -109,9 +104,10 @@ class MeasurementPipeline:
                 scored = self.data.protocol.score(embedded.embeddings, self.data.trials, embed_cohort)
         return Measurement(
             size_bytes=built.size_bytes,
+            sha256=built.sha256,
             fidelity=fidelity if executed else None,
             latency=latency,
-            real_time_factor=embedded.seconds / self.data.speech_seconds if executed else None,
+            real_time_factor=embedded.seconds / self.data.features.seconds if executed else None,
             mask=mask,
             embedded=embedded,
             scored=scored,

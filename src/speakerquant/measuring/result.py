@@ -64,6 +64,10 @@ class Result:
         num_trials: Trials scored.
         num_recordings: Recordings embedded.
         engine: Backend that built the engine.
+        engine_sha256: Of the engine, by which it is known as the one that was measured.
+        calibration_recordings: Recordings that ranges were measured on; fewer than asked for, if there were
+            no more.
+        calibration_seconds: Their length together.
         executed: Whether the engine ran; one for a device that is not here is built and weighed only.
         scores_from: Backend that computed the embeddings: ``engine``, or if that was not executed another
             one, on the very network that the engine was built from.
@@ -86,6 +90,9 @@ class Result:
     num_trials: int
     num_recordings: int
     engine: str
+    engine_sha256: str
+    calibration_recordings: int
+    calibration_seconds: float
     executed: bool
     scores_from: str
     weight_bits: int

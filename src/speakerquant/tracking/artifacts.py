@@ -51,6 +51,11 @@ class ArtifactReference:
             raise UserError(f"{path}: does not say where files are; find the run in MLflow's UI") from None
         return reference
 
+    @staticmethod
+    def forget(folder: Path) -> None:
+        """Have files that MLflow keeps of an earlier run in the folder no longer stand for its own."""
+        (folder / REFERENCE_FILE).unlink(missing_ok=True)
+
 
 def keep_once(run: TrackedRun, experiment: str, paths: Sequence[Path]) -> None:
     """Free the room that files take which are artifacts of a run too, under the same names.

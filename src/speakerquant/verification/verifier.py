@@ -16,7 +16,7 @@ from speakerquant.audio.waveform import Waveform, inspect_waveform
 from speakerquant.cache import Cache
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import Engine
-from speakerquant.engine.provenance import FRONT_END, MIN_FRAMES, read_engine
+from speakerquant.engine.provenance import FRONT_END, MIN_FRAMES, read_engine, read_provenance
 from speakerquant.errors import UserError, first_line
 from speakerquant.measuring.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
 from speakerquant.statistics.error_rates import error_rates
@@ -129,7 +129,7 @@ def known_threshold(engine: Path, false_accepts: float | None = None) -> float:
         false_accepts: As for :func:`threshold_of`.
 
     Raises:
-        UserError: the scores are missing or normalised, or as :func:`threshold_of`.
+        UserError: the scores are missing, normalised or of another engine, or as :func:`threshold_of`.
     """
     files = [engine.with_name(name) for name in (RESULT_FILE, SCORES_FILE, LABELS_FILE)]
     missing = next((path for path in files if not path.is_file()), None)
@@ -137,10 +137,16 @@ def known_threshold(engine: Path, false_accepts: float | None = None) -> float:
         raise UserError(f"{missing} is not there, which tells the threshold; give one yourself")
     result, *arrays = files
     try:
-        scoring = json.loads(result.read_text())["scoring"]
+        measured = json.loads(result.read_text())
+        scoring, engine_sha256 = measured["scoring"], measured.get("engine_sha256")
         scores, labels = (np.load(path, allow_pickle=False) for path in arrays)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{engine.parent}: results that cannot be read ({first_line(error)})") from None
+    if engine_sha256 != read_provenance(engine).sha256:
+        raise UserError(
+            f"{result}: of another engine than {engine.name} beside it, or of an earlier version of this "
+            "program; measure this engine, or give a threshold"
+        )
     if scoring != ScoreNorm.none.value:
         raise UserError(
             f"{result}: the scores of this run are normalised ({scoring}), and two recordings' are not; "
