@@ -62,8 +62,8 @@ def main() -> None:
     data = evaluator.pipeline.data
     title = (
         f"Seconds of a second mask, {evaluator.builder.name} on {describe_cpu()}\n"
-        f"{len(data.trials.recordings)} recordings ({data.features.seconds:.0f} s), {len(data.trials)} trials, "
-        f"medians of {arguments.repeats}"
+        f"{len(data.trials.recordings)} recordings ({data.features.seconds:.0f} s), "
+        f"{len(data.trials)} trials, medians of {arguments.repeats}"
     )
     table_console().print(_table(title, timed))
 
