@@ -1,5 +1,6 @@
 """What holds for the OpenVINO engine beyond the contract of all engines."""
 
+import json
 import os
 import platform
 import subprocess
@@ -12,8 +13,10 @@ from conftest import Subject, write_model
 
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
+from speakerquant.engine.provenance import MASK, WEIGHT_BITS, provenance_path
 from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.named_masks import named_mask
 from speakerquant.quantization.precision import INT8
 
 pytestmark = pytest.mark.slow
@@ -110,6 +113,36 @@ def test_weight_bits_follow_the_processor(instructions: str, bits: int) -> None:
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
     )
     assert int(printed.stdout) == bits
+
+
+@lesser_cpus
+@pytest.mark.parametrize(("mask", "weight_bits"), [("all", 8), ("all", 7), ("none", 8)])
+def test_an_engine_whose_sums_overflow_on_this_processor_is_refused(
+    small: Subject, mask: str, weight_bits: int, tmp_path: Path
+) -> None:
+    """As when it was built on a processor with VNNI and carried to one without."""
+    model, path = tmp_path / "model.onnx", tmp_path / "engine"
+    chosen = named_mask(mask, small.network.units(), {})
+    properties = {MASK: chosen.key, WEIGHT_BITS: str(weight_bits)}
+    write_model(small.network, model, chosen, small.table, weight_bits, properties)
+    OpenVinoBuilder().build(model).save(path)
+    record = json.loads(provenance_path(path).read_text())
+    record["environment"]["CPU"] = "another one (avx2, avx512_vnni)"
+    provenance_path(path).write_text(json.dumps(record))
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder\n"
+        "OpenVinoBuilder().load(Path(sys.argv[1])).close()"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"},
+        capture_output=True,
+        text=True,
+    )
+    refused = "where sums of 8-bit weights overflow; build it here, or with engine.weight_bits=7"
+    assert (refused in loaded.stderr) == (mask == "all" and weight_bits == 8), loaded.stderr
+    assert (loaded.returncode == 0) == (refused not in loaded.stderr)
 
 
 def test_signals_are_survived_after_engines_came_and_went(small: Subject, tmp_path: Path) -> None:

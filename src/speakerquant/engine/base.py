@@ -14,11 +14,11 @@ import numpy.typing as npt
 import onnx
 
 from speakerquant.architectures.layers import LayerGeometry
-from speakerquant.engine.provenance import Provenance, network_properties, read_engine
+from speakerquant.engine.provenance import MASK, WEIGHT_BITS, Provenance, network_properties, read_engine
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path, sha256
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import Precision, WeightFormat, registered
+from speakerquant.quantization.precision import Precision, WeightFormat, precision_of, registered
 from speakerquant.quantization.scales import MAX_WEIGHT_BITS
 
 log = logging.getLogger(__name__)
@@ -211,6 +211,11 @@ class EngineBuilder(ABC):
             engine = self._deserialize(serialized)
         except UserError as error:
             raise UserError(f"{path}: {'; '.join([*differences.values(), str(error)])}") from None
+        if differences and self._would_saturate(provenance.network):
+            raise UserError(
+                f"{path}: {in_words}, where sums of {MAX_WEIGHT_BITS}-bit weights overflow; build it here, "
+                "or with engine.weight_bits=7 for every processor"
+            )
         if differences:
             log.warning("%s: %s; times and INT8 arithmetic may differ", path, in_words)
         engine.provenance = provenance
@@ -223,6 +228,14 @@ class EngineBuilder(ABC):
             for name, made in provenance.environment.items()
             if not self._is_at_home(name, made)
         }
+
+    def _would_saturate(self, network: Mapping[str, str]) -> bool:
+        """Whether sums of an engine made elsewhere overflow here, by what it tells of its network."""
+        if network.get(WEIGHT_BITS) != str(MAX_WEIGHT_BITS) or MASK not in network:
+            return False
+        precisions = {unit.rpartition("=")[2] for unit in network[MASK].split(",")}
+        rounds_inputs = any(precision_of(name).input_bits is not None for name in precisions)
+        return rounds_inputs and self.exact_weight_bits() < MAX_WEIGHT_BITS
 
     def _is_at_home(self, name: str, made: str) -> bool:
         """Whether an engine that was made with this version or device is at home here."""

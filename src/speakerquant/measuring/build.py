@@ -11,7 +11,7 @@ import onnx
 from speakerquant import schema_versions
 from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.engine.base import Engine, EngineBuilder, Lengths
-from speakerquant.engine.provenance import engine_path
+from speakerquant.engine.provenance import MASK, WEIGHT_BITS, engine_path
 from speakerquant.files import digest, file_digest
 from speakerquant.graph.masking import write_mask
 from speakerquant.measuring.stage_times import StageTimes
@@ -87,7 +87,7 @@ class MaskBuilder:
         self.builder.check_mask(mask, self.layers)
         onnx_path = folder / ONNX_FILE
         with times.stage("export"):
-            properties = {**self.properties, "mask": mask.key, "weight_bits": str(self.max_weight_bits)}
+            properties = {**self.properties, MASK: mask.key, WEIGHT_BITS: str(self.max_weight_bits)}
             write_mask(
                 self.network,
                 mask,
