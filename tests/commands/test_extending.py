@@ -92,6 +92,17 @@ def test_a_network_needs_one_registration(
         assert "EER %" in shown
         assert "paper's" not in shown and "same mask" not in shown, "nothing is published of this network"
 
+    both = f"model.checkpoint={workspace.checkpoint},{toy_checkpoint}"
+    several = ["-m", *workspace.arguments(), both, "mask=none,all", "engine.latency_requests=0"]
+    compared = speakerquant(*several, "tracking.experiment=networks")
+    assert compared.code == 0, compared.err
+    rows = [line.split("│")[1:-1] for line in compared.out.splitlines() if line.startswith("│")]
+    paths = (workspace.checkpoint, toy_checkpoint)
+    assert [row[0].strip() for row in rows] == [
+        f"{mask} · model.checkpoint={path.name}" for path in paths for mask in ("none", "all")
+    ], "networks on one list are in one table, whatever their front ends"
+    assert [row[4].strip() for row in rows[::2]] == ["1.000"] * 2, "each is compared with its own baseline"
+
     axes = ["mask.frames=choice(fp32,int8)", "mask.embedding=choice(fp32,int8)"]
     searched = speakerquant(*search(workspace, "toy_search", model, *axes))
     assert searched.code == 0, searched.err
