@@ -12,7 +12,7 @@ from speakerquant.audio.front_end import FrontEnd
 from speakerquant.commands import show_report
 from speakerquant.quantization.precision import Precision
 from speakerquant.statistics.metric import ErrorMetric
-from speakerquant.tracking.recorded_runs import children
+from speakerquant.tracking.recorded_runs import children, latest_multirun
 
 from .conftest import Command, Workspace, results
 from .test_search import front_of, stored_trials
@@ -96,6 +96,20 @@ def test_a_network_needs_one_registration(
     assert finished.code == 0, finished.err
     [default] = results(tmp_path / "default")
     assert default["mask"] == {"frames": "int8", "embedding": "int8"}, "INT8, as none is asked for"
+
+    both = f"model.checkpoint={workspace.checkpoint},{toy_checkpoint}"
+    several = ["-m", *workspace.arguments(), both, "mask=none,all", "engine.latency_requests=0"]
+    compared = speakerquant(*several, "tracking.experiment=networks")
+    assert compared.code == 0, compared.err
+    assert compared.out.count("quantized units") == 1, "one list is one table, whatever the front ends"
+    tracking = workspace.tracking_of("networks")
+    ratios = {
+        run.info.run_name: run.data.metrics["size_ratio"]
+        for run in children(tracking, latest_multirun(tracking))
+    }
+    for path in (workspace.checkpoint, toy_checkpoint):
+        name = f"none · model.checkpoint={path.name}"
+        assert ratios[name] == 1, "each is compared with its own baseline"
 
     axes = ["mask.frames=choice(fp32,int8)", "mask.embedding=choice(fp32,int8)"]
     searched = speakerquant(*search(workspace, "toy_search", model, *axes))

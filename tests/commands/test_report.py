@@ -9,9 +9,11 @@ import pytest
 from conftest import console_script
 
 from speakerquant.commands import show_report
+from speakerquant.corpus.synthetic import TRIALS_FILE
+from speakerquant.measuring.result import RANGES_FILE
 from speakerquant.quantization.ranges import CalibrationTable
 
-from .conftest import BROWSER, Command, Workspace, browse, results
+from .conftest import BROWSER, Command, Workspace, browse, development_list, results
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +56,47 @@ def test_the_latest_multirun_is_reported_and_renders_on_desktop_and_phone(
         dom, log = browse((tmp_path / "report.html").as_uri(), width=width)
         assert dom.count('class="main-svg"') >= 4, "pictures are drawn"
         assert "CONSOLE" not in log
+
+
+def test_a_multirun_over_lists_and_calibrations_tells_its_runs_apart_everywhere(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, invoke: Command
+) -> None:
+    lists = [workspace.corpus / TRIALS_FILE, development_list(workspace)]
+    finished = speakerquant(
+        "-m",
+        *(argument for argument in workspace.arguments() if not argument.startswith("data.trials")),
+        f"data.trials={','.join(map(str, lists))}",
+        "mask=all",
+        "calibration=max,mse",
+        "engine=onnxruntime",
+        "engine.latency_requests=0",
+        "tracking.experiment=apart",
+    )
+    assert finished.code == 0, finished.err
+    assert sum("│ all · calibration=mse" in line for line in finished.out.splitlines()) == 2
+    tracking = workspace.tracking_of("apart")
+    names = {
+        f"all · data.trials={path.name} · calibration={method}" for path in lists for method in ("max", "mse")
+    }
+    runs = {run.info.run_name: run for run in tracking.client.search_runs([tracking.experiment_id])}
+    assert names < {*runs}
+    params = runs[f"all · data.trials={lists[1].name} · calibration=mse"].data.params
+    assert params["calibration"] == params["calibration.method"] == "mse"
+    assert (params["mask"], params["data.evaluate_on"]) == ("all", "test")
+
+    reported = invoke(show_report.main, f"tracking.uri={workspace.tracking_uri}", "tracking.experiment=apart")
+    assert reported.code == 0, reported.err
+    text = (tmp_path / "report.md").read_text()
+    tables = [CalibrationTable.load(path) for path in tmp_path.rglob(RANGES_FILE)]
+    for path in lists:
+        assert f"## Runs · data.trials={path.name}" in text
+    for method in ("max", "mse"):
+        assert text.count(f"## Ranges of the layers · calibration={method}") == 1
+        [amax] = {table.input_ranges["input_conv"] for table in tables if table.method == method}
+        assert f"| input_conv | {amax:.4g} |" in text
+    for name in names:
+        [command] = [line for line in text.splitlines() if line.startswith(f"- {name}: ")]
+        assert f" {name.split(' · ')[2]} " in command
 
 
 def test_tab_completion_offers_masks(tmp_path: Path) -> None:

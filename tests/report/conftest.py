@@ -1,6 +1,6 @@
 """Runs over the paper's units."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
@@ -8,6 +8,7 @@ from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.speaker_network import Architecture
 from speakerquant.measuring.assembly import published_of
 from speakerquant.measuring.result import MaskRun
+from speakerquant.report.run_names import ComparableRuns, comparable_runs, name_runs
 
 UNITS = (
     "input_conv",
@@ -21,6 +22,12 @@ UNITS = (
 
 MakeMask = Callable[..., dict[str, str]]
 MakeRun = Callable[..., MaskRun]
+
+
+def together(runs: Sequence[MaskRun]) -> ComparableRuns:
+    """Runs that may all be compared."""
+    [group] = comparable_runs(name_runs(runs))
+    return group
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Reports of runs that may be compared, and of runs that may not."""
+"""Reports of runs that may be compared, and of runs that may not: each in one report."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +8,13 @@ import pytest
 
 from speakerquant.errors import UserError
 from speakerquant.measuring.result import MaskRun
+from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.report.comparison import ScoredRun, compare_runs
 from speakerquant.report.html_report import write_html, write_markdown
 
 from .conftest import MakeMask, MakeRun
 
-FACTS = {"checkpoint": "0123456789abcdef", "trial list": "fedcba9876543210"}
+FACTS = {"recordings": "0123456789abcdef", "trial list": "fedcba9876543210"}
 
 
 @pytest.fixture
@@ -44,7 +45,8 @@ def scored(runs: list[MaskRun]) -> list[ScoredRun]:
 
 def test_every_run_and_every_unit_alone_is_in_the_tables(runs: list[MaskRun]) -> None:
     report = compare_runs("title", scored(runs))
-    all_runs, alone = report.tables
+    [section] = report.sections
+    all_runs, alone = section.tables
     assert [row[0] for row in all_runs.rows] == [
         "none",
         "input_conv",
@@ -55,30 +57,75 @@ def test_every_run_and_every_unit_alone_is_in_the_tables(runs: list[MaskRun]) ->
     assert "1.660" in all_runs.rows[1], "the paper's"
     assert [row[:2] for row in alone.rows] == [["input_conv", "int8"], ["embedding_linear", "int4"]]
     assert alone.rows[0][2:] == ["2.502", "+0.250 [-0.050, +0.070]"]
-    assert report.commands["run1"] == "command 1"
+    assert report.commands["input_conv"] == "command 1"
     assert report.facts == FACTS
 
 
 def test_pictures_show_what_there_is(runs: list[MaskRun]) -> None:
-    pictures = compare_runs("title", scored(runs)).pictures
+    [section] = compare_runs("title", scored(runs)).sections
+    pictures = section.pictures
     assert len(pictures) == 4
     [latency] = pictures["Latency and size"].series
     assert len(latency.marks) == 2, "two were not timed"
     curves = pictures["Detection error trade-off"].series
-    assert [series.name for series in curves] == [run.name for run in runs]
+    assert [series.name for series in curves] == [row[0] for row in section.tables[0].rows]
     for series in curves:
         assert (np.diff([mark.x for mark in series.marks]) <= 0).all()
         assert (np.diff([mark.y for mark in series.marks]) >= 0).all()
-    without = compare_runs("title", [ScoredRun(run) for run in runs]).pictures
-    assert "Detection error trade-off" not in without
+    [without] = compare_runs("title", [ScoredRun(run) for run in runs]).sections
+    assert "Detection error trade-off" not in without.pictures
 
 
-def test_runs_on_other_data_are_refused(runs: list[MaskRun]) -> None:
-    other = replace(runs[1], facts={**FACTS, "trial list": "another"})
-    with pytest.raises(
-        UserError, match="runs of another trial list are not compared: run0 has fedcba987654, run1"
-    ):
-        compare_runs("title", scored([runs[0], other]))
+def test_runs_on_another_list_have_tables_and_pictures_of_their_own(runs: list[MaskRun]) -> None:
+    facts = {**FACTS, "trial list": "another"}
+    others = [replace(run, facts=facts, settings={"data": "voxceleb1_e"}) for run in runs[:2]]
+    runs = [replace(run, settings={"data": "voxceleb1_o"}) for run in runs]
+    report = compare_runs("title", scored([*runs, *others]))
+    assert [section.title for section in report.sections] == ["data=voxceleb1_o", "data=voxceleb1_e"]
+    first, second = report.sections
+    assert [row[0] for row in second.tables[0].rows] == ["none", "input_conv"], "the list is said once"
+    assert len(first.tables[0].rows) == 4
+    [_, *measured] = first.pictures["Size and loss"].series
+    assert {mark.label for series in measured for mark in series.marks} >= {"none", "int4: embedding_linear"}
+    curves = second.pictures["Detection error trade-off"].series
+    assert [series.name for series in curves] == ["none", "input_conv"]
+    assert report.facts["trial list"] == "fedcba9876543210 (data=voxceleb1_o), another (data=voxceleb1_e)"
+    assert [*report.commands][-1] == "input_conv · data=voxceleb1_e"
+
+
+def test_networks_on_one_list_share_table_and_picture(runs: list[MaskRun]) -> None:
+    shown = [
+        replace(run, settings={"model": model}, made_with={"checkpoint": model})
+        for model in ("shipped", "campplus")
+        for run in runs[:2]
+    ]
+    report = compare_runs("title", scored(shown))
+    [section] = report.sections
+    masks = ("none", "input_conv")
+    names = [f"{mask} · model={model}" for model in ("shipped", "campplus") for mask in masks]
+    for table, expected in zip(section.tables, (names, names[1::2]), strict=True):
+        assert [row[0] for row in table.rows] == expected
+    assert [*report.commands] == names
+    assert [each.name for each in section.pictures["Detection error trade-off"].series] == names
+    drawn = section.pictures["Size and loss"].series
+    assert {mark.label for series in drawn for mark in series.marks} >= {*names}
+
+
+def test_ranges_are_shown_for_each_way_of_calibrating(runs: list[MaskRun]) -> None:
+    kept = [
+        replace(
+            each,
+            run=replace(each.run, settings={"calibration": method}),
+            ranges=CalibrationTable(method, {"layer": amax}, {"layer": np.array([1.0], np.float32)}),
+        )
+        for method, amax in (("max", 4.0), ("entropy", 3.0))
+        for each in scored(runs[:2])
+    ]
+    report = compare_runs("title", kept)
+    assert [section.title for section in report.ranges] == ["calibration=max", "calibration=entropy"]
+    assert [section.tables[0].rows[0][:2] for section in report.ranges] == [["layer", "4"], ["layer", "3"]]
+    [alone] = compare_runs("title", kept[:2]).ranges
+    assert alone.title == ""
 
 
 def test_a_multirun_without_finished_runs_is_refused(runs: list[MaskRun]) -> None:
@@ -92,7 +139,7 @@ def test_page_and_markdown_hold_the_same_numbers(runs: list[MaskRun], tmp_path: 
     write_markdown(report, tmp_path / "report.md")
     page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
     assert "a &lt;title&gt;" in page
-    for table in report.tables:
+    for table in report.sections[0].tables:
         for row in table.rows:
             assert f"| {' | '.join(row)} |" in text
             assert "".join(f"<td>{cell}</td>" for cell in row) in page

@@ -1,5 +1,6 @@
 """The table and the picture that end a multirun."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -11,7 +12,7 @@ from speakerquant.measuring.result import MaskRun
 from speakerquant.report.multirun_report import draw_runs, print_runs, runs_picture
 from speakerquant.report.run_words import runs_table
 
-from .conftest import MakeMask, MakeRun
+from .conftest import MakeMask, MakeRun, together
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_a_latency_that_was_not_measured_is_a_dash(
 
 
 def test_every_finished_run_is_drawn_with_its_name_and_its_paper_result(runs: list[MaskRun]) -> None:
-    picture = runs_picture(runs)
+    picture = runs_picture(together(runs))
     ours = {series.name: series.marks for series in picture.series if series.name.endswith("here")}
     assert {name: [(mark.label, mark.x, mark.y) for mark in marks] for name, marks in ours.items()} == {
         "fp32 here": [("none", 1.0, 0.0)],
@@ -82,9 +83,38 @@ def test_nothing_is_shown_of_a_publication_on_another_network(
     print_runs(toys, "title")
     printed = capsys.readouterr().out
     assert "EER %" in printed
-    for words in (printed, runs_table(toys), str(runs_picture(toys))):
+    for words in (printed, runs_table(toys), str(runs_picture(together(toys)))):
         assert "paper" not in words
     assert "paper's EER %" in runs_table(runs)
+
+
+def test_runs_on_different_lists_are_apart_in_table_description_and_picture(
+    make_mask: MakeMask, make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        replace(made, settings={"data": name, "calibration": method}, facts={"trial list": name})
+        for name in ("voxceleb1_o", "voxceleb1_e")
+        for method in ("max", "entropy")
+        for made in (make_run(make_mask(), 0.0, 1.0), make_run(make_mask("input_conv"), 0.25, 0.9583))
+    ]
+    print_runs(runs, "title")
+    printed = capsys.readouterr().out
+    for words in (printed, runs_table(runs)):
+        assert words.count("data=voxceleb1_o") == words.count("data=voxceleb1_e") == 1
+        assert words.count("input_conv · calibration=entropy") == 2
+    draw_runs(runs[:4], tmp_path / "one.png")
+    draw_runs(runs, tmp_path / "two.png")
+    one, two = (matplotlib.image.imread(tmp_path / f"{name}.png") for name in ("one", "two"))
+    assert two.shape[0] >= 2 * one.shape[0]
+
+
+def test_it_is_said_whose_engines_were_not_run(
+    make_mask: MakeMask, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_run(make_mask(), 0.0, 1.0)
+    built = replace(made, settings={"engine": "tensorrt_rtx"}, scores_from="onnxruntime")
+    print_runs([replace(made, settings={"engine": "openvino"}), built], "title")
+    assert "engine=tensorrt_rtx · engines built, not run" in capsys.readouterr().out
 
 
 def test_picture_is_drawn(runs: list[MaskRun], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import runs_picture
 from speakerquant.report.picture import Mark, Picture, Series, Style, to_matplotlib
 
-from .conftest import UNITS, MakeMask, MakeRun
+from .conftest import UNITS, MakeMask, MakeRun, together
 
 SIZES = (0.97, 0.86, 0.86, 0.86, 0.76, 0.92, 0.98)
 
@@ -62,7 +62,7 @@ def test_single_units_beside_the_papers(
             for unit, loss, size in zip(UNITS, losses, SIZES, strict=True)
         ),
     ]
-    assert_labels_are_clear(runs_picture(runs), {"none", *UNITS})
+    assert_labels_are_clear(runs_picture(together(runs)), {"none", *UNITS})
 
 
 def test_long_names_close_together(make_mask: MakeMask, make_run: MakeRun) -> None:
@@ -73,7 +73,7 @@ def test_long_names_close_together(make_mask: MakeMask, make_run: MakeRun) -> No
         make_mask("aggregation_conv", "attentive_pooling", se_res2block3="fp16", embedding_linear="fp16"),
     ]
     runs = [make_run(mask, 0.07 + index * 1e-4, 0.53) for index, mask in enumerate(masks)]
-    assert_labels_are_clear(runs_picture(runs), {mask_name(mask) for mask in masks})
+    assert_labels_are_clear(runs_picture(together(runs)), {mask_name(mask) for mask in masks})
 
 
 @pytest.mark.parametrize("seed", range(2))

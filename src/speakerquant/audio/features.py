@@ -67,12 +67,14 @@ class CachedFeatures:
     Attributes:
         features: Features of each.
         digest: Digest of all that determines them.
+        speech: Digest of the recordings' content and the channel, whatever the front end.
         recordings: Paths of the recordings.
         frames_per_second: Frames of the features per second of speech.
     """
 
     features: Features
     digest: str
+    speech: str
     recordings: Sequence[Path]
     frames_per_second: float
 
@@ -125,7 +127,8 @@ def extract_features(
         contents = list(track(digests, "recordings", total=len(recordings)))
     key = digest(schema_versions.FEATURES, asdict(front_end), channel, contents)
     folder = cache.get("features", key, lambda path: _write(path, recordings, front_end, channel))
-    extracted = CachedFeatures(Features(folder), key, recordings, front_end.frames_per_second)
+    speech = digest(channel, contents)
+    extracted = CachedFeatures(Features(folder), key, speech, recordings, front_end.frames_per_second)
     _warn(extracted, json.loads((folder / _DOUBTS).read_text()))
     return extracted
 

@@ -4,6 +4,7 @@ import json
 import logging
 import shlex
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.report.multirun_report import print_runs
 from speakerquant.search.application import TRIAL_FILE
 from speakerquant.tracking.client import connect
-from speakerquant.tracking.runs import tracked_run
+from speakerquant.tracking.runs import MASK, tracked_run
 from speakerquant.tracking.study import trial_tags
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def evaluate(
 
     Args:
         config: The composed configuration.
-        params: The same by dotted names, for MLflow.
+        params: The same by dotted names, and by its own name what was chosen of each group, for MLflow.
         output: An existing folder.
         command: What the user typed, for MLflow.
         parent_id: MLflow run of the multirun that this is part of.
@@ -84,12 +85,18 @@ def _evaluate(config: RunConfig, output: Path, record: RecordedEvaluation) -> Re
     return evaluator.evaluate(mask, output, record, times)
 
 
+def _options(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Which option was chosen of each group of the configuration."""
+    return {group.name: choices[group.name] for group in fields(RunConfig) if group.name in choices}
+
+
 def _application(config: DictConfig) -> dict[str, Any]:
     hydra_config = HydraConfig.get()
     output = Path(hydra_config.runtime.output_dir)
     with hydra_job():
         command = shlex.join(["speakerquant", *hydra_config.overrides.task])
-        result = evaluate(typed(config, RunConfig), flat(config), output, command, parent_run_id())
+        params = {**flat(config), **_options(hydra_config.runtime.choices), MASK: mask_words(config.mask)}
+        result = evaluate(typed(config, RunConfig), params, output, command, parent_run_id())
     if hydra_config.mode is RunMode.RUN:
         print_runs([result.as_run()], title=str(output))
     return result.to_dict()

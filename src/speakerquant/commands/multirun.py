@@ -17,11 +17,12 @@ from omegaconf import DictConfig
 
 from speakerquant.commands.console_script import by_product, fail
 from speakerquant.measuring.engine_metrics import LATENCY
-from speakerquant.report.mask_words import mask_name
+from speakerquant.measuring.result import MASK_PREFIX
 from speakerquant.report.multirun_report import draw_runs, print_runs, smallest_without_loss
+from speakerquant.report.run_names import differing_settings, name_runs
 from speakerquant.report.run_words import runs_table
 from speakerquant.tracking.client import connect, is_file
-from speakerquant.tracking.recorded_runs import fail_running, mask_runs
+from speakerquant.tracking.recorded_runs import fail_running, mask_runs, rename_runs
 from speakerquant.tracking.runs import PARENT_FILE, SUMMARY, TrackedRun
 from speakerquant.tracking.views import share_masks
 
@@ -122,6 +123,7 @@ def _close(record: _ParentRecord, succeeded: bool) -> None:
     parent = TrackedRun(connect(record.uri, record.experiment, patient=succeeded), record.run_id)
     fail_running(parent.tracking, parent.run_id)
     runs = mask_runs(parent.tracking, parent.run_id)
+    rename_runs(parent.tracking, parent.run_id, [each.name for each in name_runs(runs)])
     failed = sum(run.failure is not None for run in runs)
     if succeeded and not failed:
         parent.finish()
@@ -130,12 +132,15 @@ def _close(record: _ParentRecord, succeeded: bool) -> None:
     if runs:
         print_runs(runs, title=record.folder)
     if failed < len(runs):
-        units = dict.fromkeys(unit for run in runs for unit in run.mask)
-        view = share_masks(parent.tracking, parent.run_id, [*SUMMARY, LATENCY.name], list(units))
+        units = dict.fromkeys(f"{MASK_PREFIX}{unit}" for run in runs for unit in run.mask)
+        params = [*differing_settings(runs), *units]
+        view = share_masks(parent.tracking, parent.run_id, [*SUMMARY, LATENCY.name], params)
         parent.describe(f"[Masks in a table of their own, the smallest first]({view})\n\n{runs_table(runs)}")
         if best := smallest_without_loss(runs):
-            parent.log_metrics({name: best.metrics[name] for name in SUMMARY if name in best.metrics})
-            parent.set_tags({"smallest_without_loss": mask_name(best.mask)})
+            parent.set_tags({"smallest_without_loss": "; ".join(each.name for each in best)})
+        if len(best) == 1:  # of several networks or lists none has the one number
+            metrics = best[0].run.metrics
+            parent.log_metrics({name: metrics[name] for name in SUMMARY if name in metrics})
         picture = Path(record.folder) / PICTURE_FILE
         with by_product(picture):
             draw_runs(runs, picture)

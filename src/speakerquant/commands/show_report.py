@@ -18,6 +18,7 @@ from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.report.comparison import ScoredRun, compare_runs
 from speakerquant.report.html_report import write_html, write_markdown
 from speakerquant.report.multirun_report import draw_runs, print_runs
+from speakerquant.report.run_names import name_runs
 from speakerquant.tracking.client import Tracking, connect
 from speakerquant.tracking.recorded_runs import downloaded, latest_multirun, mask_runs, run_name
 
@@ -28,19 +29,20 @@ def report(config: ReportConfig) -> None:
     """Print the table of the multiruns ``config.run`` (by default the latest) and write their report.
 
     Raises:
-        UserError: a multirun is not there, none of its runs finished, or runs cannot be compared.
+        UserError: a multirun is not there, or none of the runs finished.
     """
     tracking = connect(config.tracking.uri, config.tracking.experiment)
     parents = _parents(config.run, tracking)
     scored = [each for parent in parents for each in _scored_runs(tracking, parent)]
     runs = [each.run for each in scored]
     print_runs(runs, title=f"MLflow run {', '.join(parents)}")
-    if lost := [each.run.name for each in scored if each.scores is None and not each.run.failure]:
+    is_lost = [each.scores is None and not each.run.failure for each in scored]
+    if lost := [each.name for each in name_runs(runs) if is_lost[each.number]]:
         log.warning(
             "%d runs have lost their scores, so their curves are left out: %s", len(lost), ", ".join(lost)
         )
     title = ", ".join(dict.fromkeys(run_name(tracking, parent) for parent in parents))
-    comparison = compare_runs(title, scored, _ranges(tracking, parents[0]))
+    comparison = compare_runs(title, scored)
     output = Path(config.output)
     for suffix, write in {".html": write_html, ".md": write_markdown}.items():
         path = output.with_suffix(suffix)
@@ -65,22 +67,16 @@ def _scored_runs(tracking: Tracking, parent_id: str) -> Iterator[ScoredRun]:
     if not runs:
         raise UserError(f"run={parent_id}: no such multirun in this MLflow experiment")
     with tempfile.TemporaryDirectory() as folder:
-        arrays = [
-            [path and np.load(path, allow_pickle=False) for path in paths]
-            for paths in (
-                downloaded(tracking, parent_id, name, Path(folder) / name)
-                for name in (SCORES_FILE, LABELS_FILE)
-            )
+        kept = [
+            downloaded(tracking, parent_id, name, Path(folder) / name)
+            for name in (SCORES_FILE, LABELS_FILE, RANGES_FILE)
         ]
-    for run, scores, labels in zip(runs, *arrays, strict=True):
-        yield ScoredRun(run, scores, labels)
+        for run, scores, labels, ranges in zip(runs, *kept, strict=True):
+            yield ScoredRun(run, _array(scores), _array(labels), ranges and CalibrationTable.load(ranges))
 
 
-def _ranges(tracking: Tracking, parent_id: str) -> CalibrationTable | None:
-    """The ranges of a multirun's layers, if one of its runs has kept them."""
-    with tempfile.TemporaryDirectory() as folder:
-        kept = next(filter(None, downloaded(tracking, parent_id, RANGES_FILE, Path(folder))), None)
-        return CalibrationTable.load(kept) if kept else None
+def _array(path: Path | None) -> Any:
+    return path and np.load(path, allow_pickle=False)
 
 
 @hydra.main(config_path=config_folder(), config_name="report", version_base="1.3")

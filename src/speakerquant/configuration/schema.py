@@ -242,9 +242,10 @@ def typed(config: DictConfig, schema: type[T]) -> T:
 
 
 def flat(config: Any) -> dict[str, Any]:
-    """Every leaf of a configuration, or of a plain mapping, by its dotted name."""
+    """Every leaf of a configuration, or of a plain mapping, by its dotted name, as a command line has it."""
     leaves: dict[str, Any] = {}
-    node = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    is_config = OmegaConf.is_config(config)
+    node = OmegaConf.to_container(config, resolve=True, enum_to_str=True) if is_config else config
     _collect(node, "", leaves)
     return leaves
 

@@ -115,7 +115,7 @@ class MaskEvaluator:
         self._say_what_the_mask_does_not(mask)
         bootstrap = self.bootstrap
         with times.stage("features"):
-            digests = self.digests
+            digests = self._recorded_digests
         with times.stage("calibration"):
             ranges = self.ranges
         _remove_former_results(folder)
@@ -226,6 +226,17 @@ class MaskEvaluator:
             "trials": self.data.trials_digest,
             "recordings": self.features.tested.digest,
             "cohort": cohort.digest if cohort else "",
+        }
+
+    @property
+    def _recorded_digests(self) -> Mapping[str, str]:
+        """Of what is recorded to have been measured: recordings by what they say, whichever the front end."""
+        cohort = self.features.cohort
+        return {
+            **self.digests,
+            "recordings": self.features.tested.speech,
+            "cohort": cohort.speech if cohort else "",
+            "calibration": self.features.calibration.speech,
         }
 
     @cached_property

@@ -14,7 +14,8 @@ class MeasuredOn:
     Attributes:
         data: The trial list and its recordings.
         trial_list: Name of the list.
-        digests: Of checkpoint, trials, their recordings, and cohort (empty without one), by these names.
+        digests: Of checkpoint, trials, their recordings, cohort (empty without one) and calibration
+            recordings, by these names; those of recordings do not depend on the front end.
         environment: Versions and devices that engines are built with, by name, in words.
         unreached: Which weights of the network no mask reaches, in words; empty if there are none.
     """

@@ -151,11 +151,14 @@ class MaskRun:
         mask: Precision by unit; empty if the run failed before its mask was known.
         metrics: Its numbers (:meth:`Result.metrics`).
         failure: Why it failed; none if it finished.
-        name: What it was recorded as.
+        name: Its mask as it was given, in words.
         scores_from: Backend that computed its embeddings instead of the engine, which was built only; none if
             the engine ran.
         published: What others have published of its mask, if they have.
-        facts: What must be equal for runs to be compared, in words by name: checkpoint, lists, scoring.
+        settings: What was configured apart from the mask, by dotted names; by the name of a group of the
+            configuration, the option that was chosen of it.
+        facts: What must be equal for runs to be compared, in words by name: trials, recordings, scoring.
+        made_with: What else its engine was made with, in words by name: checkpoint, calibration recordings.
         environment: Versions and devices by name.
         command: What measured it; empty if that is not known.
     """
@@ -166,6 +169,8 @@ class MaskRun:
     name: str = ""
     scores_from: str | None = None
     published: Published | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    made_with: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     command: str = ""

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from speakerquant.errors import UserError
-from speakerquant.files import atomic_path
+from speakerquant.files import atomic_path, digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,12 @@ class CalibrationTable:
                         f"calibration table: the {kind} range of {layer} is not finite and positive; "
                         "calibrate again with recordings that hold speech"
                     )
+
+    @property
+    def digest(self) -> str:
+        """Digest of the method and of all ranges."""
+        weights = {layer: np.asarray(ranges).tolist() for layer, ranges in self.weight_ranges.items()}
+        return digest(self.method, dict(self.input_ranges), weights)
 
     def save(self, path: Path) -> None:
         """Write the table as one safetensors file, whole or not at all."""

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,15 @@ from speakerquant.report.metric_cells import metric_cells
 from speakerquant.report.multirun_report import COLORS, runs_picture
 from speakerquant.report.picture import Mark, Picture, Series, Style
 from speakerquant.report.published_columns import PublishedColumns
+from speakerquant.report.run_names import (
+    ComparableRuns,
+    NamedRun,
+    common_options,
+    common_words,
+    comparable_runs,
+    joined,
+    name_runs,
+)
 from speakerquant.report.run_words import run_cells, run_headings
 from speakerquant.report.table import interval_of
 from speakerquant.statistics.error_metrics import EER
@@ -41,100 +50,118 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Section:
+    """What is shown of runs that may be compared.
+
+    Attributes:
+        title: What tells them from those of other sections; empty if there are none.
+        tables: In order.
+        pictures: In order, by their titles.
+    """
+
+    title: str
+    tables: Sequence[Table]
+    pictures: Mapping[str, Picture]
+
+    def titled(self, title: str) -> str:
+        """The heading of one of its tables or pictures."""
+        return joined([title, self.title])
+
+
+@dataclass(frozen=True)
 class Report:
     """What people look at.
 
     Attributes:
         title: What was run.
-        facts: What all runs have in common, by name.
-        tables: In order.
-        pictures: In order, by their titles.
-        details: Further tables, in order, which few will read.
+        facts: What was measured, by name.
+        sections: In order, one for the runs of each list and scoring.
+        ranges: Ranges of the layers: of each network and each way of calibrating it, as a section.
         commands: What measured each run, by its name.
     """
 
     title: str
     facts: Mapping[str, str]
-    tables: Sequence[Table]
-    pictures: Mapping[str, Picture]
-    details: Sequence[Table]
+    sections: Sequence[Section]
+    ranges: Sequence[Section]
     commands: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A run with what it scored, if that was kept.
+    """A run with what it has kept.
 
     Attributes:
         run: The run.
         scores: ``[num_trials]``.
         labels: ``[num_trials]``, true for target trials.
+        ranges: Of its layers.
     """
 
     run: MaskRun
     scores: Scores | None = None
     labels: Labels | None = None
+    ranges: CalibrationTable | None = None
 
 
-def compare_runs(title: str, scored: Sequence[ScoredRun], ranges: CalibrationTable | None = None) -> Report:
+def compare_runs(title: str, scored: Sequence[ScoredRun]) -> Report:
     """A report of the runs that finished.
 
     Args:
         title: What was run.
         scored: The runs.
-        ranges: Of their layers, if they were kept.
 
     Raises:
-        UserError: none finished, or they were measured on different lists or checkpoints.
+        UserError: none finished.
     """
     finished = [each for each in scored if not each.run.failure]
     if not finished:
         raise UserError(f"{title}: none of its {len(scored)} runs finished; there is nothing to report")
-    runs = [each.run for each in finished]
-    facts, alone = _common_facts(runs), _units_alone(runs)
-    pictures = {
-        "Size and loss": runs_picture(runs),
-        "Loss and bytes saved, each unit alone": _sensitivity(alone),
-        "Latency and size": _latencies(runs),
-        "Detection error trade-off": _curves(finished),
-        **(_ranges_pictures(ranges) if ranges else {}),
-    }
-    published = PublishedColumns(runs)
-    tables = [
-        Table("Runs", run_headings(published), [run_cells(run, published) for run in runs]),
-        _sensitivity_table(alone),
-    ]
+    named = name_runs([each.run for each in finished])
     return Report(
         title,
-        facts,
-        tables,
-        {name: picture for name, picture in pictures.items() if any(each.marks for each in picture.series)},
-        [_ranges_table(ranges)] if ranges else [],
-        {run.name: run.command for run in runs if run.command},
+        _stated(named),
+        [_section(group, finished) for group in comparable_runs(named)],
+        _ranges_sections(named, finished),
+        {each.name: each.run.command for each in named if each.run.command},
     )
 
 
-def _common_facts(runs: Sequence[MaskRun]) -> dict[str, str]:
-    """Facts and environment of all runs.
+def _section(group: ComparableRuns, scored: Sequence[ScoredRun]) -> Section:
+    alone = _units_alone(group.runs)
+    pictures = {
+        "Size and loss": replace(runs_picture(group), title=""),
+        "Loss and bytes saved, each unit alone": _sensitivity(alone),
+        "Latency and size": _latencies(group.runs),
+        "Detection error trade-off": _curves(group.runs, scored),
+    }
+    published = PublishedColumns([each.run for each in group.runs])
+    tables = [
+        Table("Runs", run_headings(published), [run_cells(each, published) for each in group.runs]),
+        _sensitivity_table(alone),
+    ]
+    return Section(
+        joined(group.words),
+        [table for table in tables if table.rows],
+        {name: picture for name, picture in pictures.items() if any(each.marks for each in picture.series)},
+    )
 
-    Raises:
-        UserError: runs differ in a fact.
-    """
-    for name in runs[0].facts:
-        found = {run.facts.get(name, "unknown") for run in runs}
-        if len(found) > 1:
-            differing = next(run for run in runs if run.facts.get(name) != runs[0].facts[name])
-            raise UserError(
-                f"runs of another {name} are not compared: {runs[0].name} has {runs[0].facts[name][:12]}, "
-                f"{differing.name} has {differing.facts.get(name, 'none')[:12]}; report them apart"
-            )
-    environment: dict[str, list[str]] = {}
-    for run in runs:
-        for name, value in run.environment.items():
-            values = environment.setdefault(name, [])
-            if value not in values:
-                values.append(value)
-    return {**runs[0].facts, **{name: ", ".join(values) for name, values in environment.items()}}
+
+def _stated(named: Sequence[NamedRun]) -> dict[str, str]:
+    """What holds for all runs, each once; what differs, with the words of the runs for which it holds."""
+    found: dict[str, dict[str, list[NamedRun]]] = {}
+    for each in named:
+        for facts in (each.run.facts, each.run.made_with, each.run.environment):
+            for name, value in facts.items():
+                found.setdefault(name, {}).setdefault(value, []).append(each)
+    stated = {
+        name: ", ".join(
+            f"{value} ({joined(words)})" if len(values) > 1 and (words := common_words(those)) else value
+            for value, those in values.items()
+        )
+        for name, values in found.items()
+    }
+    return common_options([each.run for each in named]) | stated
 
 
 @dataclass(frozen=True)
@@ -153,13 +180,16 @@ class _Alone:
         return cell
 
 
-def _units_alone(runs: Sequence[MaskRun]) -> list[_Alone]:
+def _units_alone(runs: Sequence[NamedRun]) -> list[_Alone]:
     found = []
-    for run in runs:
+    for each in runs:
+        run = each.run
         changed = [(unit, precision) for unit, precision in run.mask.items() if precision != BASELINE.name]
         if len(changed) == 1:
             size, ratio = run.metrics[ENGINE_SIZE.name], run.metrics[SIZE_RATIO.name]
-            found.append(_Alone(*changed[0], ENGINE_SIZE.scale * (size / ratio - size), run))
+            [(unit, precision)] = changed
+            saved = ENGINE_SIZE.scale * (size / ratio - size)
+            found.append(_Alone(each.with_words(unit), precision, saved, run))
     return found
 
 
@@ -183,39 +213,55 @@ def _sensitivity(alone: Sequence[_Alone]) -> Picture:
     return Picture("", "MB saved", _LOSS.label, series)
 
 
-def _latencies(runs: Sequence[MaskRun]) -> Picture:
+def _latencies(runs: Sequence[NamedRun]) -> Picture:
     marks = [
         Mark(
-            run.metrics[ENGINE_SIZE.name] / 1e6,
-            run.metrics[LATENCY.name],
-            f"{run.name}: {run.metrics[LATENCY.name]:.1f} ms, {run.metrics[ENGINE_SIZE.name] / 1e6:.3f} MB",
-            run.name,
+            each.run.metrics[ENGINE_SIZE.name] / 1e6,
+            each.run.metrics[LATENCY.name],
+            f"{each.name}: {each.run.metrics[LATENCY.name]:.1f} ms, "
+            f"{each.run.metrics[ENGINE_SIZE.name] / 1e6:.3f} MB",
+            each.name,
         )
-        for run in runs
-        if LATENCY.name in run.metrics
+        for each in runs
+        if LATENCY.name in each.run.metrics
     ]
     return Picture("", ENGINE_SIZE.label, LATENCY.label, [Series("", marks, Style("steelblue", 6))])
 
 
-def _curves(scored: Sequence[ScoredRun]) -> Picture:
+def _curves(runs: Sequence[NamedRun], scored: Sequence[ScoredRun]) -> Picture:
     """Misses against false alarms on normal deviates (Martin et al.: "The DET curve", Eurospeech 1997)."""
     series = []
-    for number, each in enumerate(scored):
-        if each.scores is None or each.labels is None:
+    for number, each in enumerate(runs):
+        scores, labels = scored[each.number].scores, scored[each.number].labels
+        if scores is None or labels is None:
             continue
-        far, frr = error_rates(each.scores, each.labels)
+        far, frr = error_rates(scores, labels)
         inside = np.flatnonzero((far > 0) & (far < 0.5) & (frr > 0) & (frr < 0.5))
         chosen = inside[np.linspace(0, len(inside) - 1, min(_CURVE_POINTS, len(inside))).astype(int)]
         marks = [
-            Mark(x, y, f"{each.run.name}: false alarms {100 * a:.2f} %, misses {100 * m:.2f} %")
+            Mark(x, y, f"{each.name}: false alarms {100 * a:.2f} %, misses {100 * m:.2f} %")
             for x, y, a, m in zip(
                 norm.ppf(far[chosen]), norm.ppf(frr[chosen]), far[chosen], frr[chosen], strict=True
             )
         ]
-        name = each.run.name if len(scored) <= _NAMED_CURVES else ""
+        name = each.name if len(runs) <= _NAMED_CURVES else ""
         series.append(Series(name, marks, Style(COLORS[number % len(COLORS)], 0, has_line=True)))
     ticks = {float(norm.ppf(percent / 100)): f"{percent:g}" for percent in _TICKS}
     return Picture("", "false alarms %", "misses %", series, ticks)
+
+
+def _ranges_sections(named: Sequence[NamedRun], scored: Sequence[ScoredRun]) -> list[Section]:
+    """Each of the ranges that runs have kept, with what these runs have in common."""
+    tables: dict[str, CalibrationTable] = {}
+    users: dict[str, list[NamedRun]] = {}
+    for each in named:
+        if ranges := scored[each.number].ranges:
+            users.setdefault(ranges.digest, []).append(each)
+            tables[ranges.digest] = ranges
+    return [
+        Section(joined(common_words(users[key])), [_ranges_table(ranges)], _ranges_pictures(ranges))
+        for key, ranges in tables.items()
+    ]
 
 
 def _ranges_table(ranges: CalibrationTable) -> Table:

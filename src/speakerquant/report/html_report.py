@@ -9,7 +9,7 @@ from plotly.offline import get_plotlyjs
 
 from speakerquant.files import atomic_path
 from speakerquant.report.comparison import Report
-from speakerquant.report.picture import to_plotly
+from speakerquant.report.picture import Picture, to_plotly
 from speakerquant.report.table import markdown_table
 
 _TEMPLATE = "report.html.jinja"
@@ -19,25 +19,30 @@ _CONFIG = {"responsive": True, "displayModeBar": False}
 def write_html(report: Report, path: Path) -> None:
     """Write the page: light or dark as the reader's system is, for wide screens and narrow ones."""
     environment = Environment(autoescape=True)
+    environment.filters["drawn"] = _drawn
     template = environment.from_string(files(__package__).joinpath(_TEMPLATE).read_text())
-    pictures = {
-        name: plotly.io.to_html(to_plotly(picture), full_html=False, include_plotlyjs=False, config=_CONFIG)
-        for name, picture in report.pictures.items()
-    }
-    page = template.render(report=report, pictures=pictures, plotly=get_plotlyjs())
+    page = template.render(report=report, plotly=get_plotlyjs())
     with atomic_path(path) as part:
         part.write_text(page)
 
 
+def _drawn(picture: Picture) -> str:
+    drawn: str = plotly.io.to_html(
+        to_plotly(picture), full_html=False, include_plotlyjs=False, config=_CONFIG
+    )
+    return drawn
+
+
 def write_markdown(report: Report, path: Path) -> None:
     """Write the same without pictures."""
-    tables = [
-        f"## {table.title}\n\n{markdown_table(table.headings, table.rows)}"
-        for table in (*report.tables, *report.details)
-        if table.rows
-    ]
+    parts = [f"# {report.title}"]
+    for section in (*report.sections, *report.ranges):
+        parts += [
+            f"## {section.titled(table.title)}\n\n{markdown_table(table.headings, table.rows)}"
+            for table in section.tables
+        ]
     facts = "\n".join(f"- {name}: {value}" for name, value in report.facts.items())
-    parts = [f"# {report.title}", *tables, f"## What was measured\n\n{facts}"]
+    parts.append(f"## What was measured\n\n{facts}")
     if report.commands:
         commands = "\n".join(f"- {name}: `{command}`" for name, command in report.commands.items())
         parts.append(f"## Commands\n\n{commands}")

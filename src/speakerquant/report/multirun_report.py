@@ -9,10 +9,18 @@ from pathlib import Path
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE, LATENCY, SIZE_RATIO
 from speakerquant.measuring.result import MaskRun
 from speakerquant.report.execution_words import built_only
-from speakerquant.report.mask_words import mask_name, precisions_of
+from speakerquant.report.mask_words import precisions_of
 from speakerquant.report.metric_cells import metric_cells
 from speakerquant.report.picture import Mark, Picture, Series, Style, draw_png
 from speakerquant.report.published_columns import PublishedColumns, published_label
+from speakerquant.report.run_names import (
+    ComparableRuns,
+    NamedRun,
+    common_words,
+    comparable_runs,
+    joined,
+    name_runs,
+)
 from speakerquant.report.table import (
     NOTHING,
     Column,
@@ -39,46 +47,65 @@ _SAME_MASK = Style("gray", size=0, has_line=True)
 
 
 def print_runs(runs: Sequence[MaskRun], title: str) -> None:
-    """Print one row per run to standard output, and below them why runs failed."""
-    published = PublishedColumns(runs)
+    """Print one row per run, in a table for those that may be compared, and below them why runs failed."""
+    named = name_runs(runs)
+    for group in comparable_runs(named):
+        _print_group(group, title)
+    print_failures(f"{each.name}: {each.run.failure}" for each in named if each.run.failure)
+
+
+def _print_group(group: ComparableRuns, title: str) -> None:
+    published = PublishedColumns([each.run for each in group.runs])
     others = number_columns(published.metrics, style="dim")
     if others:  # the first tells whose they are
         others[0] = replace(others[0], heading=published.headings[0])
     columns = [Column(POINT_HEADING), *number_columns(SHOWN), *others]
-    rows = [Row([_name(run), *_our_cells(run), *published.cells(run)]) for run in runs]
-    print_table(title, columns, rows)
-    print_lines(_execution(runs))
-    print_failures(f"{_name(run)}: {run.failure}" for run in runs if run.failure)
+    rows = [Row([each.name, *_our_cells(each.run), *published.cells(each.run)]) for each in group.runs]
+    print_table(group.titled(title), columns, rows)
+    print_lines(_execution(group.runs))
 
 
-def smallest_without_loss(runs: Sequence[MaskRun]) -> MaskRun | None:
-    """The run of the smallest engine that nothing shows to lose against the baseline; none if all do."""
+def smallest_without_loss(runs: Sequence[MaskRun]) -> list[NamedRun]:
+    """Of each network on each list, the run of the smallest engine that nothing shows to lose."""
     low = EER.delta.low.name
-    candidates = [run for run in runs if not run.failure and run.metrics.get(low, math.inf) <= 0]
-    return min(candidates, key=lambda run: run.metrics[ENGINE_SIZE.name], default=None)
+    smallest: dict[tuple[int, str], NamedRun] = {}
+    named = name_runs(runs)
+    for place, group in enumerate(comparable_runs(named)):
+        for each in group.finished:
+            key = place, each.run.made_with.get("checkpoint", "")
+            is_smaller = key not in smallest or _size(each.run) < _size(smallest[key].run)
+            if is_smaller and each.run.metrics.get(low, math.inf) <= 0:
+                smallest[key] = named[each.number]
+    return [*smallest.values()]
+
+
+def _size(run: MaskRun) -> float:
+    return run.metrics[ENGINE_SIZE.name]
 
 
 def draw_runs(runs: Sequence[MaskRun], path: Path) -> None:
-    """Draw every finished run by its size and loss, joined to what is published of it, as a PNG file."""
-    draw_png(runs_picture(runs), path)
+    """Draw finished runs by size and loss, joined to what is published of them, as a PNG file.
+
+    Those that may be compared share a picture; several are below each other.
+    """
+    draw_png([runs_picture(group) for group in comparable_runs(name_runs(runs))], path)
 
 
-def runs_picture(runs: Sequence[MaskRun]) -> Picture:
+def runs_picture(group: ComparableRuns) -> Picture:
     """The finished runs by their size relative to FP32 and their ΔEER, in a colour for each precision."""
     ours: dict[str, list[Mark]] = {}
     published, joins = [], []
-    label = published_label(runs)
-    for run in runs:
-        if run.failure:
-            continue
+    label = published_label([each.run for each in group.finished])
+    for each in group.finished:
+        run = each.run
         x, y = metric_cells((X, Y), run.metrics)
-        text = f"{_name(run)}: {X.label} {x}, {Y.label} {y}"
+        text = f"{each.name}: {X.label} {x}, {Y.label} {y}"
         interval = interval_of(Y, run.metrics)
-        mark = Mark(run.metrics[X.name], run.metrics[Y.name], text, _name(run), interval)
+        mark = Mark(run.metrics[X.name], run.metrics[Y.name], text, each.name, interval)
         ours.setdefault(precisions_of(run.mask), []).append(mark)
         if run.published:
             numbers = run.published.numbers
-            text = f"{_name(run)}, in the {run.published.label}"
+            text = f"{each.name}, in the {run.published.label}"
             published.append(Mark(numbers[X.name], numbers[Y.name], text))
             joins.append(Series("", [mark, published[-1]], _SAME_MASK))
     measured = [
@@ -86,17 +113,18 @@ def runs_picture(runs: Sequence[MaskRun]) -> Picture:
         for (precisions, marks), color in zip(ours.items(), itertools.cycle(COLORS), strict=False)
     ]
     series = [*joins, Series(f"{label}, same mask", published, _PUBLISHED), *measured]
-    title = ", ".join(_execution(runs))
+    title = joined([*group.words, *_execution(group.runs)])
     return Picture(title, X.label, Y.label, [each for each in series if each.marks])
 
 
-def _execution(runs: Sequence[MaskRun]) -> list[str]:
-    """What is to be known of runs whose engines were not run."""
-    return [built_only(name) for name in sorted({run.scores_from for run in runs if run.scores_from})]
-
-
-def _name(run: MaskRun) -> str:
-    return mask_name(run.mask) if run.mask else run.name
+def _execution(runs: Sequence[NamedRun]) -> list[str]:
+    """What is to be known of runs whose engines were not run, and which these are if others were."""
+    lines = []
+    for name in sorted({each.run.scores_from for each in runs if each.run.scores_from}):
+        these = [each for each in runs if each.run.scores_from == name]
+        which = common_words(these) if len(these) < len(runs) else ()
+        lines.append(joined([*which, built_only(name)]))
+    return lines
 
 
 def _our_cells(run: MaskRun) -> list[str]:

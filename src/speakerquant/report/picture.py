@@ -5,16 +5,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 from speakerquant.files import atomic_path
 from speakerquant.report.label_placement import Array, nearest, place_labels
 
 _INCHES, _GROWTH = (9.0, 5.5), 1.2
 _DPI = 150
+_WHITE = 255
 _HTML_PIXELS = 1.5  # to a point of a mark's size
 _INK, _GRID = "gray", "rgba(128,128,128,0.25)"  # to be seen on light pages and on dark ones
 _LABEL_SIZE = 8
@@ -90,10 +93,14 @@ class Picture:
     ticks: Mapping[float, str] = field(default_factory=dict)
 
 
-def draw_png(picture: Picture, path: Path) -> None:
-    """Draw into a PNG file."""
+def draw_png(pictures: Sequence[Picture], path: Path) -> None:
+    """Draw into a PNG file, one picture below the other."""
+    drawn = [_pixels(to_matplotlib(picture)) for picture in pictures]
+    width = max(pixels.shape[1] for pixels in drawn)
+    margins = [((0, 0), (0, width - pixels.shape[1]), (0, 0)) for pixels in drawn]
+    rows = [np.pad(*each, constant_values=_WHITE) for each in zip(drawn, margins, strict=True)]
     with atomic_path(path) as part:
-        to_matplotlib(picture).savefig(part, format="png")
+        imsave(part, np.concatenate(rows), format="png", dpi=_DPI)
 
 
 def draw_html(picture: Picture, path: Path) -> None:
@@ -158,6 +165,13 @@ def to_matplotlib(picture: Picture) -> Figure:
         if _draw_labels(figure, axes, picture):
             return figure
         width, height = width * _GROWTH, height * _GROWTH
+
+
+def _pixels(figure: Figure) -> npt.NDArray[np.uint8]:
+    """What is drawn, ``[height, width, 4]``."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.array(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
 
 
 def _draw_series(figure: Figure, picture: Picture) -> Axes:

@@ -7,6 +7,7 @@ from speakerquant.report.mask_words import mask_name
 from speakerquant.report.metric_cells import metric_cells
 from speakerquant.report.multirun_report import SHOWN
 from speakerquant.report.published_columns import PublishedColumns
+from speakerquant.report.run_names import ComparableRuns, NamedRun, comparable_runs, joined, name_runs
 from speakerquant.report.table import markdown_table
 
 
@@ -15,9 +16,9 @@ def run_headings(published: PublishedColumns) -> list[str]:
     return ["mask", *(metric.label for metric in SHOWN), *published.headings]
 
 
-def run_cells(run: MaskRun, published: PublishedColumns) -> list[str]:
-    """A row: the mask, its numbers, and those that are published of it."""
-    return [mask_name(run.mask), *metric_cells(SHOWN, run.metrics), *published.cells(run)]
+def run_cells(named: NamedRun, published: PublishedColumns) -> list[str]:
+    """A row: what the run is called, its numbers, and those that are published of it."""
+    return [named.name, *metric_cells(SHOWN, named.run.metrics), *published.cells(named.run)]
 
 
 def run_words(run: MaskRun) -> str:
@@ -27,7 +28,12 @@ def run_words(run: MaskRun) -> str:
 
 
 def runs_table(runs: Sequence[MaskRun]) -> str:
-    """A table with a row for every run that finished."""
-    finished = [run for run in runs if not run.failure]
-    published = PublishedColumns(finished)
-    return markdown_table(run_headings(published), [run_cells(run, published) for run in finished])
+    """A row for every run that finished, in a table for those that may be compared."""
+    return "\n\n".join(_table(group) for group in comparable_runs(name_runs(runs)) if group.finished)
+
+
+def _table(group: ComparableRuns) -> str:
+    published = PublishedColumns([each.run for each in group.finished])
+    rows = [run_cells(each, published) for each in group.finished]
+    title = f"**{joined(group.words)}**\n\n" if group.words else ""
+    return title + markdown_table(run_headings(published), rows)

@@ -71,7 +71,7 @@ class SearchReport:
         paths = []
         for name, picture in pictures.items():
             png, html = (self.folder / f"{name}.{suffix}" for suffix in ("png", "html"))
-            draw_png(picture, png)
+            draw_png([picture], png)
             draw_html(picture, html)
             paths += [png, html]
         return paths

@@ -1,6 +1,6 @@
 """Reads recorded runs back from MLflow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mlflow.entities import Run
@@ -9,12 +9,14 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from speakerquant.errors import UserError, first_line
 from speakerquant.measuring.result import MASK_PREFIX, PUBLISHED_PREFIX, MaskRun, Published
+from speakerquant.statistics.scores import ScoreNorm
 from speakerquant.tracking.client import Tracking, mlflow_settings
 from speakerquant.tracking.runs import (
     COMMAND_TAG,
     DIED,
     ENVIRONMENT_TAG,
     FAILURE_TAG,
+    MASK,
     STUDY_TAG,
     UNREACHED,
     TrackedRun,
@@ -23,14 +25,19 @@ from speakerquant.tracking.runs import (
 _PAGE = 1000
 WITHOUT_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 _LABEL_TAG, _SOURCE_TAG = f"{PUBLISHED_PREFIX}label", f"{PUBLISHED_PREFIX}source"
+_DIGEST = "digest."
 _FACTS = {
-    "digest.checkpoint": "checkpoint",
-    "digest.trials": "trial list",
-    "digest.recordings": "recordings",
-    "digest.cohort": "cohort",
-    "scoring.norm": "score normalisation",
+    f"{_DIGEST}trials": "trial list",
+    f"{_DIGEST}recordings": "recordings",
+    f"{_DIGEST}cohort": "cohort",
+}
+_MADE_WITH = {
+    f"{_DIGEST}checkpoint": "checkpoint",
+    f"{_DIGEST}calibration": "calibration recordings",
     UNREACHED: "in FP32 whatever the mask",
 }
+_NO_SETTINGS = {MASK, "digest", UNREACHED, "scores_from", "tracking", "cache", "front", "space"}
+"""First parts of the names of parameters that say nothing of how a mask was measured."""
 
 
 def mask_runs(tracking: Tracking, parent_id: str) -> list[MaskRun]:
@@ -39,6 +46,13 @@ def mask_runs(tracking: Tracking, parent_id: str) -> list[MaskRun]:
     Of a search these are its trials, and not the final evaluation, which is on other data.
     """
     return [_mask_run(run) for run in _trials(tracking, parent_id)]
+
+
+def rename_runs(tracking: Tracking, parent_id: str, names: Sequence[str]) -> None:
+    """Give the runs of a multirun other names, in the order of :func:`mask_runs`."""
+    for run, name in zip(_trials(tracking, parent_id), names, strict=True):
+        if run.info.run_name != name:
+            TrackedRun(tracking, run.info.run_id).rename(name)
 
 
 def _trials(tracking: Tracking, parent_id: str) -> list[Run]:
@@ -93,17 +107,41 @@ def _mask_run(run: Run) -> MaskRun:
         mask,
         metrics,
         failure,
-        run.info.run_name or "",
+        params.get(MASK) or run.info.run_name or "",
         scores_from,
         _published(run),
-        {words: params[name] for name, words in _FACTS.items() if params.get(name)},
-        {
+        settings={x: value for x, value in params.items() if x.partition(".")[0] not in _NO_SETTINGS},
+        facts=_facts(run),
+        made_with=_made_with(run),
+        environment={
             name.removeprefix(ENVIRONMENT_TAG): value
             for name, value in tags.items()
             if name.startswith(ENVIRONMENT_TAG)
         },
-        tags.get(COMMAND_TAG, ""),
+        command=tags.get(COMMAND_TAG, ""),
     )
+
+
+def _facts(run: Run) -> dict[str, str]:
+    """What must be equal for runs to be compared: with repeated trials left out, a list is another one."""
+    params, metrics = run.data.params, run.data.metrics
+    facts = _in_words(run, _FACTS)
+    if "num_trials" in metrics:
+        facts["trials"] = f"{metrics['num_trials']:.0f}"
+    if norm := params.get("scoring.norm"):
+        is_adaptive = norm == ScoreNorm.as_norm
+        facts["score normalisation"] = f"{norm} of {params['scoring.top_n']}" if is_adaptive else norm
+    return facts
+
+
+def _made_with(run: Run) -> dict[str, str]:
+    bits = run.data.metrics.get("weight_bits")
+    return _in_words(run, _MADE_WITH) | ({"weight bits": f"{bits:.0f}"} if bits else {})
+
+
+def _in_words(run: Run, words: Mapping[str, str]) -> dict[str, str]:
+    """The parameters of these names that the run has, by what they are called in words."""
+    return {words[name]: run.data.params[name] for name in words if run.data.params.get(name)}
 
 
 def published_tags(published: Published) -> dict[str, str]:

@@ -33,6 +33,8 @@ PARENT_FILE = ".mlflow_parent_run"
 FAILURE_TAG = "failure"
 COMMAND_TAG = "command"
 STUDY_TAG = "study"
+MASK = "mask"
+"""Parameter: the mask as it was given, in words."""
 UNREACHED = "unreached"
 """Parameter: which weights no mask reaches, in words."""
 

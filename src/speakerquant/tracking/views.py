@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from mlflow.exceptions import MlflowException
 
 from speakerquant.errors import first_line
-from speakerquant.measuring.result import MASK_PREFIX
 from speakerquant.tracking.client import Tracking, runs_address
 
 log = logging.getLogger(__name__)
@@ -20,21 +19,21 @@ _NAME = "attributes.`Run Name`"
 _NAME_PIXELS, _PIXELS = 150, 85  # widths of columns
 
 
-def share_masks(tracking: Tracking, parent_id: str, metrics: Sequence[str], units: Sequence[str]) -> str:
+def share_masks(tracking: Tracking, parent_id: str, metrics: Sequence[str], params: Sequence[str]) -> str:
     """Set up the view of a multirun's masks, sorted by the first metric.
 
     Args:
         tracking: The experiment.
         parent_id: The multirun.
         metrics: Names of the metrics to show, in order.
-        units: Units to show the precisions of, in order.
+        params: Names of the parameters to show, in order.
 
     Returns:
         The view's address, relative to the server; that of all runs if the store refuses the view.
     """
     columns = [
         *(f"metrics.`{name}`" for name in metrics),
-        *(f"params.`{MASK_PREFIX}{unit}`" for unit in units),
+        *(f"params.`{name}`" for name in params),
     ]
     view = {
         "searchFilter": f"tags.`mlflow.parentRunId` = '{parent_id}'",
