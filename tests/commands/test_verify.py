@@ -73,7 +73,12 @@ def test_a_mistake_is_one_line(workspace: Workspace, verify: Verify, arguments: 
 
 
 def test_a_list_is_verified_line_by_line(
-    workspace: Workspace, engine: Path, verify: Verify, invoke: Command, tmp_path: Path
+    workspace: Workspace,
+    engine: Path,
+    verify: Verify,
+    invoke: Command,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     first, second, third = sorted(workspace.corpus.rglob("*.wav"))[:3]
     spaced, questions = tmp_path / "a b.wav", tmp_path / "questions.txt"
@@ -84,7 +89,7 @@ def test_a_list_is_verified_line_by_line(
     questions.write_text("".join(f"{text}\n" for text in texts))
     finished = invoke(verify_speaker.main, "--model", engine.parent, "--list", questions)
     assert finished.code == 0, finished.err
-    assert "questions.txt:6: the tested recording is one of the speaker's" in finished.err
+    assert "questions.txt:6: the tested recording is one of the speaker's" in caplog.text
     for line, text, recordings in zip(finished.out.splitlines(), texts, asked, strict=True):
         if not recordings:
             assert line == ""

@@ -71,7 +71,7 @@ def open_evaluation_data(
         )
     trials = read_trials(trials_path, recordings, keep_repeated=keep_repeated_trials)
     paths = _existing(recordings, trials.recordings, trials_path, "data.root and data.trials")
-    speakers = _numbered_speakers(recordings, trials, trials_path)
+    speakers = numbered_speakers(recordings, trials, trials_path)
     names = read_list(calibration_list, calibration) if calibration_list else calibration.names()
     if shared := _shared_speaker(calibration, names, recordings, trials):
         raise UserError(
@@ -117,7 +117,7 @@ def _existing(recordings: Recordings, names: Sequence[str], listed_in: Path, key
     return paths
 
 
-def _numbered_speakers(recordings: Recordings, trials: Trials, trials_path: Path) -> IndexArray:
+def numbered_speakers(recordings: Recordings, trials: Trials, trials_path: Path) -> IndexArray:
     """The speaker of every recording; if trials contradict them, a number of its own, with a warning.
 
     By speakers, overlaps with other recordings are found, and intervals drawn.
