@@ -130,7 +130,9 @@ def targets(folder: Path, checkpoint: Path) -> dict[str, Target]:
         "trial list": Target(".txt", [b"1 a b\n0 a c\n", b"a b target\na c nontarget\n"], read_trials),
         "wav.scp": Target(".scp", [b"a a.wav\nb b.wav\n"], open_recordings),
         "CSV": Target(".csv", [csv], open_recordings),
-        "list of recordings": Target(".txt", [b"a.wav\nb/c.wav\n"], read_list),
+        "list of recordings": Target(
+            ".txt", [b"a.wav\nb/c.wav\n"], lambda path: read_list(path, open_recordings(path.parent))
+        ),
         "utt2spk": Target(".txt", [b"a x\nb y\n"], speaker_from_mapping),
         "calibration table": Target(".safetensors", [table.read_bytes()], CalibrationTable.load),
         "checkpoint": Target(".safetensors", [checkpoint.read_bytes()], load_checkpoint),

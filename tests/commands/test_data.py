@@ -38,6 +38,25 @@ def test_check_counts_what_is_usable(corpus: Path, command: Command) -> None:
     assert "3 trials (2 target), 2 speakers, 4 recordings: 4 usable, 0 not" in finished.out
 
 
+def test_check_judges_the_list(corpus: Path, command: Command) -> None:
+    names = [f"./id{speaker}/video/{number}.wav" for speaker in (1, 2) for number in (0, 1)]
+    conditions = corpus / "conditions.txt"
+    conditions.write_text("".join(f"{name} {'far' if 'id1' in name else 'near'}\n" for name in names))
+    arguments = ["--root", corpus / "wav", "--trials", corpus / "trials.txt"]
+    finished = command("check", *arguments, "--conditions", conditions, "--difference", 0.1)
+    assert finished.code == 0, finished.err
+    for finding in (
+        "sessions: 2 of 2 target trials are of one session, and all those of 2 speakers",
+        "balance: 1 of 2 speakers",
+        "steps: one target trial is 50 % of the misses",
+        "difference: 0.1 % is too little for this list",
+        "impostors: of 2 only 0 are in every condition",
+    ):
+        assert finding in finished.out
+    finished = command("check", *arguments, "--difference", 0)
+    assert finished.code == 2 and "--difference 0: give percent" in finished.err
+
+
 def test_check_counts_repeated_pairs(corpus: Path, command: Command) -> None:
     trials = corpus / "trials.txt"
     trials.write_text(trials.read_text() * 2)

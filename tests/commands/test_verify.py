@@ -73,21 +73,32 @@ def test_a_mistake_is_one_line(workspace: Workspace, verify: Verify, arguments: 
 
 
 def test_a_list_is_verified_line_by_line(
-    workspace: Workspace, engine: Path, verify: Verify, invoke: Command, tmp_path: Path
+    workspace: Workspace,
+    engine: Path,
+    verify: Verify,
+    invoke: Command,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     first, second, third = sorted(workspace.corpus.rglob("*.wav"))[:3]
-    questions = tmp_path / "questions.txt"
-    questions.write_text(f"{first} {second}\n\n{first} {second} {third}\n")
+    spaced, questions = tmp_path / "a b.wav", tmp_path / "questions.txt"
+    spaced.hardlink_to(third)
+    asked = [(first, second), (), (first, second, third), (first, second), (third, first), (third, spaced)]
+    texts = [" ".join(map(str, recordings)) for recordings in asked]
+    texts[-1] = f'{third}\t"{spaced}"'
+    questions.write_text("".join(f"{text}\n" for text in texts))
     finished = invoke(verify_speaker.main, "--model", engine.parent, "--list", questions)
     assert finished.code == 0, finished.err
-    for line, recordings in zip(
-        finished.out.splitlines(), [(first, second), (first, second, third)], strict=True
-    ):
-        decision, score, question = line.split("\t")
+    assert "questions.txt:6: the tested recording is one of the speaker's" in caplog.text
+    for line, text, recordings in zip(finished.out.splitlines(), texts, asked, strict=True):
+        if not recordings:
+            assert line == ""
+            continue
+        decision, score, question = line.split("\t", maxsplit=2)
         alone = verify(*recordings).out
         assert f"score {score}" in alone
         assert alone.startswith("the same" if decision == "same" else "another")
-        assert question == " ".join(map(str, recordings))
+        assert question == text
     questions.write_text(f"{first}\n")
     finished = invoke(verify_speaker.main, "--model", engine, "--list", questions)
     assert (finished.code, finished.err.count("\n")) == (2, 1)

@@ -9,9 +9,9 @@ import pytest
 import soundfile
 
 from speakerquant.audio.waveform import read_waveform
-from speakerquant.corpus.evaluation_data import open_evaluation_data
+from speakerquant.corpus.evaluation_data import open_cohort, open_evaluation_data
 from speakerquant.corpus.recordings import open_recordings, read_list
-from speakerquant.corpus.trials import write_trials
+from speakerquant.corpus.trials import read_trials, write_trials
 from speakerquant.errors import UserError
 
 TRIALS = [
@@ -50,10 +50,13 @@ def test_a_table_is_a_folder_by_other_means(root: Path, tmp_path: Path) -> None:
         ("wav.scp", "a touch {trap} |\n", ":1: a command, which is never run"),
         ("wav.scp", "a x.wav\nb\n", ":2: no path"),
         ("wav.scp", "a x.wav\na y.wav\n", ":2: a again"),
+        ("wav.scp", "a x.wav\n./a y.wav\n", ":2: a again"),
         ("wav.scp", "", "no recording in the list"),
         ("list.csv", "ID,wav\n", "no recording in the list"),
         ("list.csv", "ID,wav\n\na,x.wav\na,y.wav\n", ":4: a again"),
         ("list.csv", "ID,wav,start,stop\na,x.wav,0,9\nb,x.wav,9,18\n", ":3: x.wav again; .* taken whole"),
+        ("list.csv", "ID,wav\na,x.wav\nb,./x.wav\n", ":3: ./x.wav again; .* taken whole"),
+        ("list.csv", "ID,wav\na,x.wav\n./a,y.wav\n", ":3: ./a again"),
         ("list.csv", 'ID,wav\na,"x.wav\n', ":2: not a line of CSV"),
         ("list.csv", "ID,wav\na,\n", ":2: no ID or wav"),
         ("list.csv", "ID,wav\na,$data_root/x.wav\n", "without variables"),
@@ -137,12 +140,15 @@ def test_a_list_holds_before_and_after_a_conversion(root: Path) -> None:
         ("id4/../id3/x/00001.wav", "lies outside the root"),
         (".", "lies outside the root"),
         ("id4/x/00001.wav", ":2: id4/x/00001.wav again, as in line 1"),
+        ("./id4//x/00001.wav", ":2: id4/x/00001.wav again, as in line 1"),
+        ("link.wav", ":2: link.wav again, as in line 1, as id4/x/00001.wav"),
     ],
 )
 def test_a_list_names_recordings_of_the_root_once(line: str, says: str, root: Path, tmp_path: Path) -> None:
+    (root / "link.wav").symlink_to(root / "id4/x/00001.wav")
     (tmp_path / "list.txt").write_text(f"id4/x/00001.wav\n{line.format(root=root)}\n")
     with pytest.raises(UserError, match=says):
-        read_list(tmp_path / "list.txt")
+        read_list(tmp_path / "list.txt", open_recordings(root))
 
 
 def test_a_calibration_list_is_taken_whole(root: Path, tmp_path: Path) -> None:
@@ -159,6 +165,18 @@ def test_a_calibration_list_is_taken_whole(root: Path, tmp_path: Path) -> None:
         calibration_list=tmp_path / "list.txt",
     )
     assert list(data.calibration) == [root / name for name in listed]
+
+
+def test_what_is_tested_is_not_calibrated_on_under_another_name(root: Path, tmp_path: Path) -> None:
+    write_trials(tmp_path / "trials.txt", TRIALS)
+    (tmp_path / "others" / "id9").mkdir(parents=True)
+    (tmp_path / "others" / "id9" / "1.wav").hardlink_to(root / TRIALS[0][1])
+    others, folder = open_recordings(tmp_path / "others"), open_recordings(root)
+    with pytest.raises(UserError, match=r"others: id9/1\.wav is the recording id1/x/00001\.wav of the trial"):
+        open_evaluation_data(folder, tmp_path / "trials.txt", others, num_calibration=1, calibration_seed=0)
+    trials = read_trials(tmp_path / "trials.txt", folder)
+    with pytest.raises(UserError, match=r"id9/1\.wav is the recording"):
+        open_cohort(others, None, folder, trials)
 
 
 def test_speakers_that_names_do_not_tell_are_warned_of(

@@ -2,11 +2,17 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from speakerquant.corpus.recordings import find_recordings, speaker_from_mapping, speaker_from_path
+from speakerquant.corpus.recordings import (
+    find_recordings,
+    open_recordings,
+    speaker_from_mapping,
+    speaker_from_path,
+)
 from speakerquant.corpus.trials import read_trials, repeated_trials, write_trials
 from speakerquant.errors import UserError
 
@@ -44,7 +50,13 @@ def test_trials_survive_writing_and_reading(tmp_path: Path) -> None:
         ("1 a b\n1 a c\n", "no non-target trial"),
         ("0 a b\n", "no target trial"),
         ("", "no target trial"),
+        ("1 a b\n0 ./a b\n", ":2: the same pair as line 1, under other names with the other label"),
+        ("1 a b\n0 b .//a\n", ":2: the same pair as line 1, under other names with the other label"),
+        ("1 c/a b\n0 a b\n1 c//./a b\n", ":3: the same pair as line 1, under other names; take one"),
+        ("1 a b\n0 a ./a\n", ":2: a is compared with itself, as of two speakers"),
+        ('1 a b\n0 a "b c\n', ":2: 4 fields; .* in double quotes"),
         ("1 a b\n0 /etc/passwd a\n", "/etc/passwd lies outside"),
+        ("1 a b\n0 b//../x.wav a\n", "x.wav lies outside"),
         ("1 a b\n0 ../x.wav a\n", "../x.wav lies outside"),
     ],
 )
@@ -70,6 +82,33 @@ def test_a_recording_that_is_compared_with_itself_is_warned_of(
     path.write_text("1 a b\n0 a c\n1 c c\n")
     read_trials(path)
     assert f"{path}:3: c is compared with itself" in caplog.text
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_link_is_another_name_of_a_recording(
+    link: Callable[[Path, Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.wav").write_text(name)
+    link(tmp_path / "d.wav", tmp_path / "a.wav")
+    path, recordings = tmp_path / "trials.txt", open_recordings(tmp_path)
+    path.write_text("1 a.wav b.wav\n0 c.wav d.wav\n0 c.wav gone.wav\n")
+    trials = read_trials(path, recordings)
+    assert trials.recordings == ("a.wav", "b.wav", "c.wav", "gone.wav")
+    assert [*trials.right] == [1, 0, 3]
+    assert "1 names are other names of recordings, such as d.wav of a.wav" in caplog.text
+    path.write_text("1 a.wav b.wav\n0 b.wav d.wav\n")
+    with pytest.raises(UserError, match="2: the same pair as line 1, under other names with the other label"):
+        read_trials(path, recordings)
+
+
+def test_names_may_hold_blanks(tmp_path: Path) -> None:
+    pairs = [(True, "a b/1 2.wav", 'say "a" .wav'), (False, '"a', "o'brien/\u00a0.wav")]
+    path = tmp_path / "trials.txt"
+    write_trials(path, pairs)
+    assert read_trials(path).recordings == tuple(name for _, *pair in pairs for name in pair)
+    path.write_text('1 "a b" o\'brien/"1".wav\n0 "a b"\t"c\td"\n')
+    assert read_trials(path).recordings == ("a b", 'o\'brien/"1".wav', "c\td")
 
 
 def test_repeated_trials_may_be_kept_but_not_with_both_labels(tmp_path: Path) -> None:
@@ -119,6 +158,11 @@ def test_speaker_mapping(tmp_path: Path) -> None:
     assert speaker_of("x/1.wav") == speaker_of("y/1.wav") == "anna"
     with pytest.raises(UserError, match=r"z\.wav"):
         speaker_of("z.wav")
+    path.write_text('x/1.wav anna\n./x/1.wav anna\n"x y.wav" bert\n')
+    assert speaker_from_mapping(path)("x y.wav") == "bert"
+    path.write_text("x/1.wav anna\n./x/1.wav bert\n")
+    with pytest.raises(UserError, match=r":2: x/1\.wav again, with another speaker"):
+        speaker_from_mapping(path)
     path.write_text("x/1.wav\n")
     with pytest.raises(UserError, match=":1: 1 fields"):
         speaker_from_mapping(path)

@@ -1,10 +1,19 @@
-"""``speakerquant-data``: whether a corpus is complete, and a list to calibrate on."""
+"""``speakerquant-data``: whether a corpus is complete, what its list can carry, a list to calibrate on."""
 
 import argparse
 from pathlib import Path
 
 from speakerquant.cache import Cache
 from speakerquant.commands.console_script import run_command
+from speakerquant.corpus.evaluation_data import numbered_speakers
+from speakerquant.corpus.list_judgement import (
+    judge_balance,
+    judge_conditions,
+    judge_length,
+    judge_sessions,
+    read_conditions,
+    sessions_of,
+)
 from speakerquant.corpus.recordings import Recordings, open_recordings, speaker_from_mapping
 from speakerquant.corpus.selection import balanced_choice, check_recordings
 from speakerquant.corpus.trial_sources import trial_list_path
@@ -15,19 +24,36 @@ from speakerquant.files import atomic_path
 _SHOWN = 20
 
 
-def check(recordings: Recordings, trials_path: Path, sample_rate: int, channel: int | None = None) -> None:
-    """Read every recording of a trial list and print how many are usable, and what is wrong with the others.
+def check(
+    recordings: Recordings,
+    trials_path: Path,
+    sample_rate: int,
+    channel: int | None = None,
+    *,
+    conditions_path: Path | None = None,
+    difference: float | None = None,
+) -> None:
+    """Read every recording of a trial list and print what is wrong with any, and what the list can carry.
 
-    Usable are recordings that can be read whole, have the sample rate in Hz, and hold more than silence; of
-    several channels, the given one (from 1) or their average.
+    Args:
+        recordings: Those that the list names.
+        trials_path: The list.
+        sample_rate: In Hz; a recording is usable if it has this rate, can be read whole and holds more than
+            silence.
+        channel: Which of several channels, from 1; without it, their average.
+        conditions_path: File of lines ``recording condition``.
+        difference: Of two EERs in percent, which the list shall show.
 
     Raises:
         UserError: any is not usable, or the list itself.
     """
     if sample_rate < 1:
         raise UserError(f"--sample-rate {sample_rate}: give a rate in Hz, such as 16000")
-    trials = read_trials(trials_path, keep_repeated=True)
-    speakers = {recordings.speaker_of(name) for name in trials.recordings}
+    if difference is not None and not 0 < difference < 100:
+        raise UserError(f"--difference {difference:g}: give percent, above 0 and below 100")
+    trials = read_trials(trials_path, recordings, keep_repeated=True)
+    conditions = read_conditions(conditions_path, recordings, trials) if conditions_path else None
+    names_of_speakers = {recordings.speaker_of(name) for name in trials.recordings}
     findings = check_recordings(recordings, trials.recordings, sample_rate, channel)
     for problem in findings.problems[:_SHOWN]:
         print(problem)
@@ -36,9 +62,17 @@ def check(recordings: Recordings, trials_path: Path, sample_rate: int, channel: 
     if num_repeated := len(repeated_trials(trials)[1]):
         print(f"{num_repeated} trials repeat a pair; data.keep_repeated_trials=true counts them all")
     print(
-        f"{len(trials)} trials ({int(trials.labels.sum())} target), {len(speakers)} speakers, "
+        f"{len(trials)} trials ({int(trials.labels.sum())} target), {len(names_of_speakers)} speakers, "
         f"{len(trials.recordings)} recordings: {findings.num_usable} usable, {len(findings.problems)} not"
     )
+    speakers = numbered_speakers(recordings, trials, trials_path)
+    for line in (
+        *judge_sessions(trials, speakers, sessions_of(recordings, trials)),
+        *judge_balance(trials, speakers),
+        *judge_length(trials, speakers, difference),
+        *(judge_conditions(trials, speakers, conditions, findings.seconds) if conditions is not None else ()),
+    ):
+        print(line)
     if findings.problems:
         raise UserError(f"{trials_path}: {len(findings.problems)} recordings are not usable; see above")
 
@@ -51,7 +85,7 @@ def calibration(
     Raises:
         UserError: there are too few, or the list cannot be written.
     """
-    trials = read_trials(trials_path, keep_repeated=True)
+    trials = read_trials(trials_path, recordings, keep_repeated=True)
     tested = {recordings.speaker_of(name) for name in trials.recordings}
     chosen = balanced_choice(recordings, tested, num_recordings, seed)
     with atomic_path(output) as part:
@@ -64,7 +98,7 @@ def _command() -> None:
     parser = argparse.ArgumentParser(prog="speakerquant-data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in {
-        "check": "read every recording of a trial list and count those that are missing or unusable",
+        "check": "read every recording of a trial list, count those that are of no use, and judge the list",
         "calibration": "write a list of recordings of other speakers, to calibrate on",
     }.items():
         command = commands.add_parser(name, help=text, description=text)
@@ -79,6 +113,12 @@ def _command() -> None:
     commands.choices["check"].add_argument(
         "--channel", type=int, help="which channel, from 1; else channels are averaged"
     )
+    commands.choices["check"].add_argument(
+        "--conditions", type=Path, help="file of lines 'recording condition', to compare conditions"
+    )
+    commands.choices["check"].add_argument(
+        "--difference", type=float, metavar="PERCENT", help="of two EERs, which the list shall show"
+    )
     chosen = commands.choices["calibration"]
     chosen.add_argument("--num-recordings", type=int, default=50, help="how many")
     chosen.add_argument("--seed", type=int, default=0, help="determines which")
@@ -87,7 +127,14 @@ def _command() -> None:
     trials = trial_list_path(given.trials, Cache())
     recordings = open_recordings(given.root, speaker_from_mapping(given.speakers) if given.speakers else None)
     if given.command == "check":
-        check(recordings, trials, given.sample_rate, given.channel)
+        check(
+            recordings,
+            trials,
+            given.sample_rate,
+            given.channel,
+            conditions_path=given.conditions,
+            difference=given.difference,
+        )
     else:
         calibration(recordings, trials, given.num_recordings, given.seed, given.output)
 

@@ -19,6 +19,7 @@ from speakerquant.cache import Cache
 from speakerquant.commands.console_script import config_folder, hydra_job, run_command
 from speakerquant.configuration.opening import open_cache, open_model
 from speakerquant.configuration.schema import TrainConfig, flat, register_schemas, typed
+from speakerquant.corpus.recordings import open_recordings
 from speakerquant.corpus.synthetic import DEVELOPMENT, TRAIN, TRIALS_FILE, synthesize_split
 from speakerquant.corpus.trials import read_trials
 from speakerquant.errors import UserError, first_line
@@ -145,12 +146,15 @@ def _sources(config: TrainConfig, cache: Cache) -> list[SpeechSource]:
 def _validation(config: TrainConfig, cache: Cache, front_end: FrontEnd) -> Validate:
     if config.validation.root is None:
         root = synthesize_split(DEVELOPMENT, config.corpus_seed, cache)
-        trials = read_trials(root / TRIALS_FILE)
+        trials_path = root / TRIALS_FILE
     elif config.validation.trials is None:
         raise UserError("validation.trials: no trial list for validation.root; set it")
     else:
-        root, trials = Path(config.validation.root), read_trials(Path(config.validation.trials))
-    features = extract_features([root / name for name in trials.recordings], front_end, cache).features
+        root, trials_path = Path(config.validation.root), Path(config.validation.trials)
+    recordings = open_recordings(root)
+    trials = read_trials(trials_path, recordings)
+    paths = list(map(recordings.path_of, trials.recordings))
+    features = extract_features(paths, front_end, cache).features
 
     def validate(network: SpeakerNetwork) -> Mapping[str, float]:
         scores = cosine_scores(embed_with_network(network, features), trials.left, trials.right)

@@ -1,18 +1,24 @@
 """``speakerquant-verify``: are these recordings of one speaker?"""
 
 import argparse
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from speakerquant.commands.console_script import run_command
 from speakerquant.commands.engine_files import found_engine
-from speakerquant.corpus.recordings import listed_path, read_lines
+from speakerquant.corpus.lists import fields_of, read_lines
+from speakerquant.corpus.recordings import file_identity, listed_path
 from speakerquant.errors import UserError
 from speakerquant.progress import track
-from speakerquant.verification.verifier import Vector, Verifier, known_threshold
+from speakerquant.verification.verifier import Verifier, known_threshold
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,18 +56,23 @@ def verify(
 def verify_list(
     model: str, path: Path, threshold: float | None = None, false_accepts: float | None = None
 ) -> None:
-    """Print decision and score of every line of a list, and the line; every recording is embedded once.
+    """Print decision, score and text of every line of a list; every recording is embedded once.
+
+    A line is answered where it stands, and a blank one by a blank one: answers can be joined by lines.
 
     Raises:
         UserError: as :func:`verify`; or a line cannot be understood.
     """
-    lines = _read_questions(path)
+    questions = _read_questions(path)
     with _opened(model, threshold, false_accepts) as (verifier, chosen):
-        paths = list(dict.fromkeys(each for one in lines.values() for each in (*one.enrolled, one.tested)))
-        embedded = track(verifier.embed(map(verifier.read, paths)), "recordings", total=len(paths))
-        vectors: dict[Path, Vector] = dict(zip(paths, embedded, strict=True))
-        for line, question in lines.items():
-            score = verifier.score([vectors[each] for each in question.enrolled], vectors[question.tested])
+        embedded = verifier.embed(map(verifier.read, questions.recordings))
+        vectors = list(track(embedded, "recordings", total=len(questions.recordings)))
+        for line, asked in zip(questions.lines, questions.asked, strict=True):
+            if not asked:
+                print()
+                continue
+            *enrolled, tested = (vectors[index] for index in asked)
+            score = verifier.score(enrolled, tested)
             print("same" if score >= chosen else "other", f"{score:.6f}", line, sep="\t")
 
 
@@ -75,22 +86,48 @@ def _opened(
             yield verifier, chosen
 
 
-def _read_questions(path: Path) -> dict[str, Question]:
-    """The questions of a list, by line."""
-    questions = {}
+@dataclass(frozen=True)
+class _Questions:
+    """A list of questions.
+
+    Attributes:
+        lines: Its lines.
+        asked: Of each line the places of its recordings in ``recordings``, the tested one last; none if it is
+            blank.
+        recordings: All recordings that are asked about, each once.
+    """
+
+    lines: Sequence[str]
+    asked: Sequence["array[int]"]
+    recordings: Sequence[Path]
+
+
+def _read_questions(path: Path) -> _Questions:
+    lines, asked = [], []
+    files: dict[Hashable, tuple[int, Path]] = {}
+
+    @cache
+    def place_of(field: str) -> int:
+        file = listed_path(path, field)
+        return files.setdefault(file_identity(file), (len(files), file))[0]
+
     for number, line in enumerate(read_lines(path, "the list of recordings"), 1):
-        if fields := line.split():
-            if len(fields) < 2:
-                raise UserError(
-                    f"{path}:{number}: one recording; write those of a speaker, then the tested one"
-                )
-            *enrolled, tested = (listed_path(path, field) for field in fields)
-            questions[line] = Question(enrolled, tested)
-    if not questions:
+        fields = fields_of(line)
+        if len(fields) == 1:
+            raise UserError(f"{path}:{number}: one recording; write those of a speaker, then the tested one")
+        lines.append(line)
+        asked.append(array("i", map(place_of, fields)))
+    if not files:
         raise UserError(
             f"{path}: nothing to verify; write recordings of a speaker and a tested one in each line"
         )
-    return questions
+    if enrolled := [number for number, each in enumerate(asked, 1) if each and each[-1] in each[:-1]]:
+        log.warning(
+            "%s:%d: the tested recording is one of the speaker's, so that the answer says little (lines like "
+            "it: %d)",
+            *(path, enrolled[0], len(enrolled)),
+        )
+    return _Questions(lines, asked, [file for _, file in files.values()])
 
 
 def _command() -> None:
@@ -101,7 +138,11 @@ def _command() -> None:
         help="an engine that speakerquant has built, a folder with one, or models:/name@alias in MLflow",
     )
     parser.add_argument("recordings", type=Path, nargs="*", help="of a speaker; the last one is in question")
-    parser.add_argument("--list", type=Path, help="file with such recordings in every line")
+    parser.add_argument(
+        "--list",
+        type=Path,
+        help="file with such recordings in every line; names with blanks in double quotes",
+    )
     threshold = parser.add_mutually_exclusive_group()
     threshold.add_argument("--threshold", type=float, help="score from which on speakers are the same")
     threshold.add_argument(

@@ -63,16 +63,16 @@ def open_evaluation_data(
 
     Raises:
         UserError: a folder, list or recording is missing, the calibration set is empty, or a calibration
-            speaker is also a test speaker.
+            speaker or recording is also tested.
     """
     if num_calibration < 1:
         raise UserError(
             f"calibration.num_recordings={num_calibration}: the calibration set is empty; use at least 1"
         )
-    trials = read_trials(trials_path, keep_repeated=keep_repeated_trials)
+    trials = read_trials(trials_path, recordings, keep_repeated=keep_repeated_trials)
     paths = _existing(recordings, trials.recordings, trials_path, "data.root and data.trials")
-    speakers = _numbered_speakers(recordings, trials, trials_path)
-    names = read_list(calibration_list) if calibration_list else calibration.names()
+    speakers = numbered_speakers(recordings, trials, trials_path)
+    names = read_list(calibration_list, calibration) if calibration_list else calibration.names()
     if shared := _shared_speaker(calibration, names, recordings, trials):
         raise UserError(
             f"{calibration_list or calibration.source}: speaker {shared} is also in the test list "
@@ -91,6 +91,7 @@ def open_evaluation_data(
             *(calibration_list or calibration.source, *speakers_of),
         )
     keys = "data.calibration_root and data.calibration_list"
+    _check_untested(calibration, names, recordings, trials, calibration_list or calibration.source)
     chosen = _existing(calibration, sorted(names), calibration_list or calibration.source, keys)
     return EvaluationData(recordings, paths, trials, file_digest(trials_path), speakers, chosen)
 
@@ -101,14 +102,15 @@ def open_cohort(
     """Return the recordings to normalise scores against: those of the list, or all.
 
     Raises:
-        UserError: a folder, list or recording is missing, or a speaker is also in the trials.
+        UserError: a folder, list or recording is missing, or a speaker or recording is also in the trials.
     """
-    names = read_list(list_path) if list_path else cohort.names()
+    names = read_list(list_path, cohort) if list_path else cohort.names()
     if shared := _shared_speaker(cohort, names, recordings, trials):
         raise UserError(
             f"{list_path or cohort.source}: speaker {shared} of the cohort is also in the trial list; "
             "name a cohort of other speakers"
         )
+    _check_untested(cohort, names, recordings, trials, list_path or cohort.source)
     return _existing(cohort, names, list_path or cohort.source, "scoring.cohort_root and scoring.cohort")
 
 
@@ -125,7 +127,7 @@ def _existing(recordings: Recordings, names: Sequence[str], listed_in: Path, key
     return paths
 
 
-def _numbered_speakers(recordings: Recordings, trials: Trials, trials_path: Path) -> IndexArray:
+def numbered_speakers(recordings: Recordings, trials: Trials, trials_path: Path) -> IndexArray:
     """The speaker of every recording; if trials contradict them, a number of its own, with a warning.
 
     By speakers, overlaps with other recordings are found, and intervals drawn.
@@ -155,6 +157,19 @@ def _shared_speaker(
     """Return a speaker of the other recordings who is also in the trials, if there is one."""
     tested = {recordings.speaker_of(name) for name in trials.recordings}
     return min({others.speaker_of(name) for name in names} & tested, default=None)
+
+
+def _check_untested(
+    others: Recordings, names: Sequence[str], recordings: Recordings, trials: Trials, listed_in: Path
+) -> None:
+    """Refuse recordings that are tested under another name, of another speaker as it seems."""
+    tested = {recordings.identity_of(name): name for name in trials.recordings}
+    for name in names:
+        if known := tested.get(others.identity_of(name)):
+            raise UserError(
+                f"{listed_in}: {name} is the recording {known} of the trial list; take it out, and all "
+                "others of its speaker"
+            )
 
 
 def open_synthetic_evaluation_data(

@@ -3,11 +3,12 @@
 import csv
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from speakerquant.audio.decoding import EXTENSIONS
+from speakerquant.corpus.lists import check_names, read_lines, read_mapping, recording_name
 from speakerquant.errors import UserError
 
 SpeakerOf = Callable[[str], str]
@@ -30,6 +31,13 @@ class Recordings:
     path_of: Callable[[str], Path]
     names: Callable[[], Sequence[str]]
     speaker_of: SpeakerOf
+
+    def identity_of(self, name: str) -> Hashable:
+        """What is equal for all names of one recording: links, an m4a beside its wav, another case."""
+        try:
+            return file_identity(self.path_of(name))
+        except UserError:  # no table has it; whoever needs the file says so
+            return name
 
 
 def open_recordings(source: Path, speaker_of: SpeakerOf | None = None) -> Recordings:
@@ -116,38 +124,42 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
-def read_list(path: Path) -> list[str]:
+def file_identity(path: Path) -> Hashable:
+    """What is equal for all paths of one file, and the path itself where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 (a million times for a large corpus)
+    except (OSError, ValueError):
+        return path
+    return found.st_dev, found.st_ino, found.st_size
+
+
+def read_list(path: Path, recordings: Recordings) -> list[str]:
     """Read the names of recordings, one a line.
 
+    Args:
+        path: The list.
+        recordings: What it names.
+
     Raises:
-        UserError: the file is missing or empty, a name comes again, or lies outside the root.
+        UserError: the file is missing or empty, a recording comes again, or lies outside the root.
     """
-    names: dict[str, int] = {}
+    lines: dict[str, int] = {}
+    known: dict[Hashable, str] = {}
     for number, line in enumerate(read_lines(path, "the list of recordings"), 1):
-        name = line.strip()
-        if not name:
+        if not line.strip():
             continue
-        if name in names:
-            raise UserError(f"{path}:{number}: {name} again, as in line {names[name]}; take one of them out")
-        names[name] = number
-    if not names:
-        raise UserError(f"{path}: no recording in the list; write one a line")
-    check_names(names, path)
-    return list(names)
-
-
-def check_names(names: Iterable[str], listed_in: Path) -> None:
-    """Check that recordings lie in the folder that they are sought in, or their speakers could not be told.
-
-    Raises:
-        UserError: a name is an absolute path, leads out of the folder, or names no file.
-    """
-    for name in names:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or not path.parts:
+        name = recording_name(line.strip())
+        check_names([name], path)
+        first = known.setdefault(recordings.identity_of(name), name)
+        if first in lines:
+            other = "" if first == name else f", as {first}"
             raise UserError(
-                f"{listed_in}: recording {name} lies outside the root; write paths relative to data.root"
+                f"{path}:{number}: {name} again, as in line {lines[first]}{other}; take one of them out"
             )
+        lines[name] = number
+    if not lines:
+        raise UserError(f"{path}: no recording in the list; write one a line")
+    return list(lines)
 
 
 def speaker_from_path(recording: str) -> str:
@@ -166,16 +178,9 @@ def speaker_from_mapping(path: Path) -> SpeakerOf:
     """Read the speakers from a file of lines ``recording speaker``, such as Kaldi's ``utt2spk``.
 
     Raises:
-        UserError: the file is missing, a line has not two fields, or a recording is not in it.
+        UserError: as :func:`read_mapping`, or a recording is not in it.
     """
-    speakers: dict[str, str] = {}
-    for number, line in enumerate(read_lines(path, "the speaker mapping; check data.speakers"), 1):
-        fields = line.split()
-        if not fields:
-            continue
-        if len(fields) != 2:
-            raise UserError(f"{path}:{number}: {len(fields)} fields; write 'recording speaker'")
-        speakers[fields[0]] = fields[1]
+    speakers = read_mapping(path, "speaker", "the speaker mapping; check data.speakers")
 
     def speaker_of(recording: str) -> str:
         try:
@@ -207,7 +212,7 @@ def _read_scp(source: Path) -> dict[str, Path]:
             continue
         if len(fields) != 2:
             raise UserError(f"{source}:{number}: no path; write 'name path'")
-        name, path = fields[0], fields[1].strip()
+        name, path = recording_name(fields[0]), fields[1].strip()
         if path.endswith("|") or path.startswith("|"):
             raise UserError(f"{source}:{number}: a command, which is never run; write 'name path' of a file")
         if name in paths:
@@ -226,43 +231,28 @@ def _read_csv(source: Path) -> tuple[dict[str, Path], dict[str, str]]:
     reader = csv.DictReader(read_lines(source, "the list of recordings"), skipinitialspace=True, strict=True)
     paths: dict[str, Path] = {}
     speakers: dict[str, str] = {}
-    whole: set[str] = set()
+    whole: set[Path] = set()
     try:
         for row in reader:
             if problem := _problem_of_row(row, paths, whole):
                 raise UserError(f"{source}:{reader.line_num}: {problem}")
-            paths[row["ID"]] = listed_path(source, row["wav"])
-            whole.add(row["wav"])
+            name = recording_name(row["ID"])
+            paths[name] = listed_path(source, row["wav"])
+            whole.add(Path(row["wav"]))
             if row.get("spk_id"):
-                speakers[row["ID"]] = row["spk_id"]
+                speakers[name] = row["spk_id"]
     except csv.Error as error:
         raise UserError(f"{source}:{reader.reader.line_num}: not a line of CSV ({error})") from None
     return paths, speakers
 
 
-def _problem_of_row(row: Mapping[str, str], known: Container[str], whole: Container[str]) -> str | None:
+def _problem_of_row(row: Mapping[str, str], known: Container[str], whole: Container[Path]) -> str | None:
     if not row.get("ID") or not row.get("wav"):
         return "no ID or wav; write SpeechBrain's columns ID, wav and spk_id"
     if "$" in row["wav"]:
         return f"{row['wav']}: write the path without variables"
-    if row["ID"] in known:
+    if recording_name(row["ID"]) in known:
         return f"{row['ID']} again; take one of its lines out"
-    if row["wav"] in whole:
+    if Path(row["wav"]) in whole:
         return f"{row['wav']} again; recordings are taken whole, not from start to stop: name each once"
     return None
-
-
-def read_lines(path: Path, what: str) -> list[str]:
-    """The lines of a text file.
-
-    Args:
-        path: The file.
-        what: What it is, for the error.
-
-    Raises:
-        UserError: it is missing or not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"{path}: cannot read {what}") from None

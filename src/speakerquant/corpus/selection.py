@@ -18,10 +18,12 @@ class Findings:
     Attributes:
         num_usable: Number of recordings that exist, can be read whole, have the sample rate, and are of use.
         problems: One line for each of the others that says what is wrong with it.
+        seconds: How long a recording is, by name, where it can be read.
     """
 
     num_usable: int = 0
     problems: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def check_recordings(
@@ -30,8 +32,10 @@ def check_recordings(
     """Read every recording, one channel of it or the average, and go on after those that cannot be read."""
     findings = Findings()
     with ThreadPoolExecutor() as pool:
-        problems = pool.map(lambda name: _problem(recordings, name, sample_rate, channel), names)
-        for problem in track(problems, "recordings", total=len(names)):
+        read = pool.map(lambda name: _read(recordings, name, sample_rate, channel), names)
+        for name, (seconds, problem) in zip(names, track(read, "recordings", total=len(names)), strict=True):
+            if seconds is not None:
+                findings.seconds[name] = seconds
             if problem is None:
                 findings.num_usable += 1
             else:
@@ -73,13 +77,16 @@ def _rounds(speakers: Sequence[Sequence[str]]) -> Iterator[list[str]]:
         yield [names[number] for names in speakers if number < len(names)]
 
 
-def _problem(recordings: Recordings, name: str, sample_rate: int, channel: int | None) -> str | None:
+def _read(
+    recordings: Recordings, name: str, sample_rate: int, channel: int | None
+) -> tuple[float | None, str | None]:
+    """How long a recording is in seconds, and what is wrong with it; none where it cannot be read."""
     try:
         path = recordings.path_of(name)
         with enough_memory(lambda: f"{path}: needs"):
             found = inspect_waveform(path, sample_rate, channel)
     except UserError as error:
-        return str(error)
+        return None, str(error)
     wrong_rate = found.stored_rate != sample_rate and f"{found.stored_rate} Hz, not {sample_rate}"
     problems = [problem for problem in (wrong_rate, found.doubt) if problem]
-    return f"{path}: {'; '.join(problems)}" if problems else None
+    return len(found.waveform) / sample_rate, f"{path}: {'; '.join(problems)}" if problems else None

@@ -25,8 +25,8 @@ from speakerquant.statistics.metric import ErrorMetric
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.integer]
 
-_CONFIDENCE = 0.95
-_TAILS = 100 * (1 - _CONFIDENCE) / 2, 100 * (1 + _CONFIDENCE) / 2
+CONFIDENCE = 0.95
+_TAILS = 100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2
 _THREADS = 2
 
 
@@ -138,7 +138,7 @@ class SpeakerBootstrap:
             return Interval(0.0, float(np.nanpercentile(replicates, _TAILS[1])))
         freedom = self.num_speakers - 1
         deviation = float(np.nanstd(replicates, ddof=1)) * np.sqrt(self.num_speakers / freedom)
-        factor = np.exp(float(student_t.ppf((1 + _CONFIDENCE) / 2, freedom)) * deviation / value)
+        factor = np.exp(float(student_t.ppf((1 + CONFIDENCE) / 2, freedom)) * deviation / value)
         return Interval(float(value / factor), float(value * factor))
 
 
