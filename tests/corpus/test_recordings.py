@@ -184,8 +184,9 @@ def test_speakers_that_names_do_not_tell_are_warned_of(
 ) -> None:
     def opened(folder: Path, prefix: str) -> None:
         write_trials(tmp_path / "trials.txt", [(t, prefix + a, prefix + b) for t, a, b in TRIALS])
-        soundfile.write(tmp_path / "other.wav", np.zeros(10), 16000)
-        (tmp_path / "list.txt").write_text("other.wav")
+        for name in ("other.wav", "another.wav"):
+            soundfile.write(tmp_path / name, np.zeros(10), 16000)
+        (tmp_path / "list.txt").write_text("other.wav\nanother.wav\n")
         open_evaluation_data(
             open_recordings(folder),
             tmp_path / "trials.txt",
