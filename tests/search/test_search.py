@@ -394,7 +394,7 @@ def test_trials_of_another_program_in_the_study_are_left_alone(storage: BaseStor
 def test_a_killed_processes_lock_is_stale_whatever_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speakerquant.search.storage._LOCK_SECONDS", 3)
+    monkeypatch.setattr("speakerquant.search.journal._LOCK_SECONDS", 3)
     monkeypatch.chdir(tmp_path)
     ledger = small_ledger(open_storage("studies/study.journal"), "study")
     Path("studies/study.journal.lock").symlink_to(Path("studies/study.journal").absolute())
