@@ -12,6 +12,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from speakerquant.errors import UserError, first_line
+from speakerquant.files import atomic_path
 from speakerquant.search.application import Observer
 from speakerquant.search.ledger import Ledger
 from speakerquant.tracking.client import IMPATIENT, Tracking, mlflow_settings
@@ -94,7 +95,8 @@ class StudyRun(Observer):
             self._own = None
         self._run = TrackedRun(self._tracking, chosen)
         self._run.reopen()
-        (self._folder / PARENT_FILE).write_text(chosen)
+        with atomic_path(self._folder / PARENT_FILE) as part:  # which jobs of another command may be reading
+            part.write_text(chosen)
 
     def _candidates(self, identity: str) -> list[Run]:
         runs = self._tracking.client.search_runs(
