@@ -78,7 +78,8 @@ class Cache:
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root or Path(platformdirs.user_cache_dir("speakerquant"))
+        # Absolute, because what is used is marked as long as the process lives, wherever it is by then.
+        self.root = (root or Path(platformdirs.user_cache_dir("speakerquant"))).absolute()
 
     def get(self, kind: str, key: str, make: Callable[[Path], None], suffix: str = "") -> Path:
         """Path of the entry, made by ``make(path)`` if it is not there yet.

@@ -18,8 +18,8 @@ from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.report.comparison import ScoredRun, compare_runs
 from speakerquant.report.html_report import write_html, write_markdown
 from speakerquant.report.multirun_report import draw_runs, print_runs
-from speakerquant.tracking.client import Tracking, connect
-from speakerquant.tracking.recorded_runs import downloaded, latest_multirun, mask_runs, run_name
+from speakerquant.tracking.client import Tracking, find_experiment
+from speakerquant.tracking.recorded_runs import downloaded, latest_multirun, mask_runs, missing_runs, run_name
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +30,14 @@ def report(config: ReportConfig) -> None:
     Raises:
         UserError: a multirun is not there, none of its runs finished, or runs cannot be compared.
     """
-    tracking = connect(config.tracking.uri, config.tracking.experiment)
+    tracking = find_experiment(config.tracking.uri, config.tracking.experiment)
     parents = _parents(config.run, tracking)
     scored = [each for parent in parents for each in _scored_runs(tracking, parent)]
     runs = [each.run for each in scored]
     print_runs(runs, title=f"MLflow run {', '.join(parents)}")
+    for parent in parents:
+        for sentence in missing_runs(tracking, parent):
+            log.warning("run=%s: %s", parent, sentence)
     if lost := [each.run.name for each in scored if each.scores is None and not each.run.failure]:
         log.warning(
             "%d runs have lost their scores, so their curves are left out: %s", len(lost), ", ".join(lost)
@@ -63,7 +66,8 @@ def _parents(given: Any, tracking: Tracking) -> list[str]:
 def _scored_runs(tracking: Tracking, parent_id: str) -> Iterator[ScoredRun]:
     runs = mask_runs(tracking, parent_id)
     if not runs:
-        raise UserError(f"run={parent_id}: no such multirun in this MLflow experiment")
+        why = "".join(f"; {sentence}" for sentence in missing_runs(tracking, parent_id))
+        raise UserError(f"run={parent_id}: no runs of such a multirun in this MLflow experiment{why}")
     with tempfile.TemporaryDirectory() as folder:
         arrays = [
             [path and np.load(path, allow_pickle=False) for path in paths]
