@@ -6,7 +6,8 @@ for the given seconds; anything but a result or one line of :class:`UserError` i
 compares every metric and weight with an undisturbed one. Scarcity runs one mask where something is short:
 disk, file handles, processors, home, a writable cache; it must give the undisturbed metrics or end with one
 line. Two masks take turns in one folder, each killed: what lies there must be of one of them. Some of these
-need root on Linux.
+need root on Linux. Cutting takes a study's journal at every byte of its end, as a machine that goes down may
+leave it: it must be opened, gone on with, and opened again.
 """
 
 import argparse
@@ -31,6 +32,7 @@ import soundfile
 from hydra.errors import HydraException
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution
 from rich.table import Table
 from safetensors.numpy import load_file
 
@@ -53,6 +55,9 @@ from speakerquant.measuring.engine_metrics import ENGINE_SIZE
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.search.goals import Goals
+from speakerquant.search.ledger import Ledger
+from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.verification.verifier import known_threshold
@@ -433,6 +438,36 @@ def crowded(place: Workplace) -> str:
     return f"{len(failed)} of 8 failed {failed[:1] or ''}, {len(found)} results, {lost} of 4 trials lost"
 
 
+def cut_journals(folder: Path) -> tuple[int, int, str]:
+    """A journal cut at every byte of its last 300: how many cuts, how many it survived, trials kept.
+
+    It survives a cut if the study opens, takes one more trial, and opens again with it.
+    """
+    axis = CategoricalDistribution(tuple(range(9)))
+    journal, num_trials = folder / "cut.journal", 4
+
+    def study() -> Ledger:
+        return Ledger(open_storage(str(journal)), "cut", Space({"a": axis}), Goals({"cost": "minimize"}), {})
+
+    def evaluate(value: int) -> None:
+        claim = study().claim({"a": value}, "cut", limit=9)
+        assert claim is not None
+        study().complete(claim, {"cost": 1.0})
+
+    for value in range(num_trials):
+        evaluate(value)
+    whole = journal.read_bytes()
+    kept = []
+    for length in range(len(whole) - 300, len(whole)):
+        journal.write_bytes(whole[:length])
+        with suppress(Exception):
+            before = len(study().history().completed)
+            evaluate(num_trials)
+            if len(study().history().completed) == before + 1:
+                kept.append(before)
+    return 300, len(kept), f"{min(kept)} to {max(kept)} of {num_trials}"
+
+
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     table = Table(*columns, title=title)
     for row in rows:
@@ -457,6 +492,8 @@ def main() -> None:
         show(f"fuzzing, {describe_cpu()}", ["reader", "inputs tried", "faults", "which"], rows)
         show("scarcity", ["what is short", "outcome"], [*scarce(place).items()])
         show("a crowd", ["eight commands on one study"], [[crowded(place)]])
+        columns = ["cuts", "opened, gone on with and opened again", "trials kept"]
+        show("journals cut at every byte of their last 300", columns, [cut_journals(folder)])
         generator = random.Random(arguments.seed)
         rows = []
         for name, kill in {"per_unit": killed_experiment, "training": killed_training}.items():

@@ -268,6 +268,24 @@ def test_users_of_a_group_share_a_cache_whatever_their_umask(shared: Cache) -> N
 
 
 @other_users
+@pytest.mark.parametrize("closed", ["kind", "kind/folder", "kind/file"])
+def test_what_another_user_keeps_to_himself_is_said_in_one_line(shared: Cache, closed: str) -> None:
+    def use() -> None:
+        with pytest.raises(
+            UserError, match=f"cannot read the cache .*{closed}.*: Permission denied; .*cache.root"
+        ):
+            shared.get("kind", "file" if closed == "kind" else Path(closed).name, killed)
+
+    assert as_user(3001, 0o077, lambda: shared.get("kind", "folder", make_folder)) == 0
+    assert (
+        as_user(3001, 0o077, lambda: shared.get("kind", "file", lambda path: path.write_text("") and None))
+        == 0
+    )
+    (shared.root / closed).chmod(0o700)
+    assert as_user(3002, 0o022, use) == 0
+
+
+@other_users
 def test_what_a_killed_user_has_begun_another_goes_on_with(shared: Cache) -> None:
     def go_on(path: Path) -> None:
         path.write_text(path.read_text() + ", finished")

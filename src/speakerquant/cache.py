@@ -78,7 +78,8 @@ class Cache:
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root or Path(platformdirs.user_cache_dir("speakerquant"))
+        # Absolute, because what is used is marked as long as the process lives, wherever it is by then.
+        self.root = (root or Path(platformdirs.user_cache_dir("speakerquant"))).absolute()
 
     def get(self, kind: str, key: str, make: Callable[[Path], None], suffix: str = "") -> Path:
         """Path of the entry, made by ``make(path)`` if it is not there yet.
@@ -272,10 +273,23 @@ def _mark(path: Path) -> bool:
 
 
 def _is_there(target: Path) -> bool:
-    """Whether the entry is there; if so, it is in use from now on."""
+    """Whether the entry is there; if so, it is in use from now on.
+
+    Raises:
+        UserError: this user may not read it.
+    """
     with suppress(OSError), os.scandir(target.parent):
         pass  # NFS remembers for a while what was not there; opening the folder makes it ask the server
-    return _uses.add(target)
+    try:
+        if not _uses.add(target):
+            return False
+        os.close(os.open(target, os.O_RDONLY))
+    except PermissionError as error:
+        raise UserError(
+            f"cannot read the cache {error.filename or target}: {error.strerror}; have its owner give it the "
+            "permissions of the cache's folder, or set cache.root to another one"
+        ) from None
+    return True
 
 
 def _unfinished(path: Path) -> str | None:

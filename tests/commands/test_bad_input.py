@@ -1,5 +1,6 @@
 """Every mistake ends in one line that says what, where and what to do; exit code 2."""
 
+import json
 import os
 import pickle
 import shutil
@@ -17,8 +18,10 @@ from speakerquant.architectures.checkpoints import random_model, save_checkpoint
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
 from speakerquant.audio.front_end import FrontEnd
+from speakerquant.commands import inspect_engine, register_model, show_report, show_ui, verify_speaker
 from speakerquant.corpus.recordings import find_recordings
 from speakerquant.corpus.synthetic import TRIALS_FILE
+from speakerquant.tracking.artifacts import REFERENCE_FILE
 
 from .conftest import Command, Finished, Workspace, results
 
@@ -288,6 +291,33 @@ def test_the_launcher_of_slurm_without_its_package(
     monkeypatch.setitem(sys.modules, "submitit", None)
     finished = speakerquant("-m", "mask=none,all", *workspace.arguments(), "hydra/launcher=submitit_slurm")
     assert_one_line(finished, "hydra-submitit-launcher", "pip install")
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        (show_report.main, ()),
+        (show_report.main, ("tracking.uri=sqlite:///folder/mlflow.db",)),
+        (show_ui.main, ()),
+        (register_model.main, ("run=some",)),
+        (verify_speaker.main, ("--model", "models:/some@alias", "a.wav", "b.wav")),
+        (inspect_engine.main, ("info", "models:/some/1")),
+        (inspect_engine.main, ("info", "run")),
+    ],
+)
+def test_a_command_that_reads_makes_nothing_where_there_is_nothing(
+    main: Callable[[], None],
+    arguments: tuple[str, ...],
+    invoke: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    reference = {"uri": "sqlite:///gone/mlflow.db", "run_id": "some", "files": ["engine.onnx"]}
+    Path("run", REFERENCE_FILE).write_text(json.dumps(reference))
+    assert_one_line(invoke(main, *arguments), "there is no file", str(tmp_path))
+    assert [*tmp_path.rglob("*")] == [tmp_path / "run", tmp_path / "run" / REFERENCE_FILE]
 
 
 def test_a_value_that_holds_an_equals_sign_is_to_be_quoted(speakerquant: Command) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from optuna.distributions import CategoricalDistribution
 
+from speakerquant import schema_versions
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
 from speakerquant.commands.console_script import config_folder
 from speakerquant.commands.mask_search_application import MaskSearchApplication
@@ -47,6 +48,15 @@ def test_the_units_that_are_not_searched_make_the_difference(workspace: Workspac
     assert {name for name in default if default[name] != fixed[name]} == {FIXED}
     assert "aggregation_conv" not in default[FIXED]
     assert "input_conv=int8" in fixed[FIXED]
+
+
+def test_versions_of_the_project_that_measure_otherwise_share_no_study(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = fingerprint(workspace)
+    monkeypatch.setattr(schema_versions, "ROUNDED_WEIGHTS", schema_versions.ROUNDED_WEIGHTS + 1)
+    later = fingerprint(workspace)
+    assert {name for name in here if here[name] != later[name]} == {"way of measuring"}
 
 
 def test_layers_lie_under_the_module_that_is_searched(workspace: Workspace) -> None:

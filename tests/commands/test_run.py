@@ -179,6 +179,20 @@ def test_a_multirun_is_one_parent_with_its_masks_as_children(
     assert list(tmp_path.rglob("size_vs_eer.png"))
 
 
+def test_relative_paths_mean_the_same_when_jobs_change_the_folder(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "speech").symlink_to(workspace.corpus)
+    finished = speakerquant(
+        *("-m", *workspace.arguments(), "mask=none,all", "hydra.job.chdir=true"),
+        *("data.root=speech", f"data.trials=speech/{TRIALS_FILE}", "tracking.uri=sqlite:///runs/mlflow.db"),
+    )
+    assert finished.code == 0, finished.err
+    assert len(results(tmp_path / "multirun")) == 2
+    assert [*tmp_path.rglob("mlflow.db")] == [tmp_path / "runs" / "mlflow.db"]
+    assert {path.name for path in tmp_path.iterdir()} == {"speech", "runs", "multirun"}
+
+
 def test_a_failed_job_fails_the_parent_and_stays_in_the_table(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:

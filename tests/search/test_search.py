@@ -272,11 +272,29 @@ def test_a_dead_process_is_not_waited_for(storage: BaseStorage, study_name: str,
         "other process of the same id": lambda: Owner(here.host, here.pid, here.started - 60).record(),
         "other host, silent": lambda: Owner("elsewhere", 1, 0.0).record(),
     }[case]()
-    ledger = leave_running(record, time.time() - owner.STALE_SECONDS - 1, storage, study_name)
+    ledger = leave_running(record, time.time() - 2 * owner._CLOCKS_DIFFER, storage, study_name)
     history = search(ledger, 6)
     assert len(history.completed) == 6
     assert history.trials[0].state is TrialState.FAIL
     assert history.trials[0].user_attrs[INTERRUPTED] == "its process died without ending the trial"
+
+
+@pytest.mark.parametrize("clock", [-1800.0, 0.0, 1800.0])
+def test_whether_another_host_lives_is_told_whatever_its_clock(
+    storage: BaseStorage, study_name: str, clock: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, "STALE_SECONDS", 0.3)
+    record = Owner("elsewhere", 1, 0.0).record()
+    ledger = leave_running(record, time.time() + clock, storage, study_name)
+    [trial] = ledger.history().running.values()
+    for _ in range(4):  # it lives
+        storage.set_trial_user_attr(trial._trial_id, "heartbeat", time.time() + clock)
+        ledger.release_dead()
+        assert ledger.history().running
+        time.sleep(0.15)
+    time.sleep(0.3)  # it has died
+    ledger.release_dead()
+    assert not ledger.history().running
 
 
 @pytest.mark.parametrize("case", ["here", "other host, heard of"])
@@ -394,7 +412,7 @@ def test_trials_of_another_program_in_the_study_are_left_alone(storage: BaseStor
 def test_a_killed_processes_lock_is_stale_whatever_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speakerquant.search.storage._LOCK_SECONDS", 3)
+    monkeypatch.setattr("speakerquant.search.journal._LOCK_SECONDS", 3)
     monkeypatch.chdir(tmp_path)
     ledger = small_ledger(open_storage("studies/study.journal"), "study")
     Path("studies/study.journal.lock").symlink_to(Path("studies/study.journal").absolute())

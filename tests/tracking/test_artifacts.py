@@ -27,7 +27,7 @@ def test_a_file_and_its_artifact_on_one_file_system_take_room_once(
     engine.write_bytes(b"first")
     run = TrackedRun.start(tracking, "name")
     run.log_artifact(engine)
-    keep_once(run, "experiment", [engine])
+    keep_once(run, [engine])
     artifacts = run.artifact_folder()
     assert artifacts is not None and (artifacts / engine.name).samefile(engine)
     assert [path.name for path in engine.parent.iterdir()] == ["engine.bin"]
@@ -51,15 +51,13 @@ def test_a_file_on_another_file_system_stays(tracking: Tracking, tmp_path: Path)
             pytest.skip("/dev/shm is on the same file system")
         run = TrackedRun.start(tracking, "name")
         run.log_artifact(engine)
-        keep_once(run, "experiment", [engine])
+        keep_once(run, [engine])
         assert engine.read_bytes() == b"engine"
     finally:
         engine.unlink()
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[]", '{"uri": 1}', '{"uri": "", "experiment": "", "run_id": "", "files": [1]}']
-)
+@pytest.mark.parametrize("text", ["{", "[]", '{"uri": 1}', '{"uri": "", "run_id": "", "files": [1]}'])
 def test_a_broken_reference_is_said_in_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / REFERENCE_FILE).write_text(text)
     with pytest.raises(UserError, match=f"{REFERENCE_FILE}: does not say where files are"):

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from speakerquant.errors import UserError
-from speakerquant.tracking.client import Tracking, connect
+from speakerquant.tracking.client import (
+    Tracking,
+    connect,
+    find_experiment,
+    find_experiment_of_run,
+    find_store,
+)
 from speakerquant.tracking.recorded_runs import fail_running, latest_multirun, mask_runs
 from speakerquant.tracking.runs import DIED, TrackedRun, tracked_run
 
@@ -84,6 +90,44 @@ def test_a_deleted_experiment_is_said_in_one_line(tmp_path: Path) -> None:
     tracking.client.delete_experiment(tracking.experiment_id)
     with pytest.raises(UserError, match=r"tracking\.experiment=gone"):
         connect(uri, "gone")
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "sqlite:///{tmp}/folder/mlflow.db"])
+def test_who_reads_makes_no_database(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"tracking\.uri={uri.format(tmp=tmp_path)}: there is no file "):
+        find_experiment(uri.format(tmp=tmp_path), "experiment")
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_reads_makes_no_tables_in_a_database_of_something_else(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "studies.db")) as database:
+        database.execute("create table studies (id int)")
+        database.commit()
+    before = (tmp_path / "studies.db").read_bytes()
+    with pytest.raises(UserError, match="holds no runs of MLflow"):
+        find_store(f"sqlite:///{tmp_path}/studies.db")
+    assert (tmp_path / "studies.db").read_bytes() == before
+
+
+def test_who_reads_makes_no_experiment_and_hears_which_there_are(tracking: Tracking) -> None:
+    with pytest.raises(UserError, match=r"tracking\.experiment=runz: .* there are .*experiment"):
+        find_experiment(tracking.client.tracking_uri, "runz")
+    assert tracking.client.get_experiment_by_name("runz") is None
+
+
+def test_a_store_stays_the_same_one_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tracking = connect("sqlite:///mlflow.db", "experiment")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    run = TrackedRun.start(tracking, "name")
+    assert tracking.client.tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
+    found = find_experiment_of_run(f"sqlite:///{tmp_path}/mlflow.db", run.run_id)
+    assert found.experiment_id == tracking.experiment_id
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_an_empty_experiment_has_no_multirun(tmp_path: Path) -> None:

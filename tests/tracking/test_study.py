@@ -10,15 +10,16 @@ from speakerquant.search.ledger import Ledger
 from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
 from speakerquant.tracking.client import Tracking, connect
+from speakerquant.tracking.recorded_runs import children, missing_runs
 from speakerquant.tracking.runs import FAILURE_TAG, PARENT_FILE, TrackedRun
 from speakerquant.tracking.study import StudyRun, trial_tags
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def tracking(tmp_path: Path) -> Tracking:
-    return connect(f"sqlite:///{tmp_path}/mlflow.db", "studies")
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
+    return connect(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db", "studies")
 
 
 @pytest.fixture
@@ -65,15 +66,70 @@ def test_a_resumed_study_forgets_how_it_was_stopped(
     assert FAILURE_TAG not in tracking.client.get_run(run_id).data.tags
 
 
-def test_a_deleted_run_is_replaced(tracking: Tracking, ledger: Ledger, tmp_path: Path) -> None:
+def evaluate(tracking: Tracking, ledger: Ledger, folder: Path, value: int) -> str:
+    """A completed trial with its run, whose id is returned."""
+    claim = ledger.claim({"a": value}, "test", limit=3)
+    assert claim is not None
+    run = TrackedRun.start(tracking, "trial", parent(tracking, folder), trial_tags("mine", claim.number))
+    ledger.complete(claim, {"cost": 1.0})
+    run.finish()
+    return run.run_id
+
+
+def test_a_deleted_run_is_restored_and_keeps_its_trials(
+    tracking: Tracking, ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     study_run = StudyRun(tracking, [ledger], tmp_path)
     before = parent(tracking, tmp_path)
+    for step in (lambda: study_run.updated([], None), study_run.before_batch, lambda: study_run.closed(None)):
+        tracking.client.delete_run(before)
+        step()
+        assert parent(tracking, tmp_path) == before
+        assert tracking.client.get_run(before).info.lifecycle_stage == "active"
+    evaluate(tracking, ledger, tmp_path, 1)
     tracking.client.delete_run(before)
+    caplog.clear()
+    StudyRun(tracking, [ledger], tmp_path)
+    assert [run.data.tags["trial"] for run in children(tracking, before)] == ["0"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"MLflow run mine ({before}) was deleted; restored"
+    ]
+
+
+def test_a_renamed_run_is_still_the_studys(tracking: Tracking, ledger: Ledger, tmp_path: Path) -> None:
+    StudyRun(tracking, [ledger], tmp_path).closed(None)
+    before = parent(tracking, tmp_path)
+    TrackedRun(tracking, before).rename("another")
+    StudyRun(tracking, [ledger], tmp_path)
+    assert parent(tracking, tmp_path) == before
+
+
+@pytest.mark.parametrize("how", ["deleted", "elsewhere", "renamed"])
+def test_trials_whose_runs_are_missing_are_counted(
+    tracking: Tracking, ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    study_run = StudyRun(tracking, [ledger], tmp_path)
+    first, _ = (evaluate(tracking, ledger, tmp_path, value) for value in (1, 2))
     study_run.updated([], None)
-    study_run.before_batch()
-    assert parent(tracking, tmp_path) != before
-    study_run.closed(None)
-    assert status(tracking, parent(tracking, tmp_path)) == "FINISHED"
+    assert missing_runs(tracking, parent(tracking, tmp_path)) == []
+    if how == "deleted":
+        tracking.client.delete_run(first)
+    elif how == "elsewhere":
+        tracking = connect(f"sqlite:///{tmp_path}/another.db", "studies")
+    else:
+        tracking.client.rename_experiment(tracking.experiment_id, "renamed")
+        tracking = connect(tracking.client.tracking_uri, "studies")
+    caplog.clear()
+    study_run = StudyRun(tracking, [ledger], tmp_path)
+    lost = 1 if how == "deleted" else 2
+    assert f"{lost} of the 2 trials of study mine have no run here" in caplog.text
+    evaluate(tracking, ledger, tmp_path, 3)
+    study_run.updated([], None)
+    assert missing_runs(tracking, parent(tracking, tmp_path)) == [
+        "1 of its runs were deleted in MLflow, where they can be restored"
+        if how == "deleted"
+        else "2 of 3 trials of this search have no run here"
+    ]
 
 
 def test_runs_of_trials_that_are_over_are_closed(tracking: Tracking, ledger: Ledger, tmp_path: Path) -> None:

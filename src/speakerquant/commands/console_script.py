@@ -111,12 +111,14 @@ def run_command(command: Callable[[], object]) -> None:
 def hydra_job() -> Iterator[None]:
     """What surrounds the work of every Hydra job.
 
+    Relative paths are those of the folder that the command was started in, whatever ``hydra.job.chdir`` is.
     Passwords are hidden in what Hydra has written and in what this process will log. A user's mistake ends a
     single run before Hydra adds lines of its own; in a multirun Hydra must see the failure, and with
     ``HYDRA_FULL_ERROR=1`` the user wants it.
     """
     hydra = HydraConfig.get()
     is_multirun = hydra.mode is RunMode.MULTIRUN
+    os.chdir(hydra.runtime.cwd)
     # In a worker process nothing has done these yet.
     hide_credentials_in_logs()
     _end_on_termination()

@@ -12,7 +12,7 @@ from speakerquant.commands.console_script import config_folder
 from speakerquant.engine.provenance import engine_path, find_engine, provenance_path
 from speakerquant.measuring.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
 from speakerquant.tracking.artifacts import ArtifactReference
-from speakerquant.tracking.client import Tracking, connect
+from speakerquant.tracking.client import Tracking, find_experiment_of_run
 from speakerquant.tracking.recorded_runs import downloaded_file
 from speakerquant.tracking.registry import downloaded_model, is_model_address
 
@@ -31,10 +31,11 @@ def found_engine(model: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         copies = Path(folder)
         if is_model_address(model):
-            tracking = OmegaConf.load(Path(config_folder()) / "tracking" / "default.yaml")
-            path = downloaded_model(tracking.uri, model, copies)
+            default = OmegaConf.load(Path(config_folder()) / "tracking" / "default.yaml")
+            path = downloaded_model(default.uri, model, copies)
         elif reference := _reference(path):
-            path = download_engine(connect(reference.uri, reference.experiment), reference.run_id, copies)
+            tracking = find_experiment_of_run(reference.uri, reference.run_id)
+            path = download_engine(tracking, reference.run_id, copies)
         yield find_engine(path)
 
 

@@ -62,12 +62,17 @@ def evaluate(
         prefix, tags = f"trial {trial['trial']}: ", trial_tags(trial["study"], trial["trial"])
     name = prefix + mask_words(config.mask)  # until the network is open
     with tracked_run(tracking, name, parent_id, tags) as tracked:
-        record = RecordedEvaluation(tracked, output, prefix, config.data.root or "synthetic")
+        record = RecordedEvaluation(tracked, output, prefix, _source(config))
         record.started(params, command)
         result = _evaluate(config, output, record)
         if parent_id:  # a multirun has many engines; whoever runs a single mask wants its engine here
-            record.keep_engine_once(config.tracking.experiment, result.engine)
+            record.keep_engine_once(result.engine)
     return result
+
+
+def _source(config: RunConfig) -> str:
+    """Where the recordings are, for whoever reads the record in another folder."""
+    return str(Path(config.data.root).absolute()) if config.data.root else "synthetic"
 
 
 def _evaluate(config: RunConfig, output: Path, record: RecordedEvaluation) -> Result:

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution
 
+from speakerquant import schema_versions
 from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.architectures.registry import architecture_of_network
 from speakerquant.architectures.units import Units, enclosing
@@ -100,6 +101,7 @@ class MaskSearchApplication(SearchApplication):
             "fixed part of the mask": _fixed_part(open_mask(run, model.network), space),
             "fidelity": f"{run.engine.min_fidelity} on {run.engine.fidelity_recordings} recordings",
             "engine": _engine(evaluator.builder, evaluator.weight_bits),
+            "way of measuring": ", ".join(f"{name} {version}" for name, version in _versions().items()),
         }
 
     def first_points(self, config: DictConfig, space: Space, goals: Goals, defaults: Point) -> FirstPoints:
@@ -186,6 +188,18 @@ def _fixed_part(mask: Mask, space: Space) -> str:
 def _is_set(unit: str, keys: Collection[str]) -> bool:
     """Whether the keys of a configuration set the unit, by itself or with a module that it lies in."""
     return any(f"mask.{module}" in keys for module in enclosing(unit))
+
+
+def _versions() -> dict[str, int]:
+    """Versions of this project by which the same mask would get other numbers, or other names for them."""
+    return {
+        "result": schema_versions.RESULT,
+        "features": schema_versions.FEATURES,
+        "ranges": schema_versions.RANGES,
+        "Hessians": schema_versions.HESSIANS,
+        "rounding": schema_versions.ROUNDED_WEIGHTS,
+        "graph": schema_versions.GRAPH,
+    }
 
 
 def _engine(builder: EngineBuilder, weight_bits: int) -> str:

@@ -121,6 +121,7 @@ def parent_run_id() -> str | None:
 def _close(record: _ParentRecord, succeeded: bool) -> None:
     """Close the parent, as FAILED if any job failed; then show and log what the jobs measured."""
     parent = TrackedRun(connect(record.uri, record.experiment, patient=succeeded), record.run_id)
+    parent.restore()
     fail_running(parent.tracking, parent.run_id)
     runs = mask_runs(parent.tracking, parent.run_id)
     rename_runs(parent.tracking, parent.run_id, [each.name for each in name_runs(runs)])

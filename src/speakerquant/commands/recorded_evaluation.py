@@ -82,6 +82,6 @@ class RecordedEvaluation(EvaluationListener):
         for path in (*(self._folder / name for name in ARTIFACTS), engine, provenance_path(engine)):
             self._run.log_artifact(path)
 
-    def keep_engine_once(self, experiment: str, engine: str) -> None:
+    def keep_engine_once(self, engine: str) -> None:
         """Free the room that ONNX graph and engine take, which MLflow has too."""
-        keep_once(self._run, experiment, [self._folder / ONNX_FILE, engine_path(self._folder, engine)])
+        keep_once(self._run, [self._folder / ONNX_FILE, engine_path(self._folder, engine)])

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from speakerquant.commands.console_script import config_folder, hydra_job, run_command
 from speakerquant.commands.engine_files import download_engine
 from speakerquant.configuration.schema import RegisterConfig, register_schemas, typed
-from speakerquant.tracking.client import connect
+from speakerquant.tracking.client import find_experiment
 from speakerquant.tracking.registry import Interface, register_model
 from speakerquant.verification import served_verifier
 from speakerquant.verification.verifier import Verifier, known_threshold
@@ -27,7 +27,7 @@ def register(config: RegisterConfig) -> None:
     Raises:
         UserError: there is no such run, it has lost its files, or the engine cannot be loaded here.
     """
-    tracking = connect(config.tracking.uri, config.tracking.experiment)
+    tracking = find_experiment(config.tracking.uri, config.tracking.experiment)
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "engine"
         files.mkdir()

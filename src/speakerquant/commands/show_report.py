@@ -19,8 +19,8 @@ from speakerquant.report.comparison import ScoredRun, compare_runs
 from speakerquant.report.html_report import write_html, write_markdown
 from speakerquant.report.multirun_report import draw_runs, print_runs
 from speakerquant.report.run_names import name_runs
-from speakerquant.tracking.client import Tracking, connect
-from speakerquant.tracking.recorded_runs import downloaded, latest_multirun, mask_runs, run_name
+from speakerquant.tracking.client import Tracking, find_experiment
+from speakerquant.tracking.recorded_runs import downloaded, latest_multirun, mask_runs, missing_runs, run_name
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +31,14 @@ def report(config: ReportConfig) -> None:
     Raises:
         UserError: a multirun is not there, or none of the runs finished.
     """
-    tracking = connect(config.tracking.uri, config.tracking.experiment)
+    tracking = find_experiment(config.tracking.uri, config.tracking.experiment)
     parents = _parents(config.run, tracking)
     scored = [each for parent in parents for each in _scored_runs(tracking, parent)]
     runs = [each.run for each in scored]
     print_runs(runs, title=f"MLflow run {', '.join(parents)}")
+    for parent in parents:
+        for sentence in missing_runs(tracking, parent):
+            log.warning("run=%s: %s", parent, sentence)
     is_lost = [each.scores is None and not each.run.failure for each in scored]
     if lost := [each.name for each in name_runs(runs) if is_lost[each.number]]:
         log.warning(
@@ -65,7 +68,8 @@ def _parents(given: Any, tracking: Tracking) -> list[str]:
 def _scored_runs(tracking: Tracking, parent_id: str) -> Iterator[ScoredRun]:
     runs = mask_runs(tracking, parent_id)
     if not runs:
-        raise UserError(f"run={parent_id}: no such multirun in this MLflow experiment")
+        why = "".join(f"; {sentence}" for sentence in missing_runs(tracking, parent_id))
+        raise UserError(f"run={parent_id}: no runs of such a multirun in this MLflow experiment{why}")
     with tempfile.TemporaryDirectory() as folder:
         kept = [
             downloaded(tracking, parent_id, name, Path(folder) / name)

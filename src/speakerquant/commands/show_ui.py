@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from speakerquant.commands.console_script import config_folder, hydra_job, run_command
 from speakerquant.configuration.schema import UiConfig, register_schemas, typed
 from speakerquant.errors import UserError
-from speakerquant.tracking.client import Tracking, connect, is_server, runs_address
+from speakerquant.tracking.client import Tracking, find_experiment, is_server, runs_address
 from speakerquant.tracking.recorded_runs import latest_multirun
 from speakerquant.tracking.views import masks_address
 
@@ -31,7 +31,7 @@ def show(config: UiConfig) -> None:
         UserError: MLflow's UI does not start.
     """
     uri = config.tracking.uri
-    tracking = connect(uri, config.tracking.experiment)
+    tracking = find_experiment(uri, config.tracking.experiment)
     if is_server(uri):
         _lead_to(uri, tracking)
         return

@@ -75,6 +75,8 @@ class Ledger:
         self.goals = goals
         self._storage = storage
         self._owner = Owner.this_process()
+        # By trial: the last heartbeat, and since when this process has known it.
+        self._heard: dict[int, tuple[float, float]] = {}
         try:
             self._study_id = storage.create_new_study(goals.directions, name)
             self._write_record(fingerprint)
@@ -237,7 +239,13 @@ class Ledger:
         if OWNER not in trial.user_attrs:
             return False  # run by somebody else's program
         owner = Owner.from_record(trial.user_attrs[OWNER])
-        return owner.is_gone(float(trial.user_attrs.get(HEARTBEAT, 0.0)))
+        heartbeat = float(trial.user_attrs.get(HEARTBEAT, 0.0))
+        now = time.monotonic()
+        last, since = self._heard.get(trial._trial_id, (None, now))
+        if heartbeat != last:
+            since = now
+        self._heard[trial._trial_id] = heartbeat, since
+        return owner.is_gone(heartbeat, now - since)
 
     def _interrupt(self, trial: FrozenTrial, reason: str) -> None:
         earlier = self.history().interruptions.get(self.space.key(trial.params), 0)

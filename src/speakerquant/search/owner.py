@@ -14,6 +14,7 @@ import psutil
 
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 120.0
+_CLOCKS_DIFFER = 3600.0  # seconds, at the very most, between two hosts
 _START_TOLERANCE = 2.0  # psutil rounds the boot time to seconds
 
 
@@ -40,10 +41,15 @@ class Owner:
         """A JSON-representable form."""
         return asdict(self)
 
-    def is_gone(self, heartbeat: float) -> bool:
-        """Whether the process has ended, which another host can only tell by an old heartbeat."""
+    def is_gone(self, heartbeat: float, silence: float) -> bool:
+        """Whether the process has ended, which another host can only tell by missing heartbeats.
+
+        Args:
+            heartbeat: Time of the last one by the clock of the process's host, which may be wrong.
+            silence: For how many seconds whoever asks has seen no later one.
+        """
         if self.host != _host():
-            return time.time() - heartbeat > STALE_SECONDS
+            return silence > STALE_SECONDS or time.time() - heartbeat > STALE_SECONDS + _CLOCKS_DIFFER
         try:
             process = psutil.Process(self.pid)
             other = abs(_start(process) - self.started) > _START_TOLERANCE

@@ -1,6 +1,5 @@
 """Where studies are kept: memory, a journal file, or a database."""
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -8,17 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, get_storage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Dialect, make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from speakerquant.errors import UserError, first_line, is_being_created
+from speakerquant.search.journal import STORAGE_KEY, open_journal
 
-_KEY = "hydra.sweeper.storage"
 _PATIENCE = 60  # seconds to wait for other processes' writes to a SQLite file
-_LOCK_SECONDS = 10  # a lock is held for one write; an older one is of a process that was killed
 _CREATION_RETRIES, _CREATION_SECONDS = 10, 0.3
 _CONNECT_TIMEOUT = 10  # seconds; a database that does not answer would otherwise hang for minutes
 _RETRY_SECONDS = 1.0
@@ -35,7 +32,10 @@ def open_storage(location: str | None) -> BaseStorage:
     """
     if location is None:
         return InMemoryStorage()
-    return _open_database(location) if "://" in location else _open_journal(Path(location))
+    if "://" in location:
+        return _open_database(location)
+    _make_folder(Path(location))
+    return open_journal(Path(location))
 
 
 def is_for_several_machines(location: str) -> bool:
@@ -61,11 +61,12 @@ def _open_database(location: str) -> BaseStorage:
         return _opened(location, url, arguments)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{_KEY}={shown(location)}: the database driver {error.name} is not installed; pip install it"
+            f"{STORAGE_KEY}={shown(location)}: the database driver {error.name} is not installed; "
+            "pip install it"
         ) from None
     except (SQLAlchemyError, StorageInternalError, RuntimeError, ImportError) as error:
         raise UserError(
-            f"{_KEY}={shown(location)}: the database cannot be opened ({_reason(error)}); "
+            f"{STORAGE_KEY}={shown(location)}: the database cannot be opened ({_reason(error)}); "
             "start it, or check the address, the user and the password"
         ) from None
 
@@ -129,35 +130,10 @@ def _reason(error: BaseException) -> str:
     return first_line(error)[:200]
 
 
-def _open_journal(path: Path) -> BaseStorage:
-    _make_folder(path)
-    try:
-        location = str(path.absolute())
-        lock = JournalFileSymlinkLock(location, _LOCK_SECONDS)
-        return JournalStorage(JournalFileBackend(location, lock))
-    except OSError as error:
-        raise UserError(f"{_KEY}={path}: cannot be opened ({error.strerror}); choose another file") from None
-    except Exception as error:  # whatever replaying a broken record may raise
-        raise UserError(
-            f"{_KEY}={path}: not a readable journal ({_broken_line(path) or first_line(error)}); "
-            "restore it, move it away, or, for a database, give a URL such as sqlite:///file.db"
-        ) from None
-
-
-def _broken_line(path: Path) -> str | None:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                json.loads(line)
-            except ValueError:
-                return f"line {number} is broken"
-    return None
-
-
 def _make_folder(path: Path) -> None:
     try:
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{_KEY}={path}: cannot write {path.parent} ({error.strerror}); choose another folder"
+            f"{STORAGE_KEY}={path}: cannot write {path.parent} ({error.strerror}); choose another folder"
         ) from None

@@ -22,13 +22,11 @@ class ArtifactReference:
 
     Attributes:
         uri: The MLflow store, without credentials.
-        experiment: Name of the experiment.
         run_id: The run.
         files: Their names.
     """
 
     uri: str
-    experiment: str
     run_id: str
     files: Sequence[str]
 
@@ -43,11 +41,11 @@ class ArtifactReference:
         if not path.is_file():
             return None
         try:
-            reference = cls(**json.loads(path.read_text()))
-            names = (reference.uri, reference.experiment, reference.run_id, *reference.files)
-            if not all(isinstance(name, str) for name in names):
+            entries = json.loads(path.read_text())
+            reference = cls(entries["uri"], entries["run_id"], entries["files"])
+            if not all(isinstance(name, str) for name in (reference.uri, reference.run_id, *reference.files)):
                 raise TypeError
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, KeyError):
             raise UserError(f"{path}: does not say where files are; find the run in MLflow's UI") from None
         return reference
 
@@ -57,7 +55,7 @@ class ArtifactReference:
         (folder / REFERENCE_FILE).unlink(missing_ok=True)
 
 
-def keep_once(run: TrackedRun, experiment: str, paths: Sequence[Path]) -> None:
+def keep_once(run: TrackedRun, paths: Sequence[Path]) -> None:
     """Free the room that files take which are artifacts of a run too, under the same names.
 
     Where MLflow keeps artifacts as files on the same file system, both become one file with two names: the
@@ -65,7 +63,7 @@ def keep_once(run: TrackedRun, experiment: str, paths: Sequence[Path]) -> None:
     """
     if (artifacts := run.artifact_folder()) is None:
         uri = without_credentials(run.tracking.client.tracking_uri)
-        reference = ArtifactReference(uri, experiment, run.run_id, [path.name for path in paths])
+        reference = ArtifactReference(uri, run.run_id, [path.name for path in paths])
         with atomic_path(paths[0].with_name(REFERENCE_FILE)) as part:
             part.write_text(json.dumps(asdict(reference), indent=2) + "\n")
         for path in paths:

@@ -12,16 +12,23 @@ from pathlib import Path
 from filelock import FileLock
 from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 from urllib3.util import Retry
 
 from speakerquant.errors import ServiceError, UserError, first_line, is_being_created
 
 log = logging.getLogger(__name__)
 
-_SQLITE = "sqlite:///"
+_TABLE = "experiments"  # which every database of MLflow has
+_SHOWN = 10  # names of experiments in a message
 _REFUSED = (401, 403)  # HTTP status codes
+_NONE_THERE = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 _CREATION_RETRIES, _CREATION_SECONDS = 10, 0.3
 # MLflow 3's UI shows the runs of such experiments; it would take others for collections of traces.
 _AS_MODEL_DEVELOPMENT = {"mlflow.experimentKind": "custom_model_development"}
@@ -52,18 +59,78 @@ def connect(uri: str, experiment: str, patient: bool = False) -> Tracking:
     """
     if uri == os.environ.get("MLFLOW_TRACKING_URI"):
         log.info("runs go to %s, as MLFLOW_TRACKING_URI says", uri)
-    logging.getLogger("urllib3.connectionpool").addFilter(_announce_first_retry)
-    artifacts = _prepare_sqlite(uri)
-    try:
-        with mlflow_settings({} if patient else IMPATIENT):  # later requests may take longer
-            client, existing = _opened(uri, experiment, artifacts)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise ServiceError(f"tracking.uri={uri}: {_advice(uri, error)}") from None
-    if existing.lifecycle_stage == LifecycleStage.DELETED:
-        raise UserError(
-            f"tracking.experiment={experiment}: this experiment was deleted; restore it or use another name"
-        )
-    return Tracking(client, existing.experiment_id)
+    with _answering(uri, patient):
+        file = _sqlite_file(uri)
+        artifacts = _prepared(uri, file.parent) if file else None
+        client, existing = _opened(absolute_uri(uri), experiment, file, artifacts)
+    return _tracking(client, existing)
+
+
+def find_store(uri: str) -> MlflowClient:
+    """Open a store to read what is in it: unlike MLflow, make none where there is none.
+
+    Raises:
+        ServiceError: the store does not answer, cannot be opened, or refuses the credentials.
+        UserError: there is no such database, or it is not MLflow's.
+    """
+    with _answering(uri):
+        if (file := _sqlite_file(uri)) is not None and not file.is_file():
+            raise UserError(
+                f"tracking.uri={uri}: there is no file {file}; give the database that the runs are in, or "
+                "start the command in their folder"
+            )
+        if _is_database(uri) and not inspect(create_engine(uri, poolclass=NullPool)).has_table(_TABLE):
+            raise UserError(
+                f"tracking.uri={uri}: holds no runs of MLflow; give the database that they are in"
+            )
+        return MlflowClient(absolute_uri(uri))
+
+
+def find_experiment(uri: str, experiment: str) -> Tracking:
+    """Open an experiment to read what is in it.
+
+    Raises:
+        ServiceError: as :func:`find_store`.
+        UserError: there is no such database or experiment, or it was deleted.
+    """
+    client = find_store(uri)
+    with _answering(uri):
+        existing = client.get_experiment_by_name(experiment)
+        if existing is None:
+            names = [each.name for each in client.search_experiments(max_results=_SHOWN)]
+            raise UserError(
+                f"tracking.experiment={experiment}: there is none of this name in {uri}; "
+                f"there are {', '.join(names)}"
+            )
+    return _tracking(client, existing)
+
+
+def find_experiment_of_run(uri: str, run_id: str) -> Tracking:
+    """Open the experiment that a run is in, whatever its name is by now.
+
+    Raises:
+        ServiceError: as :func:`find_store`.
+        UserError: there is no such database or run.
+    """
+    client = find_store(uri)
+    with _answering(uri):
+        try:
+            return Tracking(client, client.get_run(run_id).info.experiment_id)
+        except MlflowException as error:
+            if not is_missing(error):
+                raise
+            raise UserError(f"tracking.uri={uri}: there is no run {run_id} any more") from None
+
+
+def absolute_uri(uri: str) -> str:
+    """The same store whatever the working directory is by then."""
+    file = _sqlite_file(uri)
+    return str(make_url(uri).set(database=str(file))) if file else uri
+
+
+def is_missing(error: MlflowException) -> bool:
+    """Whether MLflow says that there is no such run or experiment."""
+    return bool(error.error_code == _NONE_THERE)
 
 
 def is_file(uri: str) -> bool:
@@ -83,11 +150,46 @@ def runs_address(server: str, experiment_id: str, view: str | None = None) -> st
     return f"{address}&viewStateShareKey={view}" if view else address
 
 
-def _opened(uri: str, experiment: str, artifacts: str | None) -> tuple[MlflowClient, Experiment]:
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite database."""
+    if not is_file(uri):
+        return None
+    database = make_url(uri).database
+    return Path(database).absolute() if database and database != ":memory:" else None
+
+
+def _is_database(uri: str) -> bool:
+    return "://" in uri and make_url(uri).get_backend_name() in DATABASE_ENGINES
+
+
+def _tracking(client: MlflowClient, experiment: Experiment) -> Tracking:
+    """The experiment, unless it was deleted."""
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        raise ServiceError(
+            f"tracking.experiment={experiment.name}: this experiment was deleted; restore it or use another "
+            "name"
+        )
+    return Tracking(client, experiment.experiment_id)
+
+
+@contextmanager
+def _answering(uri: str, patient: bool = False) -> Iterator[None]:
+    """Say in one line that the store does not answer in the block, which a patient user waits for longer."""
+    logging.getLogger("urllib3.connectionpool").addFilter(_announce_first_retry)
+    try:
+        with mlflow_settings({} if patient else IMPATIENT):  # later requests may take longer
+            yield
+    except (MlflowException, SQLAlchemyError, ModuleNotFoundError, OSError) as error:
+        raise ServiceError(f"tracking.uri={uri}: {_advice(uri, error)}") from None
+
+
+def _opened(
+    uri: str, experiment: str, file: Path | None, artifacts: str | None
+) -> tuple[MlflowClient, Experiment]:
     """The store, and the experiment that is in it by now, whoever of several processes made them."""
     for attempt in itertools.count(1):
         try:
-            with _first_user(uri):
+            with _first_user(file):
                 client = MlflowClient(uri)
                 if existing := client.get_experiment_by_name(experiment):
                     return client, existing
@@ -109,13 +211,12 @@ def _announce_first_retry(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def _first_user(uri: str) -> Iterator[None]:
+def _first_user(file: Path | None) -> Iterator[None]:
     """Keep other processes out while a SQLite file may get its tables: MLflow makes them without a lock."""
-    if not uri.startswith(_SQLITE):
+    if file is None:
         yield
         return
-    path = Path(uri.removeprefix(_SQLITE)).absolute()
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    lock = FileLock(file.with_name(f".{file.name}.lock"))
     with suppress(OSError):  # where nothing can be written, nothing is made
         lock.acquire()
     try:
@@ -151,11 +252,8 @@ def mlflow_settings(settings: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
 
 
-def _prepare_sqlite(uri: str) -> str | None:
-    """Make the folder of a SQLite file; the address of the artifacts beside it, none for other stores."""
-    if not uri.startswith(_SQLITE):
-        return None
-    folder = Path(uri.removeprefix(_SQLITE)).absolute().parent
+def _prepared(uri: str, folder: Path) -> str:
+    """Make the folder of a SQLite file; the address of the artifacts beside it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mlflow.entities import Run
+from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from speakerquant.errors import UserError, first_line
 from speakerquant.measuring.result import MASK_PREFIX, PUBLISHED_PREFIX, MaskRun, Published
 from speakerquant.statistics.scores import ScoreNorm
-from speakerquant.tracking.client import Tracking, mlflow_settings
+from speakerquant.tracking.client import Tracking, is_missing, mlflow_settings
 from speakerquant.tracking.runs import (
     COMMAND_TAG,
     DIED,
@@ -18,6 +18,7 @@ from speakerquant.tracking.runs import (
     FAILURE_TAG,
     MASK,
     STUDY_TAG,
+    TRIALS_TAG,
     UNREACHED,
     TrackedRun,
 )
@@ -56,11 +57,45 @@ def rename_runs(tracking: Tracking, parent_id: str, names: Sequence[str]) -> Non
 
 
 def _trials(tracking: Tracking, parent_id: str) -> list[Run]:
-    runs = children(tracking, parent_id)
-    if not runs:
-        return []
-    study = tracking.client.get_run(parent_id).data.tags.get(STUDY_TAG)
-    return [run for run in runs if run.data.tags.get(STUDY_TAG) == study]
+    return _of_first_study(children(tracking, parent_id))
+
+
+def _of_first_study(runs: list[Run]) -> list[Run]:
+    """Without the final evaluation, which is of another study and comes last."""
+    return [run for run in runs if run.data.tags.get(STUDY_TAG) == runs[0].data.tags.get(STUDY_TAG)]
+
+
+def _found(tracking: Tracking, run_id: str) -> Run | None:
+    """The run, deleted or not; none if it is not, or not any more, in the store."""
+    try:
+        return tracking.client.get_run(run_id)
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        return None
+
+
+def missing_runs(tracking: Tracking, parent_id: str) -> list[str]:
+    """What a user has deleted of a multirun, or a search has recorded elsewhere: a sentence for each."""
+    parent = _found(tracking, parent_id)
+    runs, deleted = (
+        _of_first_study(children(tracking, parent_id, which))
+        for which in (ViewType.ACTIVE_ONLY, ViewType.DELETED_ONLY)
+    )
+    sentences = []
+    if parent is None and runs:
+        sentences.append("its own run is gone for good")
+    if parent and parent.info.lifecycle_stage == LifecycleStage.DELETED:
+        sentences.append("it was deleted in MLflow, where it can be restored")
+    if deleted:
+        sentences.append(f"{len(deleted)} of its runs were deleted in MLflow, where they can be restored")
+    num_finished = sum(run.info.status == "FINISHED" for run in (*runs, *deleted))
+    num_trials = int(parent.data.tags.get(TRIALS_TAG, 0)) if parent else 0
+    if num_trials > num_finished:
+        sentences.append(
+            f"{num_trials - num_finished} of {num_trials} trials of this search have no run here"
+        )
+    return sentences
 
 
 def fail_running(tracking: Tracking, parent_id: str) -> None:
@@ -86,8 +121,9 @@ def latest_multirun(tracking: Tracking) -> str:
 
 
 def run_name(tracking: Tracking, run_id: str) -> str:
-    """What a run was recorded as."""
-    return tracking.client.get_run(run_id).info.run_name or run_id
+    """What a run was recorded as; its id if it is gone."""
+    run = _found(tracking, run_id)
+    return (run and run.info.run_name) or run_id
 
 
 def _mask_run(run: Run) -> MaskRun:
@@ -198,8 +234,14 @@ def downloaded_file(tracking: Tracking, run_id: str, artifact: str, folder: Path
         ) from None
 
 
-def children(tracking: Tracking, parent_id: str) -> list[Run]:
-    """The runs of a multirun as MLflow describes them, in the order in which they started."""
+def children(tracking: Tracking, parent_id: str, which: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+    """The runs of a multirun as MLflow describes them, in the order in which they started.
+
+    Args:
+        tracking: The experiment.
+        parent_id: The multirun.
+        which: Those that are there, or those that were deleted.
+    """
     runs: list[Run] = []
     token: str | None = None
     while token != "":
@@ -207,6 +249,7 @@ def children(tracking: Tracking, parent_id: str) -> list[Run]:
             [tracking.experiment_id],
             filter_string=f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'",
             order_by=["attributes.start_time ASC"],
+            run_view_type=which,
             max_results=_PAGE,
             page_token=token,
         )

@@ -16,7 +16,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType
 
 from speakerquant.errors import UserError, first_line
-from speakerquant.tracking.client import Tracking, mlflow_settings
+from speakerquant.tracking.client import Tracking, find_store, mlflow_settings
 from speakerquant.tracking.recorded_runs import WITHOUT_BARS
 
 _SCHEME = "models:/"
@@ -120,7 +120,7 @@ def downloaded_model(uri: str, address: str, folder: Path) -> Path:
     Raises:
         UserError: the store does not answer, or there is no such model, any more.
     """
-    mlflow.set_tracking_uri(uri)
+    mlflow.set_tracking_uri(find_store(uri).tracking_uri)
     try:
         with mlflow_settings(WITHOUT_BARS):
             copy = download_artifacts(address, dst_path=str(folder))

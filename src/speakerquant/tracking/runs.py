@@ -1,6 +1,7 @@
 """MLflow runs that always end: FINISHED, or FAILED with the reason."""
 
 import json
+import logging
 import signal
 import threading
 import time
@@ -9,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.file_utils import get_local_path_or_none
@@ -27,6 +28,8 @@ from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.tracking.client import IMPATIENT, Tracking, mlflow_settings
 
+log = logging.getLogger(__name__)
+
 PARENT_FILE = ".mlflow_parent_run"
 """In a sweep folder: the id of the parent run, where the jobs of any process find it."""
 
@@ -35,6 +38,10 @@ COMMAND_TAG = "command"
 STUDY_TAG = "study"
 MASK = "mask"
 """Parameter: the mask as it was given, in words."""
+
+TRIALS_TAG = "trials"
+"""Of a search: how many of its trials have a result, wherever their runs are."""
+
 UNREACHED = "unreached"
 """Parameter: which weights no mask reaches, in words."""
 
@@ -107,8 +114,17 @@ class TrackedRun:
             self.tracking.client.set_tag(self.run_id, FAILURE_TAG, hide_credentials(reason)[:_VALUE_LIMIT])
             self.tracking.client.set_terminated(self.run_id, "FAILED")
 
+    def restore(self) -> None:
+        """Put the run back that a user has deleted in MLflow although it is still written to, and say so."""
+        with self._recording():
+            run = self.tracking.client.get_run(self.run_id)
+            if run.info.lifecycle_stage == LifecycleStage.DELETED:
+                self.tracking.client.restore_run(self.run_id)
+                log.warning("MLflow run %s (%s) was deleted; restored", run.info.run_name, self.run_id)
+
     def reopen(self) -> None:
-        """Set the run back to RUNNING if it has ended."""
+        """Set the run back to RUNNING if it has ended, and restore it if it was deleted."""
+        self.restore()
         with self._recording():
             run = self.tracking.client.get_run(self.run_id)
             if FAILURE_TAG in run.data.tags:

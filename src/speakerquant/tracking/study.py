@@ -6,17 +6,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Run, ViewType
+from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from speakerquant.errors import UserError, first_line
+from speakerquant.files import atomic_path
 from speakerquant.search.application import Observer
 from speakerquant.search.ledger import Ledger
 from speakerquant.tracking.client import IMPATIENT, Tracking, mlflow_settings
 from speakerquant.tracking.recorded_runs import children
-from speakerquant.tracking.runs import DIED, PARENT_FILE, STUDY_TAG, SUMMARY, TrackedRun
+from speakerquant.tracking.runs import DIED, PARENT_FILE, STUDY_TAG, SUMMARY, TRIALS_TAG, TrackedRun
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class StudyRun(Observer):
         self._answered = True
         self._adopt()
         self._close_orphans()
+        self._count_missing()
 
     def before_batch(self) -> None:
         # Two first commands may both have opened a run: agree before a job is in one. Later, another
@@ -60,6 +62,8 @@ class StudyRun(Observer):
 
     def updated(self, files: Sequence[Path], recommended: Mapping[str, Any] | None) -> None:
         with self._tolerant():
+            self._run.restore()
+            self._run.set_tags({TRIALS_TAG: str(len(self._completed()))})
             for path in files:
                 self._run.log_artifact(path)
                 if path.suffix == ".md":
@@ -82,7 +86,10 @@ class StudyRun(Observer):
                 self._run.fail(failure)
 
     def _adopt(self) -> None:
-        """Choose the oldest of the study's runs, as every process does; remove our own if it is another."""
+        """Choose the oldest of the study's runs, as every process does; remove our own if it is another.
+
+        Those that were deleted come last: one of them is restored if there is no other.
+        """
         name, identity = self._ledgers[0].name, self._identity
         own = self._own
         if not self._candidates(identity):
@@ -94,15 +101,41 @@ class StudyRun(Observer):
             self._own = None
         self._run = TrackedRun(self._tracking, chosen)
         self._run.reopen()
-        (self._folder / PARENT_FILE).write_text(chosen)
+        with atomic_path(self._folder / PARENT_FILE) as part:  # which jobs of another command may be reading
+            part.write_text(chosen)
 
     def _candidates(self, identity: str) -> list[Run]:
         runs = self._tracking.client.search_runs(
             [self._tracking.experiment_id],
             filter_string=f"tags.{_IDENTITY_TAG} = '{identity}'",
-            run_view_type=ViewType.ACTIVE_ONLY,
+            run_view_type=ViewType.ALL,
         )
-        return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+        return sorted(
+            runs,
+            key=lambda run: (
+                run.info.lifecycle_stage == LifecycleStage.DELETED,
+                run.info.start_time,
+                run.info.run_id,
+            ),
+        )
+
+    def _completed(self) -> set[str]:
+        """The numbers of the trials that have a result, repeats left out."""
+        return {str(trial.number) for trial in self._ledgers[0].history().completed}
+
+    def _count_missing(self) -> None:
+        """Say how many trials have their runs elsewhere, if any: the study and its record have parted."""
+        name, completed = self._ledgers[0].name, self._completed()
+        runs = children(self._tracking, self._run.run_id)
+        here = {run.data.tags.get(_TRIAL_TAG) for run in runs if run.data.tags.get(STUDY_TAG) == name}
+        if missing := len(completed - here):
+            log.warning(
+                "%d of the %d trials of study %s have no run here in MLflow: they were deleted, or recorded "
+                "in another experiment or store; the search knows their results all the same",
+                missing,
+                len(completed),
+                name,
+            )
 
     def _running_trials(self) -> set[tuple[str, str]]:
         return {
