@@ -55,6 +55,7 @@ WRITTEN_BY_FFMPEG = {
     "wma": ("x.wma", "wmav2", {}),
     "opus": ("x.opus", "libopus", {}),
     "opus in mp4": ("x.mp4", "libopus", {}),
+    "flac in ogg": ("x.oga", "flac", {}),
     "mp3": ("x.mp3", "libmp3lame", {}),
     "mp3 in wav": ("x.wav", "libmp3lame", {}),
 }
@@ -122,6 +123,15 @@ def test_what_ffmpeg_writes(kind: str, tmp_path: Path) -> None:
         path.write_bytes(whole)
         cut(path, share)
         assert_is_refused(path)
+
+
+def test_what_is_cut_between_packets_is_shorter_than_promised(tmp_path: Path) -> None:
+    path = tmp_path / "x.m4a"
+    write(path, speechlike(), movflags="faststart")
+    with av.open(path) as container:
+        ends = [packet.pos + packet.size for packet in container.demux(audio=0) if packet.size]
+    path.write_bytes(path.read_bytes()[: ends[len(ends) // 2]])
+    assert_is_refused(path)
 
 
 def open_length_flac(path: Path) -> None:
@@ -220,9 +230,9 @@ def test_labels_in_another_encoding_do_no_harm(tmp_path: Path) -> None:
 
 
 def test_each_of_many_files_is_judged_by_itself(tmp_path: Path) -> None:
-    """Also in threads, and where the same complaint comes twice; these cuts show in complaints alone."""
-    whole, damaged = tmp_path / "whole.m4a", tmp_path / "damaged.m4a"
-    write(whole, speechlike(), movflags="faststart")
+    """Also in threads, and where the same complaint comes twice: so little is missing that nothing else tells."""
+    whole, damaged = tmp_path / "whole.webm", tmp_path / "damaged.webm"
+    write(whole, speechlike(), codec="libopus")
     damaged.write_bytes(whole.read_bytes())
     cut(damaged, 0.97)
 
