@@ -56,6 +56,8 @@ WRITTEN_BY_FFMPEG = {
     "opus": ("x.opus", "libopus", {}),
     "opus in mp4": ("x.mp4", "libopus", {}),
     "flac in ogg": ("x.oga", "flac", {}),
+    "alac in caf": ("x.caf", "alac", {}),
+    "g.722 in wav": ("x.wav", "g722", {}),
     "mp3": ("x.mp3", "libmp3lame", {}),
     "mp3 in wav": ("x.wav", "libmp3lame", {}),
 }
@@ -230,7 +232,7 @@ def test_labels_in_another_encoding_do_no_harm(tmp_path: Path) -> None:
 
 
 def test_each_of_many_files_is_judged_by_itself(tmp_path: Path) -> None:
-    """Also in threads, and where the same complaint comes twice: so little is missing that nothing else tells."""
+    """Also in threads, and where the same complaint comes twice, which alone tells what is missing."""
     whole, damaged = tmp_path / "whole.webm", tmp_path / "damaged.webm"
     write(whole, speechlike(), codec="libopus")
     damaged.write_bytes(whole.read_bytes())

@@ -20,7 +20,7 @@ from speakerquant.errors import UserError, first_line
 
 _BLOCK = 1 << 20  # samples of one channel that are read at a time
 _STREAMED = 0x7F000000  # programs that write to a pipe promise as many bytes or more: they do not know
-_UNRECOGNISED = 1  # libsndfile's code for a format that it does not know
+_UNKNOWN = {1, 4, 64}  # libsndfile's codes for a format, an encoding and a codec in WAV that it lacks
 _HEADER = 4096  # bytes, more than a file without samples has
 _OGG_PAGE = b"OggS"
 _LARGEST_OGG_PAGE = 65307  # bytes
@@ -68,10 +68,12 @@ def decode(path: Path) -> Sound:
             if not has_open_length(file):
                 return _by_libsndfile(path, file)
     except soundfile.LibsndfileError as error:
-        if error.code != _UNRECOGNISED or not _has_content(path):
+        if not _has_content(path) or not (error.code in _UNKNOWN or _is_ogg(path)):
             raise unreadable(path, error) from None
     except OSError as error:
         raise unreadable(path, error) from None
+    if _is_ogg(path) and not _ends_with_last_ogg_page(path):
+        raise unusable(path, "truncated recording")  # of which libsndfile may not know any more what it was
     return _by_ffmpeg(path)
 
 
@@ -124,6 +126,12 @@ def _is_cut(path: Path, file: soundfile.SoundFile, num_read: int) -> bool:
     return bool(num_read < file.frames) and (not file.subtype.startswith("MPEG") or _counts_mpeg_frames(path))
 
 
+def _is_ogg(path: Path) -> bool:
+    """Tell whether a file is Ogg, of whose codecs libsndfile knows some: not Speex, nor every FLAC."""
+    with path.open("rb") as file:
+        return file.read(len(_OGG_PAGE)) == _OGG_PAGE
+
+
 def _ends_with_last_ogg_page(path: Path) -> bool:
     """Tell whether the last page (RFC 3533, 64 KB at most) is flagged as the last, and is whole."""
     with path.open("rb") as file:
@@ -156,35 +164,35 @@ def _by_ffmpeg(path: Path) -> Sound:
                 path.open("rb") as file,
                 av.open(file, "r", container_options=_OPENS_NOTHING, metadata_errors="replace") as container,
             ):
-                if not container.streams.audio or not container.streams.audio[0].codec_context:
-                    raise unreadable(path, RuntimeError("no audio that FFmpeg decodes"))
                 sound = _first_audio_stream(container)
-                promised = _promised_duration(container)
-                is_ogg = container.format.name == "ogg"
+                promised = _promised_duration(container) if sound else 0.0
         except av.FFmpegError as error:
             raise unreadable(path, RuntimeError(_complaint(log) or error.strerror)) from None
-    if complaint := _complaint(log):
-        raise unreadable(path, RuntimeError(complaint))
+    if (complaint := _complaint(log)) or not sound:
+        raise unreadable(path, RuntimeError(complaint or "no audio that FFmpeg decodes"))
     is_exact = not any(message.startswith(_ESTIMATED) for _, _, message in log)
     is_short = len(sound.samples) / sound.sample_rate < promised - _SLACK
-    if (is_exact and is_short) or (is_ogg and not _ends_with_last_ogg_page(path)):
+    if is_exact and is_short:
         raise unusable(path, "truncated recording")
     return sound
 
 
-def _first_audio_stream(container: InputContainer) -> Sound:
+def _first_audio_stream(container: InputContainer) -> Sound | None:
     """Decode it; where its sample rate or channels change, it is converted to those that it began with."""
-    stream = container.streams.audio[0]
+    stream = next(iter(container.streams.audio), None)
+    if not stream or not stream.codec_context:
+        return None
     stream.codec_context.thread_count = 1  # what other threads log is not captured
     frames = (frame for packet in container.demux(stream) for frame in packet.decode())
     resampler = av.AudioResampler("flt")
-    blocks = [np.empty(0, np.float32)]
+    blocks: list[npt.NDArray[np.float32]] = []
     for _, alike in groupby(frames, lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
         resampler = av.AudioResampler("flt", resampler.layout, resampler.rate)
         for frame in (*alike, None):
             blocks.extend(part.to_ndarray()[0] for part in resampler.resample(frame))
-    num_channels = resampler.layout.nb_channels if resampler.layout else stream.channels
-    return Sound(np.concatenate(blocks).reshape(-1, num_channels), resampler.rate or stream.sample_rate)
+    if not blocks:
+        return None
+    return Sound(np.concatenate(blocks).reshape(-1, resampler.layout.nb_channels), resampler.rate)
 
 
 def _promised_duration(container: InputContainer) -> float:
