@@ -1,14 +1,11 @@
 """Where recordings are: folders, wav.scp, csv; and compressed ones."""
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from speakerquant.audio.waveform import read_waveform
 from speakerquant.corpus.evaluation_data import open_cohort, open_evaluation_data
 from speakerquant.corpus.recordings import open_recordings, read_list
 from speakerquant.corpus.trials import read_trials, write_trials
@@ -111,19 +108,6 @@ def test_the_list_of_another_corpus_is_told_from_a_missing_file(root: Path, tmp_
         opened((True, "id1/x/00001.wav", "id1/y/00001.wav"), (False, "id1/x/00001.wav", "id3/z/00001.wav"))
 
 
-def test_m4a_without_ffmpeg_gives_the_command_that_converts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    path = tmp_path / "aac" / "id00012" / "video" / "00001.m4a"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"content")
-    with pytest.raises(UserError) as caught:
-        read_waveform(path, 16000)
-    assert "in its folder: find . -name '*.m4a' -exec sh -c" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 def test_a_list_holds_before_and_after_a_conversion(root: Path) -> None:
     recordings = open_recordings(root)
     assert recordings.path_of("id1/x/00001.m4a") == root / "id1/x/00001.wav"
@@ -201,16 +185,3 @@ def test_speakers_that_names_do_not_tell_are_warned_of(
     opened(tmp_path, "wav/")
     assert "1 of 2 trials disagree with the speakers that names tell" in caplog.text
     assert "wav/id1/x/00001.wav wav/id2/x/00001.wav (wav and wav)" in caplog.text
-
-
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
-def test_m4a_is_decoded(root: Path, tmp_path: Path) -> None:
-    source, path = root / "id1/x/00001.wav", tmp_path / "00001.m4a"
-    subprocess.run(["ffmpeg", "-v", "error", "-i", source, path], check=True, stdin=subprocess.DEVNULL)
-    original, decoded = read_waveform(source, 16000), read_waveform(path, 16000)
-    assert len(original) <= len(decoded) <= len(original) + 4096
-    assert np.corrcoef(original[2000:6000], decoded[2000:6000])[0, 1] > 0.99
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(UserError, match="truncated or damaged") as caught:
-        read_waveform(path, 16000)
-    assert "\n" not in str(caught.value)

@@ -1,32 +1,32 @@
-"""Decodes recordings, by libsndfile or by ffmpeg, and tells those that were cut from whole ones.
+"""Decodes recordings, by libsndfile or by FFmpeg's libraries, and tells those that were cut from whole ones.
 
 What a header promises is compared with what decodes, as far as the container says it exactly, and the
 decoders' own complaints are heeded: both libraries return the rest of a cut file as if it were all.
 """
 
-import io
 import re
-import shutil
-import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
+import av
 import numpy as np
 import numpy.typing as npt
 import soundfile
+from av.container import InputContainer
 
 from speakerquant.errors import UserError, first_line
 
 _BLOCK = 1 << 20  # samples of one channel that are read at a time
 _STREAMED = 0x7F000000  # programs that write to a pipe promise as many bytes or more: they do not know
-_UNRECOGNISED = 1  # libsndfile's code for a format that it does not know
+_UNKNOWN = {1, 4, 64}  # libsndfile's codes for a format, an encoding and a codec in WAV that it lacks
 _HEADER = 4096  # bytes, more than a file without samples has
-_COMPRESSED = ".m4a"
 _OGG_PAGE = b"OggS"
 _LARGEST_OGG_PAGE = 65307  # bytes
 _SLACK = 0.25  # seconds by which a container's duration exceeds what its codec keeps
 
-EXTENSIONS = frozenset({".wav", ".flac", _COMPRESSED})
+EXTENSIONS = frozenset({".wav", ".flac", ".m4a"})
 """Suffixes of the files that are found in folders; a list may name files of any format that decodes."""
 
 # Where the headers of libsndfile's formats state the length of the samples, as its log shows them.
@@ -37,9 +37,11 @@ _LENGTHS = re.compile(
     r"|(?P<truncated>Seems to be a truncated file)",
     re.MULTILINE,
 )
-_FFMPEG_COMPLAINT = re.compile(r"\[(?:error|fatal)\] ")
-_FFMPEG_DURATION = re.compile(r"Duration: (\d+):(\d+):(\d+\.\d+)")
-_FFMPEG_ESTIMATES = "Estimating duration from bitrate"
+_OPENS_NOTHING = {"protocol_whitelist": ""}  # playlists name other files, and addresses of the network
+_ESTIMATED = "Estimating duration from bitrate"  # FFmpeg's warning that the container states none
+
+av.logging.set_level(av.logging.WARNING)
+av.logging.set_skip_repeated(False)  # otherwise a second file's equal complaint would be kept from its log
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,14 @@ def decode(path: Path) -> Sound:
     """Decode a whole recording.
 
     Raises:
-        UserError: the file is missing, empty, cut, damaged or not audio, or needs ffmpeg, which is missing.
+        UserError: the file is missing, empty, cut, damaged or not audio.
     """
     try:
         with soundfile.SoundFile(path) as file:
             if not has_open_length(file):
                 return _by_libsndfile(path, file)
     except soundfile.LibsndfileError as error:
-        if error.code != _UNRECOGNISED or not _has_content(path):
+        if not _has_content(path) or not (error.code in _UNKNOWN or _is_ogg(path)):
             raise unreadable(path, error) from None
     except OSError as error:
         raise unreadable(path, error) from None
@@ -125,6 +127,7 @@ def _is_cut(path: Path, file: soundfile.SoundFile, num_read: int) -> bool:
 
 
 def _is_ogg(path: Path) -> bool:
+    """Tell whether a file is Ogg, of whose codecs libsndfile knows some: not Speex, nor every FLAC."""
     with path.open("rb") as file:
         return file.read(len(_OGG_PAGE)) == _OGG_PAGE
 
@@ -155,36 +158,53 @@ def _counts_mpeg_frames(path: Path) -> bool:
 
 def _by_ffmpeg(path: Path) -> Sound:
     """Decode what libsndfile does not, such as the m4a in which VoxCeleb2 is distributed."""
-    ffmpeg = shutil.which("ffmpeg")
-    if ffmpeg is None:
-        raise UserError(f"{path}: {_without_ffmpeg(path)}")
-    options = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info"]
-    output = ["-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "-"]
-    command = [ffmpeg, *options, "-i", f"file:{path}", *output]
-    decoded = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    log = decoded.stderr.decode(errors="replace")
-    complaints = [line for line in log.splitlines() if _FFMPEG_COMPLAINT.search(line)]
-    if decoded.returncode or complaints:
-        said = re.sub(r"^(\[[^\]]*\] )+", "", complaints[-1]) if complaints else "ffmpeg found no audio"
-        raise unreadable(path, RuntimeError(said.replace(f"file:{path}: ", "")))
-    with soundfile.SoundFile(io.BytesIO(decoded.stdout)) as file:
-        sound = Sound(file.read(dtype="float32", always_2d=True), int(file.samplerate))
-    promised = _FFMPEG_DURATION.search(log)
-    if promised and _FFMPEG_ESTIMATES not in log:
-        hours, minutes, seconds = map(float, promised.groups())
-        if len(sound.samples) / sound.sample_rate < 3600 * hours + 60 * minutes + seconds - _SLACK:
-            raise unusable(path, "truncated recording")
+    with av.logging.Capture() as log:
+        try:
+            with (
+                path.open("rb") as file,
+                av.open(file, "r", container_options=_OPENS_NOTHING, metadata_errors="replace") as container,
+            ):
+                sound = _first_audio_stream(container)
+                promised = _promised_duration(container) if sound else 0.0
+        except av.FFmpegError as error:
+            raise unreadable(path, RuntimeError(_complaint(log) or error.strerror)) from None
+    if (complaint := _complaint(log)) or not sound:
+        raise unreadable(path, RuntimeError(complaint or "no audio that FFmpeg decodes"))
+    is_exact = not any(message.startswith(_ESTIMATED) for _, _, message in log)
+    is_short = len(sound.samples) / sound.sample_rate < promised - _SLACK
+    if is_exact and is_short:
+        raise unusable(path, "truncated recording")
     return sound
 
 
-def _without_ffmpeg(path: Path) -> str:
-    if path.suffix.lower() != _COMPRESSED:
-        return (
-            "cannot read the recording: a format that needs ffmpeg, which is not installed, or no audio; "
-            "install ffmpeg, restore the file or take it off the list"
-        )
-    convert = 'ffmpeg -nostdin -n -i "$1" "${1%.m4a}.wav"'
-    return (
-        "m4a needs ffmpeg, which is not installed; or convert the corpus where it is, in its "
-        f"folder: find . -name '*.m4a' -exec sh -c '{convert}' _ {{}} \\;"
-    )
+def _first_audio_stream(container: InputContainer) -> Sound | None:
+    """Decode it; where its sample rate or channels change, it is converted to those that it began with."""
+    stream = next(iter(container.streams.audio), None)
+    if not stream or not stream.codec_context:
+        return None
+    stream.codec_context.thread_count = 1  # what other threads log is not captured
+    frames = (frame for packet in container.demux(stream) for frame in packet.decode())
+    resampler = av.AudioResampler("flt")
+    blocks: list[npt.NDArray[np.float32]] = []
+    for _, alike in groupby(frames, lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
+        resampler = av.AudioResampler("flt", resampler.layout, resampler.rate)
+        for frame in (*alike, None):
+            blocks.extend(part.to_ndarray()[0] for part in resampler.resample(frame))
+    if not blocks:
+        return None
+    return Sound(np.concatenate(blocks).reshape(-1, resampler.layout.nb_channels), resampler.rate)
+
+
+def _promised_duration(container: InputContainer) -> float:
+    """What the container says of its first audio stream, in seconds: 0 if nothing."""
+    stream = container.streams.audio[0]
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    is_alone = len(container.streams) == 1  # otherwise the longest stream's duration is the container's
+    return container.duration / av.time_base if is_alone and container.duration is not None else 0.0
+
+
+def _complaint(log: Sequence[tuple[int, str, str]]) -> str | None:
+    """The last error that FFmpeg logged, which it need not raise."""
+    errors = [message for level, _, message in log if level <= av.logging.ERROR]
+    return errors[-1] if errors else None

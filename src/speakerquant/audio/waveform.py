@@ -39,7 +39,7 @@ def read_waveform(path: Path, sample_rate: int, channel: int | None = None) -> W
     """Read a whole recording as mono ``[samples]`` in [-1, 1] at ``sample_rate`` Hz.
 
     Args:
-        path: A file of any format that libsndfile or ffmpeg decodes.
+        path: A file of any format that libsndfile or FFmpeg decodes.
         sample_rate: In Hz.
         channel: Which channel, from 1; without it, channels are averaged.
 
