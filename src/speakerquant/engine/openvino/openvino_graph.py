@@ -6,7 +6,7 @@ Each leaves the function as it is.
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from openvino import Model, Node, Output
+from openvino import Input, Model, Node, Output
 from openvino import opset13 as ops
 
 from speakerquant.architectures.layers import LayerKind
@@ -16,8 +16,9 @@ from speakerquant.graph.layer_nodes import layer_nodes
 _TIME_LAST = np.array([0, 2, 1], np.int64)
 _LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 _REDUCTIONS = ("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum")
+_JOINED_BY_QUANTIZERS = ("Add", "Divide", "Multiply", "Relu", "Subtract")
 _BY_CHANNELS = ("Add", "BatchNormInference", "Divide", "Multiply", "PRelu", "Subtract")
-_BY_ELEMENTS = (
+_JOINED_BY_REDUCTIONS = (
     *_BY_CHANNELS,
     *("Abs", "Clamp", "Elu", "Erf", "Exp", "Gelu", "HSigmoid", "HSwish", "Log", "Maximum", "Minimum", "Mish"),
     *("Negative", "Power", "Relu", "Sigmoid", "SoftPlus", "Sqrt", "Swish", "Tanh"),
@@ -71,7 +72,7 @@ def _stop_low_precision_propagation(nodes: list[Node]) -> None:
     """
     for node in nodes:
         if (
-            (is_of_kind(node, "FakeQuantize") and is_of_kind(_origin(node), "Concat"))
+            (is_of_kind(node, "FakeQuantize") and is_of_kind(_origin(node, _JOINED_BY_QUANTIZERS), "Concat"))
             or (is_of_kind(node, "AvgPool") and _pools_padding(node))
             or (is_of_kind(node, *_REDUCTIONS) and node.get_output_element_type(0).is_real())
         ):
@@ -85,7 +86,7 @@ def _keep_channels_from_reductions(nodes: list[Node]) -> None:
     FP32 too).
     """
     for node in nodes:
-        if is_of_kind(node, *_BY_CHANNELS) and is_of_kind(_origin(node), *_REDUCTIONS):
+        if is_of_kind(node, *_BY_CHANNELS) and is_of_kind(_origin(node, _JOINED_BY_REDUCTIONS), *_REDUCTIONS):
             _stop_before(node)
 
 
@@ -111,17 +112,18 @@ def _give_every_rounding_layer_a_bias(nodes: list[Node], network: onnx.ModelProt
                 reader.replace_source_output(biased.output(0))
 
 
-def _origin(node: Node) -> Node:
-    """What a node's input is computed from, before the operations by elements that lie between."""
-    [source] = _computed_inputs(node)[:1] or [node]
-    while is_of_kind(source, *_BY_ELEMENTS) and len(inputs := _computed_inputs(source)) == 1:
-        [source] = inputs
+def _origin(node: Node, passed: tuple[str, ...]) -> Node:
+    """What a node's input is computed from, before the operations of these kinds that lie between."""
+    source = node
+    while len(inputs := _computed_inputs(source)) == 1:
+        source = inputs[0].get_source_output().get_node()
+        if not is_of_kind(source, *passed):
+            break
     return source
 
 
-def _computed_inputs(node: Node) -> list[Node]:
-    inputs = (value.get_node() for value in node.input_values())
-    return [each for each in inputs if not is_of_kind(each, "Constant")]
+def _computed_inputs(node: Node) -> list[Input]:
+    return [each for each in node.inputs() if not is_of_kind(each.get_source_output().get_node(), "Constant")]
 
 
 def _pools_padding(pooling: Node) -> bool:
@@ -130,7 +132,8 @@ def _pools_padding(pooling: Node) -> bool:
 
 
 def _stop_before(node: Node) -> None:
-    node.input(0).replace_source_output(stop(node.input_value(0)))
+    computed = _computed_inputs(node)[0]
+    computed.replace_source_output(stop(computed.get_source_output()))
 
 
 def stop(source: Output) -> Output:
