@@ -64,7 +64,7 @@ def shorten_names(model: Model) -> None:
 
 
 def _stop_low_precision_propagation(nodes: list[Node]) -> None:
-    """Keep low-precision propagation from where OpenVINO (2024.6 to 2026.4) gets it wrong.
+    """Keep low-precision propagation from where OpenVINO (2026.4) gets it wrong.
 
     It moves a quantizer up through a concatenation and the operations by elements behind that, and what a
     normalisation adds down through an average of maps padded with zeros. What it moves down through a
