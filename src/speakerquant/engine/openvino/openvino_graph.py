@@ -96,12 +96,16 @@ def _give_every_rounding_layer_a_bias(nodes: list[Node], network: onnx.ModelProt
     Low-precision propagation gives each reader of such a layer scales of its own, and OpenVINO (2026.4) would
     fuse those of one reader to the layer, for all of them.
     """
+
+    def is_zero(stored: onnx.TensorProto) -> bool:
+        return not numpy_helper.to_array(stored).any()
+
     constants = constants_of(network.graph)
     without = {
         layer.node.name
         for layer in layer_nodes(network.graph)
         if layer.rounds_input
-        and not any(numpy_helper.to_array(constants[name]).any() for name in layer.node.input[2:])
+        and all(name in constants and is_zero(constants[name]) for name in layer.node.input[2:])
     }
     next_to_nothing = ops.constant(np.finfo(np.float32).tiny)
     for node in nodes:
