@@ -1,11 +1,13 @@
 """Small networks that OpenVINO computes wrongly or slowly unless their graph is changed."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from speakerquant.architectures.units import layer_units
 from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
@@ -66,6 +68,144 @@ class Convolutions(nn.Module):
         return features.flatten(1)
 
 
+class Pattern(nn.Module):
+    """Layers and normalisations, and how they are connected."""
+
+    def __init__(self, connect: Callable[..., Tensor], *parts: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.connect = connect
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.connect(x, *self.parts).flatten(1)
+
+
+def dense_connections(
+    x: Tensor, first: nn.Module, norm: nn.Module, inner: nn.Module, last: nn.Module
+) -> Tensor:
+    """As in CAM++: what a convolution makes is concatenated with what is made of it."""
+    x = first(x)
+    return last(torch.cat([x, inner(norm(x).relu())], dim=1).relu())
+
+
+def res2net(x: Tensor, first: nn.Module, *rest: nn.Module) -> Tensor:
+    """As in ERes2Net: split, convolve each part with the one before it added, concatenate."""
+    *inner, last = rest
+    parts = first(x).relu().chunk(len(inner) + 1, dim=1)
+    made = [parts[0]]
+    for part, convolution in zip(parts[1:], inner, strict=True):
+        made.append(convolution(part + made[-1]).relu())
+    return last(torch.cat(made, dim=1))
+
+
+def normalised_concatenation(
+    x: Tensor, first: nn.Module, second: nn.Module, norm: nn.Module, last: nn.Module
+) -> Tensor:
+    return last(norm(torch.cat([first(x), second(x)], dim=1)))
+
+
+def scaled_concatenation(x: Tensor, first: nn.Module, last: nn.Module) -> Tensor:
+    x = first(x)
+    return last(torch.cat([x, x.relu()], dim=1) * 0.5)
+
+
+def halves(x: Tensor, first: nn.Module, inner: nn.Module, norm: nn.Module, last: nn.Module) -> Tensor:
+    """A multiple of what a convolution makes has two readers."""
+    x = first(x) * 0.5
+    return last(x.tanh() * norm(inner(x)))
+
+
+def activated_first(
+    x: Tensor, first: nn.Module, norm: nn.Module, inner: nn.Module, last: nn.Module
+) -> Tensor:
+    """A residual block that normalises and activates before it convolves."""
+    x = first(x)
+    return last(x + inner(norm(x).relu()))
+
+
+def padded_average(x: Tensor, first: nn.Module, norm: nn.Module, last: nn.Module) -> Tensor:
+    return last(F.avg_pool1d(norm(first(x).relu()), 3, stride=2, padding=1))
+
+
+def unpadded_average(x: Tensor, first: nn.Module, norm: nn.Module, last: nn.Module) -> Tensor:
+    return last(F.avg_pool1d(norm(first(x).relu()), 4, ceil_mode=True))
+
+
+def largest(x: Tensor, first: nn.Module, norm: nn.Module, last: nn.Module) -> Tensor:
+    return last(F.max_pool1d(norm(first(x).relu()), 3, stride=2, padding=1))
+
+
+def normalised_mean(x: Tensor, first: nn.Module, norm: nn.Module, last: nn.Module) -> Tensor:
+    return last(norm(first(x).mean(dim=2, keepdim=True)).relu())
+
+
+def statistics(x: Tensor, first: nn.Module, norm: nn.Module, last: nn.Module) -> Tensor:
+    x = first(x)
+    pooled = torch.cat([x.mean(dim=2), x.std(dim=2)], dim=1)
+    return last(norm(pooled))
+
+
+def gate(x: Tensor, first: nn.Module, norm: nn.Module, squeeze: nn.Module, excite: nn.Module) -> Tensor:
+    x = norm(first(x).relu())
+    return x * excite(squeeze(x.mean(dim=2, keepdim=True)).relu()).sigmoid()
+
+
+def image(x: Tensor, first: nn.Module, strided: nn.Module, shortcut: nn.Module, last: nn.Module) -> Tensor:
+    x = first(x.unsqueeze(1))
+    return last((strided(x.relu()) + shortcut(x)).relu())
+
+
+def separable(x: Tensor, first: nn.Module, norm: nn.Module, depthwise: nn.Module, last: nn.Module) -> Tensor:
+    x = norm(first(x))
+    return last(depthwise(x.relu()) + x)
+
+
+def patterns(bias: bool) -> dict[str, Pattern]:
+    """The arrangements that deployed networks have."""
+
+    def conv(channels_in: int, channels_out: int, kernel: int = 1, **more: int) -> nn.Conv1d:
+        return nn.Conv1d(channels_in, channels_out, kernel, padding=kernel // 2, bias=bias, **more)
+
+    def conv2d(channels_in: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+        return nn.Conv2d(channels_in, 8, kernel, padding=kernel // 2, stride=stride, bias=bias)
+
+    def norm(channels: int) -> nn.BatchNorm1d:
+        return nn.BatchNorm1d(channels)
+
+    return {
+        "dense connections": Pattern(
+            dense_connections, conv(80, 32), norm(32), conv(32, 16, 3), conv(48, 24)
+        ),
+        "Res2Net": Pattern(
+            res2net, conv(80, 64), conv(16, 16, 3), conv(16, 16, 3), conv(16, 16, 3), conv(64, 24)
+        ),
+        "normalised concatenation": Pattern(
+            normalised_concatenation, conv(80, 32), conv(80, 16, 3), norm(48), conv(48, 24)
+        ),
+        "scaled concatenation": Pattern(scaled_concatenation, conv(80, 32), conv(64, 24)),
+        "multiple with two readers": Pattern(halves, conv(80, 32), conv(32, 32), norm(32), conv(32, 24)),
+        "residual activated first": Pattern(
+            activated_first, conv(80, 32), norm(32), conv(32, 32, 3), conv(32, 24)
+        ),
+        "padded average": Pattern(padded_average, conv(80, 32), norm(32), conv(32, 24)),
+        "average without padding": Pattern(unpadded_average, conv(80, 32), norm(32), conv(32, 24)),
+        "maximum": Pattern(largest, conv(80, 32), norm(32), conv(32, 24)),
+        "normalised mean": Pattern(normalised_mean, conv(80, 32), norm(32), conv(32, 24)),
+        "statistics pooling": Pattern(statistics, conv(80, 32), norm(64), nn.Linear(64, 24, bias=bias)),
+        "squeeze-excitation": Pattern(gate, conv(80, 32, 3), norm(32), conv(32, 16), conv(16, 32)),
+        "residual images": Pattern(image, conv2d(1, 3), conv2d(8, 3, 2), conv2d(8, 1, 2), conv2d(8, 3)),
+        "depthwise": Pattern(separable, conv(80, 32), norm(32), conv(32, 32, 5, groups=32), conv(32, 24)),
+    }
+
+
+def with_biases_of_zeros() -> Pattern:
+    pattern = patterns(bias=True)["dense connections"]
+    for name, parameter in pattern.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+    return pattern
+
+
 @pytest.mark.parametrize(
     ("network", "precisions", "tolerance"),
     [
@@ -78,6 +218,15 @@ class Convolutions(nn.Module):
         pytest.param(MeanOfNormalized(), {"*": INT2}, 1e-5, id="packed before a normalisation"),
         pytest.param(MeanOfNormalized(factor=-1.0), {"*": INT4}, 1e-5, id="packed before negative factors"),
         pytest.param(Concatenation(), {"first": INT4, "joined": INT8}, 1e-2, id="packed beside int8"),
+        *(
+            pytest.param(pattern, {"*": INT8}, 1e-2, id=f"int8 {name}{' with biases' if bias else ''}")
+            for bias in (False, True)
+            for name, pattern in patterns(bias).items()
+        ),
+        pytest.param(
+            with_biases_of_zeros(), {"*": INT8}, 1e-2, id="int8 dense connections with biases of zeros"
+        ),
+        pytest.param(patterns(True)["normalised mean"], {}, 1e-5, id="fp32 mean before a normalisation"),
     ],
 )
 def test_computes_what_the_graph_says(

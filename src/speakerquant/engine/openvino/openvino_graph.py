@@ -5,13 +5,24 @@ Each leaves the function as it is.
 
 import numpy as np
 import onnx
-from openvino import Model, Node, Output
+from onnx import numpy_helper
+from openvino import Input, Model, Node, Output
 from openvino import opset13 as ops
 
 from speakerquant.architectures.layers import LayerKind
+from speakerquant.graph.editing import constants_of
 from speakerquant.graph.layer_nodes import layer_nodes
 
 _TIME_LAST = np.array([0, 2, 1], np.int64)
+_LAYERS = ("Convolution", "GroupConvolution", "MatMul")
+_REDUCTIONS = ("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum")
+_JOINED_BY_QUANTIZERS = ("Add", "Divide", "Multiply", "Relu", "Subtract")
+_BY_CHANNELS = ("Add", "BatchNormInference", "Divide", "Multiply", "PRelu", "Subtract")
+_JOINED_BY_REDUCTIONS = (
+    *_BY_CHANNELS,
+    *("Abs", "Clamp", "Elu", "Erf", "Exp", "Gelu", "HSigmoid", "HSwish", "Log", "Maximum", "Minimum", "Mish"),
+    *("Negative", "Power", "Relu", "Sigmoid", "SoftPlus", "Sqrt", "Swish", "Tanh"),
+)
 
 
 def adapt(model: Model, network: onnx.ModelProto, *, matrix_products: bool) -> None:
@@ -24,8 +35,10 @@ def adapt(model: Model, network: onnx.ModelProto, *, matrix_products: bool) -> N
             time where there is no AVX-512, and 1.2 times as long where there is.
     """
     nodes = model.get_ordered_ops()
+    _keep_channels_from_reductions(nodes)
     if any(is_of_kind(node, "FakeQuantize") for node in nodes):
         _stop_low_precision_propagation(nodes)
+        _give_every_rounding_layer_a_bias(nodes, network)
     if matrix_products:
         _pointwise_convolutions_to_matrix_products(nodes, network)
 
@@ -51,17 +64,80 @@ def shorten_names(model: Model) -> None:
 
 
 def _stop_low_precision_propagation(nodes: list[Node]) -> None:
-    """Keep low-precision propagation from where OpenVINO (2024.6 to 2026.4) gets it wrong.
+    """Keep low-precision propagation from where OpenVINO (2026.4) gets it wrong.
 
-    A quantizer that it moves up through a concatenation and a batch normalisation that it moves down
-    through a mean, even one between FP32 layers, both change what the network computes.
+    It moves a quantizer up through a concatenation and the operations by elements behind that, and what a
+    normalisation adds down through an average of maps padded with zeros. What it moves down through a
+    reduction is then fused to that (:func:`_keep_channels_from_reductions`).
     """
     for node in nodes:
-        after_concatenation = is_of_kind(node, "FakeQuantize") and is_of_kind(
-            node.input_value(0).get_node(), "Concat"
-        )
-        if after_concatenation or is_of_kind(node, "ReduceMean"):
-            node.input(0).replace_source_output(stop(node.input_value(0)))
+        if (
+            (is_of_kind(node, "FakeQuantize") and is_of_kind(_origin(node, _JOINED_BY_QUANTIZERS), "Concat"))
+            or (is_of_kind(node, "AvgPool") and _pools_padding(node))
+            or (is_of_kind(node, *_REDUCTIONS) and node.get_output_element_type(0).is_real())
+        ):
+            _stop_before(node)
+
+
+def _keep_channels_from_reductions(nodes: list[Node]) -> None:
+    """Keep operations with a value for each channel from being fused to a reduction before them.
+
+    In a batch, all recordings but the first would get the values of other channels (OpenVINO 2026.4, and in
+    FP32 too).
+    """
+    for node in nodes:
+        if is_of_kind(node, *_BY_CHANNELS) and is_of_kind(_origin(node, _JOINED_BY_REDUCTIONS), *_REDUCTIONS):
+            _stop_before(node)
+
+
+def _give_every_rounding_layer_a_bias(nodes: list[Node], network: onnx.ModelProto) -> None:
+    """Add next to nothing to what layers make that round their inputs and have no bias, or one of zeros.
+
+    Low-precision propagation gives each reader of such a layer scales of its own, and OpenVINO (2026.4) would
+    fuse those of one reader to the layer, for all of them.
+    """
+
+    def is_zero(stored: onnx.TensorProto) -> bool:
+        return not numpy_helper.to_array(stored).any()
+
+    constants = constants_of(network.graph)
+    without = {
+        layer.node.name
+        for layer in layer_nodes(network.graph)
+        if layer.rounds_input
+        and all(name in constants and is_zero(constants[name]) for name in layer.node.input[2:])
+    }
+    next_to_nothing = ops.constant(np.finfo(np.float32).tiny)
+    for node in nodes:
+        if is_of_kind(node, *_LAYERS) and layer_name(node) in without:
+            readers = node.output(0).get_target_inputs()
+            biased = ops.add(node, next_to_nothing)
+            for reader in readers:
+                reader.replace_source_output(biased.output(0))
+
+
+def _origin(node: Node, passed: tuple[str, ...]) -> Node:
+    """What a node's input is computed from, before the operations of these kinds that lie between."""
+    source = node
+    while len(inputs := _computed_inputs(source)) == 1:
+        source = inputs[0].get_source_output().get_node()
+        if not is_of_kind(source, *passed):
+            break
+    return source
+
+
+def _computed_inputs(node: Node) -> list[Input]:
+    return [each for each in node.inputs() if not is_of_kind(each.get_source_output().get_node(), "Constant")]
+
+
+def _pools_padding(pooling: Node) -> bool:
+    attributes = pooling.get_attributes()
+    return not attributes["exclude-pad"] and any((*attributes["pads_begin"], *attributes["pads_end"]))
+
+
+def _stop_before(node: Node) -> None:
+    computed = _computed_inputs(node)[0]
+    computed.replace_source_output(stop(computed.get_source_output()))
 
 
 def stop(source: Output) -> Output:
