@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchaudio.compliance import kaldi
 
 from speakerquant.architectures.checkpoints import AUTO, load_checkpoint, save_checkpoint
-from speakerquant.architectures.ecapa_tdnn.families import FRONT_ENDS, Family
+from speakerquant.architectures.checkpoint_families import FRONT_ENDS, Family
 from speakerquant.audio.front_end import FeatureExtractor
 from speakerquant.audio.waveform import read_waveform
 from speakerquant.corpus.recordings import find_recordings
