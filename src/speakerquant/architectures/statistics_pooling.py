@@ -12,7 +12,8 @@ def statistics_pooling(frames: Tensor, variance_floor: float) -> Tensor:
 
     Args:
         frames: ``[B, C, T]``.
-        variance_floor: What is added to the unbiased variance; it keeps the square root differentiable.
+        variance_floor: What is added to the unbiased variance; as small a value as 1e-24
+            keeps the square root differentiable, and no more.
     """
     deviations = (frames.var(dim=2) + variance_floor).sqrt()
     return torch.cat([frames.mean(dim=2), deviations], dim=1)

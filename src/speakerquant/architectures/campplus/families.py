@@ -71,7 +71,7 @@ _SIGNATURE = ("head.conv1.weight", "xvector.tdnn.linear.weight", "xvector.dense.
 CAMPPLUS_FAMILIES = CheckpointFamilies(
     "CAM++",
     {
-        Family.three_d_speaker: Layout(_SIGNATURE, _NAMES, partial(_arrange, variance_floor=1e-12)),
+        Family.three_d_speaker: Layout(_SIGNATURE, _NAMES, partial(_arrange, variance_floor=1e-24)),
         Family.wespeaker: Layout(_SIGNATURE, _NAMES, partial(_arrange, variance_floor=1e-7)),
     },
 )

@@ -46,7 +46,7 @@ class CamPlusPlusConfig:
     dilations: list[int] = field(default_factory=lambda: [1, 2, 2])
     segment_frames: int = 100
     embedding_dim: int = 192
-    variance_floor: float = 1e-12
+    variance_floor: float = 1e-24
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

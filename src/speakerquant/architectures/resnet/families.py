@@ -65,6 +65,6 @@ RESNET_FAMILIES = CheckpointFamilies(
     "ResNet",
     {
         Family.wespeaker: _layout("", variance_floor=1e-7),
-        Family.pyannote: _layout("resnet.", variance_floor=1e-12),
+        Family.pyannote: _layout("resnet.", variance_floor=1e-24),
     },
 )
