@@ -20,7 +20,7 @@ from speakerquant.measuring.embedding import embed_with_network
 
 UNITS = ("head", "tdnn", "block1", "transit1", "block2", "transit2", "block3", "transit3", "dense")
 CONFIGURATION = Path(__file__).parents[2] / "conf" / "model" / "campplus.yaml"
-# The first values that the copy of the released network in the wheel's TorchScript file gives before its ReLU.
+# The first values that the wheel's own copy of the network, a TorchScript file, gives before its ReLU.
 RELEASED = [-0.90211, 0.07517, 0.52023, -1.13073, -0.52651, 0.82704, -0.9871, 0.29942]
 
 
@@ -75,7 +75,7 @@ def test_a_layer_adds_few_nodes_to_the_graph(network: CamPlusPlus, tmp_path: Pat
     ],
 )
 def test_settings_without_a_network_are_named(settings: dict, said: str) -> None:
-    with pytest.raises(UserError, match="model.architecture") as caught:
+    with pytest.raises(UserError, match=r"model\.architecture") as caught:
         CamPlusPlusConfig(**settings)
     assert said in str(caught.value)
 
