@@ -165,7 +165,9 @@ def campplus(p: Parameters, x: Tensor, *, floor: float = 0.0) -> Tensor:
                 p.convolved(hidden, f"{layer}.linear1", 12, 1), f"{layer}.nonlinear2.batchnorm"
             ).relu()
             local = p.convolved(hidden, f"{layer}.cam_layer.linear_local", 4, 3, dilation=dilation)
-            segments = [each.mean(2, keepdim=True).expand_as(each) for each in hidden.split(100, dim=2)]
+            segments = [
+                each.mean(2, keepdim=True).expand_as(each) for each in torch.split(hidden, 100, dim=2)
+            ]
             context = hidden.mean(2, keepdim=True) + torch.cat(segments, dim=2)
             gate = p.conv(context, f"{layer}.cam_layer.linear1", 6).relu()
             gate = p.conv(gate, f"{layer}.cam_layer.linear2", 4).sigmoid()

@@ -166,6 +166,16 @@ def _nearest_format(weights: Mapping[str, Tensor], preferred: Family | None = No
     return f"the nearest known format is {family}'s {architecture.name}"
 
 
+class _LeftOut:
+    """In place of what a file holds beside its tensors, such as the objects of a training's settings."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors by name, and the metadata if there is any."""
     try:
@@ -175,7 +185,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, OSError):
         pass  # then PyTorch's own format
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        with torch.serialization.safe_globals([(_LeftOut, name) for name in foreign]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # whatever a damaged file, or one with more in it than tensors, may raise
         if what := _what_it_is_instead(path):
             raise UserError(f"{path}: {what}") from None
