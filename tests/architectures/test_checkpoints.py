@@ -122,6 +122,13 @@ def test_what_a_checkpoint_holds_beside_its_tensors_is_left_out(
     assert not made
 
 
+def test_a_torchscript_program_is_named_and_not_run(tmp_path: Path) -> None:
+    program = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+    program.save(str(tmp_path / "traced.pt"))
+    with pytest.raises(UserError, match="a TorchScript program, not weights"):
+        load_checkpoint(tmp_path / "traced.pt")
+
+
 def test_functions_that_a_checkpoint_names_are_not_called(checkpoint: Path, tmp_path: Path) -> None:
     trap = tmp_path / "trap"
 

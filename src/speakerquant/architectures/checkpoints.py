@@ -5,6 +5,7 @@ as they are distributed.
 """
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -206,13 +207,17 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _what_it_is_instead(path: Path) -> str | None:
-    """What downloads leave in place of weights, if it is one of those."""
+    """What is often given in place of weights, if it is one of those."""
     with path.open("rb") as file:
         start = file.read(512).lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         return "a pointer of git-lfs, not the weights; fetch them with: git lfs pull"
     if start.startswith((b"<!doctype html", b"<html")):
         return "a web page, not weights; download the file itself, not the page that shows it"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any("/code/" in name for name in archive.namelist()):
+                return "a TorchScript program, not weights; give the state dict of the network"
     return None
 
 
