@@ -42,5 +42,6 @@ def architecture_of_network(network: SpeakerNetwork) -> Architecture:
     return architecture
 
 
-for _architecture in (ECAPA_TDNN, CAMPPLUS, RESNET):
-    register(_architecture)
+register(ECAPA_TDNN)
+register(CAMPPLUS)
+register(RESNET)
