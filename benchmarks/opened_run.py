@@ -24,4 +24,5 @@ def open_run(overrides: Sequence[str]) -> OpenedRun:
     register_schemas()
     with initialize_config_dir(config_folder(), version_base="1.3"):
         config = typed(compose("run", overrides=list(overrides)), RunConfig)
-    return OpenedRun(config, open_evaluator(config, open_model(config.model), open_cache(config.cache)))
+    cache = open_cache(config.cache)
+    return OpenedRun(config, open_evaluator(config, open_model(config.model, cache), cache))

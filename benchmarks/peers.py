@@ -23,8 +23,8 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.processing.features import InputNormalization
 
+from speakerquant.architectures.checkpoint_families import Family
 from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint
-from speakerquant.architectures.ecapa_tdnn.families import Family
 from speakerquant.audio.front_end import FeatureExtractor
 from speakerquant.audio.waveform import Waveform, read_waveform
 from speakerquant.corpus.recordings import find_recordings

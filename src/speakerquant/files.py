@@ -27,13 +27,15 @@ def sha256(contents: bytes) -> str:
     return hashlib.sha256(contents).hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def file_digest(path: Path) -> str:
     """Hexadecimal digest of a file's bytes."""
-    hasher = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            hasher.update(chunk)
-    return hasher.hexdigest()[:32]
+    return sha256_of(path)[:32]
 
 
 @contextmanager

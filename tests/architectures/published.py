@@ -38,6 +38,26 @@ class Parameters(dict[str, Tensor]):
         self[f"{name}.num_batches_tracked"] = torch.tensor(7)
         return F.batch_norm(x, mean, variance, weight, bias, training=False, eps=1e-5)
 
+    def convolved(
+        self,
+        x: Tensor,
+        name: str,
+        out: int,
+        *kernel: int,
+        stride: tuple[int, ...] | int = 1,
+        dilation: int = 1,
+    ) -> Tensor:
+        """Along as many axes as the kernel has, with zeros at the ends and without a bias."""
+        convolve = F.conv1d if len(kernel) == 1 else F.conv2d
+        weight = self._weight(name, (out, x.shape[1], *kernel))
+        padding = [dilation * (taps // 2) for taps in kernel]
+        return convolve(x, weight, None, stride, padding, dilation)
+
+    def plain_norm(self, x: Tensor, name: str) -> Tensor:
+        """With neither scale nor shift."""
+        mean = self._vector(f"{name}.running_mean", x.shape[1])
+        return F.batch_norm(x, mean, self._scale(name, "running_var", x.shape[1]), eps=1e-5)
+
     def _weight(self, name: str, shape: tuple[int, ...]) -> Tensor:
         made = torch.randn(shape, generator=self._generator) / (shape[1] ** 0.5)
         return self.setdefault(f"{name}.weight", made)
@@ -126,6 +146,83 @@ def voxceleb_trainer(p: Parameters, x: Tensor) -> Tensor:
     pooled = _pooled(x, p.conv(hidden, "speaker_encoder.attention.4", aggregation), 1e-4)
     embedding = p.linear(p.norm(pooled, "speaker_encoder.bn5"), "speaker_encoder.fc6", 20)
     return p.norm(embedding, "speaker_encoder.bn6")
+
+
+def campplus(p: Parameters, x: Tensor, *, floor: float = 0.0) -> Tensor:
+    """A two-dimensional head, then dense blocks, gated by the means of segments and of the whole."""
+    maps = p.norm(p.convolved(x[:, None], "head.conv1", 4, 3, 3), "head.bn1").relu()
+    for stage in ("head.layer1", "head.layer2"):
+        maps = _residual(p, maps, f"{stage}.0", 4, (2, 1))
+        maps = _residual(p, maps, f"{stage}.1", 4, (1, 1))
+    maps = p.norm(p.convolved(maps, "head.conv2", 4, 3, 3, stride=(2, 1)), "head.bn2").relu()
+    x = p.convolved(maps.flatten(1, 2), "xvector.tdnn.linear", 8, 5, stride=2)
+    x = p.norm(x, "xvector.tdnn.nonlinear.batchnorm").relu()
+    for block, (layers, dilation) in enumerate(((2, 1), (1, 2), (3, 2)), start=1):
+        for number in range(1, layers + 1):
+            layer = f"xvector.block{block}.tdnnd{number}"
+            hidden = p.norm(x, f"{layer}.nonlinear1.batchnorm").relu()
+            hidden = p.norm(
+                p.convolved(hidden, f"{layer}.linear1", 12, 1), f"{layer}.nonlinear2.batchnorm"
+            ).relu()
+            local = p.convolved(hidden, f"{layer}.cam_layer.linear_local", 4, 3, dilation=dilation)
+            segments = [
+                each.mean(2, keepdim=True).expand_as(each) for each in torch.split(hidden, 100, dim=2)
+            ]
+            context = hidden.mean(2, keepdim=True) + torch.cat(segments, dim=2)
+            gate = p.conv(context, f"{layer}.cam_layer.linear1", 6).relu()
+            gate = p.conv(gate, f"{layer}.cam_layer.linear2", 4).sigmoid()
+            x = torch.cat([x, local * gate], dim=1)
+        transit = f"xvector.transit{block}"
+        x = p.norm(x, f"{transit}.nonlinear.batchnorm").relu()
+        x = p.convolved(x, f"{transit}.linear", x.shape[1] // 2, 1)
+    x = p.norm(x, "xvector.out_nonlinear.batchnorm").relu()
+    pooled = torch.cat([x.mean(2), (x.var(2) + floor).sqrt()], dim=1)
+    embedding = p.convolved(pooled[:, :, None], "xvector.dense.linear", 20, 1)[:, :, 0]
+    return p.plain_norm(embedding, "xvector.dense.nonlinear.batchnorm")
+
+
+def resnet(
+    p: Parameters,
+    x: Tensor,
+    *,
+    blocks: tuple[int, ...] = (2, 1, 1, 1),
+    bottleneck: bool = False,
+    two_layers: bool = False,
+    prefix: str = "",
+    floor: float = 1e-7,
+) -> Tensor:
+    """Four stages of residual blocks, each of which but the first halves bands and frames."""
+    maps = p.norm(p.convolved(x[:, None], f"{prefix}conv1", 4, 3, 3), f"{prefix}bn1").relu()
+    block = _bottleneck if bottleneck else _residual
+    for stage, count in enumerate(blocks):
+        for number in range(count):
+            stride = (2, 2) if stage and not number else (1, 1)
+            maps = block(p, maps, f"{prefix}layer{stage + 1}.{number}", 4 * 2**stage, stride)
+    frames = maps.flatten(1, 2)
+    pooled = torch.cat([frames.mean(2), (frames.var(2) + floor).sqrt()], dim=1)
+    embedding = p.linear(pooled, f"{prefix}seg_1", 20)
+    if not two_layers:
+        return embedding
+    return p.linear(p.plain_norm(embedding.relu(), f"{prefix}seg_bn_1"), f"{prefix}seg_2", 20)
+
+
+def _residual(p: Parameters, x: Tensor, name: str, channels: int, stride: tuple[int, int]) -> Tensor:
+    hidden = p.norm(p.convolved(x, f"{name}.conv1", channels, 3, 3, stride=stride), f"{name}.bn1").relu()
+    hidden = p.norm(p.convolved(hidden, f"{name}.conv2", channels, 3, 3), f"{name}.bn2")
+    return (hidden + _shortcut(p, x, name, channels, stride)).relu()
+
+
+def _bottleneck(p: Parameters, x: Tensor, name: str, channels: int, stride: tuple[int, int]) -> Tensor:
+    hidden = p.norm(p.convolved(x, f"{name}.conv1", channels, 1, 1), f"{name}.bn1").relu()
+    hidden = p.norm(p.convolved(hidden, f"{name}.conv2", channels, 3, 3, stride=stride), f"{name}.bn2").relu()
+    hidden = p.norm(p.convolved(hidden, f"{name}.conv3", 4 * channels, 1, 1), f"{name}.bn3")
+    return (hidden + _shortcut(p, x, name, 4 * channels, stride)).relu()
+
+
+def _shortcut(p: Parameters, x: Tensor, name: str, channels: int, stride: tuple[int, int]) -> Tensor:
+    if stride == (1, 1) and x.shape[1] == channels:
+        return x
+    return p.norm(p.convolved(x, f"{name}.shortcut.0", channels, 1, 1, stride=stride), f"{name}.shortcut.1")
 
 
 def _res2(p: Parameters, groups: list[Tensor], block: str, dilation: int) -> list[Tensor]:

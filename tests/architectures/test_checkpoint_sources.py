@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from speakerquant.architectures.checkpoint_sources import checkpoint_path, shipped_checkpoint
+from speakerquant.cache import Cache
 from speakerquant.errors import UserError
 
 CONTENT = b"weights" * 1000
@@ -60,7 +61,8 @@ def resolve(reference: str, endpoint: str, home: Path) -> subprocess.CompletedPr
     script = (
         "import sys; from speakerquant.errors import UserError\n"
         "from speakerquant.architectures.checkpoint_sources import checkpoint_path\n"
-        "try: print(checkpoint_path(sys.argv[1]))\n"
+        "from speakerquant.cache import Cache\n"
+        "try: print(checkpoint_path(sys.argv[1], Cache()))\n"
         "except UserError as error: sys.exit(f'error: {error}')"
     )
     environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
@@ -92,12 +94,12 @@ def test_what_cannot_be_had_is_one_line(hub: str, file: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("reference", ["hf://", "hf://someone", "hf://someone/ecapa", "hf://someone/ecapa/"])
-def test_a_malformed_reference_is_named(reference: str) -> None:
+def test_a_malformed_reference_is_named(reference: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="hf://owner/name/file"):
-        checkpoint_path(reference)
+        checkpoint_path(reference, Cache(tmp_path))
 
 
-def test_paths_and_the_shipped_one() -> None:
-    assert checkpoint_path("shipped") == shipped_checkpoint()
+def test_paths_and_the_shipped_one(tmp_path: Path) -> None:
+    assert checkpoint_path("shipped", Cache(tmp_path)) == shipped_checkpoint()
     assert shipped_checkpoint().is_file()
-    assert checkpoint_path("models/mine.pt") == Path("models/mine.pt")
+    assert checkpoint_path("models/mine.pt", Cache(tmp_path)) == Path("models/mine.pt")

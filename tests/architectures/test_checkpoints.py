@@ -1,6 +1,9 @@
 """Checkpoints: what is written is what is read, and nothing else is."""
 
+import enum
 import pickle
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from speakerquant.architectures.checkpoints import (
 )
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
 from speakerquant.architectures.registry import architecture_of, register
+from speakerquant.architectures.resnet.network import ResNet, ResNetConfig
 from speakerquant.architectures.speaker_network import Architecture
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.errors import UserError
@@ -79,6 +83,65 @@ def test_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
     assert not trap.exists()
 
 
+def test_what_a_checkpoint_holds_beside_its_tensors_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pyannote's do, whose settings are objects of classes that are not here."""
+    made: list[object] = []
+    module = types.ModuleType("elsewhere")
+
+    class Specifications:
+        def __init__(self) -> None:
+            self.classes = ["a", "b"]
+
+        def __setstate__(self, state: object) -> None:
+            made.append(self)
+
+    class Problem(enum.Enum):
+        representation = 0
+
+    for each in (Specifications, Problem):
+        each.__module__, each.__qualname__ = "elsewhere", each.__name__
+        setattr(module, each.__name__, each)
+    monkeypatch.setitem(sys.modules, "elsewhere", module)
+    network = ResNet(ResNetConfig(n_mels=16, channels=4, num_blocks=[1, 1, 1, 1], embedding_dim=4))
+    names = {"input_conv": "conv1", "input_norm": "bn1", "embedding_linear": "seg_1", ".norm": ".bn"}
+    names |= {"stage": "layer", ".shortcut_conv": ".shortcut.0", ".shortcut_norm": ".shortcut.1"}
+    weights = {}
+    for name, value in network.state_dict().items():
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        weights[f"resnet.{name}"] = value
+    settings = {"specifications": Specifications(), "problem": Problem.representation}
+    torch.save({"state_dict": weights, "pyannote.audio": settings}, tmp_path / "pytorch_model.bin")
+    for path in ("known", "unknown"):
+        if path == "unknown":
+            monkeypatch.delitem(sys.modules, "elsewhere")
+        loaded = load_checkpoint(tmp_path / "pytorch_model.bin").network
+        assert all(map(torch.equal, loaded.parameters(), network.parameters()))
+    assert not made
+
+
+def test_a_torchscript_program_is_named_and_not_run(tmp_path: Path) -> None:
+    program = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+    program.save(str(tmp_path / "traced.pt"))
+    with pytest.raises(UserError, match="a TorchScript program, not weights"):
+        load_checkpoint(tmp_path / "traced.pt")
+
+
+def test_functions_that_a_checkpoint_names_are_not_called(checkpoint: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+
+    class Bomb:
+        def __reduce__(self):
+            return open, (str(trap), "w")
+
+    torch.save({"state_dict": load_file(checkpoint), "bomb": Bomb()}, tmp_path / "model.pt")
+    with pytest.raises(UserError, match="known family"):  # the weights are read, and are not of a family
+        load_checkpoint(tmp_path / "model.pt")
+    assert not trap.exists()
+
+
 def _rewritten(checkpoint: Path, change) -> Path:
     weights = load_file(checkpoint)
     with safe_open(checkpoint, framework="pt") as file:
@@ -114,7 +177,7 @@ def test_any_architecture_is_saved_and_loaded(toy: Architecture, checkpoint: Pat
 
 
 def test_an_unregistered_architecture_is_named_with_those_there_are() -> None:
-    with pytest.raises(UserError, match=r"unknown network 'toy'; valid are ecapa_tdnn$"):
+    with pytest.raises(UserError, match=r"unknown network 'toy'; valid are ecapa_tdnn, campplus, resnet$"):
         architecture_of("toy")
     with pytest.raises(ValueError, match="registered already"):
         register(Architecture("ecapa_tdnn", ToyConfig, Toy))
@@ -133,7 +196,7 @@ def test_another_width_is_named(checkpoint: Path) -> None:
         (lambda w, m: w.update(extra=torch.zeros(1)), "unknown extra"),
         (lambda w, m: w.update({"input_conv.bias": torch.zeros(3)}), "input_conv.bias"),
         (lambda w, m: m.clear(), "known family"),
-        (lambda w, m: m.update(network="resnet"), "unknown network 'resnet'; valid are ecapa_tdnn"),
+        (lambda w, m: m.update(network="xvector"), "unknown network 'xvector'; valid are ecapa_tdnn"),
         (lambda w, m: m.update(architecture='{"channels": 64, "colour": 1}'), "colour"),
         (lambda w, m: m.update(architecture='{"channels": 64, "res2net_scale": 0}'), "res2net_scale=0"),
         (lambda w, m: m.update(architecture='{"channels": 64, "se_channels": "x"}'), "do not fit"),

@@ -12,13 +12,13 @@ import torch
 import torchaudio
 from conftest import Subject, write_model
 from lightning_fabric import Fabric
-from published import Parameters, speechbrain, voxceleb_trainer, wespeaker
+from published import Parameters, campplus, resnet, speechbrain, voxceleb_trainer, wespeaker
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchaudio.compliance import kaldi
 
+from speakerquant.architectures.checkpoint_families import FRONT_ENDS, Family
 from speakerquant.architectures.checkpoints import AUTO, load_checkpoint, save_checkpoint
-from speakerquant.architectures.ecapa_tdnn.families import FRONT_ENDS, Family
 from speakerquant.audio.front_end import FeatureExtractor
 from speakerquant.audio.waveform import read_waveform
 from speakerquant.corpus.recordings import find_recordings
@@ -52,6 +52,12 @@ PUBLISHED: dict[str, tuple[Family, Network]] = {
         partial(wespeaker, global_context=False, embedding_norm=True),
     ),
     "voxceleb_trainer": (Family.voxceleb_trainer, voxceleb_trainer),
+    "3D-Speaker, CAM++": (Family.three_d_speaker, campplus),
+    "wespeaker, CAM++": (Family.wespeaker, partial(campplus, floor=1e-7)),
+    "wespeaker, ResNet": (Family.wespeaker, resnet),
+    "wespeaker, bottlenecks": (Family.wespeaker, partial(resnet, bottleneck=True)),
+    "wespeaker, two embedding layers": (Family.wespeaker, partial(resnet, two_layers=True)),
+    "pyannote": (Family.pyannote, partial(resnet, prefix="resnet.", floor=0.0)),
 }
 TWO_STEPS = TrainingConfig(
     num_steps=2,
@@ -117,13 +123,13 @@ def test_every_detail_is_that_of_the_published_definition(
         parameters[name] = value.double() if value.is_floating_point() else value
     generator = torch.Generator().manual_seed(0)
     for scale in (1.0, 1e-3):
-        features = scale * torch.randn(2, 80, 6, generator=generator, dtype=torch.float64)
+        features = scale * torch.randn(2, 80, 12, generator=generator, dtype=torch.float64)
         with torch.inference_mode():
             assert distance(ours(features), network(parameters, features)) <= 1e-9
 
 
 def test_families_that_name_by_themselves_are_told_by_their_names(tmp_path: Path) -> None:
-    for name in ("wespeaker", "voxceleb_trainer"):
+    for name in ("wespeaker", "voxceleb_trainer", "wespeaker, ResNet", "pyannote"):
         family, network = PUBLISHED[name]
         parameters = Parameters()
         network(parameters, torch.randn(1, 80, 50))
@@ -184,7 +190,10 @@ def test_every_unit_of_every_family_can_be_int8(name: str, small: Subject, tmp_p
         assert fidelity(embeddings, embed_with_network(simulated, small.recordings)) >= agreement
 
 
-@pytest.mark.parametrize("name", ["speechbrain", "wespeaker, global context", "voxceleb_trainer"])
+@pytest.mark.parametrize(
+    "name",
+    ["speechbrain", "wespeaker, global context", "voxceleb_trainer", "3D-Speaker, CAM++", "pyannote"],
+)
 def test_a_familys_checkpoint_is_fine_tuned(name: str, waveforms: list[Tensor], tmp_path: Path) -> None:
     """Training begins from its weights and front end, and leaves a checkpoint of ours."""
     family, network = PUBLISHED[name]
@@ -309,7 +318,11 @@ def test_the_trainers_features_are_of_centred_frames(waveforms: list[Tensor]) ->
             Family.wespeaker,
             "shapes are those of no",
         ),
-        (lambda p: {"conv1.weight": torch.ones(2)}, AUTO, "no ECAPA-TDNN of a known family"),
+        (
+            lambda p: {"conv1.weight": torch.ones(2)},
+            AUTO,
+            "no network of a known family; the nearest",
+        ),
         (lambda p: {"encoder": torch.ones(2)}, AUTO, "it resembles no known format"),
         (lambda p: {}, AUTO, "holds no weights by name"),
         (lambda p: {"teacher": p}, Family.three_d_speaker, "holds no weights by name"),

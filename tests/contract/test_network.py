@@ -14,10 +14,14 @@ from torch import nn
 from toy_network import TOY, ToyConfig
 from varied_network import VARIED, VariedConfig
 
+from speakerquant.architectures.campplus import CAMPPLUS
+from speakerquant.architectures.campplus.network import CamPlusPlusConfig
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
 from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.registry import architectures
+from speakerquant.architectures.resnet import RESNET
+from speakerquant.architectures.resnet.network import ResNetConfig
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import EngineBuilder
@@ -42,6 +46,20 @@ NETWORKS: dict[str, tuple[Architecture, Any]] = {
             channels=64, se_channels=16, aggregation_channels=96, attention_channels=32, embedding_dim=48
         ),
     ),
+    "campplus": (
+        CAMPPLUS,
+        CamPlusPlusConfig(
+            n_mels=16,
+            head_channels=16,
+            channels=32,
+            growth=16,
+            bottleneck_channels=32,
+            num_layers=[2, 2, 1],
+            segment_frames=10,
+            embedding_dim=48,
+        ),
+    ),
+    "resnet": (RESNET, ResNetConfig(n_mels=16, channels=16, num_blocks=[1, 1, 1, 1], embedding_dim=48)),
     "toy": (TOY, ToyConfig()),
     "varied": (VARIED, VariedConfig()),
 }
@@ -170,7 +188,7 @@ def _network(architecture: Architecture, config: Any) -> SpeakerNetwork:
         torch.manual_seed(0)
         network = architecture.build(config)
         for module in network.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.affine:
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.normal_(0, 0.3)
                 module.momentum = None

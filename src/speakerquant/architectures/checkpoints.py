@@ -5,6 +5,7 @@ as they are distributed.
 """
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from speakerquant.architectures.checkpoint_families import FRONT_ENDS, Family
 from speakerquant.architectures.registry import architecture_of, architecture_of_network, architectures
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.audio.front_end import FrontEnd
@@ -98,34 +100,81 @@ def _foreign(
     weights: Mapping[str, Tensor], family: str, front_end: FrontEnd | None
 ) -> tuple[SpeakerNetwork, FrontEnd]:
     """Return a public checkpoint's network, and the given front end or else the one it was trained with."""
-    known = [architecture for architecture in architectures() if architecture.families]
-    if family == AUTO:
-        architecture, family = _recognized(known, weights)
-    else:
-        owners = [a for a in known if a.families and family in a.families.names]
-        if not owners:
-            names = [name for a in known if a.families for name in a.families.names]
+    architecture, known = _recognized(weights, family)
+    assert architecture.families is not None
+    advice = _nearest_format(weights, known)
+    try:
+        foreign = architecture.families.convert(weights, known)
+    except UserError as error:
+        raise UserError(f"{error}; {advice}") from None
+    network = _network(architecture, foreign.config, foreign.weights, advice)
+    return network, front_end or replace(FRONT_ENDS[known], n_mels=network.n_mels)
+
+
+def _recognized(weights: Mapping[str, Tensor], family: str) -> tuple[Architecture, Family]:
+    """Return what the names belong to: a kind of network, and the given family or the one that they tell."""
+    if family != AUTO:
+        owned = [(architecture, known) for architecture, known in _formats() if known == family]
+        if not owned:
+            names = dict.fromkeys(known for _, known in _formats())
             raise UserError(f"model.family={family}: unknown family; valid are auto, {', '.join(names)}")
-        architecture = owners[0]
-    families = architecture.families
-    assert families is not None
-    foreign = families.convert(weights, family)
-    network = _network(
-        architecture, foreign.config, foreign.weights, advice=families.nearest_format(weights, family)
-    )
-    return network, front_end or replace(foreign.front_end, n_mels=network.n_mels)
+        return _nearest(weights, owned)
+    found = [
+        (architecture, known)
+        for architecture in architectures()
+        if architecture.families
+        for known in architecture.families.recognize(weights)
+    ]
+    if not found:
+        raise UserError(f"no network of a known family; {_nearest_format(weights)}")
+    if len(found) > 1:
+        alike = [known for _, known in found]
+        raise UserError(
+            f"{' and '.join(alike)} name their layers alike, but their features differ; "
+            f"choose {' or '.join(f'model={name}' for name in alike)}"
+        )
+    return found[0]
 
 
-def _recognized(known: Sequence[Architecture], weights: Mapping[str, Tensor]) -> tuple[Architecture, str]:
-    """Return the first architecture, with its family, that the names belong to."""
-    for index, architecture in enumerate(known):
-        assert architecture.families is not None
-        try:
-            return architecture, architecture.families.recognize(weights)
-        except UserError:
-            if index == len(known) - 1:
-                raise
-    raise UserError("no known network loads public checkpoints")
+def _formats() -> list[tuple[Architecture, Family]]:
+    """Every kind of network with every family that knows it."""
+    return [
+        (architecture, family)
+        for architecture in architectures()
+        if architecture.families
+        for family in architecture.families.names
+    ]
+
+
+def _nearest(
+    weights: Mapping[str, Tensor], formats: Sequence[tuple[Architecture, Family]]
+) -> tuple[Architecture, Family]:
+    """Return the format that knows most of the names; of equals, the first."""
+    return max(formats, key=lambda each: _num_known(weights, *each))
+
+
+def _num_known(weights: Mapping[str, Tensor], architecture: Architecture, family: Family) -> int:
+    assert architecture.families is not None
+    return architecture.families.num_known(weights, family)
+
+
+def _nearest_format(weights: Mapping[str, Tensor], preferred: Family | None = None) -> str:
+    """Say in words which format knows most of the names; of equals, one of the preferred family."""
+    formats = sorted(_formats(), key=lambda each: each[1] is not preferred)
+    architecture, family = _nearest(weights, formats)
+    if not _num_known(weights, architecture, family):
+        return "it resembles no known format"
+    return f"the nearest known format is {family}'s {architecture.name}"
+
+
+class _LeftOut:
+    """In place of what a file holds beside its tensors, such as the objects of a training's settings."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -137,7 +186,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, OSError):
         pass  # then PyTorch's own format
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        with torch.serialization.safe_globals([(_LeftOut, name) for name in foreign]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # whatever a damaged file, or one with more in it than tensors, may raise
         if what := _what_it_is_instead(path):
             raise UserError(f"{path}: {what}") from None
@@ -156,13 +207,17 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _what_it_is_instead(path: Path) -> str | None:
-    """What downloads leave in place of weights, if it is one of those."""
+    """What is often given in place of weights, if it is one of those."""
     with path.open("rb") as file:
         start = file.read(512).lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         return "a pointer of git-lfs, not the weights; fetch them with: git lfs pull"
     if start.startswith((b"<!doctype html", b"<html")):
         return "a web page, not weights; download the file itself, not the page that shows it"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any("/code/" in name for name in archive.namelist()):
+                return "a TorchScript program, not weights; give the state dict of the network"
     return None
 
 

@@ -1,6 +1,8 @@
 """The architectures that the project knows, by name."""
 
+from speakerquant.architectures.campplus import CAMPPLUS
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
+from speakerquant.architectures.resnet import RESNET
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.errors import UserError
 
@@ -41,3 +43,5 @@ def architecture_of_network(network: SpeakerNetwork) -> Architecture:
 
 
 register(ECAPA_TDNN)
+register(CAMPPLUS)
+register(RESNET)

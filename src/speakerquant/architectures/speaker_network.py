@@ -3,16 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from speakerquant.architectures.checkpoint_families import CheckpointFamilies
 from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.architectures.units import Granularity, Units, block_units, layer_units
-from speakerquant.audio.front_end import FrontEnd
-
-Weights = Mapping[str, Tensor]
-"""The tensors of a state dict by name."""
 
 
 class SpeakerNetwork(nn.Module, ABC):
@@ -45,46 +42,6 @@ class SpeakerNetwork(nn.Module, ABC):
     def units(self, granularity: Granularity = Granularity.block) -> Units:
         """The units that masks assign precisions to, in the order in which the network runs them."""
         return {Granularity.block: block_units, Granularity.layer: layer_units}[granularity](self)
-
-
-@dataclass(frozen=True)
-class ForeignCheckpoint:
-    """A public checkpoint in our form.
-
-    Attributes:
-        config: Settings that shape the network.
-        weights: Weights by the names that our network gives them.
-        front_end: Front end that the network was trained with.
-    """
-
-    config: Any
-    weights: Weights
-    front_end: FrontEnd
-
-
-class CheckpointFamilies(Protocol):
-    """The families of public checkpoints that one architecture can load."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the families, as ``model.family`` takes them."""
-
-    def recognize(self, weights: Weights) -> str:
-        """Return the name of the family whose checkpoints name their layers so.
-
-        Raises:
-            UserError: no family does, or several do; the message says which comes nearest.
-        """
-
-    def convert(self, weights: Weights, family: str) -> ForeignCheckpoint:
-        """Return the checkpoint of that family in our form.
-
-        Raises:
-            UserError: a name is unknown or missing, or the shapes do not belong to this architecture.
-        """
-
-    def nearest_format(self, weights: Weights, preferred: str) -> str:
-        """Say in words which family knows most of these names; of equals, the preferred one."""
 
 
 @dataclass(frozen=True)

@@ -81,12 +81,13 @@ def _evaluate(config: RunConfig, output: Path, record: RecordedEvaluation) -> Re
         log.warning(
             "model.checkpoint is not set: random weights, so sizes and times mean something, EER does not"
         )
+    cache = open_cache(config.cache)
     with times.stage("model"):
-        model = open_model(config.model)
+        model = open_model(config.model, cache)
     mask = open_mask(config, model.network)
     record.mask_known(mask)
     with times.stage("features"):
-        evaluator = open_evaluator(config, model, open_cache(config.cache))
+        evaluator = open_evaluator(config, model, cache)
     return evaluator.evaluate(mask, output, record, times)
 
 

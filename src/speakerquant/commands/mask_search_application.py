@@ -58,7 +58,7 @@ class MaskSearchApplication(SearchApplication):
         if not precisions:
             return {}
         sweep = f"choice({','.join(map(str, precisions))})"
-        units = open_model(run.model).network.units(run.units)
+        units = open_model(run.model, open_cache(run.cache)).network.units(run.units)
         return {f"mask.{unit}": sweep for unit in units if not _is_set(unit, given)}
 
     def is_time(self, name: str) -> bool:
@@ -77,10 +77,11 @@ class MaskSearchApplication(SearchApplication):
         run = typed(config, RunConfig)
         self._check_directions(goals)
         self._check_times_are_measured(goals, run.engine)
-        model = open_model(run.model)
+        cache = open_cache(run.cache)
+        model = open_model(run.model, cache)
         units = model.network.units(run.units)
         masks = _searched_masks(space, units)  # refuses unknown units and precisions before any time is spent
-        evaluator = self._evaluator = open_evaluator(run, model, open_cache(run.cache))
+        evaluator = self._evaluator = open_evaluator(run, model, cache)
         for mask in masks:
             evaluator.check_mask(mask)
         machine = {"machine": ", ".join(evaluator.builder.environment.values())}

@@ -45,13 +45,13 @@ def train(config: TrainConfig, params: Mapping[str, object]) -> None:
     Raises:
         UserError: see the modules that it calls.
     """
-    output = _output(config)
+    cache = open_cache(config.cache)
+    output = _output(config, cache)
     output.parent.mkdir(parents=True, exist_ok=True)
     state = output.with_suffix(".state")
-    cache = open_cache(config.cache)
     fabric = _launched_fabric(config)
     tracking = connect(config.tracking.uri, config.tracking.experiment) if fabric.is_global_zero else None
-    model = open_model(config.model)
+    model = open_model(config.model, cache)
     batches = TrainingBatches(
         _sources(config, cache),
         Augmentation(config.augmentation, model.front_end.sample_rate),
@@ -121,10 +121,10 @@ def _tracked(tracking: Tracking, output: Path) -> Iterator[TrackedRun]:
             record.unlink(missing_ok=True)
 
 
-def _output(config: TrainConfig) -> Path:
+def _output(config: TrainConfig, cache: Cache) -> Path:
     output = Path(config.output)
     checkpoint = config.model.checkpoint
-    if checkpoint is not None and checkpoint_path(checkpoint).resolve() == output.resolve():
+    if checkpoint is not None and checkpoint_path(checkpoint, cache).resolve() == output.resolve():
         raise UserError(f"output={output}: this is model.checkpoint itself; set another output")
     return output
 

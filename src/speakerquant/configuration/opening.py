@@ -50,7 +50,7 @@ def open_cache(config: CacheConfig) -> Cache:
     return Cache(Path(config.root) if config.root else None)
 
 
-def open_model(config: ModelConfig) -> SpeakerModel:
+def open_model(config: ModelConfig, cache: Cache) -> SpeakerModel:
     """The checkpoint's network, or one with random weights.
 
     Raises:
@@ -59,7 +59,7 @@ def open_model(config: ModelConfig) -> SpeakerModel:
     """
     shape = _architecture(config)
     if config.checkpoint is not None:
-        path = checkpoint_path(config.checkpoint)
+        path = checkpoint_path(config.checkpoint, cache)
         return load_checkpoint(path, shape and shape[1], config.family, config.front_end)
     if shape is None or config.front_end is None:
         raise UserError(
@@ -116,7 +116,8 @@ def swept_masks(config: DictConfig, sweep: Sequence[str]) -> list[str]:
     Raises:
         UserError: the network cannot be opened, or the baseline alone is left of the sweep.
     """
-    network = open_model(typed(config.model, ModelConfig)).network
+    cache = open_cache(typed(config.cache, CacheConfig))
+    network = open_model(typed(config.model, ModelConfig), cache).network
     names = swept_names(sweep, network.units(config.units), architecture_of_network(network).named_masks)
     if names == [NONE]:
         raise UserError(

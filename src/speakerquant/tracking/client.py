@@ -25,6 +25,8 @@ from speakerquant.errors import ServiceError, UserError, first_line, is_being_cr
 
 log = logging.getLogger(__name__)
 
+logging.getLogger("mlflow.utils.git_utils").setLevel(logging.ERROR)  # git need not be there
+
 _TABLE = "experiments"  # which every database of MLflow has
 _SHOWN = 10  # names of experiments in a message
 _REFUSED = (401, 403)  # HTTP status codes

@@ -8,47 +8,79 @@ clovaai's trainer).
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
+from speakerquant.architectures.checkpoint_families import (
+    CheckpointFamilies,
+    Family,
+    ForeignCheckpoint,
+    Layout,
+    Weights,
+)
 from speakerquant.architectures.ecapa_tdnn.network import BlockInput, EcapaTdnnConfig, Padding
-from speakerquant.architectures.speaker_network import ForeignCheckpoint, Weights
-from speakerquant.audio.front_end import FrontEnd, FrontEndKind, Window
-from speakerquant.errors import UserError
 
 
-class Family(StrEnum):
-    """The software that a checkpoint was trained with."""
+def _arrange(
+    weights: dict[str, Tensor], *, first_group_passes: bool = False, **differences: Any
+) -> ForeignCheckpoint:
+    """Return the checkpoint of weights by our names.
 
-    speechbrain = "speechbrain"
-    three_d_speaker = "three_d_speaker"
-    wespeaker = "wespeaker"
-    voxceleb_trainer = "voxceleb_trainer"
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """How a family's state dict is laid out.
-
-    Attributes:
-        signature: Names that only state dicts of this layout have.
-        names: Our name for each pattern of its layers' names, without ``.weight`` and the like.
-        ignored: Pattern of the names that are not weights of the network.
-        differences: Values that differ from the defaults of :class:`EcapaTdnnConfig` and that no shape shows.
+    Args:
+        weights: As the family has them.
         first_group_passes: Whether a Res2 convolution leaves its first group as it is, instead of its last.
+        differences: Values that differ from the defaults of :class:`EcapaTdnnConfig` and that no shape shows.
     """
+    arranged = {name: _as_ours(name, tensor) for name, tensor in weights.items()}
+    config = _config(arranged, differences)
+    if first_group_passes:
+        _pass_last_group(arranged, config)
+    return ForeignCheckpoint(config, arranged)
 
-    signature: tuple[str, ...]
-    names: Mapping[str, str]
-    ignored: str = "$^"
-    differences: Mapping[str, Any] = field(default_factory=dict)
-    first_group_passes: bool = False
+
+def _as_ours(name: str, tensor: Tensor) -> Tensor:
+    """Give the weight the shape that it has here: layers of kernel 1 come as convolutions or as matrices."""
+    if name == "embedding_linear.weight":
+        return tensor.flatten(1)
+    if "squeeze_excitation" in name and tensor.ndim == 2:
+        return tensor.unsqueeze(2)
+    return tensor
 
 
-_SPEECHBRAIN = _Layout(
+def _pass_last_group(weights: dict[str, Tensor], config: EcapaTdnnConfig) -> None:
+    """Reorder the channels around the Res2 convolutions so that the last group passes; the function stays."""
+    width = config.channels // config.res2net_scale
+    for name, tensor in weights.items():
+        if re.search(r"\.(conv_in|norm_in)\.", name):
+            weights[name] = tensor.roll(-width, 0)
+        elif name.endswith(".conv_out.weight"):
+            weights[name] = tensor.roll(-width, 1)
+
+
+def _config(weights: Weights, differences: Mapping[str, Any]) -> EcapaTdnnConfig:
+    """Return the settings that the shapes show, with what the family does differently."""
+    channels, n_mels, _ = weights["input_conv.weight"].shape
+    attention_channels, attention_inputs, _ = weights["attentive_pooling.hidden.weight"].shape
+    aggregation_channels = weights["aggregation_conv.weight"].shape[0]
+    return EcapaTdnnConfig(
+        n_mels=n_mels,
+        channels=channels,
+        res2net_scale=channels // weights["se_res2block1.res2_conv.convs.0.weight"].shape[0],
+        se_channels=weights["se_res2block1.squeeze_excitation.squeeze.weight"].shape[0],
+        aggregation_channels=aggregation_channels,
+        attention_channels=attention_channels,
+        embedding_dim=weights["embedding_linear.weight"].shape[0],
+        aggregation_norm="aggregation_norm.weight" in weights,
+        global_context=attention_inputs == 3 * aggregation_channels,
+        attention_norm="attentive_pooling.norm.weight" in weights,
+        embedding_norm="embedding_norm.weight" in weights,
+        **differences,
+    )
+
+
+_SPEECHBRAIN = Layout(
     signature=("blocks.0.conv.conv.weight", "asp.tdnn.conv.conv.weight"),
     names={
         r"blocks\.0\.conv\.conv": "input_conv",
@@ -69,10 +101,15 @@ _SPEECHBRAIN = _Layout(
         r"asp_bn\.norm": "pooling_norm",
         r"fc\.conv": "embedding_linear",
     },
-    differences={"padding": Padding.reflect, "block_input": BlockInput.previous, "variance_floor": 1e-12},
-    first_group_passes=True,
+    arrange=partial(
+        _arrange,
+        first_group_passes=True,
+        padding=Padding.reflect,
+        block_input=BlockInput.previous,
+        variance_floor=1e-12,
+    ),
 )
-_WESPEAKER = _Layout(
+_WESPEAKER = Layout(
     signature=("layer1.conv.weight", "layer2.se_res2block.0.conv.weight"),
     names={
         r"layer1\.conv": "input_conv",
@@ -98,15 +135,15 @@ _WESPEAKER = _Layout(
         r"linear": "embedding_linear",
         r"bn2": "embedding_norm",
     },
-    ignored=r"projection(_head)?\.|mlp\.",
-    differences={
-        "block_input": BlockInput.previous,
-        "unbiased_context": True,
-        "context_floor_added": True,
-        "variance_floor": 1e-7,
-    },
+    arrange=partial(
+        _arrange,
+        block_input=BlockInput.previous,
+        unbiased_context=True,
+        context_floor_added=True,
+        variance_floor=1e-7,
+    ),
 )
-_VOXCELEB_TRAINER = _Layout(
+_VOXCELEB_TRAINER = Layout(
     signature=("conv1.weight", "layer1.se.se.1.weight"),
     names={
         r"conv1": "input_conv",
@@ -127,164 +164,14 @@ _VOXCELEB_TRAINER = _Layout(
         r"fc6": "embedding_linear",
         r"bn6": "embedding_norm",
     },
-    ignored=r"torchfbank\.|speaker_loss\.|__L__\.",
-    differences={"unbiased_context": True},
+    arrange=partial(_arrange, unbiased_context=True),
 )
-_LAYOUTS = {
-    Family.speechbrain: _SPEECHBRAIN,
-    Family.three_d_speaker: _SPEECHBRAIN,
-    Family.wespeaker: _WESPEAKER,
-    Family.voxceleb_trainer: _VOXCELEB_TRAINER,
-}
-FRONT_ENDS: Mapping[Family, FrontEnd] = {
-    Family.speechbrain: FrontEnd(FrontEndKind.speechbrain, n_fft=400, f_min=0.0, f_max=8000.0),
-    Family.three_d_speaker: FrontEnd(FrontEndKind.kaldi, f_max=8000.0, window=Window.povey),
-    Family.wespeaker: FrontEnd(FrontEndKind.kaldi, f_max=8000.0, waveform_scale=32768.0),
-    Family.voxceleb_trainer: FrontEnd(center=True),
-}
-"""The front end of each family; every one subtracts the mean over the recording."""
-
-# Of training in parallel, of compilation, and of trainers.
-_WRAPPERS = (
-    *("module.", "_orig_mod.", "__S__.", "speaker_encoder."),
-    *("model.", "mods.", "net.", "network.", "embedding_model.", "encoder."),
+ECAPA_TDNN_FAMILIES = CheckpointFamilies(
+    "ECAPA-TDNN",
+    {
+        Family.speechbrain: _SPEECHBRAIN,
+        Family.three_d_speaker: _SPEECHBRAIN,
+        Family.wespeaker: _WESPEAKER,
+        Family.voxceleb_trainer: _VOXCELEB_TRAINER,
+    },
 )
-# What lies beside the network whatever the family: what it was trained by.
-_BESIDE = re.compile(r"(classifier|classification|criterion|loss|aam_?softmax|head)\w*\.")
-_PARAMETER = re.compile(r"\.(weight|bias|running_mean|running_var)$")
-_COUNTER = ".num_batches_tracked"
-
-
-def family_of(weights: Weights) -> Family:
-    """Return the family whose names these are.
-
-    Raises:
-        UserError: no family has such names, or two families have them; the message says which comes nearest.
-    """
-    names = {_unwrapped(name) for name in weights}
-    found = [family for family, layout in _LAYOUTS.items() if names.issuperset(layout.signature)]
-    if not found:
-        raise UserError(f"no ECAPA-TDNN of a known family; {nearest_format(weights)}")
-    if len(found) > 1:
-        raise UserError(
-            "SpeechBrain and 3D-Speaker name their layers alike, but their features differ; "
-            "choose model=speechbrain or model=three_d_speaker"
-        )
-    return found[0]
-
-
-def convert(weights: Weights, family: Family) -> tuple[EcapaTdnnConfig, dict[str, Tensor]]:
-    """Return the architecture of a family's state dict, and its weights by our names.
-
-    Raises:
-        UserError: a name is unknown or missing, or a shape fits no ECAPA-TDNN.
-    """
-    layout = _LAYOUTS[family]
-    converted: dict[str, Tensor] = {}
-    try:
-        for name, tensor in weights.items():
-            inner = _unwrapped(name)
-            if inner.endswith(_COUNTER) or re.match(layout.ignored, inner) or _BESIDE.match(inner):
-                continue
-            ours = _our_name(inner, layout)
-            if ours is None:
-                raise UserError(f"{name} is unknown in {family}; {nearest_format(weights, family)}")
-            converted[ours] = _as_ours(ours, tensor.float())
-        architecture = _architecture(converted, layout)
-        if layout.first_group_passes:
-            _pass_last_group(converted, architecture)
-        return architecture, converted
-    except KeyError as error:
-        raise UserError(
-            f"{error.args[0]} is missing for {family}; {nearest_format(weights, family)}"
-        ) from None
-    except (ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
-        raise UserError(f"its shapes are those of no ECAPA-TDNN ({error})") from None
-
-
-class EcapaTdnnFamilies:
-    """The families of this module, for the registry's description of ECAPA-TDNN."""
-
-    names = tuple(Family)
-
-    def recognize(self, weights: Weights) -> str:
-        return family_of(weights)
-
-    def convert(self, weights: Weights, family: str) -> ForeignCheckpoint:
-        config, converted = convert(weights, Family(family))
-        front_end = replace(FRONT_ENDS[Family(family)], n_mels=config.n_mels)
-        return ForeignCheckpoint(config, converted, front_end)
-
-    def nearest_format(self, weights: Weights, preferred: str) -> str:
-        return nearest_format(weights, Family(preferred))
-
-
-def nearest_format(weights: Weights, preferred: Family | None = None) -> str:
-    """Say in words which family knows most of these names; of equals, the preferred one."""
-    names = [_unwrapped(name) for name in weights]
-    known = {
-        family: sum(_our_name(name, layout) is not None for name in names)
-        for family, layout in _LAYOUTS.items()
-    }
-    nearest = max(known, key=lambda family: (known[family], family is preferred))
-    return f"the nearest known format is {nearest}" if known[nearest] else "it resembles no known format"
-
-
-def _as_ours(name: str, tensor: Tensor) -> Tensor:
-    """Give the weight the shape that it has here: layers of kernel 1 come as convolutions or as matrices."""
-    if name == "embedding_linear.weight":
-        return tensor.flatten(1)
-    if "squeeze_excitation" in name and tensor.ndim == 2:
-        return tensor.unsqueeze(2)
-    return tensor
-
-
-def _pass_last_group(weights: dict[str, Tensor], architecture: EcapaTdnnConfig) -> None:
-    """Reorder the channels around the Res2 convolutions so that the last group passes; the function stays."""
-    width = architecture.channels // architecture.res2net_scale
-    for name, tensor in weights.items():
-        if re.search(r"\.(conv_in|norm_in)\.", name):
-            weights[name] = tensor.roll(-width, 0)
-        elif name.endswith(".conv_out.weight"):
-            weights[name] = tensor.roll(-width, 1)
-
-
-def _architecture(weights: Weights, layout: _Layout) -> EcapaTdnnConfig:
-    """Return the settings that the shapes show, with what the family does differently."""
-    channels, n_mels, _ = weights["input_conv.weight"].shape
-    attention_channels, attention_inputs, _ = weights["attentive_pooling.hidden.weight"].shape
-    aggregation_channels = weights["aggregation_conv.weight"].shape[0]
-    try:
-        return EcapaTdnnConfig(
-            n_mels=n_mels,
-            channels=channels,
-            res2net_scale=channels // weights["se_res2block1.res2_conv.convs.0.weight"].shape[0],
-            se_channels=weights["se_res2block1.squeeze_excitation.squeeze.weight"].shape[0],
-            aggregation_channels=aggregation_channels,
-            attention_channels=attention_channels,
-            embedding_dim=weights["embedding_linear.weight"].shape[0],
-            aggregation_norm="aggregation_norm.weight" in weights,
-            global_context=attention_inputs == 3 * aggregation_channels,
-            attention_norm="attentive_pooling.norm.weight" in weights,
-            embedding_norm="embedding_norm.weight" in weights,
-            **layout.differences,
-        )
-    except UserError as error:  # which speaks of settings that nobody gave
-        raise ValueError(str(error)) from None
-
-
-def _unwrapped(name: str) -> str:
-    while name.startswith(_WRAPPERS):
-        name = name.partition(".")[2]
-    return name
-
-
-def _our_name(inner: str, layout: _Layout) -> str | None:
-    parameter = _PARAMETER.search(inner)
-    if parameter is None:
-        return None
-    layer = inner[: parameter.start()]
-    for pattern, replacement in layout.names.items():
-        if match := re.fullmatch(pattern, layer):
-            return match.expand(replacement) + parameter[0]
-    return None

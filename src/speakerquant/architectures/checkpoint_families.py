@@ -1,0 +1,149 @@
+"""Public checkpoints as they are distributed: the families, and what each calls the layers of a network.
+
+A family is the software that trained a checkpoint. It may know several networks, and several may know one
+network.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from torch import Tensor
+
+from speakerquant.audio.front_end import FrontEnd, FrontEndKind, Window
+from speakerquant.errors import UserError
+
+Weights = Mapping[str, Tensor]
+"""The tensors of a state dict by name."""
+
+
+class Family(StrEnum):
+    """The software that a checkpoint was trained with."""
+
+    speechbrain = "speechbrain"
+    three_d_speaker = "three_d_speaker"
+    wespeaker = "wespeaker"
+    voxceleb_trainer = "voxceleb_trainer"
+    pyannote = "pyannote"
+
+
+_WESPEAKER = FrontEnd(FrontEndKind.kaldi, f_max=8000.0, waveform_scale=32768.0)
+FRONT_ENDS: Mapping[Family, FrontEnd] = {
+    Family.speechbrain: FrontEnd(FrontEndKind.speechbrain, n_fft=400, f_min=0.0, f_max=8000.0),
+    Family.three_d_speaker: FrontEnd(FrontEndKind.kaldi, f_max=8000.0, window=Window.povey),
+    Family.wespeaker: _WESPEAKER,
+    Family.voxceleb_trainer: FrontEnd(center=True),
+    Family.pyannote: _WESPEAKER,
+}
+"""The front end of each family; every one subtracts the mean over the recording."""
+
+# Of training in parallel, of compilation, and of trainers.
+_WRAPPERS = (
+    *("module.", "_orig_mod.", "__S__.", "speaker_encoder."),
+    *("model.", "mods.", "net.", "network.", "embedding_model.", "encoder."),
+)
+# What lies beside the network whatever the family: what it was trained by, and a front end.
+_BESIDE = re.compile(
+    r"(classifier|classification|criterion|loss|speaker_loss|aam_?softmax|head|projection|mlp|torchfbank|__L__)\w*\."
+)
+_PARAMETER = re.compile(r"\.(weight|bias|running_mean|running_var)$")
+_COUNTER = ".num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class ForeignCheckpoint:
+    """A public checkpoint in our form.
+
+    Attributes:
+        config: Settings that shape the network.
+        weights: Weights by the names that our network gives them.
+    """
+
+    config: Any
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a family's state dict of one network is laid out.
+
+    Attributes:
+        signature: Names that only state dicts of this layout have.
+        names: Our name for each pattern of its layers' names, without ``.weight`` and the like.
+        arrange: Function from the weights by our names to the checkpoint. It reads settings off the shapes
+            and gives weights the form that they have here; it may fail at what is missing or misshapen.
+    """
+
+    signature: tuple[str, ...]
+    names: Mapping[str, str]
+    arrange: Callable[[dict[str, Tensor]], ForeignCheckpoint]
+
+
+class CheckpointFamilies:
+    """The families of public checkpoints that one network can load.
+
+    Args:
+        network: What the network is called.
+        layouts: The layout of each family.
+    """
+
+    def __init__(self, network: str, layouts: Mapping[Family, Layout]) -> None:
+        self.network = network
+        self._layouts = layouts
+
+    @property
+    def names(self) -> tuple[Family, ...]:
+        """The families."""
+        return tuple(self._layouts)
+
+    def recognize(self, weights: Weights) -> list[Family]:
+        """Return the families whose checkpoints of this network name their layers so."""
+        names = {_unwrapped(name) for name in weights}
+        return [family for family, layout in self._layouts.items() if names.issuperset(layout.signature)]
+
+    def num_known(self, weights: Weights, family: Family) -> int:
+        """Return how many of the names are those of the family's checkpoints of this network."""
+        names = self._layouts[family].names
+        return sum(_our_name(_unwrapped(name), names) is not None for name in weights)
+
+    def convert(self, weights: Weights, family: Family) -> ForeignCheckpoint:
+        """Return the checkpoint of that family in our form.
+
+        Raises:
+            UserError: a name is unknown or missing, or the shapes do not belong to this network.
+        """
+        layout = self._layouts[family]
+        converted: dict[str, Tensor] = {}
+        for name, tensor in weights.items():
+            inner = _unwrapped(name)
+            ours = _our_name(inner, layout.names)
+            if ours is not None:
+                converted[ours] = tensor.float()
+            elif not (inner.endswith(_COUNTER) or _BESIDE.match(inner)):
+                raise UserError(f"{name} is unknown in {family}")
+        try:
+            return layout.arrange(converted)
+        except KeyError as error:
+            raise UserError(f"{error.args[0]} is missing for {family}") from None
+        except (UserError, ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
+            # a UserError speaks of settings that nobody gave
+            raise UserError(f"its shapes are those of no {self.network} ({error})") from None
+
+
+def _unwrapped(name: str) -> str:
+    while name.startswith(_WRAPPERS):
+        name = name.partition(".")[2]
+    return name
+
+
+def _our_name(inner: str, names: Mapping[str, str]) -> str | None:
+    parameter = _PARAMETER.search(inner)
+    if parameter is None:
+        return None
+    layer = inner[: parameter.start()]
+    for pattern, replacement in names.items():
+        if match := re.fullmatch(pattern, layer):
+            return match.expand(replacement) + parameter[0]
+    return None

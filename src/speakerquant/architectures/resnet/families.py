@@ -1,0 +1,70 @@
+"""The public ResNet families: what their state dicts call our layers.
+
+They are WeSpeaker (``wespeaker/models/resnet.py``) and pyannote
+(``pyannote/audio/models/embedding/wespeaker``), whose model holds WeSpeaker's.
+"""
+
+import re
+from functools import partial
+
+from torch import Tensor
+
+from speakerquant.architectures.checkpoint_families import (
+    CheckpointFamilies,
+    Family,
+    ForeignCheckpoint,
+    Layout,
+    Weights,
+)
+from speakerquant.architectures.residual_blocks import Bottleneck, residual_names
+from speakerquant.architectures.resnet.network import ResNetConfig
+
+
+def _arrange(weights: dict[str, Tensor], variance_floor: float) -> ForeignCheckpoint:
+    return ForeignCheckpoint(_config(weights, variance_floor), weights)
+
+
+def _config(weights: Weights, variance_floor: float) -> ResNetConfig:
+    """Return the settings that the shapes show."""
+    channels = weights["input_conv.weight"].shape[0]
+    embedding_dim, pooled = weights["embedding_linear.weight"].shape
+    bottleneck = "stage1.0.conv3.weight" in weights
+    per_row = 2 * 8 * channels * (Bottleneck.expansion if bottleneck else 1)
+    return ResNetConfig(
+        n_mels=8 * pooled // per_row,
+        channels=channels,
+        num_blocks=[_num_blocks(weights, stage) for stage in ("stage1", "stage2", "stage3", "stage4")],
+        bottleneck=bottleneck,
+        embedding_dim=embedding_dim,
+        two_embedding_layers="second_embedding_linear.weight" in weights,
+        variance_floor=variance_floor,
+    )
+
+
+def _num_blocks(weights: Weights, stage: str) -> int:
+    return sum(re.fullmatch(rf"{stage}\.\d+\.conv1\.weight", name) is not None for name in weights)
+
+
+def _layout(prefix: str, variance_floor: float) -> Layout:
+    names = {
+        "conv1": "input_conv",
+        "bn1": "input_norm",
+        **residual_names(r"layer(?P<stage>[1-4])\.(?P<block>\d+)", r"stage\g<stage>.\g<block>"),
+        "seg_1": "embedding_linear",
+        "seg_bn_1": "embedding_norm",
+        "seg_2": "second_embedding_linear",
+    }
+    return Layout(
+        signature=tuple(f"{prefix}{name}.weight" for name in ("conv1", "layer1.0.conv1", "seg_1")),
+        names={re.escape(prefix) + pattern: ours for pattern, ours in names.items()},
+        arrange=partial(_arrange, variance_floor=variance_floor),
+    )
+
+
+RESNET_FAMILIES = CheckpointFamilies(
+    "ResNet",
+    {
+        Family.wespeaker: _layout("", variance_floor=1e-7),
+        Family.pyannote: _layout("resnet.", variance_floor=1e-24),
+    },
+)
