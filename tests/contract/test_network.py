@@ -17,6 +17,8 @@ from varied_network import VARIED, VariedConfig
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
 from speakerquant.architectures.layers import geometries
+from speakerquant.architectures.onnx_file import ONNX_FILE
+from speakerquant.architectures.onnx_file.config import OnnxFileConfig
 from speakerquant.architectures.registry import architectures
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.engine.backends import engine_builder
@@ -35,6 +37,21 @@ from speakerquant.quantization.simulate import simulate
 
 pytestmark = pytest.mark.slow
 
+
+def _exported(folder: Path) -> OnnxFileConfig:
+    """The varied network as an ONNX file."""
+    torch.onnx.export(
+        VARIED.build(VariedConfig()).eval(),
+        (torch.zeros(2, 16, 100),),
+        folder / "network.onnx",
+        dynamic_axes={"features": {0: "batch", 2: "time"}},
+        input_names=["features"],
+        opset_version=17,
+        dynamo=False,
+    )
+    return OnnxFileConfig(str(folder / "network.onnx"))
+
+
 NETWORKS: dict[str, tuple[Architecture, Any]] = {
     "ecapa_tdnn": (
         ECAPA_TDNN,
@@ -42,6 +59,7 @@ NETWORKS: dict[str, tuple[Architecture, Any]] = {
             channels=64, se_channels=16, aggregation_channels=96, attention_channels=32, embedding_dim=48
         ),
     ),
+    "onnx": (ONNX_FILE, _exported),
     "toy": (TOY, ToyConfig()),
     "varied": (VARIED, VariedConfig()),
 }
@@ -65,8 +83,9 @@ class Prepared:
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
-def prepared(request: pytest.FixtureRequest) -> Prepared:
-    network = _network(*NETWORKS[request.param])
+def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    architecture, config = NETWORKS[request.param]
+    network = _network(architecture, config(tmp_path_factory.mktemp("file")) if callable(config) else config)
     calibration = [torch.from_numpy(x) for x in _recordings(network.n_mels, 8, seed=1)]
     hessians = gather_hessians(network, calibration)
     return Prepared(

@@ -1,6 +1,7 @@
 """The architectures that the project knows, by name."""
 
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
+from speakerquant.architectures.onnx_file import ONNX_FILE
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.errors import UserError
 
@@ -41,3 +42,4 @@ def architecture_of_network(network: SpeakerNetwork) -> Architecture:
 
 
 register(ECAPA_TDNN)
+register(ONNX_FILE)
