@@ -328,7 +328,7 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "no weights": (_another(nn.AdaptiveAvgPool1d(1), (1, 20, 50)), "nothing to quantize"),
     "external data": (_without_external_data, "its external data cannot be read"),
     "path outside": (_outside, "its external data cannot be read"),
-    "no front end": (_changed(lambda m: None), "it has no metadata of sherpa-onnx; say which features"),
+    "no front end": (_changed(lambda m: None), "it has no metadata of sherpa-onnx; choose model/front_end="),
     "nemo": (
         _changed(lambda m: helper.set_model_props(m, SHERPA | {"framework": "nemo"})),
         "framework nemo, whose features are unknown",

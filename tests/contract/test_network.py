@@ -39,10 +39,10 @@ pytestmark = pytest.mark.slow
 
 
 def _exported(folder: Path) -> OnnxFileConfig:
-    """The varied network as an ONNX file."""
+    """The toy network as an ONNX file."""
     torch.onnx.export(
-        VARIED.build(VariedConfig()).eval(),
-        (torch.zeros(2, 16, 100),),
+        TOY.build(ToyConfig()).eval(),
+        (torch.zeros(2, 8, 100),),
         folder / "network.onnx",
         dynamic_axes={"features": {0: "batch", 2: "time"}},
         input_names=["features"],

@@ -6,9 +6,7 @@ from speakerquant.audio.front_end import FrontEnd, FrontEndKind, Window
 from speakerquant.errors import UserError
 
 _FRAMEWORKS = ("wespeaker", "3d-speaker")
-_SAY_IT = (
-    "say which features it takes, as in model.front_end={kind: kaldi, window: povey, waveform_scale: 32768}"
-)
+_SAY_IT = "choose model/front_end=wespeaker, three_d_speaker, speechbrain or log_mel"
 
 
 def front_end_of(metadata: Mapping[str, str], n_mels: int) -> FrontEnd:
