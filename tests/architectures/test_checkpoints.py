@@ -114,7 +114,7 @@ def test_any_architecture_is_saved_and_loaded(toy: Architecture, checkpoint: Pat
 
 
 def test_an_unregistered_architecture_is_named_with_those_there_are() -> None:
-    with pytest.raises(UserError, match=r"unknown network 'toy'; valid are ecapa_tdnn$"):
+    with pytest.raises(UserError, match=r"unknown network 'toy'; valid are ecapa_tdnn, onnx$"):
         architecture_of("toy")
     with pytest.raises(ValueError, match="registered already"):
         register(Architecture("ecapa_tdnn", ToyConfig, Toy))
@@ -133,7 +133,7 @@ def test_another_width_is_named(checkpoint: Path) -> None:
         (lambda w, m: w.update(extra=torch.zeros(1)), "unknown extra"),
         (lambda w, m: w.update({"input_conv.bias": torch.zeros(3)}), "input_conv.bias"),
         (lambda w, m: m.clear(), "known family"),
-        (lambda w, m: m.update(network="resnet"), "unknown network 'resnet'; valid are ecapa_tdnn"),
+        (lambda w, m: m.update(network="resnet"), "unknown network 'resnet'; valid are ecapa_tdnn, onnx"),
         (lambda w, m: m.update(architecture='{"channels": 64, "colour": 1}'), "colour"),
         (lambda w, m: m.update(architecture='{"channels": 64, "res2net_scale": 0}'), "res2net_scale=0"),
         (lambda w, m: m.update(architecture='{"channels": 64, "se_channels": "x"}'), "do not fit"),
