@@ -177,7 +177,9 @@ def test_any_architecture_is_saved_and_loaded(toy: Architecture, checkpoint: Pat
 
 
 def test_an_unregistered_architecture_is_named_with_those_there_are() -> None:
-    with pytest.raises(UserError, match=r"unknown network 'toy'; valid are ecapa_tdnn, campplus, resnet$"):
+    with pytest.raises(
+        UserError, match=r"unknown network 'toy'; valid are ecapa_tdnn, campplus, resnet, onnx$"
+    ):
         architecture_of("toy")
     with pytest.raises(ValueError, match="registered already"):
         register(Architecture("ecapa_tdnn", ToyConfig, Toy))

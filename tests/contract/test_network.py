@@ -19,6 +19,8 @@ from speakerquant.architectures.campplus.network import CamPlusPlusConfig
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
 from speakerquant.architectures.layers import geometries
+from speakerquant.architectures.onnx_file import ONNX_FILE
+from speakerquant.architectures.onnx_file.config import OnnxFileConfig
 from speakerquant.architectures.registry import architectures
 from speakerquant.architectures.resnet import RESNET
 from speakerquant.architectures.resnet.network import ResNetConfig
@@ -38,6 +40,21 @@ from speakerquant.quantization.rounding import Rounding
 from speakerquant.quantization.simulate import simulate
 
 pytestmark = pytest.mark.slow
+
+
+def _exported(folder: Path) -> OnnxFileConfig:
+    """The toy network as an ONNX file."""
+    torch.onnx.export(
+        TOY.build(ToyConfig()).eval(),
+        (torch.zeros(2, 8, 100),),
+        folder / "network.onnx",
+        dynamic_axes={"features": {0: "batch", 2: "time"}},
+        input_names=["features"],
+        opset_version=17,
+        dynamo=False,
+    )
+    return OnnxFileConfig(str(folder / "network.onnx"))
+
 
 NETWORKS: dict[str, tuple[Architecture, Any]] = {
     "ecapa_tdnn": (
@@ -60,6 +77,7 @@ NETWORKS: dict[str, tuple[Architecture, Any]] = {
         ),
     ),
     "resnet": (RESNET, ResNetConfig(n_mels=16, channels=16, num_blocks=[1, 1, 1, 1], embedding_dim=48)),
+    "onnx": (ONNX_FILE, _exported),
     "toy": (TOY, ToyConfig()),
     "varied": (VARIED, VariedConfig()),
 }
@@ -83,8 +101,9 @@ class Prepared:
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
-def prepared(request: pytest.FixtureRequest) -> Prepared:
-    network = _network(*NETWORKS[request.param])
+def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    architecture, config = NETWORKS[request.param]
+    network = _network(architecture, config(tmp_path_factory.mktemp("file")) if callable(config) else config)
     calibration = [torch.from_numpy(x) for x in _recordings(network.n_mels, 8, seed=1)]
     hessians = gather_hessians(network, calibration)
     return Prepared(

@@ -17,6 +17,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from speakerquant.architectures.checkpoint_families import FRONT_ENDS, Family
+from speakerquant.architectures.onnx_file import ONNX_FILE
+from speakerquant.architectures.onnx_file.config import OnnxFileConfig
 from speakerquant.architectures.registry import architecture_of, architecture_of_network, architectures
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.audio.front_end import FrontEnd
@@ -25,6 +27,9 @@ from speakerquant.files import atomic_path, file_digest
 
 _STATE_DICTS = ("model", "state_dict", "model_state_dict", "net", "network", "embedding_model")
 _UNNAMED = "ecapa_tdnn"  # the network of checkpoints whose metadata name none
+
+ONNX_SUFFIX = ".onnx"
+"""How the names of files end that are networks themselves."""
 
 AUTO = "auto"
 """In place of a family's name: the names of the checkpoint's layers tell which family it is."""
@@ -51,30 +56,33 @@ def load_checkpoint(
     family: str = AUTO,
     front_end: FrontEnd | None = None,
 ) -> SpeakerModel:
-    """Load what :func:`save_checkpoint` wrote, or a checkpoint of a public family as it is distributed.
+    """Load what :func:`save_checkpoint` wrote, a public family's checkpoint as distributed, or an ONNX file.
 
     Args:
-        path: A safetensors file or a PyTorch one, of which nothing but tensors is read.
+        path: A safetensors file, a PyTorch one, of which nothing but tensors is read, or a ``.onnx`` file.
         config: Settings that the checkpoint's network must be shaped by, if they are given.
         family: Name of the checkpoint's family; ``auto`` tells it by the names of the layers.
-        front_end: Front end that replaces the family's own; what :func:`save_checkpoint` wrote keeps its own.
+        front_end: Front end that replaces the family's or the ONNX file's own; what :func:`save_checkpoint`
+            wrote keeps its own.
 
     Raises:
         UserError: the file is missing, damaged, holds more than tensors, or is of another shape or family.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; check model.checkpoint")
-    weights, metadata = _read(path)
     try:
-        if "architecture" in metadata:
+        if path.suffix == ONNX_SUFFIX:
+            network, front_end = _of_onnx_file(path, family, front_end)
+        elif "architecture" in (content := _read(path))[1]:
             if family != AUTO:
                 raise UserError(
                     f"written by speakerquant-train, not of family {family}; leave model.family at auto"
                 )
+            weights, metadata = content
             architecture, stored, front_end = _described(metadata)
             network = _network(architecture, stored, weights, advice="it is damaged")
         else:
-            network, front_end = _foreign(weights, family, front_end)
+            network, front_end = _foreign(content[0], family, front_end)
         if network.n_mels != front_end.n_mels:
             raise UserError(f"network of {network.n_mels} mel bands, front end of {front_end.n_mels}")
     except UserError as error:
@@ -82,6 +90,19 @@ def load_checkpoint(
     if config is not None and config != network.config:
         raise UserError(f"{path}: {_difference(network.config, config)}; use another checkpoint or model")
     return SpeakerModel(network, front_end, file_digest(path))
+
+
+def _of_onnx_file(path: Path, family: str, front_end: FrontEnd | None) -> tuple[SpeakerNetwork, FrontEnd]:
+    """Return the file's network, and the given front end or else the one that its metadata says."""
+    # only these need the onnx package
+    from speakerquant.architectures.onnx_file.front_end_metadata import front_end_of
+    from speakerquant.architectures.onnx_file.reading import read_metadata
+
+    if family != AUTO:
+        raise UserError(f"an ONNX file, not a checkpoint of family {family}; leave model.family at auto")
+    known = OnnxFileConfig(str(path.resolve()))
+    network = ONNX_FILE.build(replace(known, n_mels=front_end.n_mels) if front_end else known)
+    return network, front_end or front_end_of(read_metadata(path), network.n_mels)
 
 
 def _described(metadata: Mapping[str, str]) -> tuple[Architecture, Any, FrontEnd]:
@@ -248,7 +269,7 @@ def random_model(architecture: Architecture, config: Any, front_end: FrontEnd, s
         network = architecture.build(config).eval()
     if network.n_mels != front_end.n_mels:
         raise UserError(f"model: {network.n_mels} mel bands in architecture, {front_end.n_mels} in front_end")
-    return SpeakerModel(network, front_end, f"random-{seed}-{architecture.name}-{asdict(config)}")
+    return SpeakerModel(network, front_end, f"random-{seed}-{architecture.name}-{asdict(network.config)}")
 
 
 def save_checkpoint(path: Path, network: SpeakerNetwork, front_end: FrontEnd) -> None:

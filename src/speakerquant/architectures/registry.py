@@ -2,6 +2,7 @@
 
 from speakerquant.architectures.campplus import CAMPPLUS
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
+from speakerquant.architectures.onnx_file import ONNX_FILE
 from speakerquant.architectures.resnet import RESNET
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.errors import UserError
@@ -45,3 +46,4 @@ def architecture_of_network(network: SpeakerNetwork) -> Architecture:
 register(ECAPA_TDNN)
 register(CAMPPLUS)
 register(RESNET)
+register(ONNX_FILE)

@@ -47,6 +47,7 @@ class FrontEnd:
         center: Whether frames are centred on multiples of ``hop_length`` and reach beyond the ends (log_mel).
         window: Window function of a frame (kaldi; Hamming for the others).
         waveform_scale: Largest value of a waveform, 1 or 32768 (kaldi).
+        subtract_mean: Whether each band's mean over the recording is subtracted.
     """
 
     kind: FrontEndKind = FrontEndKind.log_mel
@@ -61,6 +62,7 @@ class FrontEnd:
     center: bool = False
     window: Window = Window.hamming
     waveform_scale: float = 1.0
+    subtract_mean: bool = True
 
     @property
     def frames_per_second(self) -> float:
@@ -178,16 +180,16 @@ _KINDS: dict[FrontEndKind, type[nn.Module]] = {
 
 
 class FeatureExtractor(nn.Module):
-    """Turns waveforms ``[B, samples]`` in [-1, 1] into features ``[B, n_mels, T]`` of zero mean over time."""
+    """Turns waveforms ``[B, samples]`` in [-1, 1] into features ``[B, n_mels, T]``, as the front end says."""
 
     def __init__(self, front_end: FrontEnd) -> None:
         super().__init__()
         self.filterbank = _KINDS[front_end.kind](front_end)
+        self.subtracts_mean = front_end.subtract_mean
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        features = self.filterbank(waveforms)
-        free: Tensor = features - features.mean(dim=2, keepdim=True)
-        return free
+        features: Tensor = self.filterbank(waveforms)
+        return features - features.mean(dim=2, keepdim=True) if self.subtracts_mean else features
 
     def extract(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the features ``[n_mels, T]`` of one waveform ``[samples]``."""

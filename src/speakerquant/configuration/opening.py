@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from speakerquant.architectures.checkpoint_sources import checkpoint_path
-from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint, random_model
+from speakerquant.architectures.checkpoints import ONNX_SUFFIX, SpeakerModel, load_checkpoint, random_model
 from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.registry import architecture_of, architecture_of_network, architectures
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
@@ -60,7 +60,14 @@ def open_model(config: ModelConfig, cache: Cache) -> SpeakerModel:
     shape = _architecture(config)
     if config.checkpoint is not None:
         path = checkpoint_path(config.checkpoint, cache)
-        return load_checkpoint(path, shape and shape[1], config.family, config.front_end)
+        model = load_checkpoint(path, shape and shape[1], config.family, config.front_end)
+        if path.suffix == ONNX_SUFFIX:
+            from speakerquant.engine.onnxruntime.converted_network import (
+                check_converted,  # only these need it
+            )
+
+            check_converted(model.network)
+        return model
     if shape is None or config.front_end is None:
         raise UserError(
             "model.checkpoint: no checkpoint and no architecture; set one, such as model=ecapa_c1024"

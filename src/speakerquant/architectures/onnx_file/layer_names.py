@@ -1,0 +1,105 @@
+"""Names for the layers of an ONNX graph, and the units that they make up, from the names in the file."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from speakerquant.architectures.onnx_file.reading import Node
+from speakerquant.architectures.units import enclosing
+
+_FEWEST, _MOST = 5, 12
+_RUNS = 8
+_WEIGHT = ".weight"
+
+
+def layer_names(nodes: Sequence[Node]) -> list[str]:
+    """Names by which the modules of these layers' nodes are known, such as ``layer1.0.conv1``.
+
+    A node's name tells the module's path in the files of PyTorch, ``/layer1/layer1.0/conv1/Conv``; where it
+    does not, its weight's name may, ``layer1.0.conv1.weight``. What all have in front is left out. A layer
+    without either takes its node's name.
+    """
+    paths = [_path(node) for node in nodes]
+    known = [path for path in paths if path]
+    shared = 0
+    while known and all(len(path) > shared + 1 and path[shared] == known[0][shared] for path in known):
+        shared += 1
+    names = [
+        ".".join(path[shared:]) if path else _clean(node.name)
+        for node, path in zip(nodes, paths, strict=True)
+    ]
+    outer = {module for name in names for module in enclosing(name)[:-1]}
+    names = [
+        f"{name}.{node.operator.lower()}" if name in outer else name
+        for node, name in zip(nodes, names, strict=True)
+    ]
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        unique.append(f"{name}_{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return unique
+
+
+def unit_names(layers: Mapping[str, int]) -> dict[str, str]:
+    """The unit of each layer: the module that it lies in, at the depth that gives 5 to 12 of them.
+
+    Where the outermost modules are fewer than 5, those with the most weights are divided, as long as there
+    are at most 12. Where they are more, as without names, units are runs of layers.
+
+    Args:
+        layers: Number of weights by the layer's name, in network order.
+    """
+    units = {layer: layer.split(".")[0] for layer in layers}
+    if len(set(units.values())) > _MOST:
+        return _runs(list(layers))
+    while len(set(units.values())) < _FEWEST:
+        ways = (_divided(units, unit) for unit in _by_size(units, layers))
+        divided = next((way for way in ways if way is not None), None)
+        if divided is None:
+            break
+        units = divided
+    return units
+
+
+def _divided(units: Mapping[str, str], unit: str) -> dict[str, str] | None:
+    """The units with one of them divided into the modules in it; None if there is but one, or too many."""
+    depth = unit.count(".") + 2
+    divided = {
+        layer: ".".join(layer.split(".")[:depth]) if each == unit else each for layer, each in units.items()
+    }
+    return None if divided == units or len(set(divided.values())) > _MOST else divided
+
+
+def _by_size(units: Mapping[str, str], layers: Mapping[str, int]) -> list[str]:
+    sizes: Counter[str] = Counter()
+    for layer, unit in units.items():
+        sizes[unit] += layers[layer]
+    return [unit for unit, _ in sizes.most_common()]
+
+
+def _runs(layers: Sequence[str]) -> dict[str, str]:
+    """Units of as many layers each, one after the other, as far as they divide."""
+    count = min(_RUNS, len(layers))
+    return {layer: f"part{place * count // len(layers) + 1}" for place, layer in enumerate(layers)}
+
+
+def _path(node: Node) -> list[str]:
+    """The modules that a layer lies in, and the layer; none if the file does not say."""
+    parts = [part for part in node.name.split("/") if part][:-1]
+    if not node.name.startswith("/") or not parts:
+        weight = node.inputs[1]
+        return [_clean(part) for part in weight.removesuffix(_WEIGHT).split(".")] if _is_path(weight) else []
+    path: list[str] = []
+    for part, before in zip(parts, ["", *parts], strict=False):
+        path += part.removeprefix(f"{before}.").split(".")  # an element of a list repeats the list's name
+    return [_clean(part) for part in path if part]
+
+
+def _is_path(weight: str) -> bool:
+    return weight.endswith(_WEIGHT) and "::" not in weight and "/" not in weight
+
+
+def _clean(part: str) -> str:
+    """A name that PyTorch, masks and configurations take."""
+    return re.sub(r"\W+", "_", part).strip("_") or "layer"

@@ -1,0 +1,322 @@
+"""The network of an ONNX file: its nodes in their order, those with weights as layers of PyTorch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from speakerquant.architectures.layers import quantizable_layers, unreached_layers
+from speakerquant.architectures.onnx_file.config import OnnxFileConfig
+from speakerquant.architectures.onnx_file.layer_names import layer_names, unit_names
+from speakerquant.architectures.onnx_file.operators import OPERATORS, Operand, pad, tensor
+from speakerquant.architectures.onnx_file.reading import (
+    Node,
+    OnnxGraph,
+    constant_value,
+    read_graph,
+    read_model,
+)
+from speakerquant.architectures.onnx_file.weight_layers import (
+    BatchNormalization,
+    padding_before,
+    weight_layer,
+    with_pads,
+)
+from speakerquant.architectures.speaker_network import SpeakerNetwork
+from speakerquant.architectures.units import Granularity, Units, layer_units
+from speakerquant.errors import UserError, first_line
+from speakerquant.files import file_digest
+
+_LENGTHS = (200, 251)
+"""Frames at which a network is tried out: none needs more, and one of fixed length does not take both."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node as it runs.
+
+    Attributes:
+        node: The node.
+        module: Name of the layer that computes it; None if an operator does.
+        done: Tensors that no later step reads.
+    """
+
+    node: Node
+    module: str | None
+    done: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file takes features: whether time is the last axis, ``[B, bands, T]``, and how many bands."""
+
+    time_last: bool
+    bands: int
+
+    def arranged(self, features: Tensor) -> Tensor:
+        """Features ``[B, bands, T]`` in this layout."""
+        return features if self.time_last else features.transpose(1, 2)
+
+
+class OnnxFileNetwork(SpeakerNetwork):
+    """A network that computes what an ONNX file computes.
+
+    Convolutions, linear layers and batch normalisations with stored weights are modules, at the places that
+    the file's names tell; other stored values are buffers. Arithmetic on lengths stays arithmetic, so that
+    the network can be exported again for any length.
+
+    Attributes:
+        layout: How the file takes features.
+
+    Raises:
+        UserError: the file is not there, is another one than the digest says, or cannot be converted.
+    """
+
+    def __init__(self, config: OnnxFileConfig) -> None:
+        super().__init__()
+        path = Path(config.file)
+        if not path.is_file():
+            raise UserError(f"{path}: no such ONNX file")
+        digest = file_digest(path)
+        if config.digest not in ("", digest):
+            raise UserError(f"{path} has changed since the checkpoint was made from it")
+        graph = read_graph(read_model(path))
+        self._input, self._output = graph.input, graph.output
+        self._settings: dict[str, Operand] = {}
+        self._buffer_of: dict[str, str] = {}
+        self._steps = self._converted(graph)
+        self.eval()
+        self.layout, self._embedding_dim = self._found_layout(graph, config.n_mels)
+        self._config = replace(config, digest=digest, n_mels=self.layout.bands)
+        self._min_frames = self._fewest_frames()
+
+    @property
+    def config(self) -> OnnxFileConfig:
+        return self._config
+
+    @property
+    def n_mels(self) -> int:
+        return self.layout.bands
+
+    @property
+    def embedding_dim(self) -> int:
+        return self._embedding_dim
+
+    @property
+    def min_frames(self) -> int:
+        return self._min_frames
+
+    def units(self, granularity: Granularity = Granularity.block) -> Units:
+        """Modules as the file's names tell them, 5 to 12 of them; runs of layers if it tells none."""
+        if granularity is Granularity.layer:
+            return layer_units(self)
+        units: dict[str, tuple[str, ...]] = {}
+        sizes = {name: layer.weight.numel() for name, layer in quantizable_layers(self).items()}
+        for layer, unit in unit_names(sizes).items():
+            units[unit] = (*units.get(unit, ()), layer)
+        return Units(units, unreached_layers(self))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self._computed(self.layout.arranged(features))
+
+    def _computed(self, features: Tensor) -> Tensor:
+        values: dict[str, Any] = {self._input: features, "": None, **self._settings}
+        values.update((name, getattr(self, buffer)) for name, buffer in self._buffer_of.items())
+        for step in self._steps:
+            try:
+                results = self._results(step, [values.get(name) for name in step.node.inputs])
+            except Exception as error:
+                error.add_note(str(step.node))
+                raise
+            values.update(zip(step.node.outputs, results, strict=False))
+            for name in step.done:
+                del values[name]
+        embeddings: Tensor = values[self._output]
+        return embeddings
+
+    def _results(self, step: Step, operands: Sequence[Operand]) -> tuple[Operand, ...]:
+        if step.module is None:
+            return _outputs(step.node, operands)
+        values = tensor(operands[0])
+        if amounts := padding_before(step.node):
+            values = pad(values, amounts)
+        return (self.get_submodule(step.module)(values),)
+
+    def _converted(self, graph: OnnxGraph) -> tuple[Step, ...]:
+        """Make a module of each layer, and compute what does not depend on the features."""
+        nodes, constants = _without_constants(graph)
+        stored = {name: tensor(value) for name, value in constants.items() if value is not None}
+        nodes = [with_pads(node, stored) for node in nodes]
+        layers = [weight_layer(node, stored) for node in nodes]
+        names = _module_names(nodes, layers)
+        for node, layer, name in zip(nodes, layers, names, strict=True):
+            if layer is not None and name is not None:
+                _put(self, name, layer)
+            elif node.operator in OPERATORS:
+                self._keep({each: constants[each] for each in node.inputs if constants.get(each) is not None})
+            else:
+                raise UserError(f"{node}: its weights are computed, not stored, which cannot be converted")
+        ends = _last_readers(nodes, {*constants, graph.output, ""})
+        return tuple(
+            Step(node, name, ends.get(place, ()))
+            for place, (node, name) in enumerate(zip(nodes, names, strict=True))
+        )
+
+    def _keep(self, constants: Mapping[str, Operand]) -> None:
+        for name, value in constants.items():
+            if not isinstance(value, Tensor):
+                self._settings[name] = value
+            elif name not in self._buffer_of:
+                self._buffer_of[name] = f"constant{len(self._buffer_of) + 1}"
+                self.register_buffer(self._buffer_of[name], value)
+
+    def _found_layout(self, graph: OnnxGraph, n_mels: int) -> tuple[Layout, int]:
+        """The layout in which the network runs at several lengths and batches, and the embedding's length.
+
+        Raises:
+            UserError: there is none, or no embedding comes out.
+        """
+        reasons = []
+        for layout in _layouts(graph, n_mels):
+            try:
+                first, second = (self._tried(layout, 2, frames).shape for frames in _LENGTHS)
+            except UserError as error:
+                reasons.append(error)
+                continue
+            if first == second and len(first) == 2 and first[0] == 2:
+                return layout, first[1]
+            reasons.insert(
+                0,
+                UserError(
+                    f"its output {graph.output} is {list(first)} for 2 recordings of {_LENGTHS[0]} frames; "
+                    "give a network whose output is [batch, embedding]"
+                ),
+            )
+        raise self._what_is_fixed(graph, n_mels) or reasons[0]
+
+    def _what_is_fixed(self, graph: OnnxGraph, n_mels: int) -> UserError | None:
+        """What to say if the nodes allow one batch or one length only."""
+        advice = "export the network with dynamic_axes for batch and time"
+        for layout in _layouts(graph, n_mels):
+            axis = 2 if layout.time_last else 1
+            if all(self._runs(layout, 1, frames) for frames in _LENGTHS):
+                return UserError(f"axis 0 (batch) of its input is fixed to 1; {advice}")
+            frames = graph.sizes[axis]
+            if frames and any(self._runs(layout, batch, frames) for batch in (1, 2)):
+                return UserError(f"axis {axis} (time) of its input is fixed to {frames}; {advice}")
+        return None
+
+    def _fewest_frames(self) -> int:
+        """Found by halving: what runs at some length, with finite results, runs at greater ones."""
+        none, enough = 0, _LENGTHS[0]
+        while enough - none > 1:
+            middle = (none + enough) // 2
+            if self._runs(self.layout, 1, middle):
+                enough = middle
+            else:
+                none = middle
+        return enough
+
+    def _runs(self, layout: Layout, batch: int, frames: int) -> bool:
+        try:
+            embeddings = self._tried(layout, batch, frames)
+        except UserError:
+            return False
+        return embeddings.dim() == 2 and len(embeddings) == batch and bool(embeddings.isfinite().all())
+
+    def _tried(self, layout: Layout, batch: int, frames: int) -> Tensor:
+        features = torch.randn(batch, layout.bands, frames, generator=torch.Generator().manual_seed(0))
+        try:
+            with torch.inference_mode():
+                return self._computed(layout.arranged(features))
+        except Exception as error:  # whatever operators raise for operands that they do not take
+            node = getattr(error, "__notes__", ["its nodes"])[0]
+            raise UserError(f"{node} cannot be run ({first_line(error)[:160]})") from None
+
+
+def _layouts(graph: OnnxGraph, n_mels: int) -> list[Layout]:
+    """Both layouts, the likelier one first: that whose time is open, then that with the front end's bands."""
+    _, second, third = graph.sizes
+    open_time = {
+        Layout(False, third or n_mels): second is None,
+        Layout(True, second or n_mels): third is None,
+    }
+    return sorted(open_time, key=lambda layout: (not open_time[layout], layout.bands != n_mels))
+
+
+def _without_constants(graph: OnnxGraph) -> tuple[list[Node], dict[str, Operand]]:
+    """The nodes that the output and the features lie between, and the values of all others."""
+    constants = {name: _operand(value) for name, value in graph.constants.items()}
+    running: list[Node] = []
+    for node in graph.nodes:
+        if node.operator == "Constant":
+            constants[node.outputs[0]] = _operand(constant_value(node))
+        elif node.operator in OPERATORS and all(name in constants or not name for name in node.inputs):
+            try:
+                results = _outputs(node, [constants.get(name) for name in node.inputs])
+            except Exception as error:  # as above
+                raise UserError(f"{node} cannot be run ({first_line(error)[:160]})") from None
+            folded = [_operand(each.numpy()) if isinstance(each, Tensor) else each for each in results]
+            constants.update(zip(node.outputs, folded, strict=False))
+        else:
+            running.append(node)
+    needed, wanted = [], {graph.output}
+    for node in reversed(running):
+        if wanted.intersection(node.outputs):
+            needed.append(node)
+            wanted.update(node.inputs)
+    return needed[::-1], constants
+
+
+def _outputs(node: Node, operands: Sequence[Operand]) -> tuple[Operand, ...]:
+    result = OPERATORS[node.operator](operands, node.attributes)
+    return result if isinstance(result, tuple) else (result,)
+
+
+def _module_names(nodes: Sequence[Node], layers: Sequence[nn.Module | None]) -> list[str | None]:
+    """The name of each layer's module; normalisations, which masks do not name, are numbered."""
+    weighted = [
+        node
+        for node, layer in zip(nodes, layers, strict=True)
+        if layer is not None and not isinstance(layer, BatchNormalization)
+    ]
+    if not weighted:
+        raise UserError("it has no convolution and no linear layer with stored weights: nothing to quantize")
+    names, normalisations = iter(layer_names(weighted)), 0
+    result: list[str | None] = []
+    for layer in layers:
+        if isinstance(layer, BatchNormalization):
+            normalisations += 1
+            result.append(f"normalisations.{normalisations}")
+        else:
+            result.append(None if layer is None else next(names))
+    return result
+
+
+def _last_readers(nodes: Sequence[Node], kept: set[str]) -> dict[int, tuple[str, ...]]:
+    """By the place of a node, the tensors that are of no use after it."""
+    last = {name: place for place, node in enumerate(nodes) for name in (*node.outputs, *node.inputs)}
+    ends: dict[int, tuple[str, ...]] = {}
+    for name, place in last.items():
+        if name not in kept:
+            ends[place] = (*ends.get(place, ()), name)
+    return ends
+
+
+def _put(root: nn.Module, name: str, layer: nn.Module) -> None:
+    """Make a module known by its dotted name, in plain modules made for the purpose."""
+    *outer, last = name.split(".")
+    for each in outer:
+        if not hasattr(root, each):
+            root.add_module(each, nn.Module())
+        root = getattr(root, each)
+    root.add_module(last, layer)
+
+
+def _operand(value: Any) -> Operand:
+    """Tensors of floating-point values as such; integers and single values, which are settings, as arrays."""
+    return torch.from_numpy(np.array(value)) if value.dtype.kind == "f" and value.ndim else np.array(value)

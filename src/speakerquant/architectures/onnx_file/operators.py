@@ -1,0 +1,440 @@
+"""The operators of ONNX, opset 11 to 25, that feed-forward networks are made of, as PyTorch computes them.
+
+An operand is a tensor, or an array of NumPy where it is known before the network runs and holds integers
+(places, axes and lengths) or a single value. Whatever depends on the length of the input stays a tensor, so
+that the exporter sees how, and the network can be exported again for every length.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from onnx import TensorProto
+from torch import Tensor
+
+Integers: TypeAlias = npt.NDArray[Any]
+Operand: TypeAlias = Tensor | Integers | None
+Attributes: TypeAlias = Mapping[str, Any]
+Result: TypeAlias = Operand | tuple[Operand, ...]
+Operator: TypeAlias = Callable[[Sequence[Any], Attributes], Result]
+"""Computes a node's outputs from its operands and its attributes; ``opset`` is one of these."""
+
+DTYPES = {
+    TensorProto.FLOAT: torch.float32,
+    TensorProto.DOUBLE: torch.float64,
+    TensorProto.INT32: torch.int32,
+    TensorProto.INT64: torch.int64,
+    TensorProto.BOOL: torch.bool,
+}
+"""The types that values may have."""
+
+_LAST = np.iinfo(np.int64).max
+
+
+def tensor(operand: Operand, like: Tensor | None = None) -> Tensor:
+    """The operand as a tensor, on the device of another one if it is not there yet."""
+    assert operand is not None
+    value = operand if isinstance(operand, Tensor) else torch.from_numpy(np.asarray(operand))
+    return value if like is None or like.device == value.device else value.to(like.device)
+
+
+def pad(values: Tensor, amounts: Sequence[int], mode: str = "constant", fill: float = 0.0) -> Tensor:
+    """Values with so many places added around; amounts in ONNX's order, all beginnings before all ends."""
+    axes = len(amounts) // 2
+    pairs = [each for axis in reversed(range(axes)) for each in (amounts[axis], amounts[axes + axis])]
+    if _is_traced() and any(isinstance(each, Tensor) for each in pairs):
+        return F.pad(values, pairs, mode, fill)
+    while len(pairs) > 2 and not any(pairs[-2:]):
+        del pairs[-2:]  # only the last axes can be reflected
+    return F.pad(values, pairs, mode, fill) if mode == "constant" else F.pad(values, pairs, mode)
+
+
+def _is_traced() -> bool:
+    """Whether the network is being exported."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
+def _sizes(operand: Operand) -> list[Any]:
+    """Integers as PyTorch's functions take them; in an export, those that depend on the input as tensors."""
+    if isinstance(operand, Tensor):
+        return list(operand.unbind()) if _is_traced() else list(operand.tolist())
+    return list(np.atleast_1d(operand).tolist()) if operand is not None else []
+
+
+def _axes(inputs: Sequence[Operand], attributes: Attributes) -> list[int]:
+    """Axes: an attribute of older opsets, the second operand of newer ones."""
+    if "axes" in attributes:
+        return list(attributes["axes"])
+    return _sizes(inputs[1]) if len(inputs) > 1 and inputs[1] is not None else []
+
+
+def _each(function: Callable[[Tensor], Tensor]) -> Operator:
+    return lambda inputs, _: function(tensor(inputs[0]))
+
+
+def _pair(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
+    def operator(inputs: Sequence[Operand], _: Attributes) -> Tensor:
+        values = _together(inputs)
+        result = function(values[0], values[1])
+        for value in values[2:]:
+            result = function(result, value)
+        return result
+
+    return operator
+
+
+def _together(inputs: Sequence[Operand]) -> list[Tensor]:
+    """Operands of one kind of numbers, on one device: that of the values, not that of lengths."""
+    values = [tensor(each) for each in inputs if each is not None]
+    device = next((each.device for each in values if each.device.type != "cpu"), values[0].device)
+    return [each.to(device) if each.device != device else each for each in values]
+
+
+def _divide(a: Tensor, b: Tensor) -> Tensor:
+    return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
+
+
+def _reduce(function: Callable[[Tensor, list[int], bool], Tensor]) -> Operator:
+    def operator(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+        values = tensor(inputs[0])
+        axes = _axes(inputs, attributes)
+        if not axes and attributes.get("noop_with_empty_axes", 0):
+            return values
+        return function(values, axes or list(range(values.dim())), bool(attributes.get("keepdims", 1)))
+
+    return operator
+
+
+def _product(values: Tensor, axes: list[int], keep: bool) -> Tensor:
+    for axis in sorted((axis % values.dim() for axis in axes), reverse=True):
+        values = values.prod(axis, keepdim=keep)
+    return values
+
+
+def _cast(inputs: Sequence[Operand], attributes: Attributes) -> Operand:
+    values, dtype = tensor(inputs[0]), DTYPES[attributes["to"]]
+    return values.to(dtype)
+
+
+def _cast_like(inputs: Sequence[Operand], _: Attributes) -> Operand:
+    return tensor(inputs[0]).to(tensor(inputs[1]).dtype)
+
+
+def _clip(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    values = tensor(inputs[0])
+    for place, name, function in ((1, "min", torch.maximum), (2, "max", torch.minimum)):
+        limit = inputs[place] if len(inputs) > place else None
+        if isinstance(limit, Tensor) and _is_traced():
+            values = function(values, tensor(limit, values))
+        elif limit is not None or name in attributes:
+            number = float(tensor(limit)) if limit is not None else attributes[name]
+            values = values.clamp(**{name: number})
+    return values
+
+
+def _concat(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    return torch.cat(_together(inputs), attributes["axis"])
+
+
+def _split(inputs: Sequence[Operand], attributes: Attributes) -> tuple[Tensor, ...]:
+    values, axis = tensor(inputs[0]), attributes.get("axis", 0)
+    given = attributes.get("split") or (_sizes(inputs[1]) if len(inputs) > 1 else [])
+    if given:
+        return torch.split(values, list(given), axis)
+    return torch.split(values, math.ceil(values.shape[axis] / attributes["outputs"]), axis)
+
+
+def _slice(inputs: Sequence[Operand], _: Attributes) -> Tensor:
+    values = tensor(inputs[0])
+    starts, ends = _sizes(inputs[1]), _sizes(inputs[2])
+    axes = _sizes(inputs[3]) if len(inputs) > 3 and inputs[3] is not None else list(range(len(starts)))
+    steps = _sizes(inputs[4]) if len(inputs) > 4 else [1] * len(starts)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if step == -1 and start == -1:
+            values = values.flip(axis)
+            continue
+        index = [slice(None)] * values.dim()
+        index[axis] = slice(start, None if not isinstance(end, Tensor) and end >= _LAST // 2 else end, step)
+        values = values[tuple(index)]
+    return values
+
+
+def _gather(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    values, axis = tensor(inputs[0]), attributes.get("axis", 0)
+    places = inputs[1]
+    if not isinstance(places, Tensor) and np.ndim(places) == 0:  # type: ignore[arg-type]
+        return values.select(axis, int(places))  # type: ignore[arg-type]
+    axis %= values.dim()
+    if not isinstance(places, Tensor):
+        places = np.where(np.less(places, 0), np.add(places, values.shape[axis]), places)  # type: ignore[arg-type]
+    index = tensor(places, values)
+    flat = values.index_select(axis, index.flatten())
+    if index.dim() == 1:
+        return flat
+    return flat.reshape([*values.shape[:axis], *index.shape, *values.shape[axis + 1 :]])
+
+
+def _reshape(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    values, sizes = tensor(inputs[0]), _sizes(inputs[1])
+    if not attributes.get("allowzero", 0) and not isinstance(inputs[1], Tensor):
+        sizes = [values.shape[axis] if size == 0 else size for axis, size in enumerate(sizes)]
+    return values.reshape(sizes)
+
+
+def _flatten(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    values, axis = tensor(inputs[0]), attributes.get("axis", 1)
+    axis = axis % values.dim() if axis < 0 else axis
+    if axis == 0:
+        return values.reshape(1, -1)
+    return values.flatten(axis).flatten(0, axis - 1) if axis < values.dim() else values.reshape(-1, 1)
+
+
+def _squeeze(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    values, axes = tensor(inputs[0]), _axes(inputs, attributes)
+    if not axes:
+        return values.squeeze()
+    for axis in sorted((axis % values.dim() for axis in axes), reverse=True):
+        values = values.squeeze(axis)
+    return values
+
+
+def _unsqueeze(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    values, axes = tensor(inputs[0]), _axes(inputs, attributes)
+    rank = values.dim() + len(axes)
+    for axis in sorted(axis % rank for axis in axes):
+        values = values.unsqueeze(axis)
+    return values
+
+
+def _transpose(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    values = tensor(inputs[0])
+    return values.permute(attributes.get("perm", list(reversed(range(values.dim())))))
+
+
+def _shape(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    sizes: Tensor = torch._shape_as_tensor(tensor(inputs[0]))
+    first, end = attributes.get("start", 0), attributes.get("end")
+    return sizes if first == 0 and end is None else sizes[first:end]
+
+
+def _constant_of_shape(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    value = torch.from_numpy(np.array(attributes.get("value", np.zeros(1, np.float32))))
+    return torch.full(_sizes(inputs[0]), value.item(), dtype=value.dtype)
+
+
+def _expand(inputs: Sequence[Operand], _: Attributes) -> Tensor:
+    values = tensor(inputs[0])
+    ones = torch.ones(_sizes(inputs[1]), dtype=values.dtype, device=values.device)
+    return values & ones if values.dtype == torch.bool else values * ones  # either may be the wider one
+
+
+def _range(inputs: Sequence[Operand], _: Attributes) -> Tensor:
+    start, end, step = (tensor(each) for each in inputs)
+    if _is_traced():
+        return torch.arange(start, end, step)  # type: ignore[call-overload, no-any-return]
+    return torch.arange(start.item(), end.item(), step.item(), dtype=start.dtype)
+
+
+def _where(inputs: Sequence[Operand], _: Attributes) -> Tensor:
+    condition, chosen, other = _together(inputs)
+    return torch.where(condition, chosen, other)
+
+
+def _pad(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    values, amounts = tensor(inputs[0]), _sizes(inputs[1])
+    fill = float(tensor(inputs[2])) if len(inputs) > 2 and inputs[2] is not None else 0.0
+    if len(inputs) > 3 and inputs[3] is not None:
+        axes, given = _sizes(inputs[3]), amounts
+        amounts = [0] * 2 * values.dim()
+        for place, axis in enumerate(axes):
+            amounts[axis % values.dim()] = given[place]
+            amounts[values.dim() + axis % values.dim()] = given[len(axes) + place]
+    mode = attributes.get("mode", "constant")
+    return pad(values, amounts, "replicate" if mode == "edge" else mode, fill)
+
+
+def _average_pool(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    values, kernel, strides, pads, tails = _pooled(inputs, attributes)
+    pool = F.avg_pool1d if len(kernel) == 1 else F.avg_pool2d
+    if not any(pads) and not any(tails):
+        return pool(values, kernel, strides)
+    padded = pad(values, _around(pads, tails))
+    counts = float(attributes.get("count_include_pad", 0))
+    counted = pad(torch.ones_like(values[:1, :1]), _around(pads), fill=counts)
+    counted = pad(counted, _around([0] * len(pads), tails))
+    return pool(padded, kernel, strides) / pool(counted, kernel, strides)
+
+
+def _max_pool(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    values, kernel, strides, pads, tails = _pooled(inputs, attributes)
+    if any(pads) or any(tails):
+        values = pad(values, _around(pads, tails), fill=torch.finfo(values.dtype).min)
+    pool = F.max_pool1d if len(kernel) == 1 else F.max_pool2d
+    dilations = attributes.get("dilations", [1] * len(kernel))
+    return pool(values, kernel, strides, 0, dilations)
+
+
+def _pooled(
+    inputs: Sequence[Operand], attributes: Attributes
+) -> tuple[Tensor, list[int], list[int], list[int], list[int]]:
+    """Values, kernel, strides, padding, and what a last window that is not whole lacks at most."""
+    if attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        raise NotImplementedError("padding by auto_pad; export it with pads")
+    kernel = list(attributes["kernel_shape"])
+    strides = list(attributes.get("strides", [1] * len(kernel)))
+    tails = [stride - 1 for stride in strides] if attributes.get("ceil_mode", 0) else [0] * len(kernel)
+    return tensor(inputs[0]), kernel, strides, list(attributes.get("pads", [0] * 2 * len(kernel))), tails
+
+
+def _around(pads: Sequence[int], tails: Sequence[int] | None = None) -> list[int]:
+    """Padding of the axes that a kernel moves along as that of all axes, with the tails at the ends."""
+    axes = len(pads) // 2
+    ends = [end + tail for end, tail in zip(pads[axes:], tails or [0] * axes, strict=True)]
+    return [0, 0, *pads[:axes], 0, 0, *ends]
+
+
+def _softmax(function: Callable[[Tensor, int], Tensor]) -> Operator:
+    def operator(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+        values = tensor(inputs[0])
+        if attributes["opset"] >= 13:
+            return function(values, attributes.get("axis", -1))
+        axis = attributes.get("axis", 1) % values.dim()
+        return function(values.flatten(axis), axis).reshape(values.shape)  # all axes from this one on
+
+    return operator
+
+
+def _layer_normalization(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    values = tensor(inputs[0])
+    axes = list(range(attributes.get("axis", -1) % values.dim(), values.dim()))
+    centred = values - values.mean(axes, keepdim=True)
+    variance = (centred * centred).mean(axes, keepdim=True)
+    result: Tensor = centred / (variance + attributes.get("epsilon", 1e-5)).sqrt() * tensor(inputs[1])
+    return result + tensor(inputs[2]) if len(inputs) > 2 else result
+
+
+def _instance_normalization(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    values, weight, bias = (tensor(each) for each in inputs)
+    return F.instance_norm(values, weight=weight, bias=bias, eps=attributes.get("epsilon", 1e-5))
+
+
+def _gemm(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    a, b, *bias = (tensor(each) for each in inputs)
+    a = a.T if attributes.get("transA", 0) else a
+    b = b.T if attributes.get("transB", 0) else b
+    product: Tensor = attributes.get("alpha", 1.0) * (a @ b)
+    return product + attributes.get("beta", 1.0) * bias[0] if bias else product
+
+
+def _cumulated(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    if attributes.get("exclusive", 0) or attributes.get("reverse", 0):
+        raise NotImplementedError("exclusive or reverse")
+    return tensor(inputs[0]).cumsum(int(tensor(inputs[1])))
+
+
+def _prelu(inputs: Sequence[Operand], _: Attributes) -> Tensor:
+    values, slope = _together(inputs)
+    return torch.relu(values) - slope * torch.relu(-values)
+
+
+def _hard_sigmoid(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    scaled: Tensor = attributes.get("alpha", 0.2) * tensor(inputs[0]) + attributes.get("beta", 0.5)
+    return scaled.clamp(0, 1)
+
+
+def _gelu(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    return F.gelu(tensor(inputs[0]), approximate=attributes.get("approximate", "none"))
+
+
+def _spatial(values: Tensor) -> list[int]:
+    return list(range(2, values.dim()))
+
+
+OPERATORS: dict[str, Operator] = {
+    "Abs": _each(torch.abs),
+    "Add": _pair(torch.add),
+    "And": _pair(torch.logical_and),
+    "AveragePool": _average_pool,
+    "Cast": _cast,
+    "CastLike": _cast_like,
+    "Ceil": _each(torch.ceil),
+    "Clip": _clip,
+    "Concat": _concat,
+    "ConstantOfShape": _constant_of_shape,
+    "Cos": _each(torch.cos),
+    "CumSum": _cumulated,
+    "Div": _pair(_divide),
+    "Dropout": _each(lambda values: values),
+    "Einsum": lambda inputs, attributes: torch.einsum(attributes["equation"], *_together(inputs)),
+    "Elu": lambda inputs, attributes: F.elu(inputs[0], attributes.get("alpha", 1.0)),
+    "Equal": _pair(torch.eq),
+    "Erf": _each(torch.erf),
+    "Exp": _each(torch.exp),
+    "Expand": _expand,
+    "Flatten": _flatten,
+    "Floor": _each(torch.floor),
+    "Gather": _gather,
+    "Gelu": _gelu,
+    "Gemm": _gemm,
+    "GlobalAveragePool": _each(lambda values: values.mean(_spatial(values), keepdim=True)),
+    "GlobalMaxPool": _each(lambda values: values.amax(_spatial(values), keepdim=True)),
+    "Greater": _pair(torch.gt),
+    "GreaterOrEqual": _pair(torch.ge),
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _each(F.hardswish),
+    "Identity": lambda inputs, _: inputs[0],
+    "InstanceNormalization": _instance_normalization,
+    "LayerNormalization": _layer_normalization,
+    "LeakyRelu": lambda inputs, attributes: F.leaky_relu(inputs[0], attributes.get("alpha", 0.01)),
+    "Less": _pair(torch.lt),
+    "LessOrEqual": _pair(torch.le),
+    "Log": _each(torch.log),
+    "LogSoftmax": _softmax(torch.log_softmax),
+    "MatMul": _pair(torch.matmul),
+    "Max": _pair(torch.maximum),
+    "MaxPool": _max_pool,
+    "Min": _pair(torch.minimum),
+    "Mul": _pair(torch.mul),
+    "Neg": _each(torch.neg),
+    "Not": _each(torch.logical_not),
+    "Or": _pair(torch.logical_or),
+    "PRelu": _prelu,
+    "Pad": _pad,
+    "Pow": _pair(torch.pow),
+    "Range": _range,
+    "Reciprocal": _each(torch.reciprocal),
+    "ReduceL1": _reduce(lambda values, axes, keep: values.abs().sum(axes, keepdim=keep)),
+    "ReduceL2": _reduce(lambda values, axes, keep: (values * values).sum(axes, keepdim=keep).sqrt()),
+    "ReduceLogSumExp": _reduce(lambda values, axes, keep: values.logsumexp(axes, keepdim=keep)),
+    "ReduceMax": _reduce(lambda values, axes, keep: values.amax(axes, keepdim=keep)),
+    "ReduceMean": _reduce(lambda values, axes, keep: values.mean(axes, keepdim=keep)),
+    "ReduceMin": _reduce(lambda values, axes, keep: values.amin(axes, keepdim=keep)),
+    "ReduceProd": _reduce(_product),
+    "ReduceSum": _reduce(lambda values, axes, keep: values.sum(axes, keepdim=keep)),
+    "ReduceSumSquare": _reduce(lambda values, axes, keep: (values * values).sum(axes, keepdim=keep)),
+    "Relu": _each(torch.relu),
+    "Reshape": _reshape,
+    "Round": _each(torch.round),
+    "Shape": _shape,
+    "Sigmoid": _each(torch.sigmoid),
+    "Sign": _each(torch.sign),
+    "Sin": _each(torch.sin),
+    "Slice": _slice,
+    "Softmax": _softmax(torch.softmax),
+    "Softplus": _each(F.softplus),
+    "Split": _split,
+    "Sqrt": _each(torch.sqrt),
+    "Squeeze": _squeeze,
+    "Sub": _pair(torch.sub),
+    "Sum": _pair(torch.add),
+    "Tanh": _each(torch.tanh),
+    "Tile": lambda inputs, _: tensor(inputs[0]).repeat(_sizes(inputs[1])),
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+    "Where": _where,
+}
+"""What computes a node, by the name of its operator; layers with stored weights are modules of PyTorch."""

@@ -1,0 +1,206 @@
+"""Reads an ONNX file: what it computes, in plain terms, or why it cannot become a network of the project."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper, numpy_helper
+
+from speakerquant.architectures.onnx_file.operators import DTYPES, OPERATORS
+from speakerquant.errors import UserError, first_line
+
+_OPSETS = range(11, 26)
+_LARGEST = 2**31  # bytes: what a message of protobuf may have
+_LAYERS = ("Conv", "Gemm", "MatMul", "BatchNormalization")
+_CONTROL_FLOW = ("If", "Loop", "Scan")
+_RECURRENT = ("LSTM", "GRU", "RNN")
+_INTEGER = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operation of a graph.
+
+    Attributes:
+        operator: What it computes.
+        name: Its name; its operator and place, if it has none.
+        inputs: Names of the tensors that it reads; empty where an optional one is left out.
+        outputs: Names of the tensors that it makes.
+        attributes: Its settings; ``opset`` is that of the file.
+    """
+
+    operator: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"node {self.name} ({self.operator})"
+
+
+@dataclass(frozen=True)
+class OnnxGraph:
+    """What a file computes.
+
+    Attributes:
+        nodes: Its operations, in the order in which they run.
+        constants: The stored tensors by name.
+        input: Name of the features.
+        sizes: Sizes of the features' three axes as the file says them; None where it leaves them open.
+        output: Name of the embedding.
+    """
+
+    nodes: Sequence[Node]
+    constants: Mapping[str, npt.NDArray[Any]]
+    input: str
+    sizes: tuple[int | None, int | None, int | None]
+    output: str
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """The file's message, with what it stores in files beside it, which must lie in its folder.
+
+    Raises:
+        UserError: it is no ONNX file, or incomplete.
+    """
+    if path.stat().st_size >= _LARGEST:
+        raise UserError("larger than 2 GB, which no speaker network is")
+    try:
+        model = onnx.load(path)
+    except (onnx.checker.ValidationError, OSError) as error:
+        raise UserError(
+            f"its external data cannot be read ({first_line(error)[:200]}); put the files "
+            "that it was exported with into its folder"
+        ) from None
+    except (DecodeError, ValueError) as error:
+        raise UserError(f"no ONNX file, or damaged ({first_line(error)[:100]})") from None
+    if not model.graph.node:
+        raise UserError("no ONNX file, or one without a network")
+    return model
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the file says of itself, by key."""
+    model = onnx.load(path, load_external_data=False)
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def read_graph(model: onnx.ModelProto) -> OnnxGraph:
+    """What the model computes.
+
+    Raises:
+        UserError: it is not a feed-forward network from features to an embedding in FP32; the message names
+            the node and what to do.
+    """
+    opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
+    if opset not in _OPSETS:
+        raise UserError(
+            f"opset {opset}, and 11 to 25 are known; export it with opset_version=17, or convert it with "
+            "onnx.version_converter"
+        )
+    graph = model.graph
+    nodes = [_node(node, place, opset) for place, node in enumerate(graph.node)]
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for tensor in stored.values():
+        if tensor.data_type not in DTYPES:
+            kind = TensorProto.DataType.Name(tensor.data_type)
+            raise UserError(f"{tensor.name} is stored as {kind}; give the FP32 file that it was made from")
+    inputs = [each for each in graph.input if each.name not in stored]
+    sizes = _sizes(inputs)
+    if len(graph.output) != 1:
+        names = ", ".join(each.name for each in graph.output)
+        raise UserError(
+            f"it has {len(graph.output)} outputs ({names}); keep the embedding alone, with "
+            "onnx.utils.extract_model"
+        )
+    constants = {name: numpy_helper.to_array(tensor) for name, tensor in stored.items()}
+    return OnnxGraph(nodes, constants, inputs[0].name, sizes, graph.output[0].name)
+
+
+def with_open_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model that declares no sizes: it runs at every batch and length that its nodes allow."""
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    stored = {tensor.name for tensor in opened.graph.initializer}
+    for value in (*opened.graph.input, *opened.graph.output):
+        if value.name not in stored:
+            for place, axis in enumerate(value.type.tensor_type.shape.dim):
+                axis.dim_param = f"{value.name}_{place}"
+    del opened.graph.value_info[:]
+    return opened
+
+
+def _sizes(inputs: Sequence[onnx.ValueInfoProto]) -> tuple[int | None, int | None, int | None]:
+    if len(inputs) != 1:
+        names = ", ".join(each.name for each in inputs)
+        raise UserError(
+            f"it has {len(inputs)} inputs ({names}); export a network that takes the features alone"
+        )
+    [features] = inputs
+    declared = features.type.tensor_type
+    if declared.elem_type != TensorProto.FLOAT:
+        kind = TensorProto.DataType.Name(declared.elem_type)
+        raise UserError(f"its input {features.name} is {kind}; give a network that takes features in FP32")
+    if not declared.HasField("shape"):
+        return None, None, None
+    sizes = [axis.dim_value or None for axis in declared.shape.dim]
+    if len(sizes) != 3:
+        what = {4: "images", 2: "waveforms, or features of one recording"}.get(len(sizes), "something else")
+        raise UserError(
+            f"its input {features.name} has {len(sizes)} axes, as {what}; a speaker network takes features "
+            "[batch, time, bands] or [batch, bands, time]"
+        )
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _node(node: onnx.NodeProto, place: int, opset: int) -> Node:
+    name = node.name or f"{node.op_type}_{place}"
+    said = f"node {name} ({node.op_type})"
+    if node.op_type in _CONTROL_FLOW:
+        raise UserError(
+            f"{said}: control flow cannot be converted; export it without, such as squeeze of a given axis, "
+            "or remove what never runs with onnxslim"
+        )
+    if node.op_type in _RECURRENT:
+        raise UserError(f"{said}: a recurrent layer; only feed-forward networks can be converted")
+    if node.op_type in _INTEGER or node.op_type.startswith(("QLinear", "QAttention", "QGemm")):
+        raise UserError(f"{said}: it is quantized already; give the FP32 file that it was made from")
+    if node.domain not in ("", "ai.onnx"):
+        raise UserError(
+            f"{said}: of {node.domain}, not of ONNX; give the file as exported, before any optimization"
+        )
+    if node.op_type not in OPERATORS and node.op_type not in (*_LAYERS, "Constant"):
+        raise UserError(f"{said}: an operator that cannot be converted; export the network without it")
+    attributes = {each.name: _value(each) for each in node.attribute}
+    return Node(
+        node.op_type,
+        name,
+        tuple(node.input),
+        tuple(node.output),
+        attributes | {"opset": opset, "outputs": len(node.output)},
+    )
+
+
+def _value(attribute: onnx.AttributeProto) -> Any:
+    value = helper.get_attribute_value(attribute)
+    if isinstance(value, TensorProto):
+        return numpy_helper.to_array(value)
+    if isinstance(value, bytes):
+        return value.decode()
+    return value if isinstance(value, int | float) else list(value) if isinstance(value, Sequence) else value
+
+
+def constant_value(node: Node) -> npt.NDArray[Any]:
+    """The tensor that a node of the operator ``Constant`` holds."""
+    for name, kind in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64)):
+        if name in node.attributes:
+            return np.asarray(node.attributes[name], kind)
+    return np.asarray(
+        node.attributes["value"] if "value" in node.attributes else node.attributes["value_ints"]
+    )

@@ -1,0 +1,358 @@
+"""Networks that come as ONNX files: what they compute, their units and front ends, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+from varied_network import VARIED, VariedConfig
+
+from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint, save_checkpoint
+from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.architectures.layers import quantizable_layers
+from speakerquant.architectures.onnx_file.config import OnnxFileConfig
+from speakerquant.architectures.onnx_file.layer_names import unit_names
+from speakerquant.architectures.onnx_file.network import OnnxFileNetwork
+from speakerquant.architectures.units import Granularity
+from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
+from speakerquant.cache import Cache
+from speakerquant.configuration.opening import open_model
+from speakerquant.configuration.schema import ModelConfig
+from speakerquant.engine.backends import engine_builder
+from speakerquant.engine.onnxruntime.converted_network import check_converted
+from speakerquant.errors import UserError
+from speakerquant.graph.export import export_network
+from speakerquant.graph.masking import write_mask
+from speakerquant.measuring.check import fidelity
+from speakerquant.measuring.embedding import embed_with_network
+from speakerquant.quantization.calibration import calibrate
+from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.simulate import simulate
+
+FEATURES = "feats"
+SHERPA = {
+    "framework": "3d-speaker",
+    "sample_rate": "16000",
+    "normalize_samples": "1",
+    "feature_normalize_type": "global-mean",
+}
+
+
+class Gated(nn.Module):
+    """A block like TitaNet's: depthwise and pointwise convolutions, and a gate from the mean over time."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(channels, channels, 7, padding=3, groups=channels, bias=False)
+        self.pointwise = nn.Conv1d(channels, channels, 1, bias=False)
+        self.norm = nn.BatchNorm1d(channels)
+        self.gate = nn.Sequential(nn.Linear(channels, 8), nn.ReLU(), nn.Linear(8, channels))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        hidden = self.norm(self.pointwise(self.depthwise(frames)))
+        gate = self.gate(hidden.mean(dim=2)).sigmoid()
+        return torch.relu(frames + hidden * gate.unsqueeze(2))
+
+
+class Titan(nn.Module):
+    """Such blocks, pooling by the lengths of segments, mean and unbiased deviation, and an embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv1d(20, 24, 3, padding="same")
+        self.blocks = nn.ModuleList([Gated(24) for _ in range(3)])
+        self.embedding = nn.Linear(48, 16)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        frames = self.stem(frames)
+        for block in self.blocks:
+            frames = block(frames)
+        pooled = nn.functional.avg_pool1d(frames, 10, 10, ceil_mode=True)
+        spread = pooled.unsqueeze(3).expand(-1, -1, -1, 10).reshape(frames.shape[0], 24, -1)
+        frames = frames * spread[:, :, : frames.shape[2]].sigmoid()
+        return self.embedding(torch.cat([frames.mean(2), frames.std(2)], 1))
+
+
+class TimeFirst(nn.Module):
+    """A network that takes features as ``[B, T, bands]``."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, features: Tensor) -> Tensor:
+        embeddings: Tensor = self.network(features.transpose(1, 2))
+        return embeddings
+
+
+def exported(network: nn.Module, path: Path, shape: tuple[int, ...], dynamic: bool = True) -> Path:
+    """The file of a network, with the axis of its bands fixed."""
+    axes = {FEATURES: {0: "B", 1 + int(shape[1] < shape[2]): "T"}, "embs": {0: "B"}} if dynamic else None
+    torch.onnx.export(
+        network.eval(),
+        (torch.zeros(shape),),
+        path,
+        input_names=[FEATURES],
+        output_names=["embs"],
+        dynamic_axes=axes,
+        opset_version=17,
+        dynamo=False,
+    )
+    return path
+
+
+def by_hand(path: Path) -> Path:
+    """``[B, bands, T]`` at opset 11, without names: asymmetric padding, a maximum, a product."""
+    generator = np.random.default_rng(0)
+    weights = {
+        "w1": generator.standard_normal((8, 12, 4)) / 7,
+        "w2": generator.standard_normal((16, 1, 3)) / 2,
+        "w3": generator.standard_normal((16, 10)) / 4,
+        "slope": np.full((8, 1), 0.1),
+        "low": np.array(-0.5),
+        "high": np.array(0.5),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], pads=[1, 2]),
+        helper.make_node("PRelu", ["a", "slope"], ["b"]),
+        helper.make_node("Conv", ["b", "w2"], ["c"], pads=[1, 1], group=8, auto_pad="NOTSET"),
+        helper.make_node("MaxPool", ["c"], ["d"], kernel_shape=[2], strides=[2], ceil_mode=1),
+        helper.make_node("Clip", ["d", "low", "high"], ["e"]),
+        helper.make_node("ReduceMean", ["e"], ["f"], axes=[-1], keepdims=0),
+        helper.make_node("MatMul", ["f", "w3"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "by_hand",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", 12, "T"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", 10])],
+        [numpy_helper.from_array(np.float32(value), name) for name, value in weights.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8), path)
+    return path
+
+
+def _ecapa() -> nn.Module:
+    return TimeFirst(
+        ECAPA_TDNN.build(
+            EcapaTdnnConfig(
+                channels=32, se_channels=8, aggregation_channels=48, attention_channels=16, embedding_dim=24
+            )
+        )
+    )
+
+
+FILES: dict[str, Callable[[Path], Path]] = {
+    "ecapa": lambda path: exported(_ecapa(), path, (2, 100, 80)),
+    "varied": lambda path: exported(VARIED.build(VariedConfig()), path, (2, 16, 100)),
+    "titan": lambda path: exported(Titan(), path, (2, 20, 100)),
+    "by_hand": by_hand,
+}
+
+
+@pytest.fixture(scope="module", params=FILES)
+def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    return FILES[request.param](tmp_path_factory.mktemp("files") / f"{request.param}.onnx")
+
+
+@pytest.fixture(scope="module")
+def network(file: Path) -> OnnxFileNetwork:
+    return OnnxFileNetwork(OnnxFileConfig(str(file)))
+
+
+@pytest.fixture(scope="module")
+def titan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return FILES["titan"](tmp_path_factory.mktemp("files") / "titan.onnx")
+
+
+def test_it_computes_what_the_file_does_at_every_length(network: OnnxFileNetwork) -> None:
+    check_converted(network)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+def test_masks_reach_it(network: OnnxFileNetwork, precision: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    recordings = [
+        generator.standard_normal((network.n_mels, frames)).astype(np.float32)
+        for frames in (network.min_frames + 1, 64, 131)
+    ]
+    table = calibrate(network, [torch.from_numpy(each) for each in recordings[1:]], "max")
+    mask = Mask(network.units(), {"*": precision})
+    builder = engine_builder("onnxruntime")
+    write_mask(
+        export_network(network, network.n_mels), mask, table, tmp_path / "model.onnx", max_weight_bits=8
+    )
+    with builder.build(tmp_path / "model.onnx") as engine:
+        embeddings = np.stack(list(engine.embed_many(recordings)))
+    simulated = embed_with_network(simulate(network, mask, table, 8), recordings)
+    assert fidelity(embeddings, simulated) >= (0.999 if precision == "int8" else 0.99999)
+
+
+def test_every_layer_is_in_one_unit(network: OnnxFileNetwork) -> None:
+    layers = [*quantizable_layers(network)]
+    assert sorted(layer for unit in network.units().values() for layer in unit) == sorted(layers)
+    assert [*network.units(Granularity.layer)] == layers
+
+
+def test_units_are_the_modules_that_the_nodes_are_named_after(titan: Path) -> None:
+    network = OnnxFileNetwork(OnnxFileConfig(str(titan)))
+    assert {unit: len(layers) for unit, layers in network.units().items()} == {
+        "stem": 1,
+        "blocks.0": 4,
+        "blocks.1": 4,
+        "blocks.2": 4,
+        "embedding": 1,
+    }
+    assert "blocks.0.gate.2" in network.units(Granularity.layer)
+
+
+@pytest.mark.parametrize(
+    ("layers", "units"),
+    [
+        ([f"conv{place}" for place in range(6)], 6),
+        ([f"Conv_{place}" for place in range(40)], 8),
+        ([f"encoder.{block}.{layer}" for block in range(6) for layer in range(4)] + ["head"], 7),
+        ([f"net.a.{block}.{layer}" for block in range(9) for layer in range(4)], 9),
+    ],
+)
+def test_there_are_few_units(layers: list[str], units: int) -> None:
+    assert len({*unit_names(dict.fromkeys(layers, 1)).values()}) == units
+
+
+def test_it_is_opened_and_saved_like_any_other(titan: Path, tmp_path: Path) -> None:
+    model = _opened(titan, tmp_path, FrontEnd(n_mels=20))
+    save_checkpoint(tmp_path / "saved.safetensors", model.network, model.front_end)
+    again = load_checkpoint(tmp_path / "saved.safetensors")
+    features = torch.randn(1, 20, 80)
+    assert torch.allclose(again.network(features), model.network(features), atol=1e-2)
+    assert again.front_end == model.front_end
+
+
+@pytest.mark.parametrize(
+    ("keys", "scale", "subtract_mean"),
+    [
+        ({}, 1, True),
+        ({"framework": "wespeaker", "normalize_samples": "0"}, 32768, True),
+        ({"feature_normalize_type": ""}, 1, False),
+    ],
+)
+def test_metadata_of_sherpa_onnx_says_the_front_end(
+    titan: Path, tmp_path: Path, keys: dict[str, str], scale: int, subtract_mean: bool
+) -> None:
+    path = _with_metadata(titan, tmp_path, SHERPA | keys)
+    front_end = _opened(path, tmp_path).front_end
+    assert (front_end.kind, front_end.window, front_end.n_mels) == ("kaldi", "povey", 20)
+    assert (front_end.waveform_scale, front_end.subtract_mean) == (scale, subtract_mean)
+    features = FeatureExtractor(front_end).extract(
+        np.random.default_rng(0).normal(size=16000).astype(np.float32)
+    )
+    assert (abs(features.mean()) < 1e-4) == subtract_mean
+
+
+def _opened(file: Path, folder: Path, front_end: FrontEnd | None = None) -> SpeakerModel:
+    return open_model(ModelConfig(checkpoint=str(file), front_end=front_end), Cache(folder / "cache"))
+
+
+def _with_metadata(file: Path, folder: Path, metadata: dict[str, str]) -> Path:
+    model = onnx.load(file)
+    helper.set_model_props(model, metadata)
+    onnx.save(model, folder / "described.onnx")
+    return folder / "described.onnx"
+
+
+def _changed(change: Callable[[onnx.ModelProto], object]) -> Callable[[Path, Path], None]:
+    def write(source: Path, path: Path) -> None:
+        model = onnx.load(source)
+        change(model)
+        onnx.save(model, path)
+
+    return write
+
+
+def _first(model: onnx.ModelProto, operator: str) -> onnx.NodeProto:
+    return next(node for node in model.graph.node if node.op_type == operator)
+
+
+def _without_external_data(source: Path, path: Path) -> None:
+    onnx.save(onnx.load(source), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    (path.parent / "weights.bin").unlink()
+
+
+def _outside(source: Path, path: Path) -> None:
+    _without_external_data(source, path)
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../weights.bin"
+    path.write_bytes(model.SerializeToString())
+
+
+def _another(network: nn.Module, shape: tuple[int, ...]) -> Callable[[Path, Path], None]:
+    return lambda _, path: exported(network, path, shape, dynamic=False)  # type: ignore[func-returns-value]
+
+
+REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+    "no ONNX": (lambda _, path: path.write_bytes(b"nothing"), "no ONNX file"),
+    "cut": (lambda source, path: path.write_bytes(source.read_bytes()[:2000]), "no ONNX file, or damaged"),
+    "images": (_another(nn.Conv2d(3, 4, 3), (1, 3, 32, 32)), "has 4 axes, as images"),
+    "length": (
+        _another(nn.Sequential(nn.Conv1d(80, 4, 3), nn.Flatten(), nn.Linear(4 * 48, 8)), (1, 80, 50)),
+        "axis 2 (time) of its input is fixed to 50",
+    ),
+    "recurrent": (_changed(lambda m: setattr(_first(m, "Relu"), "op_type", "LSTM")), "(LSTM): a recurrent"),
+    "control flow": (_changed(lambda m: setattr(_first(m, "Relu"), "op_type", "If")), "(If): control flow"),
+    "unknown": (
+        _changed(lambda m: setattr(_first(m, "Relu"), "op_type", "NonZero")),
+        "/blocks.0/gate/gate.1/Relu (NonZero): an operator that cannot be converted",
+    ),
+    "quantized": (
+        _changed(lambda m: setattr(_first(m, "Conv"), "op_type", "QLinearConv")),
+        "(QLinearConv): it is quantized already",
+    ),
+    "contrib": (
+        _changed(lambda m: setattr(_first(m, "Relu"), "domain", "com.microsoft")),
+        "of com.microsoft",
+    ),
+    "opset": (_changed(lambda m: setattr(m.opset_import[0], "version", 9)), "opset 9, and 11 to 25"),
+    "outputs": (
+        _changed(lambda m: m.graph.output.append(helper.make_tensor_value_info("/Mul_output_0", 1, None))),
+        "it has 2 outputs (embs, /Mul_output_0)",
+    ),
+    "inputs": (
+        _changed(lambda m: m.graph.input.append(helper.make_tensor_value_info("lengths", 7, [1]))),
+        "it has 2 inputs (feats, lengths)",
+    ),
+    "no embedding": (_another(nn.Conv1d(20, 4, 3, padding=1), (1, 20, 50)), "its output embs is [2, 4, 200]"),
+    "no weights": (_another(nn.AdaptiveAvgPool1d(1), (1, 20, 50)), "nothing to quantize"),
+    "external data": (_without_external_data, "its external data cannot be read"),
+    "path outside": (_outside, "its external data cannot be read"),
+    "no front end": (_changed(lambda m: None), "it has no metadata of sherpa-onnx; choose model/front_end="),
+    "nemo": (
+        _changed(lambda m: helper.set_model_props(m, SHERPA | {"framework": "nemo"})),
+        "framework nemo, whose features are unknown",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_used_is_refused_in_one_line(titan: Path, tmp_path: Path, name: str) -> None:
+    write, message = REFUSED[name]
+    path = tmp_path / "model.onnx"
+    write(titan, path)
+    with pytest.raises(UserError) as raised:
+        _opened(path, tmp_path)
+    assert message in str(raised.value)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_other_bands_than_the_front_ends_are_refused(titan: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="network of 20 mel bands, front end of 80"):
+        _opened(titan, tmp_path, FrontEnd())
