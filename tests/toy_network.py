@@ -1,7 +1,9 @@
 """A network of two units, such as somebody may add to the project."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
@@ -46,3 +48,17 @@ class Toy(SpeakerNetwork):
 
 
 TOY = Architecture("toy", ToyConfig, Toy)
+
+
+def export_toy(path: Path) -> Path:
+    """A toy network with random weights as an ONNX file that says nothing of its front end."""
+    torch.onnx.export(
+        TOY.build(ToyConfig()).eval(),
+        (torch.zeros(2, 8, 100),),
+        path,
+        dynamic_axes={"features": {0: "batch", 2: "time"}},
+        input_names=["features"],
+        opset_version=17,
+        dynamo=False,
+    )
+    return path

@@ -80,6 +80,8 @@ def assert_one_line(finished: Finished, *said: str) -> None:
         (["data.num_speakers=200"], ["data.num_speakers", "data.root"]),
         (["model=ecapa_c1024"], ["channels 64", "1024"]),
         (["data.roof=/x"], ["data.roof"]),
+        (["model.front_end.n_mels=40"], ["model.front_end.n_mels=40", "model/front_end=wespeaker"]),
+        (["model.front_end={n_mels:40}"], ["model.front_end={n_mels:40}", "model/front_end=wespeaker"]),
         (["mask=nonsense"], ["mask=nonsense: unknown mask", "none, all, input_conv", "paper"]),
         (["mask=all_int9"], ["mask=all_int9: unknown precision 'int9'"]),
         (["calibration.num_recordings=many"], ["many"]),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from toy_network import ToyConfig
+from toy_network import ToyConfig, export_toy
 from varied_network import VARIED, VariedConfig
 
 from speakerquant.architectures.checkpoints import random_model, save_checkpoint
@@ -118,6 +118,20 @@ def test_a_network_needs_one_registration(
     assert set(front_of(tmp_path)["recommended"]["result"]["mask"]) == {"frames", "embedding"}
     assert "paper" not in next(tmp_path.glob("multirun/*/*/front.md")).read_text()
     assert "paper's proposal" not in next(tmp_path.glob("multirun/*/*/front.html")).read_text()
+
+
+def test_an_onnx_file_is_a_network_like_any_other(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    model = ["model=onnx", *workspace.arguments(), f"model.checkpoint={export_toy(tmp_path / 'toy.onnx')}"]
+    refused = speakerquant(*model, "mask=all")
+    assert (refused.code, "choose model/front_end=wespeaker" in refused.err) == (2, True)
+    described = [*model, "model/front_end=log_mel", "model.front_end.n_mels=8", "engine.latency_requests=0"]
+    finished = speakerquant("-m", *described, "mask=none,all,all_int4")
+    assert finished.code == 0, finished.err
+    sizes = [result["engine_size_bytes"] for result in results(tmp_path)]
+    assert len(set(sizes)) == 3
+    assert [set(result["mask"]) for result in results(tmp_path)] == [{"frames", "embedding"}] * 3
 
 
 def test_a_metric_needs_one_registration(

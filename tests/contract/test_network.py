@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 from torch import nn
-from toy_network import TOY, ToyConfig
+from toy_network import TOY, ToyConfig, export_toy
 from varied_network import VARIED, VariedConfig
 
 from speakerquant.architectures.campplus import CAMPPLUS
@@ -44,16 +44,7 @@ pytestmark = pytest.mark.slow
 
 def _exported(folder: Path) -> OnnxFileConfig:
     """The toy network as an ONNX file."""
-    torch.onnx.export(
-        TOY.build(ToyConfig()).eval(),
-        (torch.zeros(2, 8, 100),),
-        folder / "network.onnx",
-        dynamic_axes={"features": {0: "batch", 2: "time"}},
-        input_names=["features"],
-        opset_version=17,
-        dynamo=False,
-    )
-    return OnnxFileConfig(str(folder / "network.onnx"))
+    return OnnxFileConfig(str(export_toy(folder / "network.onnx")))
 
 
 NETWORKS: dict[str, tuple[Architecture, Any]] = {

@@ -3,9 +3,11 @@
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,7 @@ _UNWRITABLE = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
 }
+_NESTED = re.compile(r"[\w/+~@]+\.[\w.@]+=")  # an override of a setting inside a group
 _TERMINATED = 143  # what a shell says of a command that SIGTERM has ended
 _TOO_MANY_OPEN = {errno.EMFILE, errno.ENFILE}
 
@@ -91,6 +94,14 @@ def run_command(command: Callable[[], object]) -> None:
         if _WANTS_TRACEBACK:
             raise
         fail(error)
+    except (AssertionError, AttributeError) as error:
+        if _WANTS_TRACEBACK or not _is_below_null(error):
+            raise
+        nested = " ".join(word for word in sys.argv[1:] if _NESTED.match(word))
+        fail(
+            f"{nested}: a setting of a group that is null; choose one of the group's options first, such as "
+            "model/front_end=wespeaker, whose settings can then be changed"
+        )
     except OSError as error:
         if _WANTS_TRACEBACK or error.errno not in {*_UNWRITABLE, *_TOO_MANY_OPEN}:
             raise
@@ -105,6 +116,12 @@ def run_command(command: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _is_below_null(error: BaseException) -> bool:
+    """Whether OmegaConf failed at a setting below a null, for which it has no error of its own."""
+    frames = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return frames[-1].startswith("omegaconf.") and "hydra._internal.config_loader_impl" in frames
 
 
 @contextmanager
