@@ -102,6 +102,7 @@ def test_a_network_needs_one_registration(
     compared = speakerquant(*several, "tracking.experiment=networks")
     assert compared.code == 0, compared.err
     assert compared.out.count("quantized units") == 1, "one list is one table, whatever the front ends"
+    assert "ΔEER to none" in " ".join(compared.out.split()), "the networks are compared with each other too"
     tracking = workspace.tracking_of("networks")
     ratios = {
         run.info.run_name: run.data.metrics["size_ratio"]

@@ -35,6 +35,7 @@ FILES = {
     "engine.openvino",
     "engine.openvino.json",
     "labels.npy",
+    "draws.npz",
     "model.onnx",
     "result.json",
     "scores.npy",

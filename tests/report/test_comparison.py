@@ -11,6 +11,7 @@ from speakerquant.measuring.result import MaskRun
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.report.comparison import ScoredRun, compare_runs
 from speakerquant.report.html_report import write_html, write_markdown
+from speakerquant.report.networks import with_differences
 
 from .conftest import MakeMask, MakeRun
 
@@ -85,7 +86,7 @@ def test_runs_on_another_list_have_tables_and_pictures_of_their_own(runs: list[M
     first, second = report.sections
     assert [row[0] for row in second.tables[0].rows] == ["none", "input_conv"], "the list is said once"
     assert len(first.tables[0].rows) == 4
-    [_, *measured] = first.pictures["Size and loss"].series
+    [_, *measured] = first.pictures["Size and error"].series
     assert {mark.label for series in measured for mark in series.marks} >= {"none", "int4: embedding_linear"}
     curves = second.pictures["Detection error trade-off"].series
     assert [series.name for series in curves] == ["none", "input_conv"]
@@ -107,8 +108,36 @@ def test_networks_on_one_list_share_table_and_picture(runs: list[MaskRun]) -> No
         assert [row[0] for row in table.rows] == expected
     assert [*report.commands] == names
     assert [each.name for each in section.pictures["Detection error trade-off"].series] == names
-    drawn = section.pictures["Size and loss"].series
-    assert {mark.label for series in drawn for mark in series.marks} >= {*names}
+    drawn = section.pictures["Size and error"]
+    assert (drawn.x_label, drawn.y_label) == ("size MB", "EER %")
+    assert {series.name: [mark.label for mark in series.marks] for series in drawn.series} == {
+        "model=shipped": [*masks],
+        "model=campplus": [*masks],
+    }
+
+
+def test_networks_are_compared_with_the_first_ones_fp32_on_the_same_draws(runs: list[MaskRun]) -> None:
+    draws = np.random.default_rng(0).normal(1.0, 0.5, 1000)
+    shown, drawn = [], []
+    for model, worse in (("shipped", 0.0), ("campplus", 0.3)):
+        for run in runs[:2]:
+            metrics = {**run.metrics, "eer": run.metrics["eer"] + worse}
+            run = replace(run, metrics=metrics, settings={"model": model}, made_with={"checkpoint": model})
+            shown.append(run)
+            drawn.append({"eer": draws + metrics["eer"]})
+    [section] = compare_runs("title", scored(with_differences(shown, drawn))).sections
+    headings, rows = section.tables[0].headings, section.tables[0].rows
+    place = headings.index("ΔEER to none · model=shipped %")
+    first, _, other, both = [row[place] for row in rows]
+    assert first == "+0.000 [+0.000, +0.000]"
+    assert other == "+0.300 [+0.300, +0.300]", "the spread of the draws is that of both, and cancels out"
+    loss = shown[1].metrics["eer"] - shown[0].metrics["eer"]
+    assert both.startswith(f"{0.3 + loss:+.3f}")
+
+    [section] = compare_runs("title", scored(with_differences(shown, [None] * 4))).sections
+    assert {row[place] for row in section.tables[0].rows} == {"-"}, "earlier versions kept no draws"
+    [section] = compare_runs("title", scored(with_differences(shown[1:], drawn[1:]))).sections
+    assert not any("none · " in heading for heading in section.tables[0].headings)
 
 
 def test_ranges_are_shown_for_each_way_of_calibrating(runs: list[MaskRun]) -> None:

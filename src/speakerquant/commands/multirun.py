@@ -17,12 +17,14 @@ from omegaconf import DictConfig
 
 from speakerquant.commands.console_script import by_product, fail
 from speakerquant.measuring.engine_metrics import LATENCY
-from speakerquant.measuring.result import MASK_PREFIX
+from speakerquant.measuring.result import DRAWS_FILE, MASK_PREFIX, MaskRun
 from speakerquant.report.multirun_report import draw_runs, print_runs, smallest_without_loss
+from speakerquant.report.networks import has_several_networks, with_differences
 from speakerquant.report.run_names import differing_settings, name_runs
 from speakerquant.report.run_words import runs_table
+from speakerquant.statistics.comparison import read_draws
 from speakerquant.tracking.client import connect, is_file
-from speakerquant.tracking.recorded_runs import fail_running, mask_runs, rename_runs
+from speakerquant.tracking.recorded_runs import downloaded, fail_running, mask_runs, rename_runs
 from speakerquant.tracking.runs import PARENT_FILE, SUMMARY, TrackedRun
 from speakerquant.tracking.views import share_masks
 
@@ -118,12 +120,22 @@ def parent_run_id() -> str | None:
     return (Path(hydra.sweep.dir) / PARENT_FILE).read_text()
 
 
+def _runs(parent: TrackedRun) -> list[MaskRun]:
+    """Its runs; those of several networks with what they differ by."""
+    runs = mask_runs(parent.tracking, parent.run_id)
+    if not has_several_networks(runs):
+        return runs
+    with tempfile.TemporaryDirectory() as folder:
+        kept = downloaded(parent.tracking, parent.run_id, DRAWS_FILE, Path(folder))
+        return with_differences(runs, [read_draws(path) if path else None for path in kept])
+
+
 def _close(record: _ParentRecord, succeeded: bool) -> None:
     """Close the parent, as FAILED if any job failed; then show and log what the jobs measured."""
     parent = TrackedRun(connect(record.uri, record.experiment, patient=succeeded), record.run_id)
     parent.restore()
     fail_running(parent.tracking, parent.run_id)
-    runs = mask_runs(parent.tracking, parent.run_id)
+    runs = _runs(parent)
     rename_runs(parent.tracking, parent.run_id, [each.name for each in name_runs(runs)])
     failed = sum(run.failure is not None for run in runs)
     if succeeded and not failed:

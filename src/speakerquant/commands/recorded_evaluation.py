@@ -11,6 +11,7 @@ from speakerquant.engine.provenance import engine_path, provenance_path
 from speakerquant.measuring.build import ONNX_FILE
 from speakerquant.measuring.listener import EvaluationListener, MeasuredOn
 from speakerquant.measuring.result import (
+    DRAWS_FILE,
     LABELS_FILE,
     MASK_PREFIX,
     RANGES_FILE,
@@ -25,7 +26,7 @@ from speakerquant.tracking.artifacts import ArtifactReference, keep_once
 from speakerquant.tracking.recorded_runs import published_tags
 from speakerquant.tracking.runs import COMMAND_TAG, ENVIRONMENT_TAG, UNREACHED, DataSet, TrackedRun
 
-ARTIFACTS = (RESULT_FILE, ONNX_FILE, RANGES_FILE, SCORES_FILE, LABELS_FILE, ".hydra/config.yaml")
+ARTIFACTS = (RESULT_FILE, ONNX_FILE, RANGES_FILE, SCORES_FILE, LABELS_FILE, DRAWS_FILE, ".hydra/config.yaml")
 
 
 class RecordedEvaluation(EvaluationListener):

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from omegaconf import DictConfig
 from speakerquant.commands.console_script import by_product, config_folder, hydra_job, run_command
 from speakerquant.configuration.schema import ReportConfig, register_schemas, typed
 from speakerquant.errors import UserError
-from speakerquant.measuring.result import LABELS_FILE, RANGES_FILE, SCORES_FILE
+from speakerquant.measuring.result import DRAWS_FILE, LABELS_FILE, RANGES_FILE, SCORES_FILE
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.report.comparison import ScoredRun, compare_runs
 from speakerquant.report.html_report import write_html, write_markdown
 from speakerquant.report.multirun_report import draw_runs, print_runs
+from speakerquant.report.networks import with_differences
 from speakerquant.report.run_names import name_runs
+from speakerquant.statistics.comparison import read_draws
 from speakerquant.tracking.client import Tracking, find_experiment
 from speakerquant.tracking.recorded_runs import downloaded, latest_multirun, mask_runs, missing_runs, run_name
 
@@ -34,7 +37,8 @@ def report(config: ReportConfig) -> None:
     tracking = find_experiment(config.tracking.uri, config.tracking.experiment)
     parents = _parents(config.run, tracking)
     scored = [each for parent in parents for each in _scored_runs(tracking, parent)]
-    runs = [each.run for each in scored]
+    runs = with_differences([each.run for each in scored], [each.draws for each in scored])
+    scored = [replace(each, run=run) for each, run in zip(scored, runs, strict=True)]
     print_runs(runs, title=f"MLflow run {', '.join(parents)}")
     for parent in parents:
         for sentence in missing_runs(tracking, parent):
@@ -73,10 +77,16 @@ def _scored_runs(tracking: Tracking, parent_id: str) -> Iterator[ScoredRun]:
     with tempfile.TemporaryDirectory() as folder:
         kept = [
             downloaded(tracking, parent_id, name, Path(folder) / name)
-            for name in (SCORES_FILE, LABELS_FILE, RANGES_FILE)
+            for name in (SCORES_FILE, LABELS_FILE, RANGES_FILE, DRAWS_FILE)
         ]
-        for run, scores, labels, ranges in zip(runs, *kept, strict=True):
-            yield ScoredRun(run, _array(scores), _array(labels), ranges and CalibrationTable.load(ranges))
+        for run, scores, labels, ranges, draws in zip(runs, *kept, strict=True):
+            yield ScoredRun(
+                run,
+                _array(scores),
+                _array(labels),
+                ranges and CalibrationTable.load(ranges),
+                read_draws(draws) if draws else None,
+            )
 
 
 def _array(path: Path | None) -> Any:

@@ -28,14 +28,21 @@ from speakerquant.measuring.latency import LatencyMeasurement, request_of
 from speakerquant.measuring.listener import EvaluationListener, MeasuredOn
 from speakerquant.measuring.pipeline import EvaluationSet, Measurement, MeasurementPipeline
 from speakerquant.measuring.protocol import Protocol
-from speakerquant.measuring.result import LABELS_FILE, RANGES_FILE, RESULT_FILE, SCORES_FILE, Result
+from speakerquant.measuring.result import (
+    DRAWS_FILE,
+    LABELS_FILE,
+    RANGES_FILE,
+    RESULT_FILE,
+    SCORES_FILE,
+    Result,
+)
 from speakerquant.measuring.settings import EvaluationSettings
 from speakerquant.measuring.shared import exported_network, measured_ranges, rounding_of
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
-from speakerquant.statistics.comparison import compare
+from speakerquant.statistics.comparison import compare, write_draws
 from speakerquant.statistics.uncertainty import SpeakerBootstrap
 
 log = logging.getLogger(__name__)
@@ -130,6 +137,8 @@ class MaskEvaluator:
         with times.stage("intervals"):
             scores, metrics = measured.scored.scores, self.protocol.metrics
             comparison = compare(scores, baseline.scores, bootstrap, metrics, self.cache)
+            with atomic_path(folder / DRAWS_FILE) as part:
+                write_draws(comparison.replicates, part)
         calibration = self.features.calibration
         result = assemble_result(
             measured, baseline, comparison, pipeline, self.trial_list, calibration, times
@@ -324,7 +333,7 @@ class MaskEvaluator:
 
 def _remove_former_results(folder: Path) -> None:
     """Remove what an evaluation leaves, the result first, so that nothing is taken for a part of another."""
-    for name in (RESULT_FILE, SCORES_FILE, LABELS_FILE, RANGES_FILE, ONNX_FILE):
+    for name in (RESULT_FILE, SCORES_FILE, LABELS_FILE, DRAWS_FILE, RANGES_FILE, ONNX_FILE):
         (folder / name).unlink(missing_ok=True)
     remove_engines(folder)
 

@@ -12,7 +12,7 @@ from speakerquant.measuring.engine_metrics import ENGINE_METRICS
 from speakerquant.statistics.error_metrics import error_number
 from speakerquant.statistics.metric import Direction, Metric
 
-RESULT_FILE, SCORES_FILE, LABELS_FILE = "result.json", "scores.npy", "labels.npy"
+RESULT_FILE, SCORES_FILE, LABELS_FILE, DRAWS_FILE = "result.json", "scores.npy", "labels.npy", "draws.npz"
 RANGES_FILE = "calibration.safetensors"
 MASK_PREFIX = "mask."
 """Before the name of a unit, in configurations and parameters."""

@@ -16,7 +16,6 @@ from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.report.metric_cells import metric_cells
 from speakerquant.report.multirun_report import COLORS, runs_picture
 from speakerquant.report.picture import Mark, Picture, Series, Style
-from speakerquant.report.published_columns import PublishedColumns
 from speakerquant.report.run_names import (
     ComparableRuns,
     NamedRun,
@@ -26,10 +25,11 @@ from speakerquant.report.run_names import (
     joined,
     name_runs,
 )
-from speakerquant.report.run_words import run_cells, run_headings
+from speakerquant.report.run_words import run_rows
 from speakerquant.report.table import interval_of
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.error_rates import error_rates
+from speakerquant.statistics.uncertainty import Array
 
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
@@ -94,6 +94,7 @@ class ScoredRun:
     Attributes:
         run: The run.
         scores: ``[num_trials]``.
+        draws: Error metrics on every draw of the speakers ``[num_replicates]``, by name.
         labels: ``[num_trials]``, true for target trials.
         ranges: Of its layers.
     """
@@ -102,6 +103,7 @@ class ScoredRun:
     scores: Scores | None = None
     labels: Labels | None = None
     ranges: CalibrationTable | None = None
+    draws: Mapping[str, Array] | None = None
 
 
 def compare_runs(title: str, scored: Sequence[ScoredRun]) -> Report:
@@ -130,14 +132,13 @@ def compare_runs(title: str, scored: Sequence[ScoredRun]) -> Report:
 def _section(group: ComparableRuns, scored: Sequence[ScoredRun]) -> Section:
     alone = _units_alone(group.runs)
     pictures = {
-        "Size and loss": replace(runs_picture(group), title=""),
+        "Size and error": replace(runs_picture(group), title=""),
         "Loss and bytes saved, each unit alone": _sensitivity(alone),
         "Latency and size": _latencies(group.runs),
         "Detection error trade-off": _curves(group.runs, scored),
     }
-    published = PublishedColumns([each.run for each in group.runs])
     tables = [
-        Table("Runs", run_headings(published), [run_cells(each, published) for each in group.runs]),
+        Table("Runs", *run_rows(group)),
         _sensitivity_table(alone),
     ]
     return Section(

@@ -8,7 +8,8 @@ from speakerquant.cache import Cache
 from speakerquant.measuring.result import MASK_PREFIX, metric_of
 from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import mask_name
-from speakerquant.report.multirun_report import POINT_HEADING, SHOWN, X, Y
+from speakerquant.report.multirun_report import POINT_HEADING, X, Y
+from speakerquant.report.networks import SHOWN
 from speakerquant.search.history import History
 from speakerquant.search.space import Point
 from speakerquant.search.view import Effect, PlainQuantity, Plane, Predictions, Quantity, Reference

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speakerquant.measuring.engine_metrics import ENGINE_SIZE, LATENCY, SIZE_RATIO
+from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO
 from speakerquant.measuring.result import MaskRun
 from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import precisions_of
 from speakerquant.report.metric_cells import metric_cells
+from speakerquant.report.networks import SHOWN, networks_of, shown_metrics
 from speakerquant.report.picture import Mark, Picture, Series, Style, draw_png
 from speakerquant.report.published_columns import PublishedColumns, published_label
 from speakerquant.report.run_names import (
@@ -32,9 +33,7 @@ from speakerquant.report.table import (
     print_table,
 )
 from speakerquant.statistics.error_metrics import EER
-
-SHOWN = (EER, EER.delta, ENGINE_SIZE, SIZE_RATIO, LATENCY)
-"""The metrics that tables and reports show of every mask."""
+from speakerquant.statistics.metric import Metric
 
 X, Y = SIZE_RATIO, EER.delta
 """What spans the plane in which masks are drawn."""
@@ -59,8 +58,9 @@ def _print_group(group: ComparableRuns, title: str) -> None:
     others = number_columns(published.metrics, style="dim")
     if others:  # the first tells whose they are
         others[0] = replace(others[0], heading=published.headings[0])
-    columns = [Column(POINT_HEADING), *number_columns(SHOWN), *others]
-    rows = [Row([each.name, *_our_cells(each.run), *published.cells(each.run)]) for each in group.runs]
+    shown = shown_metrics(group)
+    columns = [Column(POINT_HEADING), *number_columns(shown), *others]
+    rows = [Row([each.name, *_our_cells(each.run, shown), *published.cells(each.run)]) for each in group.runs]
     print_table(group.titled(title), columns, rows)
     print_lines(_execution(group.runs))
 
@@ -84,7 +84,7 @@ def _size(run: MaskRun) -> float:
 
 
 def draw_runs(runs: Sequence[MaskRun], path: Path) -> None:
-    """Draw finished runs by size and loss, joined to what is published of them, as a PNG file.
+    """Draw finished runs by size and error, joined to what is published of them, as a PNG file.
 
     Those that may be compared share a picture; several are below each other.
     """
@@ -92,7 +92,31 @@ def draw_runs(runs: Sequence[MaskRun], path: Path) -> None:
 
 
 def runs_picture(group: ComparableRuns) -> Picture:
-    """The finished runs by their size relative to FP32 and their ΔEER, in a colour for each precision."""
+    """The finished runs: of several networks by size and EER, of one by what its masks change of both."""
+    networks = networks_of(group)
+    return _networks_picture(group, networks) if len(networks) > 1 else _masks_picture(group)
+
+
+def _networks_picture(group: ComparableRuns, networks: Sequence[ComparableRuns]) -> Picture:
+    """The runs by their size in MB and their EER, in a colour for each network."""
+    series = []
+    for network, color in zip(networks, itertools.cycle(COLORS[1:]), strict=False):
+        marks = []
+        for each in network.runs:
+            numbers = each.run.metrics
+            cells = zip(SHOWN, metric_cells(SHOWN, numbers), strict=True)
+            text = f"{network.titled(each.name)}: {', '.join(f'{of.label} {cell}' for of, cell in cells)}"
+            low, high = EER.low.name, EER.high.name
+            interval = (numbers[low], numbers[high]) if low in numbers else None
+            size = ENGINE_SIZE.scale * _size(each.run)
+            marks.append(Mark(size, numbers[EER.name], text, each.name, interval))
+        series.append(Series(joined(network.words), marks, Style(color, size=6)))
+    title = joined([*group.words, *_execution(group.runs)])
+    return Picture(title, ENGINE_SIZE.label, EER.label, series)
+
+
+def _masks_picture(group: ComparableRuns) -> Picture:
+    """The runs by their size relative to FP32 and their ΔEER, in a colour for each precision."""
     ours: dict[str, list[Mark]] = {}
     published, joins = [], []
     label = published_label([each.run for each in group.finished])
@@ -127,7 +151,7 @@ def _execution(runs: Sequence[NamedRun]) -> list[str]:
     return lines
 
 
-def _our_cells(run: MaskRun) -> list[str]:
+def _our_cells(run: MaskRun, shown: Sequence[Metric]) -> list[str]:
     if run.failure:
-        return ["failed", *[NOTHING] * (len(SHOWN) - 1)]
-    return metric_cells(SHOWN, run.metrics)
+        return ["failed", *[NOTHING] * (len(shown) - 1)]
+    return metric_cells(shown, run.metrics)

@@ -44,6 +44,10 @@ class NamedRun:
         """Its mask and what differs; a run that failed before its mask was known goes by what was given."""
         return self.with_words(mask_name(self.run.mask) if self.run.mask else self.run.name)
 
+    def without(self, words: Collection[str]) -> "NamedRun":
+        """The run where these words go without saying."""
+        return replace(self, words=tuple(word for word in self.words if word not in words))
+
     def with_words(self, subject: str) -> str:
         """What the subject is called where it is this run's."""
         return joined([subject, *self.words])
@@ -126,10 +130,7 @@ def comparable_runs(named: Sequence[NamedRun]) -> list[ComparableRuns]:
     return [
         ComparableRuns(
             words,
-            [
-                replace(each, words=tuple(word for word in each.words if word not in words))
-                for each in sorted(members, key=lambda each: each.number)
-            ],
+            [each.without(words) for each in sorted(members, key=lambda each: each.number)],
         )
         for words, members in groups
     ]

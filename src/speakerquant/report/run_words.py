@@ -5,20 +5,22 @@ from collections.abc import Sequence
 from speakerquant.measuring.result import MaskRun
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.metric_cells import metric_cells
-from speakerquant.report.multirun_report import SHOWN
+from speakerquant.report.networks import SHOWN, shown_metrics
 from speakerquant.report.published_columns import PublishedColumns
-from speakerquant.report.run_names import ComparableRuns, NamedRun, comparable_runs, joined, name_runs
+from speakerquant.report.run_names import ComparableRuns, comparable_runs, joined, name_runs
 from speakerquant.report.table import markdown_table
 
 
-def run_headings(published: PublishedColumns) -> list[str]:
-    """What stands above :func:`run_cells`."""
-    return ["mask", *(metric.label for metric in SHOWN), *published.headings]
-
-
-def run_cells(named: NamedRun, published: PublishedColumns) -> list[str]:
-    """A row: what the run is called, its numbers, and those that are published of it."""
-    return [named.name, *metric_cells(SHOWN, named.run.metrics), *published.cells(named.run)]
+def run_rows(group: ComparableRuns) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: what each finished run is called, its numbers, and those published of it."""
+    published = PublishedColumns([each.run for each in group.finished])
+    shown = shown_metrics(group)
+    headings = ["mask", *(metric.label for metric in shown), *published.headings]
+    rows = [
+        [each.name, *metric_cells(shown, each.run.metrics), *published.cells(each.run)]
+        for each in group.finished
+    ]
+    return headings, rows
 
 
 def run_words(run: MaskRun) -> str:
@@ -33,7 +35,5 @@ def runs_table(runs: Sequence[MaskRun]) -> str:
 
 
 def _table(group: ComparableRuns) -> str:
-    published = PublishedColumns([each.run for each in group.finished])
-    rows = [run_cells(each, published) for each in group.finished]
     title = f"**{joined(group.words)}**\n\n" if group.words else ""
-    return title + markdown_table(run_headings(published), rows)
+    return title + markdown_table(*run_rows(group))

@@ -58,10 +58,12 @@ class Comparison:
     Attributes:
         metrics: By name.
         draws: Name of the cache's entry with the mask's metrics on every draw, for :func:`is_tie`.
+        replicates: These metrics ``[num_replicates]`` by name.
     """
 
     metrics: Mapping[str, ComparedMetric]
     draws: str
+    replicates: Mapping[str, Array]
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -103,7 +105,7 @@ def compare(
             baseline,
             difference(value - baseline, replicates, baseline_replicates),
         )
-    return Comparison(compared, draws.name)
+    return Comparison(compared, draws.name, draws.values)
 
 
 def is_tie(draws: str, others: str, cache: Cache) -> bool | None:
@@ -117,7 +119,7 @@ def is_tie(draws: str, others: str, cache: Cache) -> bool | None:
     paths = [cache.find(_KIND, name, _SUFFIX) for name in (draws, others)]
     if None in paths:
         return None
-    eers, theirs = (_read(path)[EER.name] for path in paths if path)
+    eers, theirs = (read_draws(path)[EER.name] for path in paths if path)
     return difference(0.0, eers, theirs).is_tie
 
 
@@ -139,11 +141,18 @@ def _drawn(
 
     def make(path: Path) -> None:
         replicates = bootstrap.replicates(scores, metrics)
-        np.savez(path, **{metric.name: row for metric, row in zip(metrics, replicates, strict=True)})
+        write_draws({metric.name: row for metric, row in zip(metrics, replicates, strict=True)}, path)
 
-    return _Draws(key, _read(cache.get(_KIND, key, make, _SUFFIX)))
+    return _Draws(key, read_draws(cache.get(_KIND, key, make, _SUFFIX)))
 
 
-def _read(path: Path) -> dict[str, Array]:
+def write_draws(draws: Mapping[str, Array], path: Path) -> None:
+    """Keep error metrics on every draw ``[num_replicates]`` by name in a file."""
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **draws)
+
+
+def read_draws(path: Path) -> dict[str, Array]:
+    """Error metrics on every draw ``[num_replicates]`` by name, as :func:`write_draws` kept them."""
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
