@@ -21,22 +21,9 @@ class Toy(SpeakerNetwork):
     """A network of one convolution and one linear layer."""
 
     def __init__(self, config: ToyConfig) -> None:
-        super().__init__()
-        self._config = config
+        super().__init__(config)
         self.frames = nn.Conv1d(config.n_mels, 16, 3, padding=1)
         self.embedding = nn.Linear(16, config.embedding_dim)
-
-    @property
-    def config(self) -> ToyConfig:
-        return self._config
-
-    @property
-    def n_mels(self) -> int:
-        return self._config.n_mels
-
-    @property
-    def embedding_dim(self) -> int:
-        return self._config.embedding_dim
 
     @property
     def min_frames(self) -> int:

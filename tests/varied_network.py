@@ -68,8 +68,7 @@ class Varied(SpeakerNetwork):
     """The network; its blocks are the head, the separable convolutions, the branches and the embedding."""
 
     def __init__(self, config: VariedConfig) -> None:
-        super().__init__()
-        self._config = config
+        super().__init__(config)
         channels = config.channels * (config.n_mels // 4)
         self.head = Head(config.channels)
         self.separable = Separable(channels)
@@ -77,18 +76,6 @@ class Varied(SpeakerNetwork):
         self.memory = nn.GRU(channels, channels, batch_first=True) if config.has_memory else None
         self.embedding = nn.Linear(channels, config.embedding_dim, bias=False)
         self.norm = nn.BatchNorm1d(config.embedding_dim)
-
-    @property
-    def config(self) -> VariedConfig:
-        return self._config
-
-    @property
-    def n_mels(self) -> int:
-        return self._config.n_mels
-
-    @property
-    def embedding_dim(self) -> int:
-        return self._config.embedding_dim
 
     @property
     def min_frames(self) -> int:

@@ -17,22 +17,27 @@ class SpeakerNetwork(nn.Module, ABC):
 
     Its direct children that hold convolutions or linear layers are its blocks; they are defined in the order
     in which they run.
+
+    Attributes:
+        config: The settings that the network was made from: a dataclass of JSON-representable values, among
+            them ``n_mels``, and ``embedding_dim`` unless the network finds it out itself.
     """
 
-    @property
-    @abstractmethod
-    def config(self) -> Any:
-        """The settings that the network was made from: a dataclass of JSON-representable values."""
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
 
     @property
-    @abstractmethod
     def n_mels(self) -> int:
         """Number of mel bands of the features."""
+        number: int = self.config.n_mels
+        return number
 
     @property
-    @abstractmethod
     def embedding_dim(self) -> int:
         """Length of an embedding."""
+        length: int = self.config.embedding_dim
+        return length
 
     @property
     @abstractmethod

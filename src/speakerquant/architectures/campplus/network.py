@@ -201,8 +201,7 @@ class CamPlusPlus(SpeakerNetwork):
     """The network; its embeddings ``[B, embedding_dim]`` are not length-normalised."""
 
     def __init__(self, config: CamPlusPlusConfig) -> None:
-        super().__init__()
-        self._config = config
+        super().__init__(config)
         self.head = Head(config.head_channels)
         self.tdnn = Tdnn(config.head_channels * (config.n_mels // _ROW_BANDS), config.channels)
         self.block1 = DenseBlock(config, 0, config.channels)
@@ -215,27 +214,15 @@ class CamPlusPlus(SpeakerNetwork):
         self.dense = Dense(2 * self.transit3.out_channels, config.embedding_dim)
 
     @property
-    def config(self) -> CamPlusPlusConfig:
-        return self._config
-
-    @property
-    def n_mels(self) -> int:
-        return self._config.n_mels
-
-    @property
-    def embedding_dim(self) -> int:
-        return self._config.embedding_dim
-
-    @property
     def min_frames(self) -> int:
         return _FRAME_STRIDE * (MIN_FRAMES - 1) + 1
 
     def forward(self, features: Tensor) -> Tensor:
         frames = self.tdnn(self.head(features))
-        segments = Segments.of(frames, self._config.segment_frames)
+        segments = Segments.of(frames, self.config.segment_frames)
         frames = self.transit1(self.block1(frames, segments))
         frames = self.transit2(self.block2(frames, segments))
         frames = self.transit3(self.block3(frames, segments))
         frames = F.relu(self.out_norm(frames))
-        embedding: Tensor = self.dense(statistics_pooling(frames, self._config.variance_floor))
+        embedding: Tensor = self.dense(statistics_pooling(frames, self.config.variance_floor))
         return embedding

@@ -209,8 +209,7 @@ class EcapaTdnn(SpeakerNetwork):
     """The network; its embeddings ``[B, embedding_dim]`` are not length-normalised."""
 
     def __init__(self, config: EcapaTdnnConfig) -> None:
-        super().__init__()
-        self._config = config
+        super().__init__(config)
         channels = config.channels
         self.input_conv = _wide_conv(config.n_mels, channels, 5, 1, config.padding)
         self.input_reflection = _reflection(5, 1, config.padding)
@@ -228,27 +227,15 @@ class EcapaTdnn(SpeakerNetwork):
         self.embedding_norm = nn.BatchNorm1d(config.embedding_dim) if config.embedding_norm else nn.Identity()
 
     @property
-    def config(self) -> EcapaTdnnConfig:
-        return self._config
-
-    @property
-    def n_mels(self) -> int:
-        return self._config.n_mels
-
-    @property
-    def embedding_dim(self) -> int:
-        return self._config.embedding_dim
-
-    @property
     def min_frames(self) -> int:
-        config = self._config
+        config = self.config
         reflected = max(2, *config.dilations) + 1 if config.padding is Padding.reflect else 1
         return max(reflected, 2 if config.global_context and config.unbiased_context else 1)
 
     def forward(self, features: Tensor) -> Tensor:
         convolved = self.input_conv(_reflected(features, self.input_reflection))
         before = self.input_norm(F.relu(convolved))
-        summed = self._config.block_input is BlockInput.sum
+        summed = self.config.block_input is BlockInput.sum
         outputs: list[Tensor] = []
         for block in (self.se_res2block1, self.se_res2block2, self.se_res2block3):
             outputs.append(block(before))

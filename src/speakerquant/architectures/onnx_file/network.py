@@ -77,7 +77,7 @@ class OnnxFileNetwork(SpeakerNetwork):
     """
 
     def __init__(self, config: OnnxFileConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         path = Path(config.file)
         if not path.is_file():
             raise UserError(f"{path}: no such ONNX file")
@@ -91,16 +91,8 @@ class OnnxFileNetwork(SpeakerNetwork):
         self._steps = self._converted(graph)
         self.eval()
         self.layout, self._embedding_dim = self._found_layout(graph, config.n_mels)
-        self._config = replace(config, digest=digest, n_mels=self.layout.bands)
+        self.config = replace(config, digest=digest, n_mels=self.layout.bands)
         self._min_frames = self._fewest_frames()
-
-    @property
-    def config(self) -> OnnxFileConfig:
-        return self._config
-
-    @property
-    def n_mels(self) -> int:
-        return self.layout.bands
 
     @property
     def embedding_dim(self) -> int:

@@ -60,8 +60,7 @@ class ResNet(SpeakerNetwork):
     """The network; its embeddings ``[B, embedding_dim]`` are not length-normalised."""
 
     def __init__(self, config: ResNetConfig) -> None:
-        super().__init__()
-        self._config = config
+        super().__init__(config)
         block = Bottleneck if config.bottleneck else BasicBlock
         widths = [config.channels * 2**stage for stage in range(4)]
         inputs = [config.channels, *(width * block.expansion for width in widths[:3])]
@@ -79,26 +78,14 @@ class ResNet(SpeakerNetwork):
             self.second_embedding_linear = nn.Linear(config.embedding_dim, config.embedding_dim)
 
     @property
-    def config(self) -> ResNetConfig:
-        return self._config
-
-    @property
-    def n_mels(self) -> int:
-        return self._config.n_mels
-
-    @property
-    def embedding_dim(self) -> int:
-        return self._config.embedding_dim
-
-    @property
     def min_frames(self) -> int:
         return _STRIDE * (MIN_FRAMES - 1) + 1
 
     def forward(self, features: Tensor) -> Tensor:
         maps = F.relu(self.input_norm(self.input_conv(features.unsqueeze(1))))
         maps = self.stage4(self.stage3(self.stage2(self.stage1(maps))))
-        pooled = statistics_pooling(maps.flatten(1, 2), self._config.variance_floor)
+        pooled = statistics_pooling(maps.flatten(1, 2), self.config.variance_floor)
         embedding: Tensor = self.embedding_linear(pooled)
-        if self._config.two_embedding_layers:
+        if self.config.two_embedding_layers:
             embedding = self.second_embedding_linear(self.embedding_norm(F.relu(embedding)))
         return embedding
