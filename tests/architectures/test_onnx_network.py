@@ -107,13 +107,15 @@ def exported(network: nn.Module, path: Path, shape: tuple[int, ...], dynamic: bo
 
 
 def by_hand(path: Path) -> Path:
-    """``[B, bands, T]`` at opset 11, without names: asymmetric padding, a maximum, a product."""
+    """``[B, bands, T]`` at opset 11, without names: asymmetric padding, a maximum, repeats, a product."""
     generator = np.random.default_rng(0)
     weights = {
         "w1": generator.standard_normal((8, 12, 4)) / 7,
         "w2": generator.standard_normal((16, 1, 3)) / 2,
         "w3": generator.standard_normal((16, 10)) / 4,
         "slope": np.full((8, 1), 0.1),
+        "roi": np.zeros(0),
+        "scales": np.array([1, 1, 3]),
         "low": np.array(-0.5),
         "high": np.array(0.5),
     }
@@ -122,7 +124,15 @@ def by_hand(path: Path) -> Path:
         helper.make_node("PRelu", ["a", "slope"], ["b"]),
         helper.make_node("Conv", ["b", "w2"], ["c"], pads=[1, 1], group=8, auto_pad="NOTSET"),
         helper.make_node("MaxPool", ["c"], ["d"], kernel_shape=[2], strides=[2], ceil_mode=1),
-        helper.make_node("Clip", ["d", "low", "high"], ["e"]),
+        helper.make_node(
+            "Resize",
+            ["d", "roi", "scales"],
+            ["r"],
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        ),
+        helper.make_node("Clip", ["r", "low", "high"], ["e"]),
         helper.make_node("ReduceMean", ["e"], ["f"], axes=[-1], keepdims=0),
         helper.make_node("MatMul", ["f", "w3"], ["y"]),
     ]

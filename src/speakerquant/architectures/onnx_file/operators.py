@@ -297,6 +297,16 @@ def _around(pads: Sequence[int], tails: Sequence[int] | None = None) -> list[int
     return [0, 0, *pads[:axes], 0, 0, *ends]
 
 
+def _resize(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    """Repeats values a whole number of times along the axes behind the channels."""
+    values, given = tensor(inputs[0]), inputs[2] if len(inputs) > 2 else None
+    scales = [] if given is None else [float(each) for each in tensor(given).flatten()]
+    whole = all(scale.is_integer() for scale in scales) and scales[:2] == [1.0, 1.0]
+    if attributes.get("mode", "nearest") != "nearest" or not whole:
+        raise NotImplementedError("resized otherwise than by repeating values")
+    return F.interpolate(values, scale_factor=scales[2:], mode="nearest")
+
+
 def _softmax(function: Callable[[Tensor, int], Tensor]) -> Operator:
     def operator(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
         values = tensor(inputs[0])
@@ -418,6 +428,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceSumSquare": _reduce(lambda values, axes, keep: (values * values).sum(axes, keepdim=keep)),
     "Relu": _each(torch.relu),
     "Reshape": _reshape,
+    "Resize": _resize,
     "Round": _each(torch.round),
     "Shape": _shape,
     "Sigmoid": _each(torch.sigmoid),
