@@ -94,15 +94,14 @@ def load_checkpoint(
 
 def _of_onnx_file(path: Path, family: str, front_end: FrontEnd | None) -> tuple[SpeakerNetwork, FrontEnd]:
     """Return the file's network, and the given front end or else the one that its metadata says."""
-    # only these need the onnx package
+    # only this needs the onnx package
     from speakerquant.architectures.onnx_file.front_end_metadata import front_end_of
-    from speakerquant.architectures.onnx_file.reading import read_metadata
 
     if family != AUTO:
         raise UserError(f"an ONNX file, not a checkpoint of family {family}; leave model.family at auto")
     known = OnnxFileConfig(str(path.resolve()))
     network = ONNX_FILE.build(replace(known, n_mels=front_end.n_mels) if front_end else known)
-    return network, front_end or front_end_of(read_metadata(path), network.n_mels)
+    return network, front_end or front_end_of(network.interface.metadata, network.n_mels)
 
 
 def _described(metadata: Mapping[str, str]) -> tuple[Architecture, Any, FrontEnd]:

@@ -44,8 +44,8 @@ class FrontEnd:
         f_min: Lower end of the lowest band.
         f_max: Upper end of the highest band.
         preemphasis: Coefficient of the pre-emphasis (log_mel and kaldi).
-        center: Whether frames reach beyond the ends, into the reflection of the waveform: centred on multiples of
-            ``hop_length`` (log_mel), or on the middles between them (kaldi, whose ``snip_edges`` is the opposite).
+        center: Whether frames reach beyond the ends, into the waveform's reflection: centred on multiples of
+            ``hop_length`` (log_mel), or between them (kaldi, which calls the opposite ``snip_edges``).
         window: Window function of a frame (kaldi; Hamming for the others).
         waveform_scale: Largest value of a waveform, 1 or 32768 (kaldi).
         subtract_mean: Whether each band's mean over the recording is subtracted.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from speakerquant.architectures.interface import Interface
 from speakerquant.architectures.layers import quantizable_layers, unreached_layers
 from speakerquant.architectures.onnx_file.config import OnnxFileConfig
 from speakerquant.architectures.onnx_file.layer_names import layer_names, unit_names
@@ -17,6 +18,7 @@ from speakerquant.architectures.onnx_file.reading import (
     Node,
     OnnxGraph,
     constant_value,
+    metadata_of,
     read_graph,
     read_model,
 )
@@ -84,7 +86,8 @@ class OnnxFileNetwork(SpeakerNetwork):
         digest = file_digest(path)
         if config.digest not in ("", digest):
             raise UserError(f"{path} has changed since the checkpoint was made from it")
-        graph = read_graph(read_model(path))
+        model = read_model(path)
+        graph = read_graph(model)
         self._input, self._output = graph.input, graph.output
         self._settings: dict[str, Operand] = {}
         self._buffer_of: dict[str, str] = {}
@@ -92,6 +95,7 @@ class OnnxFileNetwork(SpeakerNetwork):
         self.eval()
         self.layout, self._embedding_dim = self._found_layout(graph, config.n_mels)
         self._config = replace(config, digest=digest, n_mels=self.layout.bands)
+        self._interface = Interface(graph.input, graph.output, self.layout.time_last, metadata_of(model))
         self._min_frames = self._fewest_frames()
 
     @property
@@ -109,6 +113,10 @@ class OnnxFileNetwork(SpeakerNetwork):
     @property
     def min_frames(self) -> int:
         return self._min_frames
+
+    @property
+    def interface(self) -> Interface:
+        return self._interface
 
     def units(self, granularity: Granularity = Granularity.block) -> Units:
         """Modules as the file's names tell them, 5 to 12 of them; runs of layers if it tells none."""
