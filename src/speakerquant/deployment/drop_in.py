@@ -21,7 +21,7 @@ from speakerquant.measuring.check import Agreement
 
 _FURTHER_FRAMES = (0, 1, 57, 100, 212)
 _MIN_AGREEMENT = 0.999
-_FIRST_RUNTIME = {17: "1.12", 21: "1.19", 25: "1.25"}
+_FIRST_RUNTIME = {17: "1.12", 21: "1.19", 25: "1.24"}
 """The first ONNX Runtime that runs what this project writes, by the version of the operators in it."""
 
 
