@@ -4,10 +4,10 @@
     python benchmarks/sherpa_trials.py model=campplus data=folder data.root=... data.trials=... \\
         data.calibration_root=...
 
-For the network in FP32, INT8 and 4 bits: size of the file that ``speakerquant-export`` writes; smallest cosine
-of sherpa-onnx's embeddings with the engine's; the same of the engine with itself under noise of the size of
-rounding errors, which any two engines may differ by; the scores of both. The first row gives the engine the
-features that the network was trained with, while sherpa-onnx computes its own.
+For the network in FP32, INT8 and 4 bits: size of the file that ``speakerquant-export`` writes; smallest
+cosine of sherpa-onnx's embeddings with the engine's; the same of the engine with itself under noise of the
+size of rounding errors, which any two engines may differ by; the scores of both. In the first row the engine
+is given the features that the network was trained with, while sherpa-onnx computes its own.
 """
 
 import logging
@@ -46,7 +46,7 @@ def main() -> None:
     evaluator = open_run([*overrides, f"model/front_end={FORMAT}"]).evaluator
     front_end = evaluator.model.front_end
     trials = ten_trials(evaluator.data.trials)
-    paths = [evaluator.data.recordings[index] for index in trials.ravel()]
+    paths = [evaluator.data.recordings[index] for index in trials.ravel().tolist()]
     waveforms = [inspect_waveform(path, front_end.sample_rate).waveform for path in paths]
     print("| mask | MB | smallest cosine | engine with itself | scores here | scores of sherpa-onnx |")
     print("|---" * 6 + "|")

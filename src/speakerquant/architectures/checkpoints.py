@@ -62,8 +62,7 @@ def load_checkpoint(
         path: A safetensors file, a PyTorch one, of which nothing but tensors is read, or a ``.onnx`` file.
         config: Settings that the checkpoint's network must be shaped by, if they are given.
         family: Name of the checkpoint's family; ``auto`` tells it by the names of the layers.
-        front_end: Front end that replaces the family's or the ONNX file's own; what :func:`save_checkpoint`
-            wrote keeps its own.
+        front_end: Front end that replaces that which the network was trained with.
 
     Raises:
         UserError: the file is missing, damaged, holds more than tensors, or is of another shape or family.
@@ -79,7 +78,8 @@ def load_checkpoint(
                     f"written by speakerquant-train, not of family {family}; leave model.family at auto"
                 )
             weights, metadata = content
-            architecture, stored, front_end = _described(metadata)
+            architecture, stored, trained_with = _described(metadata)
+            front_end = front_end or trained_with
             network = _network(architecture, stored, weights, advice="it is damaged")
         else:
             network, front_end = _foreign(content[0], family, front_end)
