@@ -9,25 +9,27 @@ from speakerquant.deployment.clients import CLIENTS
 from speakerquant.deployment.drop_in import write_drop_in
 
 
-def export(run: str, output: Path, client: str) -> None:
+def export(run: str, output: Path, client_name: str) -> None:
     """Write the network of a run's mask for a client, and print what it needs and how well it agrees.
 
     Args:
         run: Path of a run's folder or of its ONNX graph, or MLflow's address of the run.
         output: File to write.
-        client: Name of the format.
+        client_name: Name of the client.
 
     Raises:
         UserError: there is no such run, the client computes other features than the run, or the file would
             give other embeddings.
     """
+    client = CLIENTS[client_name]
     with found_graph(run) as graph:
-        written = write_drop_in(graph, CLIENTS[client], output)
+        written = write_drop_in(graph, client, output)
     interface = written.interface
     axes = f"batch, {written.n_mels}, time" if interface.time_last else f"batch, time, {written.n_mels}"
     print(f"{output}: {written.size_bytes / 1e6:.3f} MB")
     print(f"{interface.input} [{axes}] -> {interface.output} [batch, {written.embedding_dim}]")
-    print(f"needs ONNX Runtime {written.first_runtime} or newer (opset {written.opset})")
+    needs = f"needs ONNX Runtime {written.first_runtime} or newer (opset {written.opset})"
+    print("; ".join(filter(None, (needs, client.runtime))))
     print(f"agrees with the mask's network: cosine {written.agreement:.5f}")
 
 

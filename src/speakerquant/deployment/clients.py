@@ -16,10 +16,12 @@ class Client(ABC):
     Attributes:
         name: What messages call it.
         front_end_option: Option of the group ``model/front_end`` that is the features which it computes.
+        runtime: Which ONNX Runtime it has, in words; nothing, if that is not its own to say.
     """
 
     name: str
     front_end_option: str
+    runtime: str = ""
 
     @abstractmethod
     def computed(self, front_end: FrontEnd) -> FrontEnd:
@@ -57,6 +59,7 @@ class SherpaOnnx(Client):
 
     name = "sherpa-onnx"
     front_end_option = "sherpa_onnx"
+    runtime = "sherpa-onnx 2.0.1 comes with 1.28.2"
     _bands = 80  # csrc/features.h
 
     def computed(self, front_end: FrontEnd) -> FrontEnd:
@@ -71,11 +74,13 @@ class SherpaOnnx(Client):
 class WeSpeaker(Client):
     """WeSpeaker's runtime (``runtime/core``) and its Python script ``bin/infer_onnx.py``.
 
-    Names and layout: ``bin/export_onnx.py``. Features: ``runtime/core/frontend/fbank.h``.
+    Names and layout: ``bin/export_onnx.py``. Features: ``runtime/core/frontend/fbank.h``. ONNX Runtime:
+    ``runtime/core/cmake/onnx.cmake``.
     """
 
     name = "WeSpeaker's runtime"
     front_end_option = "wespeaker"
+    runtime = "WeSpeaker's build takes 1.12.0, unless ONNX_VERSION in its onnx.cmake is raised"
 
     def computed(self, front_end: FrontEnd) -> FrontEnd:
         rate = front_end.sample_rate
