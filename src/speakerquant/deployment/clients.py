@@ -15,12 +15,13 @@ class Client(ABC):
 
     Attributes:
         name: What messages call it.
-        front_end_option: Option of the group ``model/front_end`` that is the features which it computes.
-        runtime: Which ONNX Runtime it has, in words; nothing, if that is not its own to say.
+        front_end_option: Option of the group ``model/front_end`` that is the features which it computes, if it
+            computes any.
+        runtime: Which ONNX Runtime it has, in words, if that is known.
     """
 
     name: str
-    front_end_option: str
+    front_end_option: str = ""
     runtime: str = ""
 
     @abstractmethod
