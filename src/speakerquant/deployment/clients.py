@@ -15,8 +15,8 @@ class Client(ABC):
 
     Attributes:
         name: What messages call it.
-        front_end_option: Option of the group ``model/front_end`` that is the features which it computes, if it
-            computes any.
+        front_end_option: Option of the group ``model/front_end`` that is the features it computes, should it
+            compute any.
         runtime: Which ONNX Runtime it has, in words, if that is known.
     """
 
