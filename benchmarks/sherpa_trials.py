@@ -14,6 +14,7 @@ import logging
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,8 @@ OF_EACH_KIND = 5
 
 def main() -> None:
     """Print a table in Markdown."""
+    if find_spec("sherpa_onnx") is None:
+        sys.exit("sherpa-onnx is not installed: pip install sherpa-onnx==2.0.1")
     logging.disable(logging.WARNING)
     overrides = ["engine=onnxruntime", *sys.argv[1:]]
     trained_with = open_run(overrides).evaluator.model.front_end
@@ -101,10 +104,8 @@ def embedded(engine: Engine, features: Sequence[FeatureArray]) -> Embeddings:
 
 def embedded_by_sherpa_onnx(file: Path, waveforms: Sequence[Waveform], sample_rate: int) -> Embeddings:
     """Embeddings ``[N, dim]`` by sherpa-onnx, which is given waveforms."""
-    try:
-        import sherpa_onnx
-    except ImportError:
-        sys.exit("sherpa-onnx is not installed: pip install sherpa-onnx==2.0.1")
+    import sherpa_onnx
+
     extractor = sherpa_onnx.SpeakerEmbeddingExtractor(
         sherpa_onnx.SpeakerEmbeddingExtractorConfig(model=str(file))
     )
