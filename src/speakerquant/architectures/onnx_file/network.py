@@ -92,10 +92,10 @@ class OnnxFileNetwork(SpeakerNetwork):
         self._settings: dict[str, Operand] = {}
         self._buffer_of: dict[str, str] = {}
         self._steps = self._converted(graph)
+        self._metadata = metadata_of(model)
         self.eval()
         self.layout, self._embedding_dim = self._found_layout(graph, config.n_mels)
         self._config = replace(config, digest=digest, n_mels=self.layout.bands)
-        self._interface = Interface(graph.input, graph.output, self.layout.time_last, metadata_of(model))
         self._min_frames = self._fewest_frames()
 
     @property
@@ -114,10 +114,6 @@ class OnnxFileNetwork(SpeakerNetwork):
     def min_frames(self) -> int:
         return self._min_frames
 
-    @property
-    def interface(self) -> Interface:
-        return self._interface
-
     def units(self, granularity: Granularity = Granularity.block) -> Units:
         """Modules as the file's names tell them, 5 to 12 of them; runs of layers if it tells none."""
         if granularity is Granularity.layer:
@@ -127,6 +123,10 @@ class OnnxFileNetwork(SpeakerNetwork):
         for layer, unit in unit_names(sizes).items():
             units[unit] = (*units.get(unit, ()), layer)
         return Units(units, unreached_layers(self))
+
+    @property
+    def interface(self) -> Interface:
+        return Interface(self._input, self._output, self.layout.time_last, self._metadata)
 
     def forward(self, features: Tensor) -> Tensor:
         return self._computed(self.layout.arranged(features))
