@@ -4,6 +4,7 @@ import enum
 import pickle
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,10 @@ from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
 from speakerquant.architectures.registry import architecture_of, register
 from speakerquant.architectures.resnet.network import ResNet, ResNetConfig
 from speakerquant.architectures.speaker_network import Architecture
-from speakerquant.audio.front_end import FrontEnd
+from speakerquant.audio.front_end import FrontEnd, FrontEndKind
+from speakerquant.cache import Cache
+from speakerquant.configuration.opening import open_model
+from speakerquant.configuration.schema import ModelConfig
 from speakerquant.errors import UserError
 
 SMALL = EcapaTdnnConfig(channels=64)
@@ -50,6 +54,16 @@ def test_loaded_network_is_the_saved_one(checkpoint: Path) -> None:
     assert not loaded.network.training
     cosine = torch.cosine_similarity(loaded.network(features), original(features))
     assert cosine.item() > 0.9999  # stored in FP16
+
+
+def test_a_chosen_front_end_replaces_that_of_the_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+    chosen = FrontEnd(FrontEndKind.kaldi)
+    alone = ModelConfig(checkpoint=str(checkpoint), front_end=chosen)
+    # Beside an architecture it is that of random weights, which a checkpoint is not.
+    beside = replace(alone, network="ecapa_tdnn", architecture=SMALL)
+    cache = Cache(tmp_path / "cache")
+    assert open_model(alone, cache).front_end == chosen
+    assert open_model(beside, cache).front_end == FRONT_END
 
 
 def test_statistics_beyond_half_precision_are_kept(tmp_path: Path) -> None:

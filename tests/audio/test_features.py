@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from speakerquant.audio.features import Features, extract_features
-from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
+from speakerquant.audio.front_end import FeatureExtractor, FrontEnd, FrontEndKind, Window
 from speakerquant.cache import Cache
 from speakerquant.errors import UserError
 
@@ -38,6 +38,19 @@ def test_features_do_not_depend_on_the_batch(recordings: list[Path], tmp_path: P
         assert features.shape == (80, 1 + (len(waveform) - FRONT_END.n_fft) // FRONT_END.hop_length)
         np.testing.assert_allclose(features, alone, atol=1e-4)
         np.testing.assert_allclose(features.mean(axis=1), 0.0, atol=1e-4)
+
+
+def test_kaldis_frames_reach_beyond_the_ends_if_centred() -> None:
+    waveform = np.random.default_rng(0).normal(size=8_000 + 30).astype(np.float32)
+    centred, within = (
+        FrontEnd(FrontEndKind.kaldi, center=center, window=Window.povey, subtract_mean=False)
+        for center in (True, False)
+    )
+    features = FeatureExtractor(centred).extract(waveform)
+    assert features.shape[1] == 50  # one for each 160 samples
+    # The second frame begins at 1.5 * 160 - 400 / 2.
+    inner = FeatureExtractor(within).extract(waveform[40:])
+    np.testing.assert_allclose(features[:, 1 : 1 + inner.shape[1]], inner, atol=1e-3)
 
 
 def test_second_extraction_reads_the_cache_and_not_the_names(recordings: list[Path], tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
 from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.onnx_file import ONNX_FILE
 from speakerquant.architectures.onnx_file.config import OnnxFileConfig
+from speakerquant.architectures.onnx_file.network import OnnxFileNetwork
 from speakerquant.architectures.registry import architectures
 from speakerquant.architectures.resnet import RESNET
 from speakerquant.architectures.resnet.network import ResNetConfig
@@ -131,6 +132,14 @@ def test_engines_compute_what_the_mask_says(
         embeddings = np.stack(list(engine.embed_many(prepared.recordings)))
     rounds_inputs = any(each.input_bits for each in mask.values())
     assert fidelity(embeddings, reference) >= (0.999 if rounds_inputs else 0.99999)
+
+
+def test_what_it_is_exported_to_is_a_network_too(prepared: Prepared, tmp_path: Path) -> None:
+    network = prepared.network
+    prepared.write(Mask(network.units(), {}), tmp_path / "model.onnx", 8)
+    again = OnnxFileNetwork(OnnxFileConfig(str(tmp_path / "model.onnx")))
+    embeddings = (embed_with_network(each, prepared.recordings) for each in (again, network))
+    assert fidelity(*embeddings) >= 0.99999
 
 
 @pytest.fixture

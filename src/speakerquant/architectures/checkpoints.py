@@ -62,8 +62,7 @@ def load_checkpoint(
         path: A safetensors file, a PyTorch one, of which nothing but tensors is read, or a ``.onnx`` file.
         config: Settings that the checkpoint's network must be shaped by, if they are given.
         family: Name of the checkpoint's family; ``auto`` tells it by the names of the layers.
-        front_end: Front end that replaces the family's or the ONNX file's own; what :func:`save_checkpoint`
-            wrote keeps its own.
+        front_end: Front end that replaces that which the network was trained with.
 
     Raises:
         UserError: the file is missing, damaged, holds more than tensors, or is of another shape or family.
@@ -79,7 +78,8 @@ def load_checkpoint(
                     f"written by speakerquant-train, not of family {family}; leave model.family at auto"
                 )
             weights, metadata = content
-            architecture, stored, front_end = _described(metadata)
+            architecture, stored, trained_with = _described(metadata)
+            front_end = front_end or trained_with
             network = _network(architecture, stored, weights, advice="it is damaged")
         else:
             network, front_end = _foreign(content[0], family, front_end)
@@ -94,15 +94,14 @@ def load_checkpoint(
 
 def _of_onnx_file(path: Path, family: str, front_end: FrontEnd | None) -> tuple[SpeakerNetwork, FrontEnd]:
     """Return the file's network, and the given front end or else the one that its metadata says."""
-    # only these need the onnx package
+    # only this needs the onnx package
     from speakerquant.architectures.onnx_file.front_end_metadata import front_end_of
-    from speakerquant.architectures.onnx_file.reading import read_metadata
 
     if family != AUTO:
         raise UserError(f"an ONNX file, not a checkpoint of family {family}; leave model.family at auto")
     known = OnnxFileConfig(str(path.resolve()))
     network = ONNX_FILE.build(replace(known, n_mels=front_end.n_mels) if front_end else known)
-    return network, front_end or front_end_of(read_metadata(path), network.n_mels)
+    return network, front_end or front_end_of(network.interface.metadata, network.n_mels)
 
 
 def _described(metadata: Mapping[str, str]) -> tuple[Architecture, Any, FrontEnd]:

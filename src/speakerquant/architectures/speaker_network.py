@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from speakerquant.architectures.checkpoint_families import CheckpointFamilies
+from speakerquant.architectures.interface import Interface
 from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.architectures.units import Granularity, Units, block_units, layer_units
 
@@ -43,6 +44,11 @@ class SpeakerNetwork(nn.Module, ABC):
     @abstractmethod
     def min_frames(self) -> int:
         """Smallest number of frames that the network can embed."""
+
+    @property
+    def interface(self) -> Interface:
+        """How the file that the network came as was asked; the project's own way, if it was none."""
+        return Interface()
 
     def units(self, granularity: Granularity = Granularity.block) -> Units:
         """The units that masks assign precisions to, in the order in which the network runs them."""

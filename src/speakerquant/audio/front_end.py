@@ -44,7 +44,8 @@ class FrontEnd:
         f_min: Lower end of the lowest band.
         f_max: Upper end of the highest band.
         preemphasis: Coefficient of the pre-emphasis (log_mel and kaldi).
-        center: Whether frames are centred on multiples of ``hop_length`` and reach beyond the ends (log_mel).
+        center: Whether frames reach beyond the ends, into the waveform's reflection: centred on multiples of
+            ``hop_length`` (log_mel), or between them (kaldi, which calls the opposite ``snip_edges``).
         window: Window function of a frame (kaldi; Hamming for the others).
         waveform_scale: Largest value of a waveform, 1 or 32768 (kaldi).
         subtract_mean: Whether each band's mean over the recording is subtracted.
@@ -165,6 +166,7 @@ class KaldiFbank(nn.Module):
                 high_freq=front_end.f_max,
                 preemphasis_coefficient=front_end.preemphasis,
                 window_type=front_end.window.value,
+                snip_edges=not front_end.center,
                 dither=0.0,
             ).T
             for waveform in waveforms

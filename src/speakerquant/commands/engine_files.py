@@ -1,4 +1,4 @@
-"""Engines as users name them: a file, the folder of a run, or what MLflow keeps."""
+"""Engines and graphs as users name them: a file, the folder of a run, or what MLflow keeps."""
 
 import json
 import tempfile
@@ -10,11 +10,15 @@ from omegaconf import OmegaConf
 
 from speakerquant.commands.console_script import config_folder
 from speakerquant.engine.provenance import engine_path, find_engine, provenance_path
+from speakerquant.errors import UserError
+from speakerquant.measuring.build import ONNX_FILE
 from speakerquant.measuring.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
 from speakerquant.tracking.artifacts import ArtifactReference
 from speakerquant.tracking.client import Tracking, find_experiment_of_run
 from speakerquant.tracking.recorded_runs import downloaded_file
 from speakerquant.tracking.registry import downloaded_model, is_model_address
+
+_RUN = "runs:/"
 
 
 @contextmanager
@@ -31,12 +35,44 @@ def found_engine(model: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         copies = Path(folder)
         if is_model_address(model):
-            default = OmegaConf.load(Path(config_folder()) / "tracking" / "default.yaml")
-            path = downloaded_model(default.uri, model, copies)
+            path = downloaded_model(_default_store(), model, copies)
         elif reference := _reference(path):
             tracking = find_experiment_of_run(reference.uri, reference.run_id)
             path = download_engine(tracking, reference.run_id, copies)
         yield find_engine(path)
+
+
+@contextmanager
+def found_graph(run: str) -> Iterator[Path]:
+    """The ONNX graph of a mask; what only MLflow keeps is fetched for the block.
+
+    Args:
+        run: Path of the graph or of the folder of a run, or MLflow's address of a run.
+
+    Raises:
+        UserError: there is none; or MLflow has lost it or does not answer.
+    """
+    path = Path(run)
+    with tempfile.TemporaryDirectory() as folder:
+        reference = _reference(path)
+        if run.startswith(_RUN):
+            reference = ArtifactReference(_default_store(), run.removeprefix(_RUN), [ONNX_FILE])
+        if reference:
+            tracking = find_experiment_of_run(reference.uri, reference.run_id)
+            path = downloaded_file(tracking, reference.run_id, ONNX_FILE, Path(folder))
+        elif path.is_dir():
+            path = path / ONNX_FILE
+        if not path.is_file():
+            raise UserError(
+                f"{path}: no such file; give the folder of one run, or {_RUN}<id> with MLflow's id of it"
+            )
+        yield path
+
+
+def _default_store() -> str:
+    """The address of MLflow's store where no configuration says another one."""
+    uri: str = OmegaConf.load(Path(config_folder()) / "tracking" / "default.yaml").uri
+    return uri
 
 
 def _reference(path: Path) -> ArtifactReference | None:

@@ -14,7 +14,7 @@ from speakerquant.commands.console_script import run_command
 from speakerquant.commands.engine_files import found_engine
 from speakerquant.console import table_console
 from speakerquant.engine.backends import engine_builder
-from speakerquant.engine.provenance import FRONT_END, MASK, Provenance, read_engine
+from speakerquant.engine.provenance import FRONT_END, INTERFACE, MASK, Provenance, read_engine
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
 from speakerquant.errors import UserError
 from speakerquant.measuring.latency import (
@@ -73,7 +73,8 @@ def _benchmarked(path: Path, python: str | None) -> Mapping[str, str]:
 def _described(provenance: Provenance) -> Mapping[str, str]:
     network = dict(provenance.network)
     mask = network.pop(MASK, None)
-    network.pop(FRONT_END, None)  # for programs
+    for name in (FRONT_END, INTERFACE):  # for programs
+        network.pop(name, None)
     units = dict(unit.partition("=")[::2] for unit in mask.split(",")) if mask else {}
     return {
         "engine": provenance.engine,

@@ -34,6 +34,11 @@ def register_model() -> None:
     _launch("register_model")
 
 
+def export_mask() -> None:
+    """Start ``speakerquant-export``."""
+    _launch("export_mask")
+
+
 def verify_speaker() -> None:
     """Start ``speakerquant-verify``."""
     _launch("verify_speaker")

@@ -60,7 +60,8 @@ def open_model(config: ModelConfig, cache: Cache) -> SpeakerModel:
     shape = _architecture(config)
     if config.checkpoint is not None:
         path = checkpoint_path(config.checkpoint, cache)
-        model = load_checkpoint(path, shape and shape[1], config.family, config.front_end)
+        front_end = None if shape else config.front_end  # beside an architecture it is for random weights
+        model = load_checkpoint(path, shape and shape[1], config.family, front_end)
         if path.suffix == ONNX_SUFFIX:
             from speakerquant.engine.onnxruntime.converted_network import (
                 check_converted,  # only these need it

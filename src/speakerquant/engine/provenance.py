@@ -46,6 +46,9 @@ class Provenance:
 FRONT_END, MIN_FRAMES = "front_end", "min_frames"
 """What an engine must tell of its network to be given recordings."""
 
+INTERFACE = "interface"
+"""How the file that its network came as is asked: the fields of an ``Interface``, in JSON."""
+
 MASK, WEIGHT_BITS = "mask", "weight_bits"
 """What it tells of its arithmetic: the key of its mask, and the most bits of its weights."""
 

@@ -25,7 +25,6 @@ from speakerquant.quantization.rounding import Rounding
 from speakerquant.quantization.scales import MAX_WEIGHT_BITS, input_scale, weight_bound, weight_scales
 
 _ZERO_POINT = "zero_point"
-_PACKED_IR_VERSION = 11  # understood by current engines, and recent enough for the packed types
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def apply_mask(
     fitted = [each.weights for each in mask.layers.values() if each.weights and each.has_fitted_scales]
     if fitted:
         model = convert_version(model, max(_stored_type(weights).opset for weights in fitted))
-        model.ir_version = _PACKED_IR_VERSION
+        model.ir_version = helper.find_min_ir_version_for(model.opset_import)  # older runtimes refuse more
     graph = model.graph
     places = _quantizers(graph)
     editing = _Editing(graph)

@@ -1,7 +1,8 @@
 """Checks that an engine computes what its mask says."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,44 @@ from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 from speakerquant.quantization.simulate import simulate
+from speakerquant.statistics.scores import Embeddings
 
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 1.0, 3.0
 _NOISE = 1e-5  # of the features' deviation: what sums of FP32 in another order differ by
 _NUM_DISTURBANCES = 3
 _TIMES_SENSITIVITY = 2
+
+Embed: TypeAlias = Callable[[Sequence[FeatureArray]], Embeddings]
+"""Features ``[n_mels, T]`` of recordings to embeddings ``[num_recordings, dim]``."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How nearly two ways to compute the same network agree.
+
+    Attributes:
+        cosine: Smallest between their embeddings.
+        itself: The same between embeddings of the second way and its own under noise of the size of rounding
+            errors, which a network may amplify; 1 if the first cosine needs no excuse.
+        is_enough: Whether they are further apart than asked for by no more than twice what noise moves them.
+    """
+
+    cosine: float
+    itself: float
+    is_enough: bool
+
+    @classmethod
+    def of(
+        cls, embed: Embed, reference: Embed, recordings: Sequence[FeatureArray], smallest: float
+    ) -> "Agreement":
+        """Compare on recordings ``[n_mels, T]``; ``smallest`` is the cosine that needs no excuse."""
+        expected = reference(recordings)
+        cosine = fidelity(embed(recordings), expected)
+        if cosine >= smallest:
+            return cls(cosine, 1.0, True)
+        disturbed = (_disturbed(recordings, seed) for seed in range(_NUM_DISTURBANCES))
+        itself = min(fidelity(reference(each), expected) for each in disturbed)
+        return cls(cosine, itself, cosine >= smallest - _TIMES_SENSITIVITY * (1 - itself))
 
 
 @dataclass(frozen=True)
@@ -32,9 +66,8 @@ class FidelityCheck:
         rounding: How weights of fewer than eight bits become integers.
         max_weight_bits: Most bits of integer weights.
         excerpts: Recordings ``[n_mels, T]`` to compare on (:func:`excerpts_of`).
-        min_fidelity: Smallest cosine that counts as the same network. An engine may be further away by twice
-            what the simulation itself moves by under noise of the size of rounding errors: a network may
-            amplify those, and two right engines then differ.
+        min_fidelity: Smallest cosine that counts as the same network, unless rounding errors excuse a smaller
+            one (:class:`Agreement`): two right engines of a network that amplifies them differ.
 
     Raises:
         UserError: there is nothing to compare on.
@@ -58,21 +91,21 @@ class FidelityCheck:
             UserError: it is too small: the engine does not compute what the mask says.
         """
         simulated = simulate(self.network, mask, self.table, self.max_weight_bits, self.rounding)
-        reference = embed_with_network(simulated, self.excerpts)
-        agreement = fidelity(np.stack(list(engine.embed_many(self.excerpts))), reference)
-        if agreement >= self.min_fidelity:
-            return agreement
-        disturbed = (_disturbed(self.excerpts, seed) for seed in range(_NUM_DISTURBANCES))
-        itself = min(fidelity(embed_with_network(simulated, each), reference) for each in disturbed)
-        if not agreement >= self.min_fidelity - _TIMES_SENSITIVITY * (1 - itself):
+        agreement = Agreement.of(
+            lambda features: np.stack([*engine.embed_many(features)]),
+            lambda features: embed_with_network(simulated, features),
+            self.excerpts,
+            self.min_fidelity,
+        )
+        if not agreement.is_enough:
             made = engine.provenance
             raise UserError(
                 f"engine.min_fidelity={self.min_fidelity}: the {made.engine} engine of {mask.key} "
                 f"({', '.join(made.environment.values())}) agrees with its simulation only to "
-                f"{agreement:.5f}, which agrees with itself under rounding errors to {itself:.5f}; "
-                "its EER would not be a result"
+                f"{agreement.cosine:.5f}, which agrees with itself under rounding errors to "
+                f"{agreement.itself:.5f}; its EER would not be a result"
             )
-        return agreement
+        return agreement.cosine
 
 
 def _disturbed(recordings: Sequence[FeatureArray], seed: int) -> list[FeatureArray]:

@@ -17,7 +17,7 @@ from speakerquant.cache import Cache
 from speakerquant.corpus.evaluation_data import EvaluationData
 from speakerquant.engine.backends import REFERENCE, engine_builder
 from speakerquant.engine.base import EngineBuilder, Lengths
-from speakerquant.engine.provenance import FRONT_END, MIN_FRAMES, remove_engines
+from speakerquant.engine.provenance import FRONT_END, INTERFACE, MIN_FRAMES, remove_engines
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path
 from speakerquant.measuring.assembly import assemble_result
@@ -293,6 +293,7 @@ class MaskEvaluator:
                 "frames_per_second": f"{frames_per_second:g}",
                 FRONT_END: json.dumps(asdict(self.model.front_end)),
                 MIN_FRAMES: str(network.min_frames),
+                INTERFACE: json.dumps(asdict(network.interface)),
             },
         )
         return MeasurementPipeline(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from speakerquant.architectures.interface import Interface
 from speakerquant.architectures.layers import quantizable_layers, unreached_layers
 from speakerquant.architectures.onnx_file.config import OnnxFileConfig
 from speakerquant.architectures.onnx_file.layer_names import layer_names, unit_names
@@ -17,6 +18,7 @@ from speakerquant.architectures.onnx_file.reading import (
     Node,
     OnnxGraph,
     constant_value,
+    metadata_of,
     read_graph,
     read_model,
 )
@@ -84,11 +86,13 @@ class OnnxFileNetwork(SpeakerNetwork):
         digest = file_digest(path)
         if config.digest not in ("", digest):
             raise UserError(f"{path} has changed since the checkpoint was made from it")
-        graph = read_graph(read_model(path))
+        model = read_model(path)
+        graph = read_graph(model)
         self._input, self._output = graph.input, graph.output
         self._settings: dict[str, Operand] = {}
         self._buffer_of: dict[str, str] = {}
         self._steps = self._converted(graph)
+        self._metadata = metadata_of(model)
         self.eval()
         self.layout, self._embedding_dim = self._found_layout(graph, config.n_mels)
         self.config = replace(config, digest=digest, n_mels=self.layout.bands)
@@ -111,6 +115,10 @@ class OnnxFileNetwork(SpeakerNetwork):
         for layer, unit in unit_names(sizes).items():
             units[unit] = (*units.get(unit, ()), layer)
         return Units(units, unreached_layers(self))
+
+    @property
+    def interface(self) -> Interface:
+        return Interface(self._input, self._output, self.layout.time_last, self._metadata)
 
     def forward(self, features: Tensor) -> Tensor:
         return self._computed(self.layout.arranged(features))

@@ -98,6 +98,11 @@ def _divide(a: Tensor, b: Tensor) -> Tensor:
     return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
 
 
+def _modulo(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    a, b = _together(inputs)
+    return torch.fmod(a, b) if attributes.get("fmod", 0) else torch.remainder(a, b)
+
+
 def _reduce(function: Callable[[Tensor, list[int], bool], Tensor]) -> Operator:
     def operator(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
         values = tensor(inputs[0])
@@ -408,6 +413,7 @@ OPERATORS: dict[str, Operator] = {
     "Max": _pair(torch.maximum),
     "MaxPool": _max_pool,
     "Min": _pair(torch.minimum),
+    "Mod": _modulo,
     "Mul": _pair(torch.mul),
     "Neg": _each(torch.neg),
     "Not": _each(torch.logical_not),
@@ -447,5 +453,6 @@ OPERATORS: dict[str, Operator] = {
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
     "Where": _where,
+    "Xor": _pair(torch.logical_xor),
 }
 """What computes a node, by the name of its operator; layers with stored weights are modules of PyTorch."""

@@ -85,9 +85,8 @@ def read_model(path: Path) -> onnx.ModelProto:
     return model
 
 
-def read_metadata(path: Path) -> dict[str, str]:
+def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
     """What the file says of itself, by key."""
-    model = onnx.load(path, load_external_data=False)
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
