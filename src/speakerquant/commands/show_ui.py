@@ -12,7 +12,8 @@ import hydra
 from omegaconf import DictConfig
 
 from speakerquant.commands.console_script import config_folder, hydra_job, run_command
-from speakerquant.configuration.schema import UiConfig, register_schemas, typed
+from speakerquant.configuration.conversion import typed
+from speakerquant.configuration.tracking_schema import UiConfig, register_tracking_schemas
 from speakerquant.errors import UserError
 from speakerquant.tracking.client import Tracking, find_experiment, is_server, runs_address
 from speakerquant.tracking.recorded_runs import latest_multirun
@@ -81,7 +82,7 @@ def _application(config: DictConfig) -> None:
 
 def main() -> None:
     """Entry point of ``speakerquant-ui``."""
-    register_schemas()
+    register_tracking_schemas()
     run_command(_application)
 
 
