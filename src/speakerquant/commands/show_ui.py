@@ -21,6 +21,7 @@ from speakerquant.tracking.views import masks_address
 
 _HOST = "127.0.0.1"
 _SECONDS = 60  # until MLflow must answer
+_ONE_PROCESS = ("--workers", "1")  # four, as MLflow has it, take several times as long to start
 # MLflow's own jobs judge answers of language models; they would start processes that nobody needs here.
 _WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
@@ -37,7 +38,7 @@ def show(config: UiConfig) -> None:
         _lead_to(uri, tracking)
         return
     port = str(config.port)
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", _HOST, "--port", port]
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", _HOST, "--port", port, *_ONE_PROCESS]
     with subprocess.Popen(
         [*command, "--backend-store-uri", uri], env=os.environ | _WITHOUT_JOBS, stdout=subprocess.DEVNULL
     ) as server:
