@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from hydra import compose, initialize_config_dir
 
 from speakerquant.commands.console_script import config_folder
+from speakerquant.configuration.conversion import typed
 from speakerquant.configuration.opening import open_cache, open_evaluator, open_model
-from speakerquant.configuration.schema import RunConfig, register_schemas, typed
+from speakerquant.configuration.schema import RunConfig, register_schemas
 from speakerquant.measuring.evaluator import MaskEvaluator
 
 

@@ -1,6 +1,7 @@
 """Fixtures that several folders of tests share."""
 
 import functools
+import gc
 import os
 import shlex
 import signal
@@ -41,6 +42,14 @@ from speakerquant.statistics.metric import ErrorMetric
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Networks as small as those of these tests are faster on one thread, and several tests run beside each other.
 torch.set_num_threads(1)
+# As commands do: what is imported lives until the end, and is not looked through for garbage again and again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage in what the tests make only."""
+    gc.freeze()
+    gc.enable()
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     cache = Cache(folder / "cache")
     checkpoint = folder / "small.safetensors"
     architecture = EcapaTdnnConfig(
-        channels=64, aggregation_channels=192, attention_channels=32, se_channels=16
+        channels=64,
+        res2net_scale=2,
+        aggregation_channels=192,
+        attention_channels=32,
+        se_channels=16,
     )
     model = random_model(ECAPA_TDNN, architecture, FrontEnd(), seed=0)
     save_checkpoint(checkpoint, model.network, FrontEnd())
@@ -92,21 +96,28 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 Command = Callable[..., Finished]
 
 
-@pytest.fixture
-def invoke(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """An entry point with the given arguments, in this process."""
-
-    def command(main: Callable[[], None], *arguments: object) -> Finished:
-        monkeypatch.setattr(sys, "argv", [main.__module__, *map(str, arguments)])
-        environment, code = dict(os.environ), 0
+def exit_code(main: Callable[[], None], *arguments: object) -> int:
+    """Run an entry point with the given arguments, in this process."""
+    environment = dict(os.environ)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [main.__module__, *map(str, arguments)])
         try:
             main()
         except SystemExit as stop:
-            code = int(stop.code or 0)
+            return int(stop.code or 0)
         finally:
             # MLflow leaves the store's address there, which the next command would take for the user's.
             os.environ.clear()
             os.environ.update(environment)
+    return 0
+
+
+@pytest.fixture
+def invoke(capsys: pytest.CaptureFixture[str]) -> Command:
+    """An entry point with the given arguments, in this process."""
+
+    def command(main: Callable[[], None], *arguments: object) -> Finished:
+        code = exit_code(main, *arguments)
         captured = capsys.readouterr()
         return Finished(code, captured.out, captured.err)
 

@@ -260,7 +260,7 @@ def test_a_single_layer_is_a_unit(workspace: Workspace, speakerquant: Command, t
     finished = speakerquant("-m", *workspace.arguments(), "tracking.experiment=layer", *single)
     assert finished.code == 0, finished.err
     plain, quantized = sorted(results(tmp_path), key=lambda result: -result["size_ratio"])
-    assert len(quantized["mask"]) == 38
+    assert len(quantized["mask"]) == 20
     assert [unit for unit in plain["mask"] if plain["mask"][unit] != quantized["mask"][unit]] == [
         "se_res2block1.res2_conv.convs.0"
     ]

@@ -1,6 +1,7 @@
 """``speakerquant-verify``: a decision about two recordings, by an engine that a run has left."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,22 +9,30 @@ import numpy as np
 import pytest
 import soundfile
 
-from speakerquant.commands import verify_speaker
+from speakerquant.commands import evaluate_mask, verify_speaker
 from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.corpus.trials import read_trials
 
-from .conftest import Command, Finished, Workspace
+from .conftest import Command, Finished, Workspace, exit_code
 
 pytestmark = pytest.mark.slow
 
 Verify = Callable[..., Finished]
 
 
+@pytest.fixture(scope="module")
+def measured(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run."""
+    folder = tmp_path_factory.mktemp("measured")
+    arguments = [*workspace.arguments(), "mask=embedding_linear", f"hydra.run.dir={folder}"]
+    assert exit_code(evaluate_mask.main, *arguments) == 0
+    return folder
+
+
 @pytest.fixture
-def engine(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> Path:
-    assert speakerquant(*workspace.arguments(), "mask=embedding_linear").code == 0
-    [path] = tmp_path.rglob("engine.openvino")
-    return path
+def engine(measured: Path, tmp_path: Path) -> Path:
+    """The engine of the run, in a copy of its folder."""
+    return Path(shutil.copytree(measured, tmp_path / "run")) / "engine.openvino"
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from matplotlib.transforms import Bbox
 from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import runs_picture
-from speakerquant.report.picture import Mark, Picture, Series, Style, to_matplotlib
+from speakerquant.report.picture import Mark, Picture, Series, Style
+from speakerquant.report.png_picture import to_matplotlib
 
 from .conftest import UNITS, MakeMask, MakeRun, together
 

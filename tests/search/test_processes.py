@@ -42,14 +42,14 @@ def warm_start_keys() -> list[str]:
 def test_four_processes_share_a_study_without_losing_or_repeating_a_point(
     location: str, study_name: str
 ) -> None:
-    processes = [start(location, study_name, n_trials=24, seconds=0.05) for _ in range(4)]
+    processes = [start(location, study_name, n_trials=16, seconds=0.05) for _ in range(4)]
     evaluated = collections.Counter[str]()
     for process in processes:
         out, err = process.communicate(timeout=200)
         assert process.returncode == 0, err
         evaluated.update(out.split()[1::2])
     history = finished_history(location, study_name)
-    assert len(history.completed) == 24
+    assert len(history.completed) == 16
     assert set(evaluated.values()) == {1}
     assert sorted(map(int, evaluated)) == sorted(trial.number for trial in history.completed)
     assert set(warm_start_keys()) <= set(history.finished)

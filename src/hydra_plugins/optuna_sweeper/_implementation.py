@@ -83,14 +83,15 @@ class Implementation:
         settings, application = self._settings, self._application
         given = _plain(settings.params)
         overrides = parse_overrides(given, arguments, self._loader)
-        suggested = application.params(self._sample(overrides)[1], overrides.keys)
-        overrides = parse_overrides({**suggested, **given}, arguments, self._loader)
+        defaults, sample = self._sample(overrides)
+        if suggested := application.params(sample, overrides.keys):
+            overrides = parse_overrides({**suggested, **given}, arguments, self._loader)
+            defaults, sample = self._sample(overrides)
         space = overrides.space
         if not space.axes:
             raise UserError(
                 "hydra.sweeper.params: nothing to search; give keys to search, such as key=choice(a,b)"
             )
-        defaults, sample = self._sample(overrides)
         goals = application.goals(sample, Goals(_plain(settings.objectives), _plain(settings.constraints)))
         budget = Budget(settings.n_trials, settings.n_jobs, settings.max_failure_rate)
         if disturbed := [name for name in goals.names if budget.n_jobs > 1 and application.is_time(name)]:
@@ -153,18 +154,16 @@ class Implementation:
 
     def _sample(self, overrides: ParsedOverrides) -> tuple[Point, DictConfig]:
         """The default point, and its configuration as the jobs see it."""
-        defaults = self._defaults(overrides)
-        sample = self._compose([*point_overrides(defaults), *overrides.fixed])
+        try:
+            sample = self._compose(overrides.fixed)
+        except HydraException:
+            sample = None  # an axis chooses an option of a group that has no default
+        defaults = default_point(overrides.space, sample)
+        if sample is None or defaults:
+            sample = self._compose([*point_overrides(defaults), *overrides.fixed])
         with open_dict(sample):
             del sample["hydra"]
         return defaults, sample
-
-    def _defaults(self, overrides: ParsedOverrides) -> Point:
-        try:
-            config = self._compose(overrides.fixed)
-        except HydraException:
-            config = None  # an axis chooses an option of a group that has no default
-        return default_point(overrides.space, config)
 
     def _check_choices(self, space: Space, defaults: Point, fixed: Sequence[str]) -> None:
         """Compose with every choice, as many axes at once as compose together: each time takes a while.

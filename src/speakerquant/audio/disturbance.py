@@ -4,7 +4,7 @@ Waveforms are arrays ``[samples]``; every draw comes from the generator that the
 """
 
 import numpy as np
-import scipy.signal
+import scipy  # imports scipy.signal when it is used: that takes as long as PyTorch
 from numpy.random import Generator
 
 from speakerquant.audio.waveform import Waveform

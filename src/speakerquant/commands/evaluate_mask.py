@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from speakerquant.commands.console_script import config_folder, hydra_job, run_command
 from speakerquant.commands.multirun import parent_run_id, recorded_multirun
 from speakerquant.commands.recorded_evaluation import RecordedEvaluation
+from speakerquant.configuration.conversion import flat, typed
 from speakerquant.configuration.opening import (
     mask_words,
     open_cache,
@@ -23,7 +24,7 @@ from speakerquant.configuration.opening import (
     open_mask,
     open_model,
 )
-from speakerquant.configuration.schema import RunConfig, flat, register_schemas, typed
+from speakerquant.configuration.schema import RunConfig, register_schemas
 from speakerquant.measuring.result import Result
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.report.multirun_report import print_runs

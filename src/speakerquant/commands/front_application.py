@@ -6,8 +6,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from speakerquant.commands.mask_search_application import MaskSearchApplication
+from speakerquant.configuration.conversion import typed
 from speakerquant.configuration.opening import open_cache
-from speakerquant.configuration.schema import RunConfig, TrialList, typed
+from speakerquant.configuration.schema import RunConfig, TrialList
 from speakerquant.errors import UserError
 from speakerquant.forecasting.forecast import ListScores
 from speakerquant.mask_search.choices import Choices

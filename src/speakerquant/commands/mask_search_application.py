@@ -12,8 +12,9 @@ from speakerquant import schema_versions
 from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.architectures.registry import architecture_of_network
 from speakerquant.architectures.units import Units, enclosing
+from speakerquant.configuration.conversion import typed
 from speakerquant.configuration.opening import open_cache, open_evaluator, open_mask, open_model
-from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList, typed
+from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.errors import UserError
 from speakerquant.mask_search.choices import MASK_AXIS, Choices

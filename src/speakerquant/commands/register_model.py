@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 
 from speakerquant.commands.console_script import config_folder, hydra_job, run_command
 from speakerquant.commands.engine_files import download_engine
-from speakerquant.configuration.schema import RegisterConfig, register_schemas, typed
+from speakerquant.configuration.conversion import typed
+from speakerquant.configuration.tracking_schema import RegisterConfig, register_tracking_schemas
 from speakerquant.tracking.client import find_experiment
 from speakerquant.tracking.registry import Interface, register_model
 from speakerquant.verification import served_verifier
@@ -65,7 +66,7 @@ def _application(config: DictConfig) -> None:
 
 def main() -> None:
     """Entry point of ``speakerquant-register``."""
-    register_schemas()
+    register_tracking_schemas()
     run_command(_application)
 
 

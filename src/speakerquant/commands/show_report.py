@@ -12,7 +12,8 @@ import numpy as np
 from omegaconf import DictConfig
 
 from speakerquant.commands.console_script import by_product, config_folder, hydra_job, run_command
-from speakerquant.configuration.schema import ReportConfig, register_schemas, typed
+from speakerquant.configuration.conversion import typed
+from speakerquant.configuration.tracking_schema import ReportConfig, register_tracking_schemas
 from speakerquant.errors import UserError
 from speakerquant.measuring.result import DRAWS_FILE, LABELS_FILE, RANGES_FILE, SCORES_FILE
 from speakerquant.quantization.ranges import CalibrationTable
@@ -101,7 +102,7 @@ def _application(config: DictConfig) -> None:
 
 def main() -> None:
     """Entry point of ``speakerquant-report``."""
-    register_schemas()
+    register_tracking_schemas()
     run_command(_application)
 
 

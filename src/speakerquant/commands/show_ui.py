@@ -12,7 +12,8 @@ import hydra
 from omegaconf import DictConfig
 
 from speakerquant.commands.console_script import config_folder, hydra_job, run_command
-from speakerquant.configuration.schema import UiConfig, register_schemas, typed
+from speakerquant.configuration.conversion import typed
+from speakerquant.configuration.tracking_schema import UiConfig, register_tracking_schemas
 from speakerquant.errors import UserError
 from speakerquant.tracking.client import Tracking, find_experiment, is_server, runs_address
 from speakerquant.tracking.recorded_runs import latest_multirun
@@ -20,6 +21,7 @@ from speakerquant.tracking.views import masks_address
 
 _HOST = "127.0.0.1"
 _SECONDS = 60  # until MLflow must answer
+_ONE_PROCESS = ("--workers", "1")  # four, as MLflow has it, take several times as long to start
 # MLflow's own jobs judge answers of language models; they would start processes that nobody needs here.
 _WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
@@ -36,7 +38,7 @@ def show(config: UiConfig) -> None:
         _lead_to(uri, tracking)
         return
     port = str(config.port)
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", _HOST, "--port", port]
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", _HOST, "--port", port, *_ONE_PROCESS]
     with subprocess.Popen(
         [*command, "--backend-store-uri", uri], env=os.environ | _WITHOUT_JOBS, stdout=subprocess.DEVNULL
     ) as server:
@@ -81,7 +83,7 @@ def _application(config: DictConfig) -> None:
 
 def main() -> None:
     """Entry point of ``speakerquant-ui``."""
-    register_schemas()
+    register_tracking_schemas()
     run_command(_application)
 
 

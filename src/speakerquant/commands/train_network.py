@@ -17,8 +17,9 @@ from speakerquant.audio.features import extract_features
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
 from speakerquant.commands.console_script import config_folder, hydra_job, run_command
+from speakerquant.configuration.conversion import flat, typed
 from speakerquant.configuration.opening import open_cache, open_model
-from speakerquant.configuration.schema import TrainConfig, flat, register_schemas, typed
+from speakerquant.configuration.schema import TrainConfig, register_schemas
 from speakerquant.corpus.recordings import open_recordings
 from speakerquant.corpus.synthetic import DEVELOPMENT, TRAIN, TRIALS_FILE, synthesize_split
 from speakerquant.corpus.trials import read_trials

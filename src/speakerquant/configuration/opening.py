@@ -14,14 +14,13 @@ from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.registry import architecture_of, architecture_of_network, architectures
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.cache import Cache
+from speakerquant.configuration.conversion import flat, typed
 from speakerquant.configuration.mask_options import NAME
 from speakerquant.configuration.schema import (
     CacheConfig,
     ModelConfig,
     RunConfig,
     TrialList,
-    flat,
-    typed,
 )
 from speakerquant.corpus.evaluation_data import (
     EvaluationData,

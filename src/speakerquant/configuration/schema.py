@@ -1,36 +1,28 @@
-"""Schema of every configuration group, registered with Hydra so that each key and type is checked."""
+"""Schemas of what measures and trains, registered with Hydra so that each key and type is checked."""
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, TypeVar
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, OmegaConf
 
 from speakerquant.architectures.checkpoints import AUTO
 from speakerquant.architectures.registry import architectures
 from speakerquant.architectures.units import Granularity
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.configuration.mask_options import register_mask_options
+from speakerquant.configuration.tracking_schema import TrackingConfig
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings, TensorRtSettings
-from speakerquant.errors import UserError
 from speakerquant.quantization.rounding import RoundingMethod
 from speakerquant.statistics.scores import ScoreNorm
 from speakerquant.training.hyperparameters import AugmentationConfig, TrainingConfig
-
-T = TypeVar("T")
 
 
 @dataclass
 class CacheConfig:
     root: str | None = None
-
-
-@dataclass
-class TrackingConfig:
-    uri: str = MISSING
-    experiment: str = MISSING
 
 
 @dataclass
@@ -144,31 +136,6 @@ class RunConfig:
 
 
 @dataclass
-class ReportConfig:
-    """``run`` is the id of a multirun or a list of ids; null means the latest."""
-
-    run: Any = None
-    output: str = MISSING
-    tracking: TrackingConfig = MISSING
-
-
-@dataclass
-class UiConfig:
-    port: int = MISSING
-    tracking: TrackingConfig = MISSING
-
-
-@dataclass
-class RegisterConfig:
-    run: str = MISSING
-    name: str = MISSING
-    alias: str | None = None
-    threshold: float | None = None
-    false_accepts: float | None = None
-    tracking: TrackingConfig = MISSING
-
-
-@dataclass
 class TrainingDataConfig:
     root: str | None = None
     synthetic_share: float = MISSING
@@ -212,9 +179,6 @@ def register_schemas() -> None:
     # The settings of TensorRT are keys only where the engine may be TensorRT.
     store.store("tensorrt", TensorRtConfig, group="base/engine", package="engine")
     store.store("tensorrt_rtx", TensorRtRtxConfig, group="base/engine", package="engine")
-    store.store("report_schema", ReportConfig)
-    store.store("ui_schema", UiConfig)
-    store.store("register_schema", RegisterConfig)
     store.store("train_schema", TrainConfig)
     _forget_launchers_of_others(store)
 
@@ -225,34 +189,3 @@ def _forget_launchers_of_others(store: ConfigStore) -> None:
     launchers = store.repo["hydra"]["launcher"]
     for name in ("submitit_local", "submitit_slurm"):
         launchers.pop(f"{name}.yaml", None)
-
-
-def typed(config: DictConfig, schema: type[T]) -> T:
-    """The composed configuration as an object of its schema.
-
-    Raises:
-        UserError: a key that has no default was not given.
-    """
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise UserError(f"{missing[0]}: not set and without a default; set it on the command line")
-    result = OmegaConf.to_object(config)
-    assert isinstance(result, schema)
-    return result
-
-
-def flat(config: Any) -> dict[str, Any]:
-    """Every leaf of a configuration, or of a plain mapping, by its dotted name, as a command line has it."""
-    leaves: dict[str, Any] = {}
-    is_config = OmegaConf.is_config(config)
-    node = OmegaConf.to_container(config, resolve=True, enum_to_str=True) if is_config else config
-    _collect(node, "", leaves)
-    return leaves
-
-
-def _collect(node: Any, prefix: str, leaves: dict[str, Any]) -> None:
-    if isinstance(node, dict) and node:
-        for key, value in node.items():
-            _collect(value, f"{prefix}.{key}" if prefix else str(key), leaves)
-    else:
-        leaves[prefix] = node

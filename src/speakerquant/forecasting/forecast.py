@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from speakerquant.corpus.trials import Trials
 from speakerquant.forecasting.additive_model import AdditiveModel, Ranks
@@ -120,7 +120,7 @@ class Forecast:
         for (unit, steps), mask in self._alone.items():
             sizes += (ranks[:, unit] == steps) * (mask.size_bytes - self._base.size_bytes)
         deviations = self._off * moved
-        beyond = float(student_t.ppf((1 + _CONFIDENCE) / 2, len(self.several)))
+        beyond = float(stdtrit(len(self.several), (1 + _CONFIDENCE) / 2))
         errors = np.where(moved > 0, np.hypot(self._step, beyond * deviations), 0)
         return Predicted(sizes, eers, deviations, errors)
 

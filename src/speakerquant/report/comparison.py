@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from speakerquant.errors import UserError
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE, LATENCY, SIZE_RATIO
@@ -242,12 +242,12 @@ def _curves(runs: Sequence[NamedRun], scored: Sequence[ScoredRun]) -> Picture:
         marks = [
             Mark(x, y, f"{each.name}: false alarms {100 * a:.2f} %, misses {100 * m:.2f} %")
             for x, y, a, m in zip(
-                norm.ppf(far[chosen]), norm.ppf(frr[chosen]), far[chosen], frr[chosen], strict=True
+                ndtri(far[chosen]), ndtri(frr[chosen]), far[chosen], frr[chosen], strict=True
             )
         ]
         name = each.name if len(runs) <= _NAMED_CURVES else ""
         series.append(Series(name, marks, Style(COLORS[number % len(COLORS)], 0, has_line=True)))
-    ticks = {float(norm.ppf(percent / 100)): f"{percent:g}" for percent in _TICKS}
+    ticks = {float(ndtri(percent / 100)): f"{percent:g}" for percent in _TICKS}
     return Picture("", "false alarms %", "misses %", series, ticks)
 
 

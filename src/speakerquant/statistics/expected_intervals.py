@@ -16,8 +16,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
-from scipy.stats import t as student_t
+from scipy.special import ndtri, stdtrit
 
 from speakerquant.statistics.uncertainty import CONFIDENCE, Indices, Interval
 
@@ -55,7 +54,8 @@ class ExpectedIntervals:
             eer: Of both, in percent.
             alike: Correlation of their scores of trials of one kind.
         """
-        changed = float(norm.pdf(norm.ppf(eer / 100))) * 2 * np.sqrt((1 - alike) / np.pi)
+        density = np.exp(-(ndtri(eer / 100) ** 2) / 2) / np.sqrt(2 * np.pi)
+        changed = density * 2 * np.sqrt((1 - alike) / np.pi)
         return float(100 * self._quantile() * np.sqrt(changed * self._mean_of_rates(_CHANGES_ALIKE)))
 
     def num_trials_of_speakers(self, *, target: bool) -> Indices:
@@ -75,7 +75,7 @@ class ExpectedIntervals:
 
     def _quantile(self) -> float:
         freedom = max(1, np.count_nonzero(self.num_trials_of_speakers(target=True)) - 1)
-        return float(student_t.ppf((1 + CONFIDENCE) / 2, freedom))
+        return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
     def _mean_of_rates(self, correlated: float) -> float:
         """The variance of the mean of FRR and FAR, by that of the error of a single trial."""

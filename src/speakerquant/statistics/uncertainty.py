@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from speakerquant.errors import UserError
 from speakerquant.statistics.error_rates import ScoredTrials
@@ -138,7 +138,7 @@ class SpeakerBootstrap:
             return Interval(0.0, float(np.nanpercentile(replicates, _TAILS[1])))
         freedom = self.num_speakers - 1
         deviation = float(np.nanstd(replicates, ddof=1)) * np.sqrt(self.num_speakers / freedom)
-        factor = np.exp(float(student_t.ppf((1 + CONFIDENCE) / 2, freedom)) * deviation / value)
+        factor = np.exp(float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * deviation / value)
         return Interval(float(value / factor), float(value * factor))
 
 
