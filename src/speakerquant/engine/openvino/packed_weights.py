@@ -67,7 +67,7 @@ def _is_product(bits: int, geometry: LayerGeometry) -> bool:
 
     Products of grouped convolutions would be many. Images have so many places that expanding the weights
     takes less time than laying side by side what each place sees. Where a row of weights does not fill whole
-    bytes, or is shorter than four, the product would be wrong (OpenVINO 2026.4).
+    bytes, or is shorter than four, the product can be wrong (OpenVINO 2026.4).
     """
     columns = geometry.num_taps * geometry.channels_seen
     is_possible = columns >= _FEWEST_COLUMNS and not bits * columns % _BYTE
