@@ -286,7 +286,7 @@ def test_layers_of_every_kind_go_through_every_command(
     found = results(tmp_path)
     assert all(result["fidelity"] >= 0.999 for result in found)
     assert [result["mask"]["branches"] for result in found] == ["fp32", "int8", "int4", "int2_channel"]
-    assert sorted(found[2]["widened"]) == ["head.strided", "separable.depthwise", "separable.grouped"]
+    assert not any(result["widened"] for result in found)
     front = ["experiment=front", "space.precisions=[int8,int4]", "front.delta_eer_high=null"]
     searched = speakerquant(*arguments, *front, "mask=none", "hydra.sweeper.n_trials=6")
     assert searched.code == 0, searched.err

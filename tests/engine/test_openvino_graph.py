@@ -68,6 +68,47 @@ class Convolutions(nn.Module):
         return features.flatten(1)
 
 
+class FewChannels(nn.Module):
+    """Layers that see one place and a few channels of it: along time, in images, and linear ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames = nn.ModuleList(nn.Conv1d(channels, 16, 1, bias=False) for channels in (1, 2, 3))
+        self.maps = nn.ModuleList(nn.Conv2d(channels, 16, 1, bias=False) for channels in (1, 2, 3))
+        self.values = nn.ModuleList(nn.Linear(channels, 16, bias=False) for channels in (1, 2, 3))
+        self.last = nn.Conv1d(16, 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [x[:, :channels] for channels in (1, 2, 3)]
+        made = [layer(part) for layer, part in zip(self.frames, parts, strict=True)]
+        made += [layer(part.unsqueeze(3)).squeeze(3) for layer, part in zip(self.maps, parts, strict=True)]
+        made += [layer(part.mean(dim=2)).unsqueeze(2) for layer, part in zip(self.values, parts, strict=True)]
+        summed: Tensor = sum((each.tanh() for each in made), torch.zeros(()))
+        outputs: Tensor = self.last(summed)
+        return outputs.flatten(1)
+
+
+class Images(nn.Module):
+    """Convolutions over images: strided, depthwise, dilated, grouped, and of an odd number of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 32, 3, padding=1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, (5, 3), stride=(2, 1), padding=(2, 1)),
+            nn.BatchNorm2d(64),
+            nn.Conv2d(64, 64, 3, dilation=2, padding=2, groups=64),
+            nn.Conv2d(64, 64, 3, padding=1, groups=2),
+            nn.Conv2d(64, 9, 1),
+            nn.Conv2d(9, 8, (40, 1), bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps: Tensor = self.layers(x.unsqueeze(1))
+        return maps.flatten(1)
+
+
 class Pattern(nn.Module):
     """Layers and normalisations, and how they are connected."""
 
@@ -218,6 +259,12 @@ def with_biases_of_zeros() -> Pattern:
         pytest.param(MeanOfNormalized(), {"*": INT2}, 1e-5, id="packed before a normalisation"),
         pytest.param(MeanOfNormalized(factor=-1.0), {"*": INT4}, 1e-5, id="packed before negative factors"),
         pytest.param(Concatenation(), {"first": INT4, "joined": INT8}, 1e-2, id="packed beside int8"),
+        *(
+            pytest.param(network, {"*": precision}, 1e-5, id=f"{precision} {name}")
+            for precision in (INT4, INT2)
+            for name, network in (("few channels", FewChannels()), ("images", Images()))
+        ),
+        pytest.param(FewChannels(), {"*": INT4, "last": INT8}, 1e-2, id="few packed channels before int8"),
         *(
             pytest.param(pattern, {"*": INT8}, 1e-2, id=f"int8 {name}{' with biases' if bias else ''}")
             for bias in (False, True)

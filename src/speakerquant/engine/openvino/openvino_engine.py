@@ -18,7 +18,7 @@ from speakerquant.engine.openvino.openvino_graph import adapt, shorten_names
 from speakerquant.engine.openvino.packed_weights import keep_packed, packed_bits, readable
 from speakerquant.errors import UserError
 from speakerquant.graph.masking import onnx_bits
-from speakerquant.quantization.precision import FP32, FloatType, Precision
+from speakerquant.quantization.precision import FloatType, Precision
 
 _CONFIG = {
     # FP32 means FP32: without this, processors with bf16 would use it.
@@ -102,10 +102,9 @@ class OpenVinoBuilder(EngineBuilder):
         return is_eight_bit_or_float(precision) or precision.input_bits is None
 
     def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
-        """Weights before inputs that are not rounded stay packed in products only."""
         if precision.weights is None or precision.input_bits is not None:
             return onnx_bits(precision)
-        return packed_bits(onnx_bits(precision), geometry) or FP32.bits_per_weight
+        return packed_bits(onnx_bits(precision), geometry)
 
     def exact_weight_bits(self) -> int:
         """Runs the largest sums of an INT8 convolution: without VNNI, two products overflow 16 bits."""

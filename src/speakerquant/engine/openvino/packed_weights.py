@@ -1,10 +1,11 @@
 """Layers with integer weights and FP32 inputs, as OpenVINO's CPU plugin keeps their weights packed.
 
-The plugin expands the packed weights of a convolution to FP32 and keeps those of a matrix product. So a
-convolution becomes one product, over places beside which lie those that its other taps see.
+The plugin expands packed weights to FP32 when it compiles, but for those of matrix products. So linear layers
+and convolutions along time become one product each, over frames beside which lie those that the other taps
+see. The weights of all others are bytes that every request looks up in a table. Which table depends on the
+request, as far as the plugin can tell, so that it can compute nothing before.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,33 +20,21 @@ from openvino import opset13 as ops
 from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.engine.openvino.openvino_graph import is_of_kind, layer_name, stop
 from speakerquant.graph.editing import constants_of
-from speakerquant.graph.layer_nodes import LayerNode, layer_nodes
+from speakerquant.graph.layer_nodes import layer_nodes
 from speakerquant.quantization.rounding import IntegerWeights
 
+_LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 _ROW = 2  # where features along time become an image of one row
-_CHANNELS_LAST = {1: (0, 2, 1), 2: (0, 2, 3, 1)}
-_CHANNELS_FIRST = {1: (0, 2, 1), 2: (0, 3, 1, 2)}
+_TIME_AND_CHANNELS = (0, 2, 1)  # what exchanges them
+_FEWEST_COLUMNS = 4
 _TWO_BITS_MIDDLE = 2  # two bits are stored without a sign
 _FOUR_BITS_OPSET = 21
 _TYPES = {2: Type.u2, 4: Type.i4, 8: Type.i8}
 _BITS: dict[int, int] = {TensorProto.INT2: 2, TensorProto.INT4: 4, TensorProto.INT8: 8}
+_BYTE = 8
+_UNUSED_AXES = (1, 1, 1)  # with more than six, an operation is not compiled, and described in 1.4 kB less
 
 Scales: TypeAlias = npt.NDArray[np.float32]
-
-
-class _Numbers:
-    """Constants that operations share: each takes as many bytes in an engine as a thousand weights."""
-
-    def __init__(self) -> None:
-        self.zero = ops.constant(np.float32(0))
-        self.middle = ops.constant(np.float32(_TWO_BITS_MIDDLE))
-        self._made: dict[tuple[int, ...], Node] = {}
-
-    def of(self, *values: int) -> Node:
-        """A list of whole numbers."""
-        if values not in self._made:
-            self._made[values] = ops.constant(np.array(values, np.int64))
-        return self._made[values]
 
 
 def readable(onnx_path: Path, network: onnx.ModelProto) -> Path | bytes:
@@ -66,55 +55,118 @@ def readable(onnx_path: Path, network: onnx.ModelProto) -> Path | bytes:
     return serialized
 
 
-def packed_bits(bits: int, geometry: LayerGeometry) -> int | None:
-    """The bits in which weights of so many stay packed; none if the layer does not become one product.
+def packed_bits(bits: int, geometry: LayerGeometry) -> int:
+    """The bits in which weights of so many are stored: the next width that fills whole bytes."""
+    if _is_product(bits, geometry):
+        return bits
+    return next(each for each in _TYPES if bits <= each and not each * geometry.out_channels % _BYTE)
 
-    Those of grouped convolutions would be many. A row of weights has to fill whole bytes: others are computed
-    wrongly (OpenVINO 2026.4).
+
+def _is_product(bits: int, geometry: LayerGeometry) -> bool:
+    """Whether a layer becomes one product.
+
+    Products of grouped convolutions would be many. Images have so many places that expanding the weights
+    takes less time than laying side by side what each place sees. Where a row of weights does not fill whole
+    bytes, or is shorter than four, the product can be wrong (OpenVINO 2026.4).
     """
-    if geometry.groups > 1:
-        return None
-    row = geometry.num_taps * geometry.channels_seen
-    return next(each for each in _TYPES if bits <= each and not each * row % 8)
+    columns = geometry.num_taps * geometry.channels_seen
+    is_possible = columns >= _FEWEST_COLUMNS and not bits * columns % _BYTE
+    return is_possible and geometry.groups == 1 and geometry.num_axes < 2
 
 
 def keep_packed(model: Model, network: onnx.ModelProto) -> None:
-    """Make products, in place, of all layers whose weights can stay packed.
+    """Keep the weights of all layers packed, in place, that have integer weights only.
 
     Args:
         model: The network as OpenVINO has read it.
         network: The same in ONNX, whose names the model keeps.
     """
     layers = {
-        layer.node.name: layer
-        for layer in layer_nodes(network.graph)
-        if layer.has_integer_weights_only and packed_bits(_BITS[layer.weight.data_type], layer.geometry)
+        layer.node.name: layer for layer in layer_nodes(network.graph) if layer.has_integer_weights_only
     }
     constants = constants_of(network.graph)
-    numbers = _Numbers()
+    shared = _Shared(model)
     for node in model.get_ordered_ops():
-        layer = layers.get(layer_name(node)) if is_of_kind(node, "Convolution", "MatMul") else None
+        layer = layers.get(layer_name(node)) if is_of_kind(node, *_LAYERS) else None
         if layer is None:
             continue
-        if layer.geometry.num_axes == 0:
-            # A normalisation fused to such a product is applied wrongly, and not always (OpenVINO 2026.4).
-            last, computed = node, stop(_product(node.input_value(0), layer, constants, numbers))
+        assert layer.dequantize_weight is not None
+        stored, scales = (
+            np.array(numpy_helper.to_array(constants[name])) for name in layer.dequantize_weight.input[:2]
+        )
+        weights = IntegerWeights(stored.astype(np.int8), scales)
+        bits = _BITS[layer.weight.data_type]
+        if _is_product(bits, layer.geometry):
+            _become_product(node, layer.geometry, bits, weights, shared)
         else:
-            last, computed = _convolution(node, layer, constants, numbers)
-        for consumer in last.output(0).get_target_inputs():
-            consumer.replace_source_output(computed)
+            bits = packed_bits(bits, layer.geometry)
+            node.input(1).replace_source_output(
+                _looked_up(bits, weights, node.get_input_shape(1), shared).output(0)
+            )
 
 
-def _convolution(
-    node: Node, layer: LayerNode, constants: Mapping[str, TensorProto], numbers: _Numbers
-) -> tuple[Node, Output]:
-    """The last node of a convolution ``[B, in, *places]``, and the same as one product."""
-    product = _product(_seen(node.input_value(0), layer.geometry, numbers), layer, constants, numbers)
-    last, bias = _bias(node)
-    if bias is not None:
-        product = ops.add(product, ops.constant(bias)).output(0)
-    order = numbers.of(*_CHANNELS_FIRST[layer.geometry.num_axes])
-    return last, ops.transpose(product, order).output(0)
+class _Shared:
+    """Constants that layers share: each takes as many bytes in an engine as a thousand weights."""
+
+    def __init__(self, model: Model) -> None:
+        self._features = model.input(0).get_node()
+        self._zero = ops.constant(np.int64(0))
+        self._numbers: dict[tuple[int, ...], Node] = {}
+        self._tables: dict[int, Node] = {}
+        self.first_axis = ops.constant(np.int64(1))
+        self.no_value = ops.constant(np.float32(0))
+        self.middle = ops.constant(np.float32(_TWO_BITS_MIDDLE))
+
+    def numbers(self, *values: int) -> Node:
+        """A list of whole numbers."""
+        if values not in self._numbers:
+            self._numbers[values] = ops.constant(np.array(values, np.int64))
+        return self._numbers[values]
+
+    def table(self, bits: int) -> Node:
+        """The integers of so many bits that each byte holds, ``[integers, 256]``."""
+        if bits not in self._tables:
+            integers = [np.arange(2**_BYTE) >> start & 2**bits - 1 for start in range(0, _BYTE, bits)]
+            values = (np.stack(integers) - 2 ** (bits - 1)).astype(np.float32)
+            num_recordings = ops.gather(ops.shape_of(self._features), self._zero, self._zero)
+            none = ops.minimum(num_recordings, self._zero)  # which the plugin does not know
+            self._tables[bits] = ops.gather(ops.constant(values[np.newaxis]), none, self._zero)
+        return self._tables[bits]
+
+
+def _looked_up(bits: int, weights: IntegerWeights, shape: tuple[int, ...], shared: _Shared) -> Node:
+    """The values of weights, from a table at every request.
+
+    A byte holds the integers of several output channels, those of its first bits from the first part of the
+    channels and so on, so that what is looked up lies in order.
+    """
+    codes, scales = weights.codes, weights.scales
+    length = weights.group_length or codes.shape[1]
+    num_taps = int(np.prod(codes.shape[2:]))
+    parts = (codes + np.int16(2 ** (bits - 1))).astype(np.uint8)
+    parts = parts.reshape(_BYTE // bits, -1, length, num_taps, *_UNUSED_AXES)
+    starts = np.arange(0, _BYTE, bits, dtype=np.uint8).reshape(-1, *[1] * (parts.ndim - 1))
+    stored = ops.constant(np.bitwise_or.reduce(parts << starts))
+    integers = ops.gather(shared.table(bits), stored, shared.first_axis)
+    values = ops.multiply(integers, ops.constant(scales.reshape(*parts.shape[:2], 1, -1, *_UNUSED_AXES)))
+    return ops.reshape(values, shared.numbers(*shape), False)
+
+
+def _become_product(
+    node: Node, geometry: LayerGeometry, bits: int, weights: IntegerWeights, shared: _Shared
+) -> None:
+    """Compute a layer as one product."""
+    if geometry.num_axes == 0:
+        # A normalisation fused to such a product is applied wrongly, and not always (OpenVINO 2026.4).
+        last, computed = node, stop(_product(node.input_value(0), geometry, bits, weights, shared))
+    else:
+        product = _product(_seen(node.input_value(0), geometry, shared), geometry, bits, weights, shared)
+        last, bias = _bias(node)
+        if bias is not None:
+            product = ops.add(product, ops.constant(bias)).output(0)
+        computed = ops.transpose(product, shared.numbers(*_TIME_AND_CHANNELS)).output(0)
+    for consumer in last.output(0).get_target_inputs():
+        consumer.replace_source_output(computed)
 
 
 def _bias(convolution: Node) -> tuple[Node, Scales | None]:
@@ -128,48 +180,39 @@ def _bias(convolution: Node) -> tuple[Node, Scales | None]:
     return convolution, None
 
 
-def _seen(inputs: Output, geometry: LayerGeometry, numbers: _Numbers) -> Output:
-    """What each output of a convolution is computed from, ``[B, *outputs, taps * in]``."""
+def _seen(inputs: Output, geometry: LayerGeometry, shared: _Shared) -> Output:
+    """What each output of a convolution along time is computed from, ``[B, T, taps * in]``."""
     if geometry.is_padded and not geometry.keeps_length:
-        begin, end = (numbers.of(0, 0, *amounts) for amounts in zip(*geometry.padding, strict=True))
-        inputs = ops.pad(inputs, begin, end, "constant", numbers.zero).output(0)
+        begin, end = (shared.numbers(0, 0, *amounts) for amounts in zip(*geometry.padding, strict=True))
+        inputs = ops.pad(inputs, begin, end, "constant", shared.no_value).output(0)
     if geometry.num_taps > 1 or geometry.has_stride:
-        flat = [1] * (2 - geometry.num_axes)  # axes of an image that the convolution does not have
-        image = ops.unsqueeze(inputs, numbers.of(_ROW)) if flat else inputs
-        sizes, strides, rates = (
-            [*flat, *each] for each in (geometry.kernel, geometry.stride, geometry.dilation)
-        )
+        image = ops.unsqueeze(inputs, shared.numbers(_ROW))
+        sizes, strides, rates = ([1, *each] for each in (geometry.kernel, geometry.stride, geometry.dilation))
         padding = "same_upper" if geometry.keeps_length else "valid"
         seen = ops.extract_image_patches(image, sizes, strides, rates, padding)
-        inputs = (ops.squeeze(seen, numbers.of(_ROW)) if flat else seen).output(0)
-    return ops.transpose(inputs, numbers.of(*_CHANNELS_LAST[geometry.num_axes])).output(0)
+        inputs = ops.squeeze(seen, shared.numbers(_ROW)).output(0)
+    return ops.transpose(inputs, shared.numbers(*_TIME_AND_CHANNELS)).output(0)
 
 
 def _product(
-    inputs: Output, layer: LayerNode, constants: Mapping[str, TensorProto], numbers: _Numbers
+    inputs: Output, geometry: LayerGeometry, bits: int, weights: IntegerWeights, shared: _Shared
 ) -> Output:
     """``[..., taps * in]`` times the weights, ``[..., out]``."""
-    assert layer.dequantize_weight is not None
-    codes, scales = (
-        np.array(numpy_helper.to_array(constants[name])) for name in layer.dequantize_weight.input[:2]
-    )
-    length = IntegerWeights(codes.astype(np.int8), scales).group_length
-    columns = layer.geometry.columns(torch.from_numpy(codes.astype(np.int8))).numpy()
+    columns, scales = geometry.columns(torch.from_numpy(weights.codes)).numpy(), weights.scales
+    length = weights.group_length
     if length is None:
         scales = scales[:, np.newaxis]
     else:
         columns = columns.reshape(len(columns), -1, length)
-        scales = layer.geometry.columns(torch.from_numpy(scales)).numpy()[..., np.newaxis]
-    bits = packed_bits(_BITS[layer.weight.data_type], layer.geometry)
-    assert bits is not None
+        scales = geometry.columns(torch.from_numpy(scales)).numpy()[..., np.newaxis]
     kind = _TYPES[bits]
     if kind == Type.u2:
         stored = ops.constant((columns + _TWO_BITS_MIDDLE).astype(np.uint8), kind)
-        values = ops.subtract(ops.convert(stored, np.float32), numbers.middle)
+        values = ops.subtract(ops.convert(stored, np.float32), shared.middle)
     else:
         values = ops.convert(ops.constant(columns, kind), np.float32)
-    weights = ops.multiply(values, ops.constant(np.ascontiguousarray(scales)))
-    matrix = weights if length is None else ops.reshape(weights, numbers.of(len(columns), -1), False)
+    scaled = ops.multiply(values, ops.constant(np.ascontiguousarray(scales)))
+    matrix = scaled if length is None else ops.reshape(scaled, shared.numbers(len(columns), -1), False)
     return ops.matmul(inputs, matrix, False, True).output(0)
 
 
