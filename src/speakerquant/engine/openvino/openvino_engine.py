@@ -58,6 +58,19 @@ def _has_avx512() -> bool:
     return any("avx512" in kernel.astype(str) for kernel in kernels)
 
 
+@cache
+def _exact_weight_bits() -> int:
+    """By the largest sums of an INT8 convolution: without VNNI, two products overflow 16 bits."""
+    features = ops.parameter([1, _PROBE_CHANNELS, 8], np.float32)
+    quantized = ops.fake_quantize(features, *np.array([-128, 127, -128, 127], np.float32), 256)
+    largest = ops.constant(np.full((_PROBE_CHANNELS, _PROBE_CHANNELS, 1), 127, np.int8))
+    weight = ops.multiply(ops.convert(largest, np.float32), np.float32(1 / 127))
+    convolution = ops.convolution(quantized, weight, [1], [0], [0], [1])
+    compiled = _core().compile_model(ov.Model([convolution], [features]), "CPU", _CONFIG)
+    sums = compiled(np.full((1, _PROBE_CHANNELS, 8), 127, np.float32))[0]
+    return 8 if np.allclose(sums, _PROBE_CHANNELS * 127) else 7
+
+
 class OpenVinoEngine(Engine):
     """Runs a blob that OpenVINO's CPU plugin exported."""
 
@@ -107,15 +120,7 @@ class OpenVinoBuilder(EngineBuilder):
         return packed_bits(onnx_bits(precision), geometry)
 
     def exact_weight_bits(self) -> int:
-        """Runs the largest sums of an INT8 convolution: without VNNI, two products overflow 16 bits."""
-        features = ops.parameter([1, _PROBE_CHANNELS, 8], np.float32)
-        quantized = ops.fake_quantize(features, *np.array([-128, 127, -128, 127], np.float32), 256)
-        largest = ops.constant(np.full((_PROBE_CHANNELS, _PROBE_CHANNELS, 1), 127, np.int8))
-        weight = ops.multiply(ops.convert(largest, np.float32), np.float32(1 / 127))
-        convolution = ops.convolution(quantized, weight, [1], [0], [0], [1])
-        compiled = _core().compile_model(ov.Model([convolution], [features]), "CPU", _CONFIG)
-        sums = compiled(np.full((1, _PROBE_CHANNELS, 8), 127, np.float32))[0]
-        return 8 if np.allclose(sums, _PROBE_CHANNELS * 127) else 7
+        return _exact_weight_bits()
 
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
         try:
