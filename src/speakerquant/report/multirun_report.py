@@ -12,7 +12,7 @@ from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import precisions_of
 from speakerquant.report.metric_cells import metric_cells
 from speakerquant.report.networks import SHOWN, networks_of, shown_metrics
-from speakerquant.report.picture import Mark, Picture, Series, Style, draw_png
+from speakerquant.report.picture import Mark, Picture, Series, Style
 from speakerquant.report.published_columns import PublishedColumns, published_label
 from speakerquant.report.run_names import (
     ComparableRuns,
@@ -88,6 +88,8 @@ def draw_runs(runs: Sequence[MaskRun], path: Path) -> None:
 
     Those that may be compared share a picture; several are below each other.
     """
+    from speakerquant.report.png_picture import draw_png  # Matplotlib, for which only who draws waits
+
     draw_png([runs_picture(group) for group in comparable_runs(name_runs(runs))], path)
 
 

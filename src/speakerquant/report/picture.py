@@ -80,13 +80,6 @@ class Picture:
     ticks: Mapping[float, str] = field(default_factory=dict)
 
 
-def draw_png(pictures: Sequence[Picture], path: Path) -> None:
-    """Draw into a PNG file, one picture below the other."""
-    from speakerquant.report import png_picture  # Matplotlib, for which only who draws should wait
-
-    png_picture.draw(pictures, path)
-
-
 def draw_html(picture: Picture, path: Path) -> None:
     """Draw into one HTML file that needs no network; hovering over a mark shows its text."""
     with atomic_path(path) as part:

@@ -22,7 +22,7 @@ _LEGEND_COLUMNS = 6
 _LEADER_PIXELS = 14.0  # a label nearer to its point needs no line to it
 
 
-def draw(pictures: Sequence[Picture], path: Path) -> None:
+def draw_png(pictures: Sequence[Picture], path: Path) -> None:
     """Draw into a PNG file, one picture below the other."""
     drawn = [_pixels(to_matplotlib(picture)) for picture in pictures]
     width = max(pixels.shape[1] for pixels in drawn)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from speakerquant.files import atomic_path
-from speakerquant.report.picture import Picture, draw_html, draw_png
+from speakerquant.report.picture import Picture, draw_html
 from speakerquant.report.search_files import write_csv, write_json
 from speakerquant.report.search_picture import effects_picture, search_picture
 from speakerquant.report.table import (
@@ -68,6 +68,8 @@ class SearchReport:
 
     def _draw(self, pictures: Mapping[str, Picture]) -> list[Path]:
         """Draw pictures into files by their names."""
+        from speakerquant.report.png_picture import draw_png  # Matplotlib, for which only who draws waits
+
         paths = []
         for name, picture in pictures.items():
             png, html = (self.folder / f"{name}.{suffix}" for suffix in ("png", "html"))
