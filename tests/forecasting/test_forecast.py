@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from speakerquant.corpus.trials import Trials
+from speakerquant.forecasting import predicted_rates
 from speakerquant.forecasting.additive_model import AdditiveModel, Ranks
 from speakerquant.forecasting.forecast import Forecast, MeasuredMask
 from speakerquant.forecasting.predicted_rates import PredictedRates
@@ -79,7 +80,11 @@ def test_rates_are_those_of_scoring_the_whole_list(world: World) -> None:
     assert rates.eers(coefficients) == pytest.approx([world.eer(ranks) for ranks in FIRST])
 
 
-def test_an_embedding_far_from_the_first_is_scored_on_the_whole_list(world: World) -> None:
+@pytest.mark.parametrize("room", [2**29, 2**20, 0])
+def test_an_embedding_far_from_the_first_is_scored_on_the_whole_list(
+    world: World, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicted_rates, "_MOST_BYTES", room)
     noise = np.random.default_rng(1).standard_normal((len(world.trials.recordings), DIM))
     vectors = np.stack([world.embeddings[FIRST[0]], noise]).astype(np.float32)
     rates = PredictedRates(vectors, world.trials.left, world.trials.right, world.trials.labels)

@@ -2,11 +2,14 @@
 
 The inner product of two such embeddings is a quadratic form in their coefficients, so inner products of the
 vectors are computed once for each trial, and the scores of a thousand masks are a matrix product. Only
-trials near the threshold decide an EER: the rest of the list stays on its side, or the whole list is scored.
+trials near the threshold decide an EER: most of the list stays on its side. For masks that move scores far,
+more of it is looked at, and at last the whole list, mask by mask.
 """
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +19,11 @@ from speakerquant.statistics.scores import cosine_scores
 
 Array = npt.NDArray[np.float64]
 Single = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.integer]
 
 _MARGIN = 8  # times the EER of the first vector is the share of each kind of trial that is near the threshold
 _LEAST_SHARE = 0.1
+_MOST_BYTES = 2**29  # for inner products of a share of the trials
 _REACH = 4  # standard deviations of what masks move scores by must not lead across the threshold from farther
 _TRIALS, _MASKS = 512, 256  # at once
 
@@ -39,28 +44,19 @@ class PredictedRates:
     ) -> None:
         self._vectors = vectors
         self._left, self._right, self._labels = (np.asarray(each) for each in (left, right, labels))
-        scores = cosine_scores(vectors[0], self._left, self._right)
-        share = max(_LEAST_SHARE, _MARGIN * eer(scores, self._labels) / 100)
-        targets, others = (
-            kind[np.argsort(sign * scores[kind])[: math.ceil(share * len(kind))]]
-            for kind, sign in ((np.flatnonzero(self._labels), 1), (np.flatnonzero(~self._labels), -1))
-        )
-        self._num_targets = int(self._labels.sum())
-        self._num_others = len(self._labels) - self._num_targets
-        self._num_near_targets = len(targets)
+        self._first_scores = cosine_scores(vectors[0], self._left, self._right)
+        self._share = max(_LEAST_SHARE, _MARGIN * eer(self._first_scores, self._labels) / 100)
         self._pairs = np.triu_indices(len(vectors))
-        near = np.concatenate([targets, others])
-        self._first_scores = scores[near]
         every = np.arange(vectors.shape[1])
         self._norms = self._products(every, every)
-        self._near = self._products(self._left[near], self._right[near])
-        self._sides = self._left[near], self._right[near]
 
     def eers(self, coefficients: Array) -> Array:
         """EER in percent of masks with these coefficients of the vectors ``[num_masks, num_vectors]``."""
-        found = np.concatenate([*self._some(coefficients)]) if len(coefficients) else np.empty(0)
-        for place in np.flatnonzero(np.isnan(found)):
-            found[place] = eer(self.scores(coefficients[place]), self._labels)
+        found = np.full(len(coefficients), np.nan)
+        for decide in (self._by_nearest, self._by_more, self._by_all):
+            open_ones = np.flatnonzero(np.isnan(found))
+            if len(open_ones):
+                found[open_ones] = decide(coefficients[open_ones])
         return found
 
     def scores(self, coefficients: Array) -> Array:
@@ -68,7 +64,48 @@ class PredictedRates:
         embeddings = np.tensordot(coefficients.astype(np.float32), self._vectors, 1)
         return cosine_scores(embeddings, self._left, self._right)
 
-    def _products(self, left: npt.NDArray[np.integer], right: npt.NDArray[np.integer]) -> Single:
+    def _by_nearest(self, coefficients: Array) -> Array:
+        return self._by_near(self._nearest, coefficients)
+
+    def _by_more(self, coefficients: Array) -> Array:
+        return self._by_near(self._more, coefficients)
+
+    def _by_all(self, coefficients: Array) -> Array:
+        return np.array([eer(self.scores(each), self._labels) for each in coefficients])
+
+    @cached_property
+    def _nearest(self) -> "_NearTrials":
+        return self._near(self._share)
+
+    @cached_property
+    def _more(self) -> "_NearTrials":
+        """As many as there is room for."""
+        room = _MOST_BYTES / (len(self._pairs[0]) * len(self._labels) * np.float32().itemsize)
+        return self._near(max(self._share, room))
+
+    def _near(self, share: float) -> "_NearTrials":
+        targets, others = (
+            kind[np.argsort(sign * self._first_scores[kind])[: math.ceil(min(1, share) * len(kind))]]
+            for kind, sign in ((np.flatnonzero(self._labels), 1), (np.flatnonzero(~self._labels), -1))
+        )
+        near = np.concatenate([targets, others])
+        left, right = self._left[near], self._right[near]
+        num_targets = int(self._labels.sum())
+        return _NearTrials(
+            left,
+            right,
+            self._first_scores[near],
+            self._products(left, right),
+            num_targets,
+            len(self._labels) - num_targets,
+            len(targets),
+        )
+
+    def _by_near(self, near: "_NearTrials", coefficients: Array) -> Array:
+        """EERs; NaN where trials that are not near may decide."""
+        return np.concatenate([*self._some(near, coefficients)])
+
+    def _products(self, left: Indices, right: Indices) -> Single:
         """Inner products of every pair of vectors across trials, both ways, ``[num_pairs, num_trials]``."""
         first, second = self._pairs
         products = np.empty((len(first), len(left)), np.float32)
@@ -80,34 +117,60 @@ class PredictedRates:
             products[:, part] = np.where(first == second, both / 2, both).T
         return products
 
-    def _some(self, coefficients: Array) -> Iterator[Array]:
+    def _some(self, near: "_NearTrials", coefficients: Array) -> Iterator[Array]:
         first, second = self._pairs
         for start in range(0, len(coefficients), _MASKS):
             chosen = coefficients[start : start + _MASKS].astype(np.float32)
             weights = chosen[:, first] * chosen[:, second]
             lengths = np.sqrt(weights @ self._norms)
-            scores = weights @ self._near
-            scores /= lengths[:, self._sides[0]] * lengths[:, self._sides[1]]
-            yield np.array([self._eer(each) for each in scores])
+            scores = weights @ near.products
+            scores /= lengths[:, near.left] * lengths[:, near.right]
+            yield np.array([near.eer(each) for each in scores])
 
-    def _eer(self, scores: Single) -> float:
+
+@dataclass(frozen=True, eq=False)
+class _NearTrials:
+    """The trials whose scores by the first vector are nearest to the threshold, target trials before others.
+
+    Attributes:
+        left: ``[num_near]`` indices of recordings.
+        right: The same of the other side.
+        first_scores: ``[num_near]``.
+        products: Inner products of every pair of vectors across them, ``[num_pairs, num_near]``.
+        num_targets: Target trials of the whole list.
+        num_others: Other trials of the whole list.
+        num_near_targets: How many of these are target trials.
+    """
+
+    left: Indices
+    right: Indices
+    first_scores: Array
+    products: Single
+    num_targets: int
+    num_others: int
+    num_near_targets: int
+
+    def eer(self, scores: Single) -> float:
         """As :func:`speakerquant.statistics.error_rates.eer`; NaN if trials that are not near may decide it.
 
         As the threshold rises, FAR and FRR cross where it rejects a target trial, at the FAR there, or where
         it rejects another one, at the FRR there.
         """
-        count = self._num_near_targets
+        count = self.num_near_targets
         targets, others = np.sort(scores[:count]), np.sort(scores[count:])
         accepted = len(others) - np.searchsorted(others, targets)
-        far, missed = accepted / self._num_others, np.arange(len(targets)) / self._num_targets
-        crossed = missed + 1 / self._num_targets >= far
+        far, missed = accepted / self.num_others, np.arange(len(targets)) / self.num_targets
+        crossed = missed + 1 / self.num_targets >= far
         place = int(np.argmax(crossed))
-        moved = scores - self._first_scores
-        reach = abs(moved.mean()) + _REACH * moved.std()
-        farthest = (
-            self._first_scores[:count].max() - targets[place],
-            targets[place] - self._first_scores[count:].min(),
-        )
-        if not crossed[place] or min(farthest) < reach:
+        if not crossed[place] or not self._is_decided(scores, float(targets[place])):
             return np.nan
         return float(100 * max(missed[place], far[place]))
+
+    def _is_decided(self, scores: Single, threshold: float) -> bool:
+        """Whether no trial beyond these can have been moved across the threshold."""
+        if len(scores) == self.num_targets + self.num_others:
+            return True
+        count, moved = self.num_near_targets, scores - self.first_scores
+        reach = abs(moved.mean()) + _REACH * moved.std()
+        farthest = self.first_scores[:count].max() - threshold, threshold - self.first_scores[count:].min()
+        return bool(min(farthest) >= reach)
