@@ -126,7 +126,7 @@ def test_an_onnx_file_is_a_network_like_any_other(
 ) -> None:
     model = ["model=onnx", *workspace.arguments(), f"model.checkpoint={export_toy(tmp_path / 'toy.onnx')}"]
     refused = speakerquant(*model, "mask=all")
-    assert (refused.code, "choose model/front_end=wespeaker" in refused.err) == (2, True)
+    assert (refused.code, "choose model/front_end=" in refused.err) == (2, True)
     described = [*model, "model/front_end=log_mel", "model.front_end.n_mels=8", "engine.latency_requests=0"]
     finished = speakerquant("-m", *described, "mask=none,all,all_int4")
     assert finished.code == 0, finished.err
