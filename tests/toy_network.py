@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+from onnx_files import write_onnx
 from torch import Tensor, nn
 
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
@@ -39,13 +39,4 @@ TOY = Architecture("toy", ToyConfig, Toy)
 
 def export_toy(path: Path) -> Path:
     """A toy network with random weights as an ONNX file that says nothing of its front end."""
-    torch.onnx.export(
-        TOY.build(ToyConfig()).eval(),
-        (torch.zeros(2, 8, 100),),
-        path,
-        dynamic_axes={"features": {0: "batch", 2: "time"}},
-        input_names=["features"],
-        opset_version=17,
-        dynamo=False,
-    )
-    return path
+    return write_onnx(TOY.build(ToyConfig()), path, (2, 8, 100), ("features", "embeddings"))

@@ -8,6 +8,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnx_files import TimeFirst, write_onnx
 from torch import Tensor, nn
 from varied_network import VARIED, VariedConfig
 
@@ -34,7 +35,6 @@ from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.simulate import simulate
 
-FEATURES = "feats"
 SHERPA = {
     "framework": "3d-speaker",
     "sample_rate": "16000",
@@ -76,34 +76,6 @@ class Titan(nn.Module):
         spread = pooled.unsqueeze(3).expand(-1, -1, -1, 10).reshape(frames.shape[0], 24, -1)
         frames = frames * spread[:, :, : frames.shape[2]].sigmoid()
         return self.embedding(torch.cat([frames.mean(2), frames.std(2)], 1))
-
-
-class TimeFirst(nn.Module):
-    """A network that takes features as ``[B, T, bands]``."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, features: Tensor) -> Tensor:
-        embeddings: Tensor = self.network(features.transpose(1, 2))
-        return embeddings
-
-
-def exported(network: nn.Module, path: Path, shape: tuple[int, ...], dynamic: bool = True) -> Path:
-    """The file of a network, with the axis of its bands fixed."""
-    axes = {FEATURES: {0: "B", 1 + int(shape[1] < shape[2]): "T"}, "embs": {0: "B"}} if dynamic else None
-    torch.onnx.export(
-        network.eval(),
-        (torch.zeros(shape),),
-        path,
-        input_names=[FEATURES],
-        output_names=["embs"],
-        dynamic_axes=axes,
-        opset_version=17,
-        dynamo=False,
-    )
-    return path
 
 
 def by_hand(path: Path) -> Path:
@@ -158,9 +130,9 @@ def _ecapa() -> nn.Module:
 
 
 FILES: dict[str, Callable[[Path], Path]] = {
-    "ecapa": lambda path: exported(_ecapa(), path, (2, 100, 80)),
-    "varied": lambda path: exported(VARIED.build(VariedConfig()), path, (2, 16, 100)),
-    "titan": lambda path: exported(Titan(), path, (2, 20, 100)),
+    "ecapa": lambda path: write_onnx(_ecapa(), path, (2, 100, 80)),
+    "varied": lambda path: write_onnx(VARIED.build(VariedConfig()), path, (2, 16, 100)),
+    "titan": lambda path: write_onnx(Titan(), path, (2, 20, 100)),
     "by_hand": by_hand,
 }
 
@@ -305,7 +277,7 @@ def _outside(source: Path, path: Path) -> None:
 
 
 def _another(network: nn.Module, shape: tuple[int, ...]) -> Callable[[Path, Path], None]:
-    return lambda _, path: exported(network, path, shape, dynamic=False)  # type: ignore[func-returns-value]
+    return lambda _, path: write_onnx(network, path, shape, dynamic=False)  # type: ignore[func-returns-value]
 
 
 REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {

@@ -7,8 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
-from torch import Tensor, nn
+from onnx_files import TimeFirst, write_onnx
 
 from speakerquant.architectures.checkpoints import load_checkpoint
 from speakerquant.commands import export_mask
@@ -50,32 +49,12 @@ def test_a_run_is_exported_from_its_folder_and_from_mlflow(
     assert len({file.read_bytes() for file in files}) == 1
 
 
-class TimeFirst(nn.Module):
-    """A network that takes features as ``[B, T, bands]``."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, features: Tensor) -> Tensor:
-        embeddings: Tensor = self.network(features.transpose(1, 2))
-        return embeddings
-
-
 def test_an_onnx_file_is_replaced_by_one_that_is_asked_alike(
     workspace: Workspace, speakerquant: Command, invoke: Command, tmp_path: Path
 ) -> None:
     original, replacement = tmp_path / "original.onnx", tmp_path / "replacement.onnx"
-    torch.onnx.export(
-        TimeFirst(load_checkpoint(workspace.checkpoint).network).eval(),
-        (torch.zeros(2, 100, 80),),
-        original,
-        input_names=["fbank"],
-        output_names=["voice"],
-        dynamic_axes={"fbank": {0: "N", 1: "T"}, "voice": {0: "N"}},
-        opset_version=17,
-        dynamo=False,
-    )
+    network = TimeFirst(load_checkpoint(workspace.checkpoint).network)
+    write_onnx(network, original, (2, 100, 80), ("fbank", "voice"))
     model = onnx.load(original)
     onnx.helper.set_model_props(model, {"author": "somebody"})
     onnx.save(model, original)
