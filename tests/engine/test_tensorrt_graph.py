@@ -162,6 +162,31 @@ def test_operations_that_know_axes_keep_them(precision: Precision) -> None:
     np.testing.assert_allclose(_run(masked, features), expected, rtol=1e-4, atol=1e-5)
 
 
+class SplitElsewhere(nn.Module):
+    """Convolutions that are split, but not into what a convolution of its own computes each of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bands = nn.Conv2d(1, 8, 3, padding=1)
+        self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        low, high = self.bands(features.unsqueeze(1)).split(4, dim=2)
+        first, second = self.grouped(low * high).split([2, 6], dim=1)
+        embeddings: Tensor = torch.cat([first.mean((2, 3)), second.amax((2, 3))], dim=1)
+        return embeddings
+
+
+def test_other_splits_stay() -> None:
+    torch.manual_seed(0)
+    masked = _masked_layers(SplitElsewhere().eval(), 8, FP32)
+    features = np.random.default_rng(0).standard_normal((2, 8, 60)).astype(np.float32)
+    expected = _run(masked, features)
+    adapt(masked)
+    convolve_groups_apart(masked)
+    np.testing.assert_allclose(_run(masked, features), expected, rtol=1e-4, atol=1e-5)
+
+
 class OneLayer(nn.Module):
     """A layer of 640 features, as 64 channels of 10 bands if it is a convolution over images."""
 
