@@ -26,8 +26,9 @@ from speakerquant.architectures.registry import architectures
 from speakerquant.architectures.resnet import RESNET
 from speakerquant.architectures.resnet.network import ResNetConfig
 from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
-from speakerquant.engine.backends import engine_builder
+from speakerquant.engine.backends import REFERENCE, engine_builder
 from speakerquant.engine.base import EngineBuilder
+from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
 from speakerquant.graph.export import export_network
 from speakerquant.graph.masking import write_mask
 from speakerquant.measuring.check import fidelity
@@ -142,6 +143,38 @@ def test_what_it_is_exported_to_is_a_network_too(prepared: Prepared, tmp_path: P
     again = OnnxFileNetwork(OnnxFileConfig(str(tmp_path / "model.onnx")))
     embeddings = (embed_with_network(each, prepared.recordings) for each in (again, network))
     assert fidelity(*embeddings) >= 0.99999
+
+
+@pytest.fixture(scope="module")
+def tensorrt_rtx() -> EngineBuilder:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
+    return engine_builder("tensorrt_rtx", TensorRtRtxSettings(compute_capability="8.6"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4", "fp16"])
+def test_tensorrt_is_given_what_the_mask_says(
+    prepared: Prepared, tensorrt_rtx: EngineBuilder, precision: str, tmp_path: Path
+) -> None:
+    mask = Mask(prepared.network.units(), {"*": precision})
+    tensorrt_rtx.check_mask(mask, geometries(prepared.network))
+    prepared.write(mask, tmp_path / "model.onnx", 8)
+    given = tensorrt_rtx.given_network(tmp_path / "model.onnx")
+    onnx.checker.check_model(given, full_check=True)
+    onnx.save(given, tmp_path / "given.onnx")
+    reference = embed_with_network(
+        simulate(prepared.network, mask, prepared.table, 8, prepared.rounding), prepared.recordings
+    )
+    with engine_builder(REFERENCE).build(tmp_path / "given.onnx") as engine:
+        embeddings = np.stack(list(engine.embed_many(prepared.recordings)))
+    assert fidelity(embeddings, reference) >= (0.99999 if precision in ("fp32", "int4") else 0.999)
+
+
+def test_tensorrt_for_rtx_builds_it(prepared: Prepared, tensorrt_rtx: EngineBuilder, tmp_path: Path) -> None:
+    units = prepared.network.units()
+    cycle = ("int8", "int4", "fp16", "fp32")
+    mask = Mask(units, {unit: cycle[place % len(cycle)] for place, unit in enumerate(units)})
+    prepared.write(mask, tmp_path / "model.onnx", 8)
+    assert tensorrt_rtx.build(tmp_path / "model.onnx").size_bytes > 0
 
 
 @pytest.fixture

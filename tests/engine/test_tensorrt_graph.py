@@ -12,16 +12,20 @@ import onnxruntime as ort
 import pytest
 import torch
 from conftest import Subject, exported_network, write_model
-from onnx import TensorProto, helper
+from onnx import TensorProto
+from torch import Tensor, nn
 
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
-from speakerquant.architectures.layers import quantizable_layers
+from speakerquant.architectures.layers import LayerGeometry, LayerKind, QuantizableLayer, quantizable_layers
+from speakerquant.engine.backends import REFERENCE, engine_builder
+from speakerquant.engine.tensorrt.packed_products import stays_packed
 from speakerquant.engine.tensorrt.tensorrt_graph import adapt, computes_in_half, is_quantized
 from speakerquant.engine.tensorrt.tensorrt_rtx_graph import convolve_groups_apart, quantize_in_equal_steps
 from speakerquant.graph.export import export_network
 from speakerquant.graph.masking import apply_mask
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import FP16, FP32, INT8, Precision
+from speakerquant.quantization.precision import FP16, FP32, INT4, INT8, Precision
+from speakerquant.quantization.ranges import CalibrationTable
 
 NUM_CONVOLUTIONS = 40  # 38 layers, one of them in three parts
 MASKS = {
@@ -130,15 +134,116 @@ def test_the_differences_of_other_families(
     np.testing.assert_allclose(_run(model, features), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_refuses_what_it_does_not_know() -> None:
-    graph = helper.make_graph(
-        [helper.make_node("Flatten", ["features"], ["embeddings"])],
-        "unknown",
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, 80, 10])],
-        [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, [1, 800])],
+class Between(nn.Module):
+    """A layer along time between operations that do not compute the same on images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(8, 8, 3, padding=1)
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, features: Tensor) -> Tensor:
+        maps = self.conv(features.flip(1)[..., ::2].relu())
+        other_rank = maps + maps.mean(0) * torch.arange(8.0).unsqueeze(1)
+        last_first = torch.cat([other_rank.transpose(1, 2), maps.softmax(-1).transpose(1, 2)], dim=-2)
+        pooled = last_first.mean(-2) - maps.amax(dim=(-1, -2), keepdim=True).squeeze(-1)
+        embeddings: Tensor = self.linear(pooled)
+        return embeddings / embeddings.sum()
+
+
+@pytest.mark.parametrize("precision", [FP32, INT8], ids=str)
+def test_operations_that_know_axes_keep_them(precision: Precision) -> None:
+    torch.manual_seed(0)
+    masked = _masked_layers(Between().eval(), 8, precision)
+    features = np.random.default_rng(0).standard_normal((2, 8, 60)).astype(np.float32)
+    expected = _run(masked, features)
+    adapt(masked)
+    onnx.checker.check_model(masked, full_check=True)
+    np.testing.assert_allclose(_run(masked, features), expected, rtol=1e-4, atol=1e-5)
+
+
+class SplitElsewhere(nn.Module):
+    """Convolutions that are split, but not into what a convolution of its own computes each of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bands = nn.Conv2d(1, 8, 3, padding=1)
+        self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        low, high = self.bands(features.unsqueeze(1)).split(4, dim=2)
+        first, second = self.grouped(low * high).split([2, 6], dim=1)
+        embeddings: Tensor = torch.cat([first.mean((2, 3)), second.amax((2, 3))], dim=1)
+        return embeddings
+
+
+def test_other_splits_stay() -> None:
+    torch.manual_seed(0)
+    masked = _masked_layers(SplitElsewhere().eval(), 8, FP32)
+    features = np.random.default_rng(0).standard_normal((2, 8, 60)).astype(np.float32)
+    expected = _run(masked, features)
+    adapt(masked)
+    convolve_groups_apart(masked)
+    np.testing.assert_allclose(_run(masked, features), expected, rtol=1e-4, atol=1e-5)
+
+
+class OneLayer(nn.Module):
+    """A layer of 640 features, as 64 channels of 10 bands if it is a convolution over images."""
+
+    def __init__(self, layer: QuantizableLayer) -> None:
+        super().__init__()
+        self.layer = layer
+        self.kind = LayerGeometry.of(layer).kind
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.kind is LayerKind.linear:
+            features = features.mean(2)
+        elif self.kind is LayerKind.conv2d:
+            features = features.unflatten(1, (64, 10))
+        embeddings: Tensor = self.layer(features).tanh()
+        return embeddings
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv1d(640, 128, 1),
+        nn.Conv1d(640, 32, 5, stride=2, dilation=3, padding=4),
+        nn.Conv2d(64, 128, 3, stride=(2, 1), dilation=(1, 2), padding=(0, 3), bias=False),
+        nn.Conv2d(64, 1024, 1, stride=2),
+        nn.Linear(640, 128),
+    ],
+    ids=str,
+)
+def test_layers_of_four_bits_are_packed_products(layer: QuantizableLayer, tmp_path: Path) -> None:
+    masked = _masked_layers(OneLayer(layer), 640, INT4)
+    features = np.random.default_rng(0).standard_normal((2, 640, 30)).astype(np.float32)
+    onnx.save(masked, tmp_path / "masked.onnx")
+    adapt(masked)
+    onnx.checker.check_model(masked, full_check=True)
+    onnx.save(masked, tmp_path / "adapted.onnx")
+    expected, embeddings = (
+        engine_builder(REFERENCE).build(tmp_path / name).embed(features)
+        for name in ("masked.onnx", "adapted.onnx")
     )
-    with pytest.raises(ValueError, match="Flatten"):
-        adapt(helper.make_model(graph))
+    np.testing.assert_allclose(embeddings, expected, rtol=1e-4, atol=1e-5)
+    assert stays_packed(LayerGeometry.of(layer))
+    [weights] = [node for node in masked.graph.node if node.op_type == "DequantizeLinear"]
+    [product] = [node for node in masked.graph.node if node.op_type == "MatMul"]
+    [packed] = [each for each in masked.graph.initializer if each.data_type == TensorProto.INT4]
+    assert (product.input[1], weights.input[0]) == (weights.output[0], packed.name)
+
+
+def _masked_layers(network: nn.Module, n_mels: int, precision: Precision) -> onnx.ModelProto:
+    """A network of layers with random weights, all of them in one precision."""
+    layers = quantizable_layers(network)
+    table = CalibrationTable(
+        "max",
+        dict.fromkeys(layers, 4.0),
+        {name: layer.weight.detach().abs().flatten(1).amax(1).numpy() for name, layer in layers.items()},
+    )
+    mask = Mask({name: [name] for name in layers}, {"*": precision})
+    return apply_mask(export_network(network, n_mels), mask, table)
 
 
 def _masked(small: Subject, precisions: Mapping[str, Precision]) -> onnx.ModelProto:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from speakerquant.architectures.layers import LayerGeometry, LayerKind
+from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.cache import Cache
 from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths, is_eight_bit_or_float
 from speakerquant.engine.tensorrt.tensorrt_graph import adapt, computes_in_half, is_quantized
@@ -96,14 +96,11 @@ class TensorRtBuilder(EngineBuilder):
 
     def given_network(self, onnx_path: Path) -> onnx.ModelProto:
         network = onnx.load(onnx_path)
-        try:
-            self._adapt(network)
-        except ValueError as error:
-            raise UserError(f"{onnx_path}: cannot be laid out for {self.product} ({error})") from None
+        self._adapt(network)
         return network
 
     def runs(self, precision: Precision, geometry: LayerGeometry) -> bool:
-        return geometry.kind is not LayerKind.conv2d and is_eight_bit_or_float(precision)
+        return is_eight_bit_or_float(precision)
 
     def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
         return onnx_bits(precision)
@@ -119,26 +116,25 @@ class TensorRtBuilder(EngineBuilder):
         with self._worker() as worker, tempfile.TemporaryDirectory() as folder:
             given_path = Path(folder) / "network.onnx"
             onnx.save(network, given_path)
-            _, plan = worker.ask(
-                "build",
-                onnx=str(given_path),
-                frames=[1, min(given.opt_frames or lengths.typical, longest), longest],
-                max_batch=given.max_batch,
-                int8=is_quantized(network),
-                fp16=computes_in_half(network),
-                workspace_bytes=given.workspace_mb and given.workspace_mb * _MEGABYTE,
-                optimization_level=given.optimization_level,
-                timing_cache=str(self._timing_cache()),
-                **self._target,
-            )
+            try:
+                _, plan = worker.ask(
+                    "build",
+                    onnx=str(given_path),
+                    frames=[1, min(given.opt_frames or lengths.typical, longest), longest],
+                    max_batch=given.max_batch,
+                    int8=is_quantized(network),
+                    fp16=computes_in_half(network),
+                    workspace_bytes=given.workspace_mb and given.workspace_mb * _MEGABYTE,
+                    optimization_level=given.optimization_level,
+                    timing_cache=str(self._timing_cache()),
+                    **self._target,
+                )
+            except UserError as error:
+                raise UserError(f"{onnx_path}: {error}") from None
             return self._made_ready(plan, worker)
 
     def _adapt(self, network: onnx.ModelProto) -> None:
-        """Change a network, in place, to the form that is built best.
-
-        Raises:
-            ValueError: an operation that has no such form.
-        """
+        """Change a network, in place, to the form that is built best."""
         adapt(network)
 
     @property

@@ -5,7 +5,7 @@ from typing import Any
 
 import onnx
 
-from speakerquant.architectures.layers import LayerGeometry, LayerKind
+from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.cache import Cache
 from speakerquant.engine.base import Engine, FloatArray
 from speakerquant.engine.tensorrt.packed_products import stays_packed
@@ -93,10 +93,8 @@ class TensorRtRtxBuilder(TensorRtBuilder):
 
     def runs(self, precision: Precision, geometry: LayerGeometry) -> bool:
         weights = precision.weights
-        is_packed = weights is not None and weights.group_size and weights.bits == _PACKED_BITS
-        if is_packed and precision.input_bits is None:
-            return geometry.kind is not LayerKind.conv2d
-        return super().runs(precision, geometry)
+        is_packed = weights is not None and weights.bits == _PACKED_BITS and weights.group_size is not None
+        return (is_packed and precision.input_bits is None) or super().runs(precision, geometry)
 
     def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
         """Weights of small layers are stored in FP32, and so are those that become no product."""

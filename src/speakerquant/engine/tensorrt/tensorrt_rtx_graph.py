@@ -25,6 +25,7 @@ from speakerquant.graph.editing import (
 from speakerquant.graph.layer_nodes import geometry_of
 
 _STEP = "step"
+_CHANNELS = 1
 _BY_CHANNEL = ("Relu", "BatchNormalization")
 
 
@@ -42,7 +43,7 @@ def convolve_groups_apart(model: onnx.ModelProto) -> None:
     makers, readers = makers_of(graph), readers_of(graph)
     replaced: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
-        if node.op_type != "Split":
+        if node.op_type != "Split" or _attribute(node, "axis", 0) != _CHANNELS:
             continue
         chain = _chain(node, makers, readers)
         if chain and chain[0].input[1] in constants:
@@ -63,11 +64,15 @@ def _chain(split: onnx.NodeProto, makers: Makers, readers: Readers) -> list[onnx
     while node is not None and len(readers[node.input[0]]) == 1:
         node = makers.get(node.input[0])
         if node is not None and node.op_type == "Conv":
-            return [node, *chain]
+            return [node, *chain] if _attribute(node, "group", 1) == 1 else []
         if node is None or node.op_type not in _BY_CHANNEL:
             return []
         chain.insert(0, node)
     return []
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: int) -> int:
+    return next((entry.i for entry in node.attribute if entry.name == name), default)
 
 
 def _apart(
