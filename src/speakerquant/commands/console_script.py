@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
@@ -84,6 +85,7 @@ def run_command(command: Callable[[], object]) -> None:
     signal.signal(signal.SIGTERM, _Termination())
     hide_credentials_in_logs()
     _survive_closed_output()
+    _share_schemas()
     try:
         command()
         sys.stdout.flush()
@@ -116,6 +118,11 @@ def run_command(command: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _share_schemas() -> None:
+    """Keep Hydra from copying every schema whenever it composes or lists options: it copies what it loads."""
+    ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
 
 
 def _is_below_null(error: BaseException) -> bool:
