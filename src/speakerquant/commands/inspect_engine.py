@@ -2,7 +2,7 @@
 
 import argparse
 
-from speakerquant.commands.console_script import run_command
+from speakerquant.commands.console_script import importing, run_command
 
 
 def _command() -> None:
@@ -21,8 +21,8 @@ def _command() -> None:
         "--python", help="interpreter that has TensorRT; default: this one"
     )
     parsed = parser.parse_args()
-    # What they need is not needed for --help.
-    from speakerquant.commands.engine_inspection import bench, info
+    with importing():
+        from speakerquant.commands.engine_inspection import bench, info
 
     if parsed.command == "info":
         info(parsed.model)

@@ -3,14 +3,15 @@
 import hydra
 from omegaconf import DictConfig
 
-from speakerquant.commands.console_script import config_folder, hydra_job, run_command
+from speakerquant.commands.console_script import config_folder, hydra_job, importing, run_command
 from speakerquant.configuration.conversion import typed
 from speakerquant.configuration.tracking_schema import RegisterConfig, register_tracking_schemas
 
 
 @hydra.main(config_path=config_folder(), config_name="register", version_base="1.3")
 def _application(config: DictConfig) -> None:
-    from speakerquant.commands.registration import register  # what it needs is not needed for --help
+    with importing():
+        from speakerquant.commands.registration import register
 
     with hydra_job():
         register(typed(config, RegisterConfig))

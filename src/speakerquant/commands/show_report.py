@@ -3,14 +3,15 @@
 import hydra
 from omegaconf import DictConfig
 
-from speakerquant.commands.console_script import config_folder, hydra_job, run_command
+from speakerquant.commands.console_script import config_folder, hydra_job, importing, run_command
 from speakerquant.configuration.conversion import typed
 from speakerquant.configuration.tracking_schema import ReportConfig, register_tracking_schemas
 
 
 @hydra.main(config_path=config_folder(), config_name="report", version_base="1.3")
 def _application(config: DictConfig) -> None:
-    from speakerquant.commands.report_writing import report  # what it needs is not needed for --help
+    with importing():
+        from speakerquant.commands.report_writing import report
 
     with hydra_job():
         report(typed(config, ReportConfig))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from speakerquant.commands.console_script import run_command
+from speakerquant.commands.console_script import importing, run_command
 from speakerquant.errors import UserError
 
 
@@ -30,11 +30,8 @@ def _command() -> None:
         "by default as many as are wrongly rejected",
     )
     given = parser.parse_args()
-    from speakerquant.commands.verification import (  # what they need is not needed for --help
-        Question,
-        verify,
-        verify_list,
-    )
+    with importing():
+        from speakerquant.commands.verification import Question, verify, verify_list
 
     if given.list is not None and given.recordings:
         raise UserError("--list: recordings are given beside it; leave one of both out")
