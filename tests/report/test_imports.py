@@ -6,7 +6,15 @@ import sys
 import pytest
 
 HEAVY = "torch mlflow scipy plotly matplotlib optuna onnx numpy"
-LIGHT = ("show_report", "show_ui", "register_model", "verify_speaker", "inspect_engine", "manage_cache")
+LIGHT = (
+    "show_report",
+    "show_ui",
+    "register_model",
+    "verify_speaker",
+    "inspect_engine",
+    "check_data",
+    "manage_cache",
+)
 
 
 def imported(modules: list[str], of: str) -> str:
