@@ -36,3 +36,11 @@ def test_the_launcher_gets_what_the_sweeper_composed_and_what_composing_anew_giv
         assert anew is not config
         anew.hydra.job.num = anew.hydra.job.id = 7  # as launchers do
         assert OmegaConf.to_yaml(anew) == OmegaConf.to_yaml(config)
+
+
+def test_what_a_launcher_leaves_is_forgotten(loader: JobLoader) -> None:
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    config = loader.compose_job(master, ["a=2"], 0)
+    overrides = loader.place_job(config, ["a=2"], "0-a2")
+    loader.forget_jobs()
+    assert loader.load_sweep_config(master, overrides) is not config

@@ -235,6 +235,8 @@ class Implementation:
             reason = f"the launcher failed: {first_line(error)}"
             # Together with others it is unknown whose fault it was: each is tried again alone.
             return [Failed(reason)] if len(claims) == 1 else [Interrupted(reason)] * len(claims)
+        finally:
+            self._loader.forget_jobs()
         self._returns.append(returns)
         return [_outcome(job) for job in returns]
 

@@ -36,6 +36,10 @@ class JobLoader(ConfigLoaderImpl):
         self._composed[(*overrides, placed)] = config
         return [*overrides, placed]
 
+    def forget_jobs(self) -> None:
+        """Drop the configurations that the launcher has not asked for, as it composes in other processes."""
+        self._composed.clear()
+
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         composed = self._composed.pop(tuple(sweep_overrides), None)
         return super().load_sweep_config(master_config, sweep_overrides) if composed is None else composed
