@@ -18,8 +18,8 @@ class JobLoader(ConfigLoaderImpl):
         super().__init__(config_search_path)
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
-    def __reduce__(self) -> tuple[type["JobLoader"], tuple[Any]]:
-        return JobLoader, (self.config_search_path,)
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_composed": {}}
 
     def compose_job(self, master: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
         """The configuration of the job of that number in a multirun, whose own one is ``master``."""
