@@ -4,6 +4,7 @@ import functools
 import gc
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -103,6 +104,21 @@ def tensorrt_stand_in(tmp_path: Path) -> Callable[..., str]:
         return str(path)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def new_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+    """Makes a store of MLflow in a folder that nothing was recorded in; its tables take seconds to make."""
+    from speakerquant.tracking.client import connect  # MLflow, for which tests of other things need not wait
+
+    empty = tmp_path_factory.mktemp("store") / "mlflow.db"
+    connect(f"sqlite:///{empty}", "Default")
+
+    def copy_into(folder: Path) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        return f"sqlite:///{shutil.copy(empty, folder)}"
+
+    return copy_into
 
 
 @pytest.fixture(scope="session")

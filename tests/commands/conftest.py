@@ -70,7 +70,7 @@ class Workspace:
 
 
 @pytest.fixture(scope="session")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[Path], str]) -> Workspace:
     pytest.importorskip("espeakng_loader", reason="the extra 'synthetic' is not installed")
     folder = tmp_path_factory.mktemp("workspace")
     cache = Cache(folder / "cache")
@@ -88,7 +88,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         corpus=synthesize_split(Split("test", 4, 2, 2), 0, cache),
         calibration=synthesize_split(Split("calibration", 4, 1, 1), 0, cache),
         checkpoint=checkpoint,
-        tracking_uri=f"sqlite:///{folder}/mlruns/mlflow.db",
+        tracking_uri=new_store(folder / "mlruns"),
         cache=folder / "cache",
     )
 

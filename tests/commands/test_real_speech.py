@@ -37,7 +37,7 @@ def test_real_recordings_give_the_model_cards_eer(
         f"data.root={root / 'test-other'}",
         f"data.trials={root / 'test-other' / 'trials.txt'}",
         f"data.calibration_root={root / 'train-clean-100'}",
-        "calibration.num_recordings=16",
+        "calibration.num_recordings=4",
         f"tracking.uri={workspace.tracking_uri}",
         f"cache.root={workspace.cache}",
     )

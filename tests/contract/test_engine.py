@@ -22,6 +22,7 @@ from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
 from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
 from speakerquant.architectures.layers import geometries, quantizable_layers
+from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.architectures.units import block_units
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.backends import ENGINES, REFERENCE, engine_builder
@@ -166,20 +167,38 @@ def test_keeps_weights_of_few_bits_packed(
         assert np.isfinite(built.embed(one_frame)).all()
 
 
+@pytest.fixture(scope="session")
+def trained() -> SpeakerNetwork:
+    """The network of the shipped checkpoint."""
+    return load_checkpoint(shipped_checkpoint()).network
+
+
+@pytest.fixture(scope="session")
+def trained_size(
+    builder: EngineBuilder, trained: SpeakerNetwork, tmp_path_factory: pytest.TempPathFactory
+) -> int:
+    """Of its engine in FP32, in bytes."""
+    path = tmp_path_factory.mktemp("trained") / "model.onnx"
+    write_model(trained, path)
+    return builder.build(path).size_bytes
+
+
 @pytest.mark.parametrize(("precision", "share"), [(INT4, 0.155), (INT2, 0.105)], ids=["int4", "int2"])
 def test_weights_of_few_bits_make_engines_small(
-    builder: EngineBuilder, precision: Precision, share: float, tmp_path: Path
+    builder: EngineBuilder,
+    trained: SpeakerNetwork,
+    precision: Precision,
+    share: float,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
-    network = load_checkpoint(shipped_checkpoint()).network
-    if not all(builder.runs(precision, layer) for layer in geometries(network).values()):
+    if not all(builder.runs(precision, layer) for layer in geometries(trained).values()):
         pytest.skip(f"{builder.name} does not run {precision}")
-    sizes = []
-    for precisions in ({}, {"*": precision}):
-        write_model(network, tmp_path / "model.onnx", Mask(network.units(), precisions))
-        sizes.append(builder.build(tmp_path / "model.onnx").size_bytes)
+    write_model(trained, tmp_path / "model.onnx", Mask(trained.units(), {"*": precision}))
+    size = builder.build(tmp_path / "model.onnx").size_bytes
     if builder.name == "tensorrt_rtx":  # its kernels' source (docs/tensorrt.md)
         share += 0.17
-    assert sizes[1] <= share * sizes[0]
+    assert size <= share * request.getfixturevalue("trained_size")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Files that MLflow has are not kept a second time."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def tracking(tmp_path: Path) -> Tracking:
-    return connect(f"sqlite:///{tmp_path}/mlflow.db", "experiment")
+def tracking(tmp_path: Path, new_store: Callable[[Path], str]) -> Tracking:
+    return connect(new_store(tmp_path), "experiment")
 
 
 def test_a_file_and_its_artifact_on_one_file_system_take_room_once(

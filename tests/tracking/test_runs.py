@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -22,10 +23,12 @@ from speakerquant.tracking.runs import DIED, TrackedRun, tracked_run
 
 pytestmark = pytest.mark.slow
 
+NewStore = Callable[[Path], str]
+
 
 @pytest.fixture(scope="module")
-def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
-    return connect(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db", "experiment")
+def tracking(tmp_path_factory: pytest.TempPathFactory, new_store: NewStore) -> Tracking:
+    return connect(new_store(tmp_path_factory.mktemp("store")), "experiment")
 
 
 def status(tracking: Tracking, run: TrackedRun) -> str:
@@ -84,8 +87,8 @@ def test_a_run_whose_process_died_is_closed_with_its_multirun(tracking: Tracking
     assert status(tracking, parent) == "RUNNING"
 
 
-def test_a_deleted_experiment_is_said_in_one_line(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+def test_a_deleted_experiment_is_said_in_one_line(tmp_path: Path, new_store: NewStore) -> None:
+    uri = new_store(tmp_path)
     tracking = connect(uri, "gone")
     tracking.client.delete_experiment(tracking.experiment_id)
     with pytest.raises(UserError, match=r"tracking\.experiment=gone"):
@@ -117,8 +120,9 @@ def test_who_reads_makes_no_experiment_and_hears_which_there_are(tracking: Track
 
 
 def test_a_store_stays_the_same_one_in_another_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, new_store: NewStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    new_store(tmp_path)
     monkeypatch.chdir(tmp_path)
     tracking = connect("sqlite:///mlflow.db", "experiment")
     (tmp_path / "elsewhere").mkdir()
@@ -130,9 +134,9 @@ def test_a_store_stays_the_same_one_in_another_folder(
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def test_an_empty_experiment_has_no_multirun(tmp_path: Path) -> None:
+def test_an_empty_experiment_has_no_multirun(tracking: Tracking) -> None:
     with pytest.raises(UserError, match="no multirun"):
-        latest_multirun(connect(f"sqlite:///{tmp_path}/mlflow.db", "empty"))
+        latest_multirun(connect(tracking.client.tracking_uri, "empty"))
 
 
 @pytest.mark.parametrize(
@@ -151,9 +155,10 @@ def test_a_folder_as_store_is_answered_with_what_to_use(tmp_path: Path, uri: str
         connect(uri.format(tmp=tmp_path), "experiment")
 
 
-def test_a_database_of_another_mlflow_is_answered_with_the_command_that_mends_it(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    connect(uri, "experiment")
+def test_a_database_of_another_mlflow_is_answered_with_the_command_that_mends_it(
+    tmp_path: Path, new_store: NewStore
+) -> None:
+    uri = new_store(tmp_path)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         database.execute("update alembic_version set version_num = '451aebb31d03'")
         database.commit()
@@ -192,8 +197,8 @@ def test_parameters_and_reasons_are_recorded_without_passwords(tracking: Trackin
     assert "secret" not in str(recorded.tags)
 
 
-def test_a_store_that_has_no_room_is_said_in_one_line(tmp_path: Path) -> None:
-    tracking = connect(f"sqlite:///{tmp_path}/mlflow.db", "experiment")
+def test_a_store_that_has_no_room_is_said_in_one_line(tmp_path: Path, new_store: NewStore) -> None:
+    tracking = connect(new_store(tmp_path), "experiment")
     (tmp_path / "result.json").write_text("{}")
     shutil.rmtree(tmp_path / "artifacts", ignore_errors=True)
     (tmp_path / "artifacts").touch()  # no folder, so nothing can be written there

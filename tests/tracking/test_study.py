@@ -1,5 +1,6 @@
 """One parent run per study, whatever happens to commands and to the run itself."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
-    return connect(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db", "studies")
+def tracking(tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[Path], str]) -> Tracking:
+    return connect(new_store(tmp_path_factory.mktemp("store")), "studies")
 
 
 @pytest.fixture
@@ -106,7 +107,12 @@ def test_a_renamed_run_is_still_the_studys(tracking: Tracking, ledger: Ledger, t
 
 @pytest.mark.parametrize("how", ["deleted", "elsewhere", "renamed"])
 def test_trials_whose_runs_are_missing_are_counted(
-    tracking: Tracking, ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+    tracking: Tracking,
+    ledger: Ledger,
+    tmp_path: Path,
+    new_store: Callable[[Path], str],
+    caplog: pytest.LogCaptureFixture,
+    how: str,
 ) -> None:
     study_run = StudyRun(tracking, [ledger], tmp_path)
     first, _ = (evaluate(tracking, ledger, tmp_path, value) for value in (1, 2))
@@ -115,7 +121,7 @@ def test_trials_whose_runs_are_missing_are_counted(
     if how == "deleted":
         tracking.client.delete_run(first)
     elif how == "elsewhere":
-        tracking = connect(f"sqlite:///{tmp_path}/another.db", "studies")
+        tracking = connect(new_store(tmp_path / "another"), "studies")
     else:
         tracking.client.rename_experiment(tracking.experiment_id, "renamed")
         tracking = connect(tracking.client.tracking_uri, "studies")

@@ -2,7 +2,7 @@
 
 import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class Workshop:
     """A corpus with its trial list, and a checkpoint that was trained on it from random weights."""
 
     folder: Path
+    tracking_uri: str
 
     @property
     def speech(self) -> Path:
@@ -68,7 +69,7 @@ class Workshop:
             "training_data.synthetic_share": 0,
             "validation.root": self.speech,
             "validation.trials": self.trials,
-            "tracking.uri": f"sqlite:///{self.folder}/mlflow.db",
+            "tracking.uri": self.tracking_uri,
             "tracking.experiment": experiment,
             "cache.root": self.folder / "cache",
             "hydra.run.dir": self.folder / "hydra",
@@ -81,7 +82,7 @@ class Workshop:
 
     def validation_eers(self, experiment: str) -> Mapping[int, float]:
         """What MLflow has of the experiment's latest run, by step."""
-        tracking = connect(f"sqlite:///{self.folder}/mlflow.db", experiment)
+        tracking = connect(self.tracking_uri, experiment)
         [run, *_] = tracking.client.search_runs([tracking.experiment_id])
         history = tracking.client.get_metric_history(run.info.run_id, "validation_eer")
         return {metric.step: metric.value for metric in history}
@@ -97,8 +98,9 @@ class Workshop:
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    workshop = Workshop(tmp_path_factory.mktemp("workshop"))
+def workshop(tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[Path], str]) -> Workshop:
+    folder = tmp_path_factory.mktemp("workshop")
+    workshop = Workshop(folder, new_store(folder))
     names = write_speech(workshop.speech)
     pairs = itertools.combinations(names, 2)
     write_trials(workshop.trials, ((Path(a).parent == Path(b).parent, a, b) for a, b in pairs))

@@ -8,13 +8,13 @@ import shlex
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import optuna
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 
+from hydra_plugins.optuna_sweeper._job_loader import JobLoader
 from hydra_plugins.optuna_sweeper._overrides import (
     ParsedOverrides,
     default_point,
@@ -63,10 +64,12 @@ class Implementation:
 
     def setup(self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._config = config
-        self._loader = hydra_context.config_loader
+        self._loader = JobLoader(hydra_context.config_loader.get_search_path())
         self._application = _application(self._settings.application)
         self._launcher = Plugins.instance().instantiate_launcher(
-            config=config, hydra_context=hydra_context, task_function=task_function
+            config=config,
+            hydra_context=HydraContext(config_loader=self._loader, callbacks=hydra_context.callbacks),
+            task_function=task_function,
         )
         self._folder = Path(config.hydra.sweep.dir)
 
@@ -83,10 +86,11 @@ class Implementation:
         settings, application = self._settings, self._application
         given = _plain(settings.params)
         overrides = parse_overrides(given, arguments, self._loader)
-        defaults, sample = self._sample(overrides)
+        own = self._own(overrides.fixed)
+        defaults, sample = self._sample(overrides, own)
         if suggested := application.params(sample, overrides.keys):
             overrides = parse_overrides({**suggested, **given}, arguments, self._loader)
-            defaults, sample = self._sample(overrides)
+            defaults, sample = self._sample(overrides, own)
         space = overrides.space
         if not space.axes:
             raise UserError(
@@ -152,14 +156,19 @@ class Implementation:
             )
         return ledgers
 
-    def _sample(self, overrides: ParsedOverrides) -> tuple[Point, DictConfig]:
-        """The default point, and its configuration as the jobs see it."""
+    def _own(self, fixed: Sequence[str]) -> DictConfig | None:
+        """The configuration before a point is set; none if an axis chooses of a group without a default."""
         try:
-            sample = self._compose(overrides.fixed)
+            return self._compose(fixed)
         except HydraException:
-            sample = None  # an axis chooses an option of a group that has no default
-        defaults = default_point(overrides.space, sample)
-        if sample is None or defaults:
+            return None
+
+    def _sample(self, overrides: ParsedOverrides, own: DictConfig | None) -> tuple[Point, DictConfig]:
+        """The default point, and its configuration as the jobs see it."""
+        defaults = default_point(overrides.space, own)
+        if own is not None and not defaults:
+            sample = deepcopy(own)
+        else:
             sample = self._compose([*point_overrides(defaults), *overrides.fixed])
         with open_dict(sample):
             del sample["hydra"]
@@ -211,15 +220,12 @@ class Implementation:
         jobs = []
         for claim in claims:
             overrides = [*point_overrides(claim.point), *fixed, *further]
-            number = [f"++hydra.job.num={claim.number}", f"++hydra.job.id={claim.number}"]
-            config = self._compose([*overrides, *number])
+            config = self._loader.compose_job(self._config, overrides, claim.number)
             name = str(config.hydra.sweep.subdir)
             folder = self._new_folder(f"final-{name}" if further else name)
             record = {"study": claim.study, "trial": claim.number, "source": claim.source}
             (self._folder / folder / TRIAL_FILE).write_text(json.dumps({**record, "point": claim.point}))
-            jobs.append(
-                [*overrides, f"hydra.sweep.subdir={QuotedString(folder, Quote.single).with_quotes()}"]
-            )
+            jobs.append(self._loader.place_job(config, overrides, folder))
         try:
             returns = self._launcher.launch(jobs, initial_job_idx=claims[0].number)
         except (HydraException, OmegaConfBaseException, UserError):
@@ -229,6 +235,8 @@ class Implementation:
             reason = f"the launcher failed: {first_line(error)}"
             # Together with others it is unknown whose fault it was: each is tried again alone.
             return [Failed(reason)] if len(claims) == 1 else [Interrupted(reason)] * len(claims)
+        finally:
+            self._loader.forget_jobs()
         self._returns.append(returns)
         return [_outcome(job) for job in returns]
 

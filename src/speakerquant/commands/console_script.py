@@ -1,6 +1,7 @@
 """What every command of the project shares: where its configuration is, and how it fails."""
 
 import errno
+import gc
 import io
 import os
 import re
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
@@ -84,6 +86,7 @@ def run_command(command: Callable[[], object]) -> None:
     signal.signal(signal.SIGTERM, _Termination())
     hide_credentials_in_logs()
     _survive_closed_output()
+    _share_schemas()
     try:
         command()
         sys.stdout.flush()
@@ -116,6 +119,28 @@ def run_command(command: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import in the block what a command needs once it is clear what it is to do.
+
+    What PyTorch and MLflow create while they are imported lives until the end. To look through it for
+    garbage, again and again while it grows and once more at exit, would take a sixth of a start.
+    """
+    number = len(sys.modules)
+    gc.disable()
+    try:
+        yield
+    finally:
+        if len(sys.modules) > number:  # or a job would freeze the garbage of those before it
+            gc.freeze()
+        gc.enable()
+
+
+def _share_schemas() -> None:
+    """Keep Hydra from copying every schema whenever it composes or lists options: it copies what it loads."""
+    ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
 
 
 def _is_below_null(error: BaseException) -> bool:

@@ -1,112 +1,20 @@
 """``speakerquant``: one mask in, one result out."""
 
-import json
-import logging
-import shlex
-from collections.abc import Mapping
-from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from speakerquant.commands.console_script import config_folder, hydra_job, run_command
-from speakerquant.commands.multirun import parent_run_id, recorded_multirun
-from speakerquant.commands.recorded_evaluation import RecordedEvaluation
-from speakerquant.configuration.conversion import flat, typed
-from speakerquant.configuration.opening import (
-    mask_words,
-    open_cache,
-    open_evaluator,
-    open_mask,
-    open_model,
-)
-from speakerquant.configuration.schema import RunConfig, register_schemas
-from speakerquant.measuring.result import Result
-from speakerquant.measuring.stage_times import StageTimes
-from speakerquant.report.multirun_report import print_runs
-from speakerquant.search.application import TRIAL_FILE
-from speakerquant.tracking.client import connect
-from speakerquant.tracking.runs import MASK, tracked_run
-from speakerquant.tracking.study import trial_tags
-
-log = logging.getLogger(__name__)
-
-
-def evaluate(
-    config: RunConfig,
-    params: Mapping[str, object],
-    output: Path,
-    command: str = "",
-    parent_id: str | None = None,
-) -> Result:
-    """Evaluate ``config.mask`` and leave ``result.json``, engine, ONNX and scores in ``output``.
-
-    Args:
-        config: The composed configuration.
-        params: The same by dotted names, and by its own name what was chosen of each group, for MLflow.
-        output: An existing folder.
-        command: What the user typed, for MLflow.
-        parent_id: MLflow run of the multirun that this is part of.
-
-    Raises:
-        UserError: see the modules that it calls; the MLflow run is closed as FAILED with the message.
-    """
-    # Amid a multirun the server has answered before.
-    tracking = connect(config.tracking.uri, config.tracking.experiment, patient=parent_id is not None)
-    prefix, tags = "", {}
-    if (output / TRIAL_FILE).exists():
-        trial = json.loads((output / TRIAL_FILE).read_text())
-        prefix, tags = f"trial {trial['trial']}: ", trial_tags(trial["study"], trial["trial"])
-    name = prefix + mask_words(config.mask)  # until the network is open
-    with tracked_run(tracking, name, parent_id, tags) as tracked:
-        record = RecordedEvaluation(tracked, output, prefix, _source(config))
-        record.started(params, command)
-        result = _evaluate(config, output, record)
-        if parent_id:  # a multirun has many engines; whoever runs a single mask wants its engine here
-            record.keep_engine_once(result.engine)
-    return result
-
-
-def _source(config: RunConfig) -> str:
-    """Where the recordings are, for whoever reads the record in another folder."""
-    return str(Path(config.data.root).absolute()) if config.data.root else "synthetic"
-
-
-def _evaluate(config: RunConfig, output: Path, record: RecordedEvaluation) -> Result:
-    times = StageTimes()
-    if config.model.checkpoint is None:
-        log.warning(
-            "model.checkpoint is not set: random weights, so sizes and times mean something, EER does not"
-        )
-    cache = open_cache(config.cache)
-    with times.stage("model"):
-        model = open_model(config.model, cache)
-    mask = open_mask(config, model.network)
-    record.mask_known(mask)
-    with times.stage("features"):
-        evaluator = open_evaluator(config, model, cache)
-    return evaluator.evaluate(mask, output, record, times)
-
-
-def _options(choices: Mapping[str, Any]) -> dict[str, Any]:
-    """Which option was chosen of each group of the configuration."""
-    return {group.name: choices[group.name] for group in fields(RunConfig) if group.name in choices}
+from speakerquant.commands.console_script import config_folder, importing, run_command
+from speakerquant.commands.recorded_multirun import recorded_multirun
+from speakerquant.configuration.schema import register_schemas
 
 
 def _application(config: DictConfig) -> dict[str, Any]:
-    hydra_config = HydraConfig.get()
-    output = Path(hydra_config.runtime.output_dir)
-    with hydra_job():
-        command = shlex.join(["speakerquant", *hydra_config.overrides.task])
-        params = {**flat(config), **_options(hydra_config.runtime.choices), MASK: mask_words(config.mask)}
-        result = evaluate(typed(config, RunConfig), params, output, command, parent_run_id())
-    if hydra_config.mode is RunMode.RUN:
-        print_runs([result.as_run()], title=str(output))
-    return result.to_dict()
+    with importing():
+        from speakerquant.commands.evaluation import evaluate_configured
+
+    return evaluate_configured(config)
 
 
 def _command() -> None:

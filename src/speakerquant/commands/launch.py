@@ -1,7 +1,8 @@
-"""What the console scripts start. A command's own module, and all that it needs, is imported here."""
+"""What the console scripts start; only the module of the command that was typed is imported."""
 
-import gc
 import importlib
+
+from speakerquant.commands.console_script import importing
 
 
 def evaluate_mask() -> None:
@@ -55,13 +56,6 @@ def manage_cache() -> None:
 
 
 def _launch(module: str) -> None:
-    """Import the command and run it.
-
-    What PyTorch and MLflow create while they are imported lives until the end. To look through it for
-    garbage, again and again while it grows and once more at exit, would take a sixth of a start.
-    """
-    gc.disable()
-    command = importlib.import_module(f"speakerquant.commands.{module}")
-    gc.freeze()
-    gc.enable()
+    with importing():
+        command = importlib.import_module(f"speakerquant.commands.{module}")
     command.main()

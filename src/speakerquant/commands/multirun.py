@@ -3,13 +3,10 @@
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -47,7 +44,8 @@ class _ParentRecord:
 class ParentRun(Callback):
     """Hydra callback that opens the parent run before the first job.
 
-    It leaves closing to :func:`recorded_multirun`, as Hydra calls no callback at the end when a job failed.
+    It leaves closing to the module ``recorded_multirun``, as Hydra calls no callback at the end when a job
+    failed.
 
     Args:
         journal: File to write down in which run was opened.
@@ -91,27 +89,6 @@ def _name(config: DictConfig) -> str:
     return " · ".join([chosen.experiment or "multirun", data, chosen.engine])
 
 
-@contextmanager
-def recorded_multirun() -> Iterator[None]:
-    """Record the multirun that Hydra starts in the block, if it starts one.
-
-    However Hydra ends, the parent run is closed, and what the jobs measured is shown and logged. For Hydra to
-    find the callback, the primary configuration must have
-    ``optional base/callbacks@hydra.callbacks: recorded_multirun`` among its defaults.
-    """
-    with tempfile.TemporaryDirectory(prefix="speakerquant-") as folder:
-        journal = Path(folder) / "parent_run.json"
-        callback = {"_target_": f"{__name__}.{ParentRun.__name__}", "journal": str(journal)}
-        ConfigStore.instance().store("recorded_multirun", {"parent_run": callback}, group="base/callbacks")
-        succeeded = False
-        try:
-            yield
-            succeeded = True
-        finally:
-            if journal.exists():
-                _close(_ParentRecord(**json.loads(journal.read_text())), succeeded)
-
-
 def parent_run_id() -> str | None:
     """In a Hydra job: the MLflow run of the multirun that it belongs to, if it does."""
     hydra = HydraConfig.get()
@@ -130,8 +107,9 @@ def _runs(parent: TrackedRun) -> list[MaskRun]:
         return with_differences(runs, [read_draws(path) if path else None for path in kept])
 
 
-def _close(record: _ParentRecord, succeeded: bool) -> None:
-    """Close the parent, as FAILED if any job failed; then show and log what the jobs measured."""
+def close_parent_run(journal: Path, succeeded: bool) -> None:
+    """Close the run in a journal, as FAILED if any job failed; then show and log what the jobs measured."""
+    record = _ParentRecord(**json.loads(journal.read_text()))
     parent = TrackedRun(connect(record.uri, record.experiment, patient=succeeded), record.run_id)
     parent.restore()
     fail_running(parent.tracking, parent.run_id)

@@ -1,65 +1,18 @@
 """``speakerquant-register``: the engine of a run as a model in MLflow's registry, ready to be served."""
 
-import base64
-import io
-import tempfile
-from pathlib import Path
-
 import hydra
-import numpy as np
-import soundfile
 from omegaconf import DictConfig
 
-from speakerquant.commands.console_script import config_folder, hydra_job, run_command
-from speakerquant.commands.engine_files import download_engine
+from speakerquant.commands.console_script import config_folder, hydra_job, importing, run_command
 from speakerquant.configuration.conversion import typed
 from speakerquant.configuration.tracking_schema import RegisterConfig, register_tracking_schemas
-from speakerquant.tracking.client import find_experiment
-from speakerquant.tracking.registry import Interface, register_model
-from speakerquant.verification import served_verifier
-from speakerquant.verification.verifier import Verifier, known_threshold
-
-_EXAMPLE_SECONDS = 0.5
-
-
-def register(config: RegisterConfig) -> None:
-    """Register the engine of the run ``config.run`` and print the address of the model.
-
-    Raises:
-        UserError: there is no such run, it has lost its files, or the engine cannot be loaded here.
-    """
-    tracking = find_experiment(config.tracking.uri, config.tracking.experiment)
-    with tempfile.TemporaryDirectory() as folder:
-        files = Path(folder) / "engine"
-        files.mkdir()
-        engine = download_engine(tracking, config.run, files)
-        threshold = config.threshold
-        if threshold is None:
-            threshold = known_threshold(engine, config.false_accepts)
-        with Verifier.load(engine) as verifier:
-            sample_rate = verifier.front_end.sample_rate
-        interface = Interface(
-            served_verifier.__name__,
-            [served_verifier.ENROLLED, served_verifier.TESTED],
-            {served_verifier.SCORE: "double", served_verifier.SAME_SPEAKER: "boolean"},
-            {served_verifier.THRESHOLD: threshold},
-            dict.fromkeys((served_verifier.ENROLLED, served_verifier.TESTED), _example(sample_rate)),
-        )
-        version = register_model(tracking, config.run, files, interface, config.name, config.alias)
-    print(f"models:/{config.name}{f'@{config.alias}' if config.alias else f'/{version}'}")
-    print(f"version {version}, threshold {threshold:.6f}")
-
-
-def _example(sample_rate: int) -> str:
-    """A recording as requests give it: half a second of a tone, in base64."""
-    file = io.BytesIO()
-    tone = 0.5 * np.sin(2 * np.pi * 200 * np.arange(round(_EXAMPLE_SECONDS * sample_rate)) / sample_rate)
-    soundfile.write(file, tone, sample_rate, format="FLAC")
-    return base64.b64encode(file.getvalue()).decode()
 
 
 @hydra.main(config_path=config_folder(), config_name="register", version_base="1.3")
 def _application(config: DictConfig) -> None:
+    with importing():
+        from speakerquant.commands.registration import register
+
     with hydra_job():
         register(typed(config, RegisterConfig))
 

@@ -1,101 +1,18 @@
 """``speakerquant-report``: multiruns read back from MLflow, as table, picture, web page and Markdown."""
 
-import logging
-import tempfile
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
-
 import hydra
-import numpy as np
 from omegaconf import DictConfig
 
-from speakerquant.commands.console_script import by_product, config_folder, hydra_job, run_command
+from speakerquant.commands.console_script import config_folder, hydra_job, importing, run_command
 from speakerquant.configuration.conversion import typed
 from speakerquant.configuration.tracking_schema import ReportConfig, register_tracking_schemas
-from speakerquant.errors import UserError
-from speakerquant.measuring.result import DRAWS_FILE, LABELS_FILE, RANGES_FILE, SCORES_FILE
-from speakerquant.quantization.ranges import CalibrationTable
-from speakerquant.report.comparison import ScoredRun, compare_runs
-from speakerquant.report.html_report import write_html, write_markdown
-from speakerquant.report.multirun_report import draw_runs, print_runs
-from speakerquant.report.networks import with_differences
-from speakerquant.report.run_names import name_runs
-from speakerquant.statistics.comparison import read_draws
-from speakerquant.tracking.client import Tracking, find_experiment
-from speakerquant.tracking.recorded_runs import downloaded, latest_multirun, mask_runs, missing_runs, run_name
-
-log = logging.getLogger(__name__)
-
-
-def report(config: ReportConfig) -> None:
-    """Print the table of the multiruns ``config.run`` (by default the latest) and write their report.
-
-    Raises:
-        UserError: a multirun is not there, or none of the runs finished.
-    """
-    tracking = find_experiment(config.tracking.uri, config.tracking.experiment)
-    parents = _parents(config.run, tracking)
-    scored = [each for parent in parents for each in _scored_runs(tracking, parent)]
-    runs = with_differences([each.run for each in scored], [each.draws for each in scored])
-    scored = [replace(each, run=run) for each, run in zip(scored, runs, strict=True)]
-    print_runs(runs, title=f"MLflow run {', '.join(parents)}")
-    for parent in parents:
-        for sentence in missing_runs(tracking, parent):
-            log.warning("run=%s: %s", parent, sentence)
-    is_lost = [each.scores is None and not each.run.failure for each in scored]
-    if lost := [each.name for each in name_runs(runs) if is_lost[each.number]]:
-        log.warning(
-            "%d runs have lost their scores, so their curves are left out: %s", len(lost), ", ".join(lost)
-        )
-    title = ", ".join(dict.fromkeys(run_name(tracking, parent) for parent in parents))
-    comparison = compare_runs(title, scored)
-    output = Path(config.output)
-    for suffix, write in {".html": write_html, ".md": write_markdown}.items():
-        path = output.with_suffix(suffix)
-        with by_product(path):
-            write(comparison, path)
-            print(f"written to {path}")
-    picture = output.with_suffix(".png")
-    with by_product(picture):
-        draw_runs(runs, picture)
-        print(f"drawn into {picture}")
-
-
-def _parents(given: Any, tracking: Tracking) -> list[str]:
-    """Ids of the multiruns."""
-    if given is None:
-        return [latest_multirun(tracking)]
-    return [str(each) for each in given] if isinstance(given, list) else [str(given)]
-
-
-def _scored_runs(tracking: Tracking, parent_id: str) -> Iterator[ScoredRun]:
-    runs = mask_runs(tracking, parent_id)
-    if not runs:
-        why = "".join(f"; {sentence}" for sentence in missing_runs(tracking, parent_id))
-        raise UserError(f"run={parent_id}: no runs of such a multirun in this MLflow experiment{why}")
-    with tempfile.TemporaryDirectory() as folder:
-        kept = [
-            downloaded(tracking, parent_id, name, Path(folder) / name)
-            for name in (SCORES_FILE, LABELS_FILE, RANGES_FILE, DRAWS_FILE)
-        ]
-        for run, scores, labels, ranges, draws in zip(runs, *kept, strict=True):
-            yield ScoredRun(
-                run,
-                _array(scores),
-                _array(labels),
-                ranges and CalibrationTable.load(ranges),
-                read_draws(draws) if draws else None,
-            )
-
-
-def _array(path: Path | None) -> Any:
-    return path and np.load(path, allow_pickle=False)
 
 
 @hydra.main(config_path=config_folder(), config_name="report", version_base="1.3")
 def _application(config: DictConfig) -> None:
+    with importing():
+        from speakerquant.commands.report_writing import report
+
     with hydra_job():
         report(typed(config, ReportConfig))
 

@@ -26,6 +26,7 @@ _CANDIDATES = 40  # scales tried for a group, from _LEAST of the one without cli
 _LEAST = 0.3
 _DAMPING = 0.01  # of the Hessian's mean diagonal, as in the reference implementation of GPTQ
 _BLOCK = 128  # columns whose errors are passed on together
+_CHUNK = 65536  # weights that scales are sought for at once: they stay in the processor's cache
 
 
 class RoundingMethod(Enum):
@@ -183,13 +184,24 @@ def _scales(groups: Tensor, bits: int, importance: Tensor | None = None) -> Tens
         bits: Bits of the integers.
         importance: What a squared error counts for, ``[length]``; none counts all alike.
     """
-    widest = groups.abs().amax(-1, keepdim=True).clamp(min=1e-12) / _bounds(bits)[1]
+    rows = groups.reshape(-1, groups.shape[-1])
+    parts = torch.split(rows, max(1, _CHUNK // rows.shape[1]))
+    chosen = torch.cat([_scales_of_rows(part, bits, importance) for part in parts])
+    return chosen.reshape(*groups.shape[:-1], 1)
+
+
+def _scales_of_rows(rows: Tensor, bits: int, importance: Tensor | None) -> Tensor:
+    widest = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12) / _bounds(bits)[1]
     best, chosen = torch.full_like(widest, torch.inf), widest
+    squares = torch.empty_like(rows)
     for share in torch.linspace(_LEAST, 1, _CANDIDATES).tolist():
         for sign in (1, -1):
             scales = sign * share * widest
-            squares = (_nearest(groups, scales, bits) * scales - groups).square()
-            loss = (squares if importance is None else squares * importance).sum(-1, keepdim=True)
+            torch.div(rows, scales, out=squares).round_().clamp_(*_bounds(bits))
+            squares.mul_(scales).sub_(rows).square_()
+            if importance is not None:
+                squares.mul_(importance)
+            loss = squares.sum(-1, keepdim=True)
             chosen, best = torch.where(loss < best, scales, chosen), torch.minimum(loss, best)
     return chosen
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.file_utils import get_local_path_or_none
@@ -143,9 +143,9 @@ class TrackedRun:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
+        entries = [RunTag(key, value[:_VALUE_LIMIT]) for key, value in tags.items()]
         with self._recording():
-            for key, value in tags.items():
-                self.tracking.client.set_tag(self.run_id, key, value[:_VALUE_LIMIT])
+            self.tracking.client.log_batch(self.run_id, tags=entries)
 
     def log_data_set(self, data_set: DataSet) -> None:
         """Record what the run was measured on."""
