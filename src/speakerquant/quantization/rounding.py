@@ -18,6 +18,7 @@ from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.cache import Cache
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path, digest
+from speakerquant.quantization.coordinate_descent import descended
 from speakerquant.quantization.precision import SMALLEST_GROUP, WeightFormat
 
 Array = npt.NDArray[np.float32]
@@ -30,10 +31,11 @@ _CHUNK = 65536  # weights that scales are sought for at once: they stay in the p
 
 
 class RoundingMethod(Enum):
-    """What decides the integer of a weight: the weight alone, or its whole channel (GPTQ)."""
+    """What decides the integer of a weight: the weight alone, its whole channel in one go (GPTQ), or in several."""
 
     nearest = auto()
     gptq = auto()
+    descent = auto()
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Rounding:
     """
 
     gather: Callable[[], Mapping[str, npt.NDArray[np.float32]]] | None = None
+    method: RoundingMethod = RoundingMethod.descent
     cache: Cache | None = None
     identity: object = None
     _made: dict[tuple[str, WeightFormat], IntegerWeights] = field(
@@ -146,12 +149,19 @@ class Rounding:
         else:
             hessians = self._hessian(layer, geometry)
             parts = zip(columns.chunk(geometry.groups), hessians, strict=True)
-            rounded = [_gptq(part, hessian, stored.bits, sharing) for part, hessian in parts]
+            rounded = [self._by_hessian(part, hessian, stored.bits, sharing) for part, hessian in parts]
             codes, scales = (torch.cat(each) for each in zip(*rounded, strict=True))
         return IntegerWeights(
             geometry.from_columns(codes).numpy().astype(np.int8),
             (scales[:, 0] if length is None else geometry.from_columns(scales)).contiguous().numpy(),
         )
+
+    def _by_hessian(self, part: Tensor, hessian: Tensor, bits: int, length: int) -> tuple[Tensor, Tensor]:
+        damped = _damped(hessian)
+        codes, scales = _gptq(part, damped, bits, length)
+        if self.method is RoundingMethod.descent:
+            return descended(part, damped, codes, scales, lambda values: values.round().clamp(*_bounds(bits)))
+        return codes, scales
 
     def _hessian(self, layer: str, geometry: LayerGeometry) -> Tensor:
         size = geometry.num_taps * geometry.channels_seen
@@ -206,12 +216,17 @@ def _scales_of_rows(rows: Tensor, bits: int, importance: Tensor | None) -> Tenso
     return chosen
 
 
-def _gptq(weight: Tensor, hessian: Tensor, bits: int, length: int) -> tuple[Tensor, Tensor]:
-    """Integers ``[out, columns]`` and scales ``[out, columns / length]``."""
-    weight, size = weight.clone(), weight.shape[1]
+def _damped(hessian: Tensor) -> Tensor:
+    hessian = hessian.clone()
     silent = hessian.diagonal() == 0
     hessian[silent, silent] = 1  # an input that is always zero leaves its weights to the nearest integer
     hessian.diagonal().add_(_DAMPING * hessian.diagonal().mean())
+    return hessian
+
+
+def _gptq(weight: Tensor, hessian: Tensor, bits: int, length: int) -> tuple[Tensor, Tensor]:
+    """Integers ``[out, columns]`` and scales ``[out, columns / length]``."""
+    weight, size = weight.clone(), weight.shape[1]
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
     inverse = torch.linalg.cholesky(inverse, upper=True).float()
     codes, scales = torch.zeros_like(weight), []
