@@ -1,7 +1,7 @@
 """What ``speakerquant`` adds to a search over its configuration."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.measuring.result import metric_of
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import precision_of
+from speakerquant.quantization.rounding import RoundingMethod
 from speakerquant.report.mask_view import MaskView
 from speakerquant.search.application import Observer, SearchApplication
 from speakerquant.search.goals import Goals
@@ -98,7 +99,7 @@ class MaskSearchApplication(SearchApplication):
             "priors of minDCF": " ".join(f"{prior:g}" for prior in run.scoring.p_targets),
             "calibration recordings": evaluator.features.calibration.digest,
             "calibration": f"{run.calibration.method} {run.calibration.percentile}",
-            "rounding": run.rounding.method.name,
+            "rounding": _rounding(evaluator, [*masks, open_mask(run, model.network)]),
             "units": run.units.value,
             "fixed part of the mask": _fixed_part(open_mask(run, model.network), space),
             "fidelity": f"{run.engine.min_fidelity} on {run.engine.fidelity_recordings} recordings",
@@ -190,6 +191,14 @@ def _fixed_part(mask: Mask, space: Space) -> str:
 def _is_set(unit: str, keys: Collection[str]) -> bool:
     """Whether the keys of a configuration set the unit, by itself or with a module that it lies in."""
     return any(f"mask.{module}" in keys for module in enclosing(unit))
+
+
+def _rounding(evaluator: MaskEvaluator, masks: Iterable[Mask]) -> str:
+    """How weights are rounded, and for which recordings, if any of the masks needs these."""
+    words = evaluator.settings.rounding_in_words
+    is_fitted = any(precision.has_fitted_scales for mask in masks for precision in mask.values())
+    needs_speech = is_fitted and evaluator.settings.rounding is not RoundingMethod.nearest
+    return f"{words} ({evaluator.rounding_speech.digest})" if needs_speech else words
 
 
 def _versions() -> dict[str, int]:

@@ -1,8 +1,9 @@
 """Coordinate descent on what a layer's rounded weights lose, over integers and scales in turn.
 
-GPTQ looks at every column once and never comes back. Given its integers, each column in turn takes the integers
-that are best while all others stay, and each group the scale that is best for its integers, until nothing moves;
-the error of the layer's outputs falls at every step (for integers alone: Behdin et al., "QuantEase", 2023).
+GPTQ looks at every column once and never comes back. Given its integers, each column in turn takes the
+integers that are best while all others stay, and each group the scale that is best for its integers, until
+nothing moves; the error of the layer's outputs falls at every step (for integers alone: Behdin et al.,
+"QuantEase", 2023).
 """
 
 from collections.abc import Callable
@@ -64,7 +65,7 @@ def descended(
 
 
 def _best_scale(codes: Tensor, slope: Tensor, hessian: Tensor, scale: Tensor) -> Tensor:
-    """The scale ``[out]`` of least error for the integers of a group; as it was where that has another sign."""
+    """The scale ``[out]`` of least error for a group's integers; as it was where that has another sign."""
     curvature = ((codes @ hessian) * codes).sum(1)
     best = scale - (slope * codes).sum(1) / curvature.clamp(min=torch.finfo(torch.float32).tiny)
     return torch.where((curvature > 0) & (best * scale > 0), best, scale)

@@ -1,4 +1,4 @@
-"""What GPTQ needs to know of a layer's inputs: the sums of their outer products."""
+"""What rounding needs to know of a layer's inputs: the sums of their outer products."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,22 +17,23 @@ from speakerquant.quantization.calibration import forward_all
 
 Hessians = Mapping[str, npt.NDArray[np.float32]]
 
-_PLACES = 400  # in a recording that are looked at, for each layer
+_HELD_OUT = 5  # one of so many recordings
 
 
-def gather_hessians(model: nn.Module, features: Iterable[Tensor]) -> Hessians:
+def gather_hessians(model: nn.Module, features: Iterable[Tensor], places: int = 400) -> Hessians:
     """Sums over recordings, whatever the mask: the layers' inputs are those of the FP32 network.
 
-    Of every recording, some hundred places of each layer's input count; memory holds one matrix for each
-    layer and no inputs.
+    Memory holds two matrices for each layer and no inputs.
 
     Args:
         model: Network in FP32; it is not changed.
-        features: Recordings ``[n_mels, T]``, taken once and in order.
+        features: Recordings ``[n_mels, T]``, or pieces of each ``[B, n_mels, T]``, taken once and in order.
+        places: How many places of a recording count, of each layer's input.
 
     Returns:
-        By layer, ``[groups, taps * in, taps * in]``: of what the taps of a convolution see in each group of
-        its channels, one tap after the other.
+        By layer, ``[2, groups, taps * in, taps * in]``: of what the taps of a convolution see in each group
+        of its channels, one tap after the other. First over four of five recordings, then over the others,
+        on which it is chosen how far the first are to be trusted.
 
     Raises:
         UserError: there are no recordings, or all that a layer sees is zero.
@@ -40,6 +41,7 @@ def gather_hessians(model: nn.Module, features: Iterable[Tensor]) -> Hessians:
     sums: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(0)
     network = model.eval()
+    count, part = 0, 0
     handles = []
     for name, layer in quantizable_layers(network).items():
         geometry = LayerGeometry.of(layer)
@@ -49,24 +51,28 @@ def gather_hessians(model: nn.Module, features: Iterable[Tensor]) -> Hessians:
         ) -> None:
             windows = geometry.windows(inputs[0])
             num_places = windows.shape[: windows.dim() - 1 - geometry.num_axes].numel()
-            places = torch.randperm(num_places, generator=generator)[:_PLACES]
-            seen = geometry.seen(windows, places)
+            chosen = torch.randperm(num_places, generator=generator)[:places]
+            seen = geometry.seen(windows, chosen)
             product = seen.transpose(1, 2) @ seen
-            sums[name] = sums[name] + product if name in sums else product
+            if name not in sums:
+                sums[name] = torch.zeros(2, *product.shape, device=product.device)
+            sums[name][part] += product
 
         handles.append(layer.register_forward_pre_hook(add))
     try:
-        count = forward_all(network, features)
+        for recording in features:
+            part = int(count % _HELD_OUT == _HELD_OUT - 1)
+            count += forward_all(network, [recording])
     finally:
         for handle in handles:
             handle.remove()
     if not count:
-        raise UserError("rounding=gptq: there are no calibration recordings; check data.calibration_root")
+        raise UserError(
+            "rounding: there are no recordings to round for; check rounding.root and data.calibration_root"
+        )
     for name, hessian in sums.items():
-        if not hessian.diagonal(dim1=1, dim2=2).any():
-            raise UserError(
-                f"rounding=gptq: the input of {name} is always zero; calibrate on other recordings"
-            )
+        if not hessian.diagonal(dim1=2, dim2=3).any():
+            raise UserError(f"rounding: the input of {name} is always zero; round for other recordings")
     return {name: hessian.cpu().numpy() for name, hessian in sums.items()}
 
 
