@@ -11,7 +11,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-MOST_SWEEPS = 6
 _BLOCK = 128  # columns whose changes are passed on together
 
 
@@ -21,6 +20,7 @@ def descended(
     codes: Tensor,
     scales: Tensor,
     rounded: Callable[[Tensor], Tensor],
+    most_sweeps: int,
 ) -> tuple[Tensor, Tensor]:
     """Integers and scales that lose less of a layer's outputs than the given ones, or as much.
 
@@ -30,13 +30,14 @@ def descended(
         codes: Integers to begin from, ``[out, columns]``.
         scales: Their scales, ``[out, groups]``, none of them zero; signs are kept.
         rounded: Function from numbers to the nearest integers that there are.
+        most_sweeps: How often all columns are gone through at most.
     """
     hessian, codes, scales = hessian.float(), codes.clone(), scales.clone()
     length = codes.shape[1] // scales.shape[1]
     block = max(_BLOCK // length, 1) * length
     curvature = hessian.diagonal().clamp(min=torch.finfo(torch.float32).tiny)
     values = codes * scales.repeat_interleave(length, 1)
-    for _ in range(MOST_SWEEPS):
+    for _ in range(most_sweeps):
         slopes = (values - weight) @ hessian
         moved = 0
         for start in range(0, weight.shape[1], block):

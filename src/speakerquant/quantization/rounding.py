@@ -25,8 +25,9 @@ Array = npt.NDArray[np.float32]
 
 _CANDIDATES = 40  # scales tried for a group, from _LEAST of the one without clipping up to that
 _LEAST = 0.3
-_DAMPINGS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the Hessian's mean diagonal; GPTQ's reference has the first
+_DAMPINGS = (0.01, 0.1, 1.0)  # of the Hessian's mean diagonal; GPTQ's reference has the first
 _TRIED = 32  # output channels that a damping is tried on
+_SWEEPS, _TRIED_SWEEPS = 6, 2  # of the descent; two tell dampings apart as six do
 _BLOCK = 128  # columns whose errors are passed on together
 _CHUNK = 65536  # weights that scales are sought for at once: they stay in the processor's cache
 
@@ -185,12 +186,12 @@ class Rounding:
             return _DAMPINGS[0]
         tried = range(0, len(parts), -(-len(parts) // _TRIED))
         most = -(-_TRIED // len(tried))
-        samples = [(parts[i][:: -(-len(parts[i]) // most)], fitted[i], held_out[i]) for i in tried]
+        samples = [(parts[i][:: -(-len(parts[i]) // most)], fitted[i].float(), held_out[i]) for i in tried]
 
         def loss(damping: float) -> float:
             total = 0.0
             for part, hessian, judging in samples:
-                codes, scales = self._by_hessian(part, hessian, damping, bits, length)
+                codes, scales = self._by_hessian(part, hessian, damping, bits, length, _TRIED_SWEEPS)
                 lost = (codes * scales.repeat_interleave(length, 1) - part).double()
                 total += float(((lost @ judging) * lost).sum())
             return total
@@ -198,12 +199,13 @@ class Rounding:
         return min(_DAMPINGS, key=loss)
 
     def _by_hessian(
-        self, part: Tensor, hessian: Tensor, damping: float, bits: int, length: int
+        self, part: Tensor, hessian: Tensor, damping: float, bits: int, length: int, sweeps: int = _SWEEPS
     ) -> tuple[Tensor, Tensor]:
         damped = _damped(hessian, damping)
         codes, scales = _gptq(part, damped, bits, length)
         if self.method is RoundingMethod.descent:
-            return descended(part, damped, codes, scales, lambda values: values.round().clamp(*_bounds(bits)))
+            lowest, highest = _bounds(bits)
+            return descended(part, damped, codes, scales, lambda x: x.round().clamp(lowest, highest), sweeps)
         return codes, scales
 
     def _hessian(self, layer: str, geometry: LayerGeometry) -> Tensor:
