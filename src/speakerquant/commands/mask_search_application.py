@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution
 
 from speakerquant import schema_versions
+from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.architectures.registry import architecture_of_network
 from speakerquant.architectures.units import Units, enclosing
@@ -17,7 +18,7 @@ from speakerquant.configuration.opening import open_cache, open_evaluator, open_
 from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.errors import UserError
-from speakerquant.mask_search.choices import MASK_AXIS, Choices
+from speakerquant.mask_search.choices import MASK_AXIS, Choices, stored_differently
 from speakerquant.mask_search.front_plan import LOSS_HIGH, RATIO, SIZE
 from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.measuring.engine_metrics import LATENCY, LATENCY_P95
@@ -51,7 +52,10 @@ class MaskSearchApplication(SearchApplication):
         self._evaluator: MaskEvaluator | None = None
 
     def params(self, config: DictConfig, given: Collection[str]) -> Mapping[str, str]:
-        """For every unit of the network that is not given, by itself or with others, what ``space`` names."""
+        """For every unit of the network that is not given, by itself or with others, what ``space`` names.
+
+        Of precisions that store a unit's weights alike, as its layers have no larger groups, the first stays.
+        """
         run = typed(config, RunConfig)
         try:
             precisions = [precision_of(name) for name in run.space.precisions]
@@ -59,9 +63,15 @@ class MaskSearchApplication(SearchApplication):
             raise UserError(f"space.precisions: {error}") from None
         if not precisions:
             return {}
-        sweep = f"choice({','.join(map(str, precisions))})"
-        units = open_model(run.model, open_cache(run.cache)).network.units(run.units)
-        return {f"mask.{unit}": sweep for unit in units if not _is_set(unit, given)}
+        network = open_model(run.model, open_cache(run.cache)).network
+        layers = geometries(network)
+
+        def sweep(unit: Sequence[str]) -> str:
+            choices = stored_differently(precisions, [layers[layer] for layer in unit])
+            return f"choice({','.join(map(str, choices))})"
+
+        units = network.units(run.units)
+        return {f"mask.{unit}": sweep(units[unit]) for unit in units if not _is_set(unit, given)}
 
     def is_time(self, name: str) -> bool:
         metric = metric_of(name)
