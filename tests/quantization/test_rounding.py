@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Subject
-from torch import nn
+from torch import Tensor, nn
 
 from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.cache import Cache
@@ -79,6 +79,38 @@ def test_each_way_of_rounding_loses_less_than_the_one_before(small: Subject, pre
         for rounding in (Rounding(method, lambda: hessians) for method in RoundingMethod)
     ]
     assert agreements == sorted(agreements) and agreements[-1] < 1
+
+
+@pytest.mark.parametrize("method", [RoundingMethod.gptq, RoundingMethod.descent])
+def test_few_inputs_are_trusted_as_far_as_others_bear_them_out(method: RoundingMethod) -> None:
+    """Of fewer inputs than columns, rounding loses more on fresh ones if held-out ones are not asked."""
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Linear(64, 32, bias=False)
+    torch.nn.init.normal_(layer.weight, generator=generator)
+    mixing = torch.randn(64, 64, generator=generator)
+
+    def inputs(number: int) -> Tensor:
+        return torch.randn(number, 64, generator=generator) @ mixing
+
+    seen, fresh = inputs(40), inputs(4000)
+    asked = gather_hessians(nn.Sequential(layer), seen[:, None])["0"]
+    unasked = np.stack([asked.sum(axis=0), np.zeros_like(asked[0])])
+    losses = []
+    for hessian in (asked, unasked):
+        rounding = Rounding(method, lambda: {"0": hessian})  # noqa: B023
+        weight = layer.weight.detach().numpy()
+        rounded = rounding.integers("0", weight, LayerGeometry.of(layer), WeightFormat(2, 64)).values
+        losses.append((fresh @ torch.from_numpy(rounded - weight).T).square().sum().item())
+    assert losses[0] < 0.9 * losses[1]
+
+
+def test_hessians_hold_out_every_fifth_recording() -> None:
+    layer = nn.Conv1d(3, 2, 1, bias=False)
+    recordings = [torch.randn(3, 10) for _ in range(10)]
+    [(fitted, held_out)] = gather_hessians(nn.Sequential(layer), recordings).values()
+    seen = torch.stack([recordings[4], recordings[9]])
+    np.testing.assert_allclose(held_out[0], (seen @ seen.transpose(1, 2)).sum(dim=0), rtol=1e-4)
+    assert np.trace(fitted[0]) > np.trace(held_out[0])
 
 
 def test_hessians_are_those_of_what_every_tap_sees() -> None:

@@ -84,7 +84,7 @@ def rounding_of(
         number_of_each = -(-number // count)
         longest, fewest = round(_PIECE_SECONDS * recordings.frames_per_second), model.network.min_frames
         with _forwarded(recordings, "Hessians") as features:
-            pieces = (_pieces(each, number_of_each, max(longest, fewest)) for each in features)
+            pieces = (pieces_of(each, number_of_each, max(longest, fewest)) for each in features)
             save_hessians(gather_hessians(model.network, pieces, -(-_PLACES // count)), path)
 
     def gather() -> Hessians:
@@ -93,7 +93,7 @@ def rounding_of(
     return Rounding(settings.rounding, gather, cache, lambda: [model.digest, key()])
 
 
-def _pieces(recording: Tensor, number: int, length: int) -> Tensor:
+def pieces_of(recording: Tensor, number: int, length: int) -> Tensor:
     """At most so many pieces ``[B, n_mels, length]`` of a recording, beside each other; a short one whole."""
     frames = recording.shape[1]
     number, length = max(1, min(number, frames // length)), min(length, frames)
