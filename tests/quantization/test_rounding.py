@@ -106,7 +106,7 @@ def test_few_inputs_are_trusted_as_far_as_others_bear_them_out(method: RoundingM
 
 def test_hessians_hold_out_every_fifth_recording() -> None:
     layer = nn.Conv1d(3, 2, 1, bias=False)
-    recordings = [torch.randn(3, 10) for _ in range(10)]
+    recordings = [torch.randn(3, 400) for _ in range(10)]
     [(fitted, held_out)] = gather_hessians(nn.Sequential(layer), recordings).values()
     seen = torch.stack([recordings[4], recordings[9]])
     np.testing.assert_allclose(held_out[0], (seen @ seen.transpose(1, 2)).sum(dim=0), rtol=1e-4)

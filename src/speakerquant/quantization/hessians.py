@@ -18,6 +18,7 @@ from speakerquant.quantization.calibration import forward_all
 Hessians = Mapping[str, npt.NDArray[np.float32]]
 
 _HELD_OUT = 5  # one of so many recordings
+_TOGETHER = 512  # places that are multiplied at once
 
 
 def gather_hessians(model: nn.Module, features: Iterable[Tensor], places: int = 400) -> Hessians:
@@ -38,13 +39,14 @@ def gather_hessians(model: nn.Module, features: Iterable[Tensor], places: int = 
     Raises:
         UserError: there are no recordings, or all that a layer sees is zero.
     """
-    sums: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(0)
     network = model.eval()
+    sums: dict[str, _Sums] = {}
     count, part = 0, 0
     handles = []
     for name, layer in quantizable_layers(network).items():
         geometry = LayerGeometry.of(layer)
+        sums[name] = _Sums()
 
         def add(
             _: nn.Module, inputs: tuple[Tensor], name: str = name, geometry: LayerGeometry = geometry
@@ -52,11 +54,7 @@ def gather_hessians(model: nn.Module, features: Iterable[Tensor], places: int = 
             windows = geometry.windows(inputs[0])
             num_places = windows.shape[: windows.dim() - 1 - geometry.num_axes].numel()
             chosen = torch.randperm(num_places, generator=generator)[:places]
-            seen = geometry.seen(windows, chosen)
-            product = seen.transpose(1, 2) @ seen
-            if name not in sums:
-                sums[name] = torch.zeros(2, *product.shape, device=product.device)
-            sums[name][part] += product
+            sums[name].add(part, geometry.seen(windows, chosen))
 
         handles.append(layer.register_forward_pre_hook(add))
     try:
@@ -70,10 +68,49 @@ def gather_hessians(model: nn.Module, features: Iterable[Tensor], places: int = 
         raise UserError(
             "rounding: there are no recordings to round for; check rounding.root and data.calibration_root"
         )
-    for name, hessian in sums.items():
+    with torch.inference_mode():
+        hessians = {name: each.total() for name, each in sums.items() if each.has_any}
+    for name, hessian in hessians.items():
         if not hessian.diagonal(dim1=2, dim2=3).any():
             raise UserError(f"rounding: the input of {name} is always zero; round for other recordings")
-    return {name: hessian.cpu().numpy() for name, hessian in sums.items()}
+    return {name: hessian.cpu().numpy() for name, hessian in hessians.items()}
+
+
+class _Sums:
+    """Products of what a layer sees, ``[groups, places, columns]`` each, of two parts of the recordings.
+
+    Those of several recordings are multiplied at once: adding to a large matrix takes longer than a product.
+    """
+
+    def __init__(self) -> None:
+        self._sums: list[Tensor | None] = [None, None]
+        self._pending: list[list[Tensor]] = [[], []]
+
+    @property
+    def has_any(self) -> bool:
+        """Whether the layer has seen anything."""
+        return any(map(len, self._pending)) or any(each is not None for each in self._sums)
+
+    def add(self, part: int, seen: Tensor) -> None:
+        """Add what was seen of one recording."""
+        pending = self._pending[part]
+        pending.append(seen)
+        if sum(each.shape[1] for each in pending) >= _TOGETHER:
+            self._multiply(part)
+
+    def total(self) -> Tensor:
+        """The sums, ``[2, groups, columns, columns]``; of a layer that has seen anything."""
+        for part in range(2):
+            self._multiply(part)
+        found = [each for each in self._sums if each is not None]
+        return torch.stack([torch.zeros_like(found[0]) if each is None else each for each in self._sums])
+
+    def _multiply(self, part: int) -> None:
+        if pending := self._pending[part]:
+            seen = torch.cat(pending, dim=1)
+            product, before = seen.transpose(1, 2) @ seen, self._sums[part]
+            self._sums[part] = product if before is None else before.add_(product)
+            pending.clear()
 
 
 def save_hessians(hessians: Hessians, path: Path) -> None:
