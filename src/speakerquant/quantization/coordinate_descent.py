@@ -32,41 +32,44 @@ def descended(
         rounded: Function from numbers to the nearest integers that there are.
         most_sweeps: How often all columns are gone through at most.
     """
-    hessian, codes, scales = hessian.float(), codes.clone(), scales.clone()
-    length = codes.shape[1] // scales.shape[1]
+    hessian = hessian.float()
+    # What a column does to all output channels lies together in memory.
+    weight, codes, scales = (
+        each.T.clone(memory_format=torch.contiguous_format) for each in (weight, codes, scales)
+    )
+    length = len(codes) // len(scales)
     block = max(_BLOCK // length, 1) * length
     curvature = hessian.diagonal().clamp(min=torch.finfo(torch.float32).tiny)
-    values = codes * scales.repeat_interleave(length, 1)
+    values = codes * scales.repeat_interleave(length, 0)
     for _ in range(most_sweeps):
-        slopes = (values - weight) @ hessian
-        moved = 0
-        for start in range(0, weight.shape[1], block):
-            columns = slice(start, min(start + block, weight.shape[1]))
-            inner, slope, before = hessian[columns, columns], slopes[:, columns], values[:, columns].clone()
-            for first in range(0, slope.shape[1], length):
-                group, place = slice(first, first + length), (start + first) // length
-                steps = codes[:, columns][:, group]
-                scale = _best_scale(steps, slope[:, group], inner[group, group], scales[:, place])
-                change = steps * (scale - scales[:, place])[:, None]
-                scales[:, place] = scale
-                values[:, columns][:, group] += change
-                slope += change @ inner[group]
+        slopes, former = hessian @ (values - weight), codes.clone()
+        for start in range(0, len(weight), block):
+            stop = min(start + block, len(weight))
+            inner, slope = hessian[start:stop, start:stop], slopes[start:stop]
+            before = values[start:stop].clone()
+            for first in range(start, stop, length):
+                group, inside = slice(first, first + length), slice(first - start, first - start + length)
+                place = first // length
+                scale = _best_scale(codes[group], slope[inside], inner[inside, inside], scales[place])
+                change = codes[group] * (scale - scales[place])
+                scales[place] = scale
+                values[group] += change
+                slope.addmm_(inner[:, inside], change)
                 for column in range(first, first + length):
-                    now = values[:, start + column]
-                    best = rounded((now - slope[:, column] / curvature[start + column]) / scale)
-                    moved += int((best != codes[:, start + column]).sum())
-                    change = best * scale - now
-                    codes[:, start + column] = best
-                    values[:, start + column] += change
-                    slope[:, column:] += change[:, None] * inner[column, column:]
-            slopes[:, columns.stop :] += (values[:, columns] - before) @ hessian[columns, columns.stop :]
-        if not moved:
+                    row = column - start
+                    best = rounded((values[column] - slope[row] / curvature[column]) / scale)
+                    change = best * scale - values[column]
+                    codes[column] = best
+                    values[column] += change
+                    slope[row:].addr_(inner[row, row:], change)
+            slopes[stop:].addmm_(hessian[stop:, start:stop], values[start:stop] - before)
+        if torch.equal(codes, former):
             break
-    return codes, scales
+    return codes.T.contiguous(), scales.T.contiguous()
 
 
 def _best_scale(codes: Tensor, slope: Tensor, hessian: Tensor, scale: Tensor) -> Tensor:
-    """The scale ``[out]`` of least error for a group's integers; as it was where that has another sign."""
-    curvature = ((codes @ hessian) * codes).sum(1)
-    best = scale - (slope * codes).sum(1) / curvature.clamp(min=torch.finfo(torch.float32).tiny)
+    """The scale ``[out]`` of least error for a group's integers ``[columns, out]``; its sign stays."""
+    curvature = ((hessian @ codes) * codes).sum(0)
+    best = scale - (slope * codes).sum(0) / curvature.clamp(min=torch.finfo(torch.float32).tiny)
     return torch.where((curvature > 0) & (best * scale > 0), best, scale)
