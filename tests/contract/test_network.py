@@ -102,7 +102,7 @@ def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return Prepared(
         network,
         calibrate(network, calibration, "max"),
-        Rounding(RoundingMethod.descent, lambda: hessians),
+        Rounding(RoundingMethod.gptq, lambda: hessians),
         export_network(network, network.n_mels),
         _recordings(network.n_mels, 6, seed=2),
     )
