@@ -33,7 +33,7 @@ from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.hessians import gather_hessians
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.rounding import Rounding
+from speakerquant.quantization.rounding import Rounding, RoundingMethod
 from speakerquant.quantization.simulate import simulate
 
 ENGINES = ("onnxruntime", "openvino")
@@ -74,7 +74,7 @@ def row(file: Path) -> list[str]:
     calibration = [torch.from_numpy(each) for each in noise(network.n_mels, [200] * 4, seed=1)]
     table = calibrate(network, calibration, "max")
     hessians = gather_hessians(network, calibration)
-    rounding = Rounding(lambda: hessians)
+    rounding = Rounding(RoundingMethod.descent, lambda: hessians)
     graph = export_network(network, network.n_mels)
     units = network.units()
     cells = [

@@ -16,10 +16,10 @@ FEATURES = 3
 RANGES = 1
 """Ranges of the same network, recordings and method."""
 
-HESSIANS = 2
-"""Hessians of the same network and recordings."""
+HESSIANS = 3
+"""Hessians of the same network and pieces of recordings."""
 
-ROUNDED_WEIGHTS = 3
+ROUNDED_WEIGHTS = 4
 """Integers of the same weights, rounded in the same way."""
 
 GRAPH = 3

@@ -59,6 +59,7 @@ class Workspace:
             f"tracking.uri={self.tracking_uri}",
             f"cache.root={self.cache}",
             "calibration.num_recordings=4",
+            "rounding.num_recordings=4",
         ]
 
     @property

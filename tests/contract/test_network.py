@@ -38,7 +38,7 @@ from speakerquant.quantization.hessians import gather_hessians
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import _BY_NAME, Precision, WeightFormat, register
 from speakerquant.quantization.ranges import CalibrationTable
-from speakerquant.quantization.rounding import Rounding
+from speakerquant.quantization.rounding import Rounding, RoundingMethod
 from speakerquant.quantization.simulate import simulate
 
 pytestmark = pytest.mark.slow
@@ -102,7 +102,7 @@ def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return Prepared(
         network,
         calibrate(network, calibration, "max"),
-        Rounding(lambda: hessians),
+        Rounding(RoundingMethod.gptq, lambda: hessians),
         export_network(network, network.n_mels),
         _recordings(network.n_mels, 6, seed=2),
     )

@@ -3,6 +3,7 @@
 import pickle
 from pathlib import Path
 
+import cloudpickle
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -30,7 +31,7 @@ def test_the_launcher_gets_what_the_sweeper_composed_and_what_composing_anew_giv
     config = loader.compose_job(master, ["a=2"], 7)
     assert config.hydra.sweep.subdir == "7-a2"
     overrides = loader.place_job(config, ["a=2"], "7-a2-2")
-    elsewhere = pickle.loads(pickle.dumps(loader))
+    elsewhere = pickle.loads(cloudpickle.dumps(loader))  # as launchers send it
     assert loader.load_sweep_config(master, overrides) is config
     for anew in (loader.load_sweep_config(master, overrides), elsewhere.load_sweep_config(master, overrides)):
         assert anew is not config

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Subject
-from torch import nn
+from torch import Tensor, nn
 
 from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.cache import Cache
@@ -17,7 +17,7 @@ from speakerquant.quantization.hessians import gather_hessians, load_hessians, s
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT2, INT4, Precision, WeightFormat
 from speakerquant.quantization.ranges import CalibrationTable
-from speakerquant.quantization.rounding import Rounding
+from speakerquant.quantization.rounding import Rounding, RoundingMethod
 from speakerquant.quantization.simulate import simulate
 
 
@@ -66,7 +66,8 @@ def test_groups_divide_the_channels(channels: int, group_size: int | None, lengt
 
 
 @pytest.mark.parametrize("precision", [INT4, INT2], ids=str)
-def test_gptq_loses_less_than_the_nearest(small: Subject, precision: Precision) -> None:
+def test_each_way_of_rounding_loses_less_than_the_one_before(small: Subject, precision: Precision) -> None:
+    """The nearest integer, GPTQ, and coordinate descent after it."""
     hessians = gather_hessians(small.network, map(torch.from_numpy, small.recordings[:4]))
     mask = Mask(small.network.units(), {"*": precision})
     reference = embed_with_network(small.network, small.recordings[4:])
@@ -75,9 +76,41 @@ def test_gptq_loses_less_than_the_nearest(small: Subject, precision: Precision) 
             embed_with_network(simulate(small.network, mask, small.table, 8, rounding), small.recordings[4:]),
             reference,
         )
-        for rounding in (Rounding(), Rounding(gather=lambda: hessians))
+        for rounding in (Rounding(method, lambda: hessians) for method in RoundingMethod)
     ]
-    assert agreements[0] < agreements[1] < 1
+    assert agreements == sorted(agreements) and agreements[-1] < 1
+
+
+@pytest.mark.parametrize("method", [RoundingMethod.gptq, RoundingMethod.descent])
+def test_few_inputs_are_trusted_as_far_as_others_bear_them_out(method: RoundingMethod) -> None:
+    """Of fewer inputs than columns, rounding loses more on fresh ones if held-out ones are not asked."""
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Linear(64, 32, bias=False)
+    torch.nn.init.normal_(layer.weight, generator=generator)
+    mixing = torch.randn(64, 64, generator=generator)
+
+    def inputs(number: int) -> Tensor:
+        return torch.randn(number, 64, generator=generator) @ mixing
+
+    seen, fresh = inputs(40), inputs(4000)
+    asked = gather_hessians(nn.Sequential(layer), seen[:, None])["0"]
+    unasked = np.stack([asked.sum(axis=0), np.zeros_like(asked[0])])
+    losses = []
+    for hessian in (asked, unasked):
+        rounding = Rounding(method, lambda: {"0": hessian})  # noqa: B023
+        weight = layer.weight.detach().numpy()
+        rounded = rounding.integers("0", weight, LayerGeometry.of(layer), WeightFormat(2, 64)).values
+        losses.append((fresh @ torch.from_numpy(rounded - weight).T).square().sum().item())
+    assert losses[0] < 0.9 * losses[1]
+
+
+def test_hessians_hold_out_every_fifth_recording() -> None:
+    layer = nn.Conv1d(3, 2, 1, bias=False)
+    recordings = [torch.randn(3, 400) for _ in range(10)]
+    [(fitted, held_out)] = gather_hessians(nn.Sequential(layer), recordings).values()
+    seen = torch.stack([recordings[4], recordings[9]])
+    np.testing.assert_allclose(held_out[0], (seen @ seen.transpose(1, 2)).sum(dim=0), rtol=1e-4)
+    assert np.trace(fitted[0]) > np.trace(held_out[0])
 
 
 def test_hessians_are_those_of_what_every_tap_sees() -> None:
@@ -88,7 +121,7 @@ def test_hessians_are_those_of_what_every_tap_sees() -> None:
     [hessian] = gather_hessians(nn.Sequential(layer), recordings).values()
     outputs = torch.cat([layer(recording[None])[0] for recording in recordings], dim=1)
     columns = layer.weight.detach().permute(0, 2, 1).flatten(1).double().numpy()
-    expected = (columns @ hessian[0] * columns).sum(axis=1)
+    expected = (columns @ hessian.sum(axis=0)[0] * columns).sum(axis=1)
     np.testing.assert_allclose(outputs.detach().square().sum(dim=1), expected, rtol=1e-4)
 
 
@@ -103,22 +136,23 @@ def test_hessians_are_kept_whole(small: Subject, tmp_path: Path) -> None:
 
 
 def test_what_says_nothing_is_refused(small: Subject) -> None:
-    with pytest.raises(UserError, match=r"rounding=gptq: there are no calibration recordings"):
+    with pytest.raises(UserError, match=r"rounding: there are no recordings"):
         gather_hessians(small.network, [])
-    with pytest.raises(UserError, match=r"rounding=gptq: the input of 0 is always zero"):
+    with pytest.raises(UserError, match=r"rounding: the input of 0 is always zero"):
         gather_hessians(nn.Sequential(nn.Conv1d(4, 4, 1)), [torch.zeros(4, 20)])
-    with pytest.raises(UserError, match=r"rounding=gptq: no Hessian that fits input_conv"):
+    with pytest.raises(UserError, match=r"rounding=descent: no Hessian that fits input_conv"):
         mask = Mask(small.network.units(), {"input_conv": INT4})
         foreign = {"input_conv": np.eye(7, dtype=np.float32)[None]}
-        simulate(small.network, mask, CalibrationTable("max", {}, {}), 8, Rounding(gather=lambda: foreign))
+        rounding = Rounding(RoundingMethod.descent, lambda: foreign)
+        simulate(small.network, mask, CalibrationTable("max", {}, {}), 8, rounding)
 
 
 def test_rounded_weights_are_made_once(small: Subject, tmp_path: Path) -> None:
     weight = np.random.default_rng(0).standard_normal((8, 128)).astype(np.float32)
-    made = Rounding(cache=Cache(tmp_path), identity="network").integers(
+    made = Rounding(cache=Cache(tmp_path), identity=lambda: "network").integers(
         "layer", weight, linear(weight), WeightFormat(4, 64)
     )
-    again = Rounding(cache=Cache(tmp_path), identity="network").integers(
+    again = Rounding(cache=Cache(tmp_path), identity=lambda: "network").integers(
         "layer", 0 * weight, linear(weight), WeightFormat(4, 64)
     )
     np.testing.assert_array_equal(again.values, made.values)

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
@@ -86,7 +85,6 @@ def run_command(command: Callable[[], object]) -> None:
     signal.signal(signal.SIGTERM, _Termination())
     hide_credentials_in_logs()
     _survive_closed_output()
-    _share_schemas()
     try:
         command()
         sys.stdout.flush()
@@ -136,11 +134,6 @@ def importing() -> Iterator[None]:
         if len(sys.modules) > number:  # or a job would freeze the garbage of those before it
             gc.freeze()
         gc.enable()
-
-
-def _share_schemas() -> None:
-    """Keep Hydra from copying every schema whenever it composes or lists options: it copies what it loads."""
-    ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
 
 
 def _is_below_null(error: BaseException) -> bool:

@@ -1,7 +1,7 @@
 """What ``speakerquant`` adds to a search over its configuration."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution
 
 from speakerquant import schema_versions
+from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.architectures.registry import architecture_of_network
 from speakerquant.architectures.units import Units, enclosing
@@ -17,7 +18,7 @@ from speakerquant.configuration.opening import open_cache, open_evaluator, open_
 from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.errors import UserError
-from speakerquant.mask_search.choices import MASK_AXIS, Choices
+from speakerquant.mask_search.choices import MASK_AXIS, Choices, stored_differently
 from speakerquant.mask_search.front_plan import LOSS_HIGH, RATIO, SIZE
 from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.measuring.engine_metrics import LATENCY, LATENCY_P95
@@ -25,6 +26,7 @@ from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.measuring.result import metric_of
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import precision_of
+from speakerquant.quantization.rounding import RoundingMethod
 from speakerquant.report.mask_view import MaskView
 from speakerquant.search.application import Observer, SearchApplication
 from speakerquant.search.goals import Goals
@@ -50,7 +52,10 @@ class MaskSearchApplication(SearchApplication):
         self._evaluator: MaskEvaluator | None = None
 
     def params(self, config: DictConfig, given: Collection[str]) -> Mapping[str, str]:
-        """For every unit of the network that is not given, by itself or with others, what ``space`` names."""
+        """For every unit of the network that is not given, by itself or with others, what ``space`` names.
+
+        Of precisions that store a unit's weights alike, as its layers have no larger groups, the first stays.
+        """
         run = typed(config, RunConfig)
         try:
             precisions = [precision_of(name) for name in run.space.precisions]
@@ -58,9 +63,15 @@ class MaskSearchApplication(SearchApplication):
             raise UserError(f"space.precisions: {error}") from None
         if not precisions:
             return {}
-        sweep = f"choice({','.join(map(str, precisions))})"
-        units = open_model(run.model, open_cache(run.cache)).network.units(run.units)
-        return {f"mask.{unit}": sweep for unit in units if not _is_set(unit, given)}
+        network = open_model(run.model, open_cache(run.cache)).network
+        layers = geometries(network)
+
+        def sweep(unit: Sequence[str]) -> str:
+            choices = stored_differently(precisions, [layers[layer] for layer in unit])
+            return f"choice({','.join(map(str, choices))})"
+
+        units = network.units(run.units)
+        return {f"mask.{unit}": sweep(units[unit]) for unit in units if not _is_set(unit, given)}
 
     def is_time(self, name: str) -> bool:
         metric = metric_of(name)
@@ -98,7 +109,7 @@ class MaskSearchApplication(SearchApplication):
             "priors of minDCF": " ".join(f"{prior:g}" for prior in run.scoring.p_targets),
             "calibration recordings": evaluator.features.calibration.digest,
             "calibration": f"{run.calibration.method} {run.calibration.percentile}",
-            "rounding": run.rounding.method.name,
+            "rounding": _rounding(evaluator, [*masks, open_mask(run, model.network)]),
             "units": run.units.value,
             "fixed part of the mask": _fixed_part(open_mask(run, model.network), space),
             "fidelity": f"{run.engine.min_fidelity} on {run.engine.fidelity_recordings} recordings",
@@ -190,6 +201,14 @@ def _fixed_part(mask: Mask, space: Space) -> str:
 def _is_set(unit: str, keys: Collection[str]) -> bool:
     """Whether the keys of a configuration set the unit, by itself or with a module that it lies in."""
     return any(f"mask.{module}" in keys for module in enclosing(unit))
+
+
+def _rounding(evaluator: MaskEvaluator, masks: Iterable[Mask]) -> str:
+    """How weights are rounded, and for which recordings, if any of the masks needs these."""
+    words = evaluator.settings.rounding_in_words
+    is_fitted = any(precision.has_fitted_scales for mask in masks for precision in mask.values())
+    needs_speech = is_fitted and evaluator.settings.rounding is not RoundingMethod.nearest
+    return f"{words} ({evaluator.rounding_speech.digest})" if needs_speech else words
 
 
 def _versions() -> dict[str, int]:

@@ -147,6 +147,7 @@ def open_evaluator(config: RunConfig, model: SpeakerModel, cache: Cache) -> Mask
         method=config.calibration.method,
         percentile=config.calibration.percentile,
         rounding=config.rounding.method,
+        rounding_recordings=config.rounding.num_recordings,
         weight_bits=builder.weight_bits(config.engine.weight_bits),
         min_fidelity=config.engine.min_fidelity,
         fidelity_recordings=config.engine.fidelity_recordings,
@@ -169,7 +170,7 @@ def _trial_list(config: RunConfig) -> TrialList:
 
 
 def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> EvaluationData:
-    data, calibration = config.data, config.calibration
+    data, calibration, rounding = config.data, config.calibration, config.rounding
     if data.root is None:
         given = (data.trials, data.development_trials, data.calibration_root, data.calibration_list)
         if any(given) or data.speakers:
@@ -187,6 +188,7 @@ def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> Evalua
             cache,
             num_calibration=calibration.num_recordings,
             calibration_seed=calibration.seed,
+            num_rounding=rounding.num_recordings,
         )
     if data.num_speakers is not None:
         raise UserError("data.num_speakers is for the synthetic corpus, and data.root is set; leave one out")
@@ -202,6 +204,8 @@ def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> Evalua
         num_calibration=calibration.num_recordings,
         calibration_seed=calibration.seed,
         calibration_list=Path(data.calibration_list) if data.calibration_list else None,
+        rounding=open_recordings(Path(rounding.root), speaker_of) if rounding.root else None,
+        num_rounding=rounding.num_recordings,
         keep_repeated_trials=data.keep_repeated_trials,
     )
 

@@ -72,6 +72,8 @@ class CalibrationConfig:
 @dataclass
 class RoundingConfig:
     method: RoundingMethod = MISSING
+    num_recordings: int = MISSING
+    root: str | None = None
 
 
 @dataclass

@@ -2,15 +2,15 @@
 
 import logging
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from speakerquant.cache import Cache
 from speakerquant.corpus.recordings import Recordings, is_file, open_recordings, read_list
-from speakerquant.corpus.synthetic import CALIBRATION, TRIALS_FILE, Split, synthesize_split
+from speakerquant.corpus.synthetic import CALIBRATION, ROUNDING, TRIALS_FILE, Split, synthesize_split
 from speakerquant.corpus.trials import IndexArray, Trials, read_trials
 from speakerquant.errors import UserError
 from speakerquant.files import file_digest
@@ -30,6 +30,8 @@ class EvaluationData:
         speakers: Number of the speaker of every recording of the trials, counted from 0; if the labels
             contradict the names, every recording counts as a speaker.
         calibration: Paths of the recordings to calibrate on; none of their speakers is in ``trials``.
+        rounding: Gives paths of the recordings to round weights for, of such speakers too; a synthetic corpus
+            makes them when it is first asked.
     """
 
     source: Recordings
@@ -38,6 +40,7 @@ class EvaluationData:
     trials_digest: str
     speakers: IndexArray
     calibration: Sequence[Path]
+    rounding: Callable[[], Sequence[Path]]
 
 
 def open_evaluation_data(
@@ -48,6 +51,8 @@ def open_evaluation_data(
     num_calibration: int,
     calibration_seed: int,
     calibration_list: Path | None = None,
+    rounding: Recordings | None = None,
+    num_rounding: int | None = None,
     keep_repeated_trials: bool = False,
 ) -> EvaluationData:
     """Read the trial list and choose what to calibrate on.
@@ -59,41 +64,102 @@ def open_evaluation_data(
         num_calibration: Number of recordings that are chosen at random (all, if there are fewer).
         calibration_seed: Seed of that choice.
         calibration_list: File that names the recordings to take instead, one a line.
+        rounding: The recordings to choose from to round weights for; none: those of calibration.
+        num_rounding: Number of them that are chosen by the same seed; none: as many as for calibration.
         keep_repeated_trials: Whether a pair may come more than once.
 
     Raises:
         UserError: a folder, list or recording is missing, the calibration set is empty, or a calibration
             speaker or recording is also tested.
     """
-    if num_calibration < 1:
-        raise UserError(
-            f"calibration.num_recordings={num_calibration}: the calibration set is empty; use at least 1"
-        )
+    _check_number("calibration", num_calibration)
+    num_rounding = num_calibration if num_rounding is None else num_rounding
+    _check_number("rounding", num_rounding)
     trials = read_trials(trials_path, recordings, keep_repeated=keep_repeated_trials)
     paths = _existing(recordings, trials.recordings, trials_path, "data.root and data.trials")
     speakers = numbered_speakers(recordings, trials, trials_path)
-    names = read_list(calibration_list, calibration) if calibration_list else calibration.names()
-    if shared := _shared_speaker(calibration, names, recordings, trials):
-        raise UserError(
-            f"{calibration_list or calibration.source}: speaker {shared} is also in the test list "
-            f"{trials_path}; calibrate on other speakers"
-        )
+    pool = _Pool(
+        calibration, calibration_list, "calibrate on", "data.calibration_root and data.calibration_list"
+    )
+    names = pool.names(recordings, trials)
     if calibration_list is None:
         if len(names) < num_calibration:
             log.warning(
                 "%s: calibrating on %d recordings, all there are; calibration.num_recordings=%d",
                 *(calibration.source, len(names), num_calibration),
             )
-        names = random.Random(calibration_seed).sample(names, min(num_calibration, len(names)))
-    if len(speakers_of := {calibration.speaker_of(name) for name in names}) == 1:
+        chosen = _drawn(names, num_calibration, calibration_seed)
+    else:
+        chosen = names
+    if len(speakers_of := {calibration.speaker_of(name) for name in chosen}) == 1:
         log.warning(
             "%s: all calibration recordings are of one speaker, %s; add others, whose ranges differ",
-            *(calibration_list or calibration.source, *speakers_of),
+            *(pool.listed_in, *speakers_of),
         )
-    keys = "data.calibration_root and data.calibration_list"
-    _check_untested(calibration, names, recordings, trials, calibration_list or calibration.source)
-    chosen = _existing(calibration, sorted(names), calibration_list or calibration.source, keys)
-    return EvaluationData(recordings, paths, trials, file_digest(trials_path), speakers, chosen)
+    if rounding is not None:
+        others = _Pool(rounding, None, "round weights for", "rounding.root")
+        names = others.names(recordings, trials)
+    else:
+        others = pool
+    rounded_for = others.paths(_drawn(names, num_rounding, calibration_seed), recordings, trials)
+    return EvaluationData(
+        *(recordings, paths, trials, file_digest(trials_path), speakers),
+        calibration=pool.paths(chosen, recordings, trials),
+        rounding=lambda: rounded_for,
+    )
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Recordings to choose from, of speakers that are not tested.
+
+    Attributes:
+        recordings: Where they are.
+        list_path: File that names them, one a line; none: all.
+        use: What they are for.
+        keys: Settings that name them.
+    """
+
+    recordings: Recordings
+    list_path: Path | None
+    use: str
+    keys: str
+
+    @property
+    def listed_in(self) -> Path:
+        """What names them."""
+        return self.list_path or self.recordings.source
+
+    def names(self, tested: Recordings, trials: Trials) -> Sequence[str]:
+        """All names.
+
+        Raises:
+            UserError: the list is missing, or one of their speakers is tested.
+        """
+        names = read_list(self.list_path, self.recordings) if self.list_path else self.recordings.names()
+        if shared := _shared_speaker(self.recordings, names, tested, trials):
+            raise UserError(
+                f"{self.listed_in}: speaker {shared} is also in the trial list; {self.use} other speakers"
+            )
+        return names
+
+    def paths(self, names: Sequence[str], tested: Recordings, trials: Trials) -> Sequence[Path]:
+        """Paths of some of them, sorted by name.
+
+        Raises:
+            UserError: one does not exist, or is tested under another name.
+        """
+        _check_untested(self.recordings, names, tested, trials, self.listed_in)
+        return _existing(self.recordings, sorted(names), self.listed_in, self.keys)
+
+
+def _drawn(names: Sequence[str], number: int, seed: int) -> Sequence[str]:
+    return random.Random(seed).sample(names, min(number, len(names)))
+
+
+def _check_number(use: str, number: int) -> None:
+    if number < 1:
+        raise UserError(f"{use}.num_recordings={number}: the {use} set is empty; use at least 1")
 
 
 def open_cohort(
@@ -173,14 +239,31 @@ def _check_untested(
 
 
 def open_synthetic_evaluation_data(
-    split: Split, seed: int, cache: Cache, *, num_calibration: int, calibration_seed: int
+    split: Split,
+    seed: int,
+    cache: Cache,
+    *,
+    num_calibration: int,
+    calibration_seed: int,
+    num_rounding: int | None = None,
 ) -> EvaluationData:
-    """Open the trial list of a synthetic split, with the synthetic calibration speakers."""
+    """Open the trial list of a synthetic split, with others to calibrate on and to round weights for."""
     root = synthesize_split(split, seed, cache)
-    return open_evaluation_data(
+    data = open_evaluation_data(
         open_recordings(root),
         root / TRIALS_FILE,
         open_recordings(synthesize_split(CALIBRATION, seed, cache)),
         num_calibration=num_calibration,
         calibration_seed=calibration_seed,
     )
+    if num_rounding is None:
+        return data
+    _check_number("rounding", num_rounding)
+
+    def rounding() -> Sequence[Path]:
+        of_speaker = ROUNDING.num_sessions * ROUNDING.num_utterances
+        speakers = replace(ROUNDING, num_speakers=-(-num_rounding // of_speaker))
+        made = open_recordings(synthesize_split(speakers, seed, cache))
+        return [made.path_of(name) for name in sorted(made.names())[:num_rounding]]
+
+    return replace(data, rounding=rounding)

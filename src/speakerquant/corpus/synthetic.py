@@ -65,6 +65,7 @@ class Split:
 
 TRAIN = Split("train", num_speakers=600, num_sessions=4, num_utterances=3)
 CALIBRATION = Split("calibration", num_speakers=32, num_sessions=2, num_utterances=1)
+ROUNDING = Split("rounding", num_speakers=200, num_sessions=4, num_utterances=1)
 DEVELOPMENT = Split("development", num_speakers=30, num_sessions=5, num_utterances=2)
 TEST = Split("test", num_speakers=40, num_sessions=6, num_utterances=2)
 

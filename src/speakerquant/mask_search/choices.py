@@ -1,13 +1,15 @@
 """What a search can choose: the precisions of every unit, the highest first."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.errors import UserError
-from speakerquant.quantization.precision import Precision, precision_of
+from speakerquant.quantization.precision import SMALLEST_GROUP, Precision, precision_of
 from speakerquant.search.space import Point, Space
 
 MASK_AXIS = re.compile(r"mask\.([\w.]+)")
@@ -31,7 +33,7 @@ class Choices:
 
     @property
     def precisions(self) -> dict[str, tuple[Precision, ...]]:
-        """By axis the precisions to choose from, ordered by the bits of a weight, the highest first."""
+        """By axis the precisions to choose from, ordered by what a weight takes, the most first."""
         return {
             name: choices for name, axis in self.space.axes.items() if (choices := _precisions(name, axis))
         }
@@ -76,6 +78,21 @@ class Choices:
         ]
 
 
+def stored_differently(precisions: Iterable[Precision], layers: Sequence[LayerGeometry]) -> list[Precision]:
+    """The precisions without those that store the weights of these layers as an earlier one does.
+
+    A layer's channels may not divide into groups as large as a precision has.
+    """
+    found: dict[object, Precision] = {}
+    for precision in precisions:
+        weights = precision.weights
+        group_size = weights.group_size if weights else None
+        lengths = [layer.group_length(group_size, SMALLEST_GROUP) for layer in layers]
+        alike = replace(precision, name="", weights=weights and replace(weights, group_size=None))
+        found.setdefault((alike, *lengths), precision)
+    return list(found.values())
+
+
 def _precisions(name: str, axis: BaseDistribution) -> tuple[Precision, ...]:
     """The precisions that a unit can choose; empty if the axis is not such a unit."""
     if not MASK_AXIS.fullmatch(name) or not isinstance(axis, CategoricalDistribution):
@@ -88,4 +105,10 @@ def _precisions(name: str, axis: BaseDistribution) -> tuple[Precision, ...]:
 
 
 def _highest_first(precisions: Iterable[Precision]) -> tuple[Precision, ...]:
-    return tuple(sorted(precisions, key=lambda precision: precision.bits_per_weight, reverse=True))
+    """Ordered by the bits of a weight, and then by how few weights share a scale."""
+
+    def key(precision: Precision) -> tuple[int, float]:
+        group = precision.weights.group_size if precision.weights else None
+        return -precision.bits_per_weight, math.inf if group is None else group
+
+    return tuple(sorted(precisions, key=key))

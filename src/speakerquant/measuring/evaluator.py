@@ -257,7 +257,12 @@ class MaskEvaluator:
     @cached_property
     def rounding(self) -> Rounding:
         """How weights of fewer than eight bits become integers."""
-        return rounding_of(self.model, self.features.calibration, self.settings.rounding, self.cache)
+        return rounding_of(self.model, lambda: self.rounding_speech, self.settings, self.cache)
+
+    @cached_property
+    def rounding_speech(self) -> CachedFeatures:
+        """Features of the recordings that weights are rounded for."""
+        return self._features_of(self.data.rounding())
 
     @cached_property
     def baseline(self) -> Baseline:
@@ -289,7 +294,7 @@ class MaskEvaluator:
             {
                 "checkpoint": self.model.digest,
                 "calibration": self._calibration_in_words,
-                "rounding": settings.rounding.name,
+                "rounding": settings.rounding_in_words,
                 "frames_per_second": f"{frames_per_second:g}",
                 FRONT_END: json.dumps(asdict(self.model.front_end)),
                 MIN_FRAMES: str(network.min_frames),

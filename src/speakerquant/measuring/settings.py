@@ -18,6 +18,7 @@ class EvaluationSettings:
         method: How the ranges of inputs are chosen (:func:`speakerquant.quantization.calibration.calibrate`).
         percentile: Read by the method of that name.
         rounding: How weights of fewer than eight bits become integers.
+        rounding_recordings: How many pieces of recordings weights are rounded for.
         weight_bits: Most bits of integer weights; none: what the engine computes exactly.
         min_fidelity: Smallest cosine at which an engine counts as the network that its mask describes.
         fidelity_recordings: How many of the calibration recordings engines are checked on.
@@ -31,12 +32,20 @@ class EvaluationSettings:
     units: Granularity = Granularity.block
     method: str = "percentile"
     percentile: float = 99.99
-    rounding: RoundingMethod = RoundingMethod.gptq
+    rounding: RoundingMethod = RoundingMethod.descent
+    rounding_recordings: int = 800
     weight_bits: int | None = None
     min_fidelity: float = 0.999
     fidelity_recordings: int = 8
     latency_requests: int = 0
     channel: int | None = None
+
+    @property
+    def rounding_in_words(self) -> str:
+        """Method and number of pieces, such as ``descent for 800 pieces of recordings``."""
+        if self.rounding is RoundingMethod.nearest:
+            return self.rounding.name
+        return f"{self.rounding.name} for {self.rounding_recordings} pieces of recordings"
 
     def __post_init__(self) -> None:
         if self.latency_requests < 0:

@@ -1,6 +1,7 @@
 """What all masks of a network share: computed once, kept in the cache."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,11 +16,20 @@ from speakerquant.audio.features import CachedFeatures
 from speakerquant.cache import Cache
 from speakerquant.files import digest
 from speakerquant.graph.export import export_network
+from speakerquant.measuring.settings import EvaluationSettings
 from speakerquant.progress import track
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.hessians import Hessians, gather_hessians, load_hessians, save_hessians
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding, RoundingMethod
+
+log = logging.getLogger(__name__)
+
+ENOUGH_RECORDINGS = 200
+"""Recordings to round weights for."""
+
+_PIECE_SECONDS = 3.0
+_PLACES = 40_000  # of each layer's input that are looked at, in all recordings together
 
 
 def measured_ranges(
@@ -44,30 +54,52 @@ def measured_ranges(
 
 
 def rounding_of(
-    model: SpeakerModel, recordings: CachedFeatures, method: RoundingMethod, cache: Cache
+    model: SpeakerModel, speech: Callable[[], CachedFeatures], settings: EvaluationSettings, cache: Cache
 ) -> Rounding:
     """How weights of fewer than eight bits become integers.
 
-    Hessians are gathered once per checkpoint and calibration recordings, and only when a mask needs them.
+    Hessians are gathered once per checkpoint and recordings, and only when a mask needs them.
 
     Args:
         model: The network.
-        recordings: To gather Hessians on.
-        method: What becomes of a weight.
+        speech: Gives the recordings to gather them on.
+        settings: What becomes of a weight, and how many pieces of the recordings count.
         cache: Keeps Hessians and integers.
     """
-    if method is RoundingMethod.nearest:
-        return Rounding(cache=cache, identity=[model.digest])
-    key = digest(schema_versions.HESSIANS, model.digest, recordings.digest)
+    if settings.rounding is RoundingMethod.nearest:
+        return Rounding(cache=cache, identity=lambda: [model.digest])
+    number = settings.rounding_recordings
+
+    def key() -> str:
+        return digest(schema_versions.HESSIANS, model.digest, speech().digest, number)
 
     def make(path: Path) -> None:
+        recordings = speech()
+        if (count := len(recordings.features)) < ENOUGH_RECORDINGS:
+            log.warning(
+                "rounding weights for %d recordings: with %d and more, weights of few bits lose less, those "
+                "behind a pooling most of all; name a folder of further speech, rounding.root",
+                *(count, ENOUGH_RECORDINGS),
+            )
+        number_of_each = -(-number // count)
+        longest, fewest = round(_PIECE_SECONDS * recordings.frames_per_second), model.network.min_frames
         with _forwarded(recordings, "Hessians") as features:
-            save_hessians(gather_hessians(model.network, features), path)
+            pieces = (pieces_of(each, number_of_each, max(longest, fewest)) for each in features)
+            save_hessians(gather_hessians(model.network, pieces, -(-_PLACES // count)), path)
 
     def gather() -> Hessians:
-        return load_hessians(cache.get("hessians", key, make, suffix=".safetensors"))
+        return load_hessians(cache.get("hessians", key(), make, suffix=".safetensors"))
 
-    return Rounding(gather, cache, [model.digest, key])
+    return Rounding(settings.rounding, gather, cache, lambda: [model.digest, key()])
+
+
+def pieces_of(recording: Tensor, number: int, length: int) -> Tensor:
+    """At most so many pieces ``[B, n_mels, length]`` of a recording, beside each other; a short one whole."""
+    frames = recording.shape[1]
+    number, length = max(1, min(number, frames // length)), min(length, frames)
+    spare = frames - number * length  # left out between the pieces and at both ends
+    starts = [(i + 1) * spare // (number + 1) + i * length for i in range(number)]
+    return torch.stack([recording[:, start : start + length] for start in starts])
 
 
 def exported_network(model: SpeakerModel, cache: Cache) -> onnx.ModelProto:

@@ -1,6 +1,6 @@
 """Weights with fitted scales: integers of few bits, one by one or in groups, and how values become them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cached_property
@@ -18,22 +18,26 @@ from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.cache import Cache
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path, digest
+from speakerquant.quantization.coordinate_descent import descended
 from speakerquant.quantization.precision import SMALLEST_GROUP, WeightFormat
 
 Array = npt.NDArray[np.float32]
 
 _CANDIDATES = 40  # scales tried for a group, from _LEAST of the one without clipping up to that
 _LEAST = 0.3
-_DAMPING = 0.01  # of the Hessian's mean diagonal, as in the reference implementation of GPTQ
+_DAMPINGS = (0.01, 0.1, 1.0)  # of the Hessian's mean diagonal; GPTQ's reference has the first
+_TRIED = 32  # output channels that a damping is tried on
+_SWEEPS, _TRIED_SWEEPS = 6, 2  # of the descent; two tell dampings apart as six do
 _BLOCK = 128  # columns whose errors are passed on together
 _CHUNK = 65536  # weights that scales are sought for at once: they stay in the processor's cache
 
 
 class RoundingMethod(Enum):
-    """What decides the integer of a weight: the weight alone, or its whole channel (GPTQ)."""
+    """What decides the integer of a weight: it alone, its channel in one go (GPTQ), or in several."""
 
     nearest = auto()
     gptq = auto()
+    descent = auto()
 
 
 @dataclass(frozen=True)
@@ -86,18 +90,24 @@ class Rounding:
     Scales have the least squared error over the weights of their group, which may clip the largest. Then each
     weight takes the nearest integer; or, with Hessians, columns are rounded one after the other, and what a
     column loses the later ones make up for (Frantar et al.: "GPTQ: Accurate post-training quantization for
-    generative pre-trained transformers", ICLR 2023), with the scale of a group chosen when it is reached.
+    generative pre-trained transformers", ICLR 2023), with the scale of a group chosen when it is reached; or
+    all of them are gone through again until nothing moves (:mod:`.coordinate_descent`).
+
+    A Hessian is damped, the more the fewer inputs it was gathered from: by what rounds best, by the Hessian
+    of recordings held out, some of the layer's output channels.
 
     Attributes:
+        method: What decides an integer; all but ``nearest`` need ``gather``.
         gather: Gives what :func:`speakerquant.quantization.hessians.gather_hessians` finds, once a layer is
-            to be rounded; none rounds to the nearest.
+            to be rounded.
         cache: Keeps integers once they are made; none keeps them in this object only.
-        identity: What determines them beside layer and format: weights and Hessians.
+        identity: Gives what determines them beside method, layer and format: weights and Hessians.
     """
 
+    method: RoundingMethod = RoundingMethod.nearest
     gather: Callable[[], Mapping[str, npt.NDArray[np.float32]]] | None = None
     cache: Cache | None = None
-    identity: object = None
+    identity: Callable[[], object] = lambda: None
     _made: dict[tuple[str, WeightFormat], IntegerWeights] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -126,7 +136,10 @@ class Rounding:
     ) -> IntegerWeights:
         if self.cache is None:
             return self._rounded(layer, weight, geometry, stored)
-        key = digest(schema_versions.ROUNDED_WEIGHTS, self.identity, layer, stored.bits, stored.group_size)
+        key = digest(
+            *(schema_versions.ROUNDED_WEIGHTS, self.method.name, self.identity()),
+            *(layer, stored.bits, stored.group_size),
+        )
 
         def make(path: Path) -> None:
             self._rounded(layer, weight, geometry, stored).save(path)
@@ -139,25 +152,69 @@ class Rounding:
         columns = geometry.columns(torch.from_numpy(np.array(weight)))
         length = geometry.group_length(stored.group_size, SMALLEST_GROUP)
         sharing = length or columns.shape[1]  # columns that share a scale
-        if self.gather is None:
+        if self.method is RoundingMethod.nearest:
             groups = columns.reshape(len(columns), -1, sharing)
             scales = _scales(groups, stored.bits)
             codes, scales = _nearest(groups, scales, stored.bits).flatten(1), scales[..., 0]
         else:
-            hessians = self._hessian(layer, geometry)
-            parts = zip(columns.chunk(geometry.groups), hessians, strict=True)
-            rounded = [_gptq(part, hessian, stored.bits, sharing) for part, hessian in parts]
+            parts = columns.chunk(geometry.groups)
+            fitted, held_out = self._hessian(layer, geometry)
+            damping = self._damping(parts, fitted, held_out, stored.bits, sharing)
+            rounded = [
+                self._by_hessian(part, hessian, damping, stored.bits, sharing)
+                for part, hessian in zip(parts, fitted + held_out, strict=True)
+            ]
             codes, scales = (torch.cat(each) for each in zip(*rounded, strict=True))
         return IntegerWeights(
             geometry.from_columns(codes).numpy().astype(np.int8),
             (scales[:, 0] if length is None else geometry.from_columns(scales)).contiguous().numpy(),
         )
 
+    def _damping(
+        self, parts: Sequence[Tensor], fitted: Tensor, held_out: Tensor, bits: int, length: int
+    ) -> float:
+        """The damping of least error under the Hessian ``[groups, columns, columns]`` that was held out.
+
+        Args:
+            parts: Columns of each group of channels.
+            fitted: The Hessian to round by.
+            held_out: The one to judge by.
+            bits: Bits of the integers.
+            length: Columns that share a scale.
+        """
+        if not held_out.any():
+            return _DAMPINGS[0]
+        tried = range(0, len(parts), -(-len(parts) // _TRIED))
+        most = -(-_TRIED // len(tried))
+        samples = [(parts[i][:: -(-len(parts[i]) // most)], fitted[i].float(), held_out[i]) for i in tried]
+
+        def loss(damping: float) -> float:
+            total = 0.0
+            for part, hessian, judging in samples:
+                codes, scales = self._by_hessian(part, hessian, damping, bits, length, _TRIED_SWEEPS)
+                lost = (codes * scales.repeat_interleave(length, 1) - part).double()
+                total += float(((lost @ judging) * lost).sum())
+            return total
+
+        return min(_DAMPINGS, key=loss)
+
+    def _by_hessian(
+        self, part: Tensor, hessian: Tensor, damping: float, bits: int, length: int, sweeps: int = _SWEEPS
+    ) -> tuple[Tensor, Tensor]:
+        damped = _damped(hessian, damping)
+        codes, scales = _gptq(part, damped, bits, length)
+        if self.method is RoundingMethod.descent:
+            lowest, highest = _bounds(bits)
+            return descended(part, damped, codes, scales, lambda x: x.round().clamp(lowest, highest), sweeps)
+        return codes, scales
+
     def _hessian(self, layer: str, geometry: LayerGeometry) -> Tensor:
         size = geometry.num_taps * geometry.channels_seen
         hessian = self._hessians.get(layer)
-        if hessian is None or hessian.shape != (geometry.groups, size, size):
-            raise UserError(f"rounding=gptq: no Hessian that fits {layer}; calibrate this model")
+        if hessian is None or hessian.shape != (2, geometry.groups, size, size):
+            raise UserError(
+                f"rounding={self.method.name}: no Hessian that fits {layer}; calibrate this model"
+            )
         return torch.from_numpy(hessian).double()
 
     @cached_property
@@ -206,12 +263,17 @@ def _scales_of_rows(rows: Tensor, bits: int, importance: Tensor | None) -> Tenso
     return chosen
 
 
+def _damped(hessian: Tensor, damping: float) -> Tensor:
+    hessian = hessian.clone()
+    silent = hessian.diagonal() == 0
+    hessian[silent, silent] = 1  # an input that is always zero leaves its weights to the nearest integer
+    hessian.diagonal().add_(damping * hessian.diagonal().mean())
+    return hessian
+
+
 def _gptq(weight: Tensor, hessian: Tensor, bits: int, length: int) -> tuple[Tensor, Tensor]:
     """Integers ``[out, columns]`` and scales ``[out, columns / length]``."""
     weight, size = weight.clone(), weight.shape[1]
-    silent = hessian.diagonal() == 0
-    hessian[silent, silent] = 1  # an input that is always zero leaves its weights to the nearest integer
-    hessian.diagonal().add_(_DAMPING * hessian.diagonal().mean())
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
     inverse = torch.linalg.cholesky(inverse, upper=True).float()
     codes, scales = torch.zeros_like(weight), []
