@@ -90,7 +90,7 @@ def open_evaluation_data(
             )
         chosen = _drawn(names, num_calibration, calibration_seed)
     else:
-        chosen = names
+        chosen = sorted(names)
     if len(speakers_of := {calibration.speaker_of(name) for name in chosen}) == 1:
         log.warning(
             "%s: all calibration recordings are of one speaker, %s; add others, whose ranges differ",
@@ -116,7 +116,7 @@ class _Pool:
     Attributes:
         recordings: Where they are.
         list_path: File that names them, one a line; none: all.
-        use: What they are for.
+        use: What to do with other speakers, where one of these is tested.
         keys: Settings that name them.
     """
 
@@ -144,17 +144,18 @@ class _Pool:
         return names
 
     def paths(self, names: Sequence[str], tested: Recordings, trials: Trials) -> Sequence[Path]:
-        """Paths of some of them, sorted by name.
+        """Paths of some of them.
 
         Raises:
             UserError: one does not exist, or is tested under another name.
         """
         _check_untested(self.recordings, names, tested, trials, self.listed_in)
-        return _existing(self.recordings, sorted(names), self.listed_in, self.keys)
+        return _existing(self.recordings, names, self.listed_in, self.keys)
 
 
 def _drawn(names: Sequence[str], number: int, seed: int) -> Sequence[str]:
-    return random.Random(seed).sample(names, min(number, len(names)))
+    """So many of the names, sorted; all if there are fewer."""
+    return sorted(random.Random(seed).sample(names, min(number, len(names))))
 
 
 def _check_number(use: str, number: int) -> None:
@@ -170,14 +171,8 @@ def open_cohort(
     Raises:
         UserError: a folder, list or recording is missing, or a speaker or recording is also in the trials.
     """
-    names = read_list(list_path, cohort) if list_path else cohort.names()
-    if shared := _shared_speaker(cohort, names, recordings, trials):
-        raise UserError(
-            f"{list_path or cohort.source}: speaker {shared} of the cohort is also in the trial list; "
-            "name a cohort of other speakers"
-        )
-    _check_untested(cohort, names, recordings, trials, list_path or cohort.source)
-    return _existing(cohort, names, list_path or cohort.source, "scoring.cohort_root and scoring.cohort")
+    pool = _Pool(cohort, list_path, "name a cohort of", "scoring.cohort_root and scoring.cohort")
+    return pool.paths(pool.names(recordings, trials), recordings, trials)
 
 
 def _existing(recordings: Recordings, names: Sequence[str], listed_in: Path, keys: str) -> Sequence[Path]:
