@@ -1,12 +1,14 @@
 """Where recordings are: folders, wav.scp, csv; and compressed ones."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from speakerquant.corpus.evaluation_data import open_cohort, open_evaluation_data
+from speakerquant.corpus.evaluation_data import EvaluationData, open_cohort, open_evaluation_data
 from speakerquant.corpus.recordings import Recordings, open_recordings, read_list
 from speakerquant.corpus.trials import read_trials, write_trials
 from speakerquant.errors import UserError
@@ -135,12 +137,17 @@ def test_a_list_names_recordings_of_the_root_once(line: str, says: str, root: Pa
         read_list(tmp_path / "list.txt", open_recordings(root))
 
 
-def test_a_calibration_list_is_taken_whole(root: Path, tmp_path: Path) -> None:
+LISTED = ["id3/x/00001.wav", "id3/y/00001.wav", "id4/x/00001.wav"]
+
+
+@pytest.fixture
+def open_listed(root: Path, tmp_path: Path) -> Callable[..., EvaluationData]:
+    """Opens trials with the calibration list ``LISTED``; without it one recording would be chosen."""
     write_trials(tmp_path / "trials.txt", TRIALS)
-    listed = ["id3/x/00001.wav", "id3/y/00001.wav", "id4/x/00001.wav"]
-    (tmp_path / "list.txt").write_text("\n".join(listed))
+    (tmp_path / "list.txt").write_text("\n".join(LISTED))
     folder = open_recordings(root)
-    data = open_evaluation_data(
+    return partial(
+        open_evaluation_data,
         folder,
         tmp_path / "trials.txt",
         folder,
@@ -148,39 +155,28 @@ def test_a_calibration_list_is_taken_whole(root: Path, tmp_path: Path) -> None:
         calibration_seed=0,
         calibration_list=tmp_path / "list.txt",
     )
-    assert list(data.calibration) == [root / name for name in listed]
+
+
+def test_a_calibration_list_is_taken_whole(root: Path, open_listed: Callable[..., EvaluationData]) -> None:
+    assert list(open_listed().calibration) == [root / name for name in LISTED]
 
 
 def test_weights_are_rounded_for_speech_of_its_own_or_of_the_calibration_speakers(
-    root: Path, tmp_path: Path
+    root: Path, tmp_path: Path, open_listed: Callable[..., EvaluationData]
 ) -> None:
-    write_trials(tmp_path / "trials.txt", TRIALS)
-    folder = open_recordings(root)
     others = [f"id8/{number}.wav" for number in range(3)]
     (tmp_path / "others" / "id8").mkdir(parents=True)
     for name in others:
         soundfile.write(tmp_path / "others" / name, np.zeros(10), 16000)
-    listed = ["id3/x/00001.wav", "id3/y/00001.wav", "id4/x/00001.wav"]
-    (tmp_path / "list.txt").write_text("\n".join(listed))
 
     def opened(rounding: Recordings | None, number: int) -> list[Path]:
-        data = open_evaluation_data(
-            folder,
-            tmp_path / "trials.txt",
-            folder,
-            num_calibration=1,
-            calibration_seed=0,
-            calibration_list=tmp_path / "list.txt",
-            rounding=rounding,
-            num_rounding=number,
-        )
-        return list(data.rounding())
+        return list(open_listed(rounding=rounding, num_rounding=number).rounding())
 
     assert opened(open_recordings(tmp_path / "others"), 9) == [tmp_path / "others" / name for name in others]
-    assert opened(None, 9) == [root / name for name in listed]
+    assert opened(None, 9) == [root / name for name in LISTED]
     assert len(opened(None, 2)) == 2
     with pytest.raises(UserError, match=r"speaker id1 is also in the trial list; round weights for other"):
-        opened(folder, 9)
+        opened(open_recordings(root), 9)
     with pytest.raises(UserError, match=r"rounding\.num_recordings=0: the rounding set is empty"):
         opened(None, 0)
 

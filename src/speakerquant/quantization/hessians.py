@@ -46,7 +46,6 @@ def gather_hessians(model: nn.Module, features: Iterable[Tensor], places: int = 
     handles = []
     for name, layer in quantizable_layers(network).items():
         geometry = LayerGeometry.of(layer)
-        sums[name] = _Sums()
 
         def add(
             _: nn.Module, inputs: tuple[Tensor], name: str = name, geometry: LayerGeometry = geometry
@@ -54,7 +53,7 @@ def gather_hessians(model: nn.Module, features: Iterable[Tensor], places: int = 
             windows = geometry.windows(inputs[0])
             num_places = windows.shape[: windows.dim() - 1 - geometry.num_axes].numel()
             chosen = torch.randperm(num_places, generator=generator)[:places]
-            sums[name].add(part, geometry.seen(windows, chosen))
+            sums.setdefault(name, _Sums()).add(part, geometry.seen(windows, chosen))
 
         handles.append(layer.register_forward_pre_hook(add))
     try:
@@ -69,7 +68,7 @@ def gather_hessians(model: nn.Module, features: Iterable[Tensor], places: int = 
             "rounding: there are no recordings to round for; check rounding.root and data.calibration_root"
         )
     with torch.inference_mode():
-        hessians = {name: each.total() for name, each in sums.items() if each.has_any}
+        hessians = {name: each.total() for name, each in sums.items()}
     for name, hessian in hessians.items():
         if not hessian.diagonal(dim1=2, dim2=3).any():
             raise UserError(f"rounding: the input of {name} is always zero; round for other recordings")
@@ -86,11 +85,6 @@ class _Sums:
         self._sums: list[Tensor | None] = [None, None]
         self._pending: list[list[Tensor]] = [[], []]
 
-    @property
-    def has_any(self) -> bool:
-        """Whether the layer has seen anything."""
-        return any(map(len, self._pending)) or any(each is not None for each in self._sums)
-
     def add(self, part: int, seen: Tensor) -> None:
         """Add what was seen of one recording."""
         pending = self._pending[part]
@@ -99,7 +93,7 @@ class _Sums:
             self._multiply(part)
 
     def total(self) -> Tensor:
-        """The sums, ``[2, groups, columns, columns]``; of a layer that has seen anything."""
+        """The sums, ``[2, groups, columns, columns]``, once there is something to add."""
         for part in range(2):
             self._multiply(part)
         found = [each for each in self._sums if each is not None]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +162,7 @@ class Rounding:
             damping = self._damping(parts, fitted, held_out, stored.bits, sharing)
             rounded = [
                 self._by_hessian(part, hessian, damping, stored.bits, sharing)
-                for part, hessian in zip(parts, fitted + held_out, strict=True)
+                for part, hessian in zip(parts, fitted.double() + held_out.double(), strict=True)
             ]
             codes, scales = (torch.cat(each) for each in zip(*rounded, strict=True))
         return IntegerWeights(
@@ -186,7 +186,7 @@ class Rounding:
             return _DAMPINGS[0]
         tried = range(0, len(parts), -(-len(parts) // _TRIED))
         most = -(-_TRIED // len(tried))
-        samples = [(parts[i][:: -(-len(parts[i]) // most)], fitted[i].float(), held_out[i]) for i in tried]
+        samples = [(parts[i][:: -(-len(parts[i]) // most)], fitted[i], held_out[i].double()) for i in tried]
 
         def loss(damping: float) -> float:
             total = 0.0
@@ -204,8 +204,7 @@ class Rounding:
         damped = _damped(hessian, damping)
         codes, scales = _gptq(part, damped, bits, length)
         if self.method is RoundingMethod.descent:
-            lowest, highest = _bounds(bits)
-            return descended(part, damped, codes, scales, lambda x: x.round().clamp(lowest, highest), sweeps)
+            return descended(part, damped, codes, scales, partial(_integers, bits=bits), sweeps)
         return codes, scales
 
     def _hessian(self, layer: str, geometry: LayerGeometry) -> Tensor:
@@ -215,7 +214,7 @@ class Rounding:
             raise UserError(
                 f"rounding={self.method.name}: no Hessian that fits {layer}; calibrate this model"
             )
-        return torch.from_numpy(hessian).double()
+        return torch.from_numpy(hessian)
 
     @cached_property
     def _hessians(self) -> Mapping[str, npt.NDArray[np.float32]]:
@@ -227,8 +226,12 @@ def _bounds(bits: int) -> tuple[int, int]:
     return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
 
+def _integers(steps: Tensor, bits: int) -> Tensor:
+    return steps.round().clamp(*_bounds(bits))
+
+
 def _nearest(values: Tensor, scales: Tensor, bits: int) -> Tensor:
-    return (values / scales).round().clamp(*_bounds(bits))
+    return _integers(values / scales, bits)
 
 
 def _scales(groups: Tensor, bits: int, importance: Tensor | None = None) -> Tensor:
