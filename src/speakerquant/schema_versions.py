@@ -28,7 +28,7 @@ GRAPH = 3
 EMBEDDINGS = 3
 """Embeddings by an engine of the same ONNX file."""
 
-BASELINE = 5
+BASELINE = 6
 """Size, scores and embeddings of the baseline."""
 
 REPLICATES = 2

@@ -5,9 +5,12 @@ import os
 import platform
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
+import onnx
+import openvino as ov
 import pytest
 from conftest import Subject, write_model
 
@@ -34,6 +37,25 @@ def test_fp32_is_fp32(small: Subject, tmp_path: Path) -> None:
     embeddings = np.stack(list(engine.embed_many(small.recordings)))
     reference = embed_with_network(small.network, small.recordings)
     assert np.linalg.norm(embeddings - reference) < 1e-5 * np.linalg.norm(reference)
+
+
+def test_another_program_runs_an_engine_by_openvino_alone(small: Subject, tmp_path: Path) -> None:
+    """As docs/deployment.md says."""
+    write_model(small.network, tmp_path / "model.onnx", named_mask("all_int4", small.network.units(), {}))
+    engine = OpenVinoBuilder().build(tmp_path / "model.onnx")
+    engine.save(tmp_path / "engine.openvino")
+    coding = [zlib.compress, lambda text: zlib.decompressobj().decompress(text)]
+    serialized = (tmp_path / "engine.openvino").read_bytes()
+    network = ov.Core().import_model(serialized, "CPU", {"CACHE_ENCRYPTION_CALLBACKS": coding})
+    features = small.recordings[0][np.newaxis]
+    assert np.array_equal(network(features)[0], engine.embed(features))
+
+
+def test_the_description_takes_little_beside_packed_weights(small: Subject, tmp_path: Path) -> None:
+    write_model(small.network, tmp_path / "model.onnx", named_mask("all_int2", small.network.units(), {}))
+    engine = OpenVinoBuilder().build(tmp_path / "model.onnx")
+    stored = onnx.load(tmp_path / "model.onnx").graph.initializer
+    assert engine.size_bytes < 1.1 * sum(len(tensor.raw_data) for tensor in stored) + 40_000
 
 
 MEMORY_OVER_LENGTHS = """

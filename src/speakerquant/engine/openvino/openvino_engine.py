@@ -1,5 +1,6 @@
 """OpenVINO: the engine for machines without an NVIDIA GPU."""
 
+import zlib
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
@@ -20,7 +21,19 @@ from speakerquant.errors import UserError
 from speakerquant.graph.masking import onnx_bits
 from speakerquant.quantization.precision import FloatType, Precision
 
+
+def _compressed(text: bytes) -> bytes:
+    return zlib.compress(text, zlib.Z_BEST_COMPRESSION)
+
+
+def _decompressed(text: bytes) -> bytes:
+    return zlib.decompressobj().decompress(text)  # which does not mind that zeros follow
+
+
 _CONFIG = {
+    # A blob describes its network in XML, long beside weights of 2 bits. What is made for encryption
+    # may be any coding.
+    "CACHE_ENCRYPTION_CALLBACKS": [_compressed, _decompressed],
     # FP32 means FP32: without this, processors with bf16 would use it.
     "INFERENCE_PRECISION_HINT": "f32",
     # Nor are inputs of products with packed weights rounded to INT8, as they would be where there is VNNI.
