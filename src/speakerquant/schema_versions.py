@@ -4,7 +4,7 @@ Raise one when the code comes to write something else under the same name: entri
 another version are made anew, and readers of ``result.json`` can tell.
 """
 
-RESULT = 6
+RESULT = 7
 """Keys and units of ``result.json``, its ``schema_version``."""
 
 CORPUS = 1

@@ -70,6 +70,7 @@ def assert_one_line(finished: Finished, *said: str) -> None:
             ["speaker", "also in the trial list"],
         ),
         (["scoring.p_targets=[0.01,1]"], ["scoring.p_targets=[0.01, 1.0]"]),
+        (["scoring.false_accepts=[1,0]"], ["scoring.false_accepts=[1.0, 0.0]", "between 0 and 100"]),
         (["engine.time_limit=0"], ["engine.time_limit=0", "more than 0"]),
         (["engine=openvino", "engine.python=python3"], ["engine.python"]),
         (

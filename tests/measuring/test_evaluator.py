@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ from speakerquant.measuring.protocol import Protocol
 from speakerquant.measuring.result import Result
 from speakerquant.measuring.settings import EvaluationSettings
 from speakerquant.quantization.mask import Mask, baseline_mask
-from speakerquant.quantization.precision import FP16, FP32, INT4, INT8
-from speakerquant.statistics.error_rates import eer
+from speakerquant.quantization.precision import FP16, FP32, INT2, INT4, INT8
+from speakerquant.statistics.error_rates import ScoredTrials, eer
 from speakerquant.statistics.scores import ScoreNorm
+from speakerquant.statistics.swap_metrics import operating_points
 
 FILES = {
     "calibration.safetensors",
@@ -148,6 +149,61 @@ def test_the_baseline_differs_from_itself_in_nothing(
     assert result.numbers["baseline_eer"] == eer(baseline.scores, evaluator.data.trials.labels)
     assert result.numbers["baseline_eer"] == result.numbers["eer"]
     assert len(entries(evaluator.cache)["embeddings"]) == 1, "it is measured once"
+
+
+def test_voiceprints_of_the_same_engine_give_its_error_rate(
+    make: Callable[..., MaskEvaluator], data: EvaluationData, tmp_path: Path
+) -> None:
+    for protocol in (Protocol(), Protocol(ScoreNorm.s_norm, cohort=data.calibration)):
+        evaluator = make(protocol)
+        result = evaluator.evaluate(baseline_mask(evaluator.units), tmp_path)
+        swap = result.swap
+        assert swap["voiceprints_eer"] == swap["baseline_voiceprints_eer"] == result.numbers["eer"]
+        assert swap["delta_voiceprints_eer"] == swap["flips_at_eer"] == swap["delta_cllr"] == 0.0
+        assert swap["min_cllr"] == swap["baseline_min_cllr"]
+
+
+def test_voiceprints_are_enrolled_by_the_baseline_and_tested_by_the_mask(
+    make: Callable[..., MaskEvaluator], tmp_path: Path
+) -> None:
+    evaluator = make()
+    mask = Mask(evaluator.units, {"*": INT2})
+    result = evaluator.evaluate(mask, tmp_path)
+    [measured] = evaluator.measure([mask], [tmp_path])
+    trials = evaluator.data.trials
+    enrolled, tested = (
+        each / np.linalg.norm(each, axis=1, keepdims=True)
+        for each in (evaluator.baseline.embeddings, measured.embedded.embeddings)
+    )
+    scores = (enrolled[trials.left] * tested[trials.right]).sum(axis=1)
+    assert result.swap["voiceprints_eer"] == pytest.approx(eer(scores, trials.labels))
+    accepted = scores >= result.thresholds["eer"]
+    assert result.swap["voiceprints_far_at_eer"] == pytest.approx(100 * accepted[~trials.labels].mean())
+
+
+def test_thresholds_are_from_the_development_list_where_there_is_one(
+    make: Callable[..., MaskEvaluator], data: EvaluationData, tmp_path: Path
+) -> None:
+    pairs = tmp_path / "trials.txt"
+    names = data.trials.recordings
+    kept = [
+        (is_target, names[left], names[right])
+        for left, right, is_target in zip(
+            data.trials.left, data.trials.right, data.trials.labels, strict=True
+        )
+    ]
+    write_trials(pairs, kept[::2])
+    others = open_recordings(data.calibration[0].parents[1])
+    development = open_evaluation_data(data.source, pairs, others, num_calibration=4, calibration_seed=0)
+    alone = make()
+    tuned = replace(alone, development=lambda: development)
+    mask = Mask(alone.units, {"*": INT8})
+    of_itself, of_others = (each.evaluate(mask, tmp_path / "mask") for each in (alone, tuned))
+    assert (of_itself.thresholds_from, of_others.thresholds_from) == ("test", "development")
+    scores = replace(alone, data=development).baseline.scores
+    [point] = operating_points(ScoredTrials.of(scores, development.trials.labels), [])
+    assert of_others.thresholds == {"eer": point.threshold} != of_itself.thresholds
+    assert of_others.numbers["eer"] == of_itself.numbers["eer"]
 
 
 def test_listeners_hear_of_the_inputs_before_the_engine_and_of_the_result_last(

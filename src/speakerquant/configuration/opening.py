@@ -1,7 +1,7 @@
 """Reads a run's configuration: what it names becomes the objects of the library."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from speakerquant.configuration.conversion import flat, typed
 from speakerquant.configuration.mask_options import NAME
 from speakerquant.configuration.schema import (
     CacheConfig,
+    DataConfig,
     ModelConfig,
     RunConfig,
     TrialList,
@@ -156,9 +157,10 @@ def open_evaluator(config: RunConfig, model: SpeakerModel, cache: Cache) -> Mask
     )
     builder.check_mask(open_mask(config, model.network), geometries(model.network))
     trial_list = _trial_list(config)
-    data = _open_data(config, trial_list, cache)
+    data = _open_data(config.data, config, trial_list, cache)
     protocol = _open_protocol(config, data)
-    return MaskEvaluator(model, data, builder, cache, protocol, settings, trial_list.name)
+    development = _development(config, trial_list, cache)
+    return MaskEvaluator(model, data, builder, cache, protocol, settings, trial_list.name, development)
 
 
 def _trial_list(config: RunConfig) -> TrialList:
@@ -169,15 +171,28 @@ def _trial_list(config: RunConfig) -> TrialList:
     return data.evaluate_on
 
 
-def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> EvaluationData:
-    data, calibration, rounding = config.data, config.calibration, config.rounding
+def _development(
+    config: RunConfig, trial_list: TrialList, cache: Cache
+) -> Callable[[], EvaluationData] | None:
+    """Opens the list that thresholds are from, where it is another than the one that is evaluated on."""
+    data = config.data
+    if trial_list is TrialList.development or (data.root is not None and not data.development_trials):
+        return None
+    if data.num_speakers is not None:  # thresholds need no more speakers than the list has by default
+        data = replace(data, num_speakers=min(data.num_speakers, DEVELOPMENT.num_speakers))
+    return lambda: _open_data(data, config, TrialList.development, cache)
+
+
+def _open_data(data: DataConfig, config: RunConfig, trial_list: TrialList, cache: Cache) -> EvaluationData:
+    calibration, rounding = config.calibration, config.rounding
+    is_development = trial_list is TrialList.development
     if data.root is None:
         given = (data.trials, data.development_trials, data.calibration_root, data.calibration_list)
-        if any(given) or data.speakers:
+        if any(given) or data.speakers or data.development_root:
             raise UserError(
                 "data.root is not set, so the rest of data has no meaning; set it, with data=folder"
             )
-        split = DEVELOPMENT if trial_list is TrialList.development else TEST
+        split = DEVELOPMENT if is_development else TEST
         if data.num_speakers is not None:
             if data.num_speakers < 2:
                 raise UserError(f"data.num_speakers={data.num_speakers}: a trial list needs at least 2")
@@ -194,11 +209,12 @@ def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> Evalua
         raise UserError("data.num_speakers is for the synthetic corpus, and data.root is set; leave one out")
     if data.trials is None or data.calibration_root is None:
         raise UserError("data.root is set: set data.trials and data.calibration_root too")
-    trials = data.development_trials if trial_list is TrialList.development else data.trials
+    trials = data.development_trials if is_development else data.trials
+    root = data.development_root if is_development and data.development_root else data.root
     assert trials is not None
     speaker_of = speaker_from_mapping(Path(data.speakers)) if data.speakers else None
     return open_evaluation_data(
-        open_recordings(Path(data.root), speaker_of),
+        open_recordings(Path(root), speaker_of),
         trial_list_path(trials, cache),
         open_recordings(Path(data.calibration_root), speaker_of),
         num_calibration=calibration.num_recordings,
@@ -212,8 +228,9 @@ def _open_data(config: RunConfig, trial_list: TrialList, cache: Cache) -> Evalua
 
 def _open_protocol(config: RunConfig, data: EvaluationData) -> Protocol:
     scoring = config.scoring
+    judged = (scoring.p_targets, scoring.false_accepts)
     if scoring.cohort_root is None:
-        return Protocol(scoring.norm, scoring.top_n, None, scoring.p_targets)
+        return Protocol(scoring.norm, scoring.top_n, None, *judged)
     if scoring.norm is ScoreNorm.none:
         raise UserError(
             "scoring.cohort_root is set, and scoring.norm=none has no use for it; choose scoring=as_norm"
@@ -224,4 +241,4 @@ def _open_protocol(config: RunConfig, data: EvaluationData) -> Protocol:
         data.source,
         data.trials,
     )
-    return Protocol(scoring.norm, scoring.top_n, cohort, scoring.p_targets)
+    return Protocol(scoring.norm, scoring.top_n, cohort, *judged)

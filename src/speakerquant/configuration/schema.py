@@ -51,6 +51,7 @@ class DataConfig:
     root: str | None = MISSING
     trials: str | None = MISSING
     development_trials: str | None = None
+    development_root: str | None = None
     keep_repeated_trials: bool = False
     evaluate_on: TrialList = TrialList.test
     calibration_root: str | None = MISSING
@@ -83,6 +84,7 @@ class ScoringConfig:
     cohort_root: str | None = MISSING
     cohort: str | None = MISSING
     p_targets: list[float] = MISSING
+    false_accepts: list[float] = MISSING
 
 
 @dataclass

@@ -11,6 +11,7 @@ from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO, engin
 from speakerquant.measuring.pipeline import Measurement, MeasurementPipeline
 from speakerquant.measuring.result import Published, Result
 from speakerquant.measuring.stage_times import StageTimes
+from speakerquant.measuring.swapping import Decisions
 from speakerquant.quantization.precision import BASELINE, INT8
 from speakerquant.statistics.comparison import Comparison
 from speakerquant.statistics.error_metrics import EER
@@ -20,6 +21,8 @@ def assemble_result(
     measured: Measurement,
     baseline: Baseline,
     comparison: Comparison,
+    decisions: Decisions,
+    swap: Mapping[str, float],
     pipeline: MeasurementPipeline,
     trial_list: str,
     calibration: CachedFeatures,
@@ -31,6 +34,8 @@ def assemble_result(
         measured: What was measured of it.
         baseline: What it is compared with.
         comparison: Its error metrics beside those of the baseline.
+        decisions: Of the baseline.
+        swap: What changes for a product that runs the baseline, by name.
         pipeline: What measured both.
         trial_list: Name of the list that was scored.
         calibration: Features of the recordings that ranges were measured on.
@@ -59,6 +64,9 @@ def assemble_result(
         unreached={name: layer.kind for name, layer in unreached_layers(network).items()},
         unreached_share=unreached_share(network),
         widened=pipeline.building.builder.widened(measured.mask, pipeline.building.layers),
+        swap=swap,
+        thresholds={point.name: point.threshold for point in decisions.points},
+        thresholds_from=decisions.trial_list,
         published=published_of(architecture, measured.mask.names),
         seconds={**before.seconds, **measured.times.seconds},
     )

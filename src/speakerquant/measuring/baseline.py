@@ -15,7 +15,7 @@ from speakerquant.measuring.pipeline import Measurement, MeasurementPipeline
 from speakerquant.quantization.mask import baseline_mask
 from speakerquant.statistics.scores import Embeddings
 
-_SIZE, _SCORES, _EMBEDDINGS = "size.json", "scores.npy", "embeddings.npy"
+_SIZE, _SCORES, _EMBEDDINGS, _COHORT = "size.json", "scores.npy", "embeddings.npy", "cohort.npy"
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,13 @@ class Baseline:
         size_bytes: Size of its engine.
         scores: ``[num_trials]``, from which its error metrics follow.
         embeddings: ``[num_recordings, dim]``.
+        cohort: ``[num_cohort, dim]``, should there be a cohort.
     """
 
     size_bytes: int
     scores: npt.NDArray[np.float64]
     embeddings: Embeddings
+    cohort: Embeddings | None
 
 
 def measured_baseline(
@@ -55,6 +57,8 @@ def measured_baseline(
         (folder / _SIZE).write_text(json.dumps(measured.size_bytes))
         np.save(folder / _SCORES, measured.scored.scores)
         np.save(folder / _EMBEDDINGS, measured.embedded.embeddings)
+        if measured.cohort is not None:
+            np.save(folder / _COHORT, measured.cohort)
 
     backend = pipeline.building.identity
     key = digest(
@@ -66,6 +70,7 @@ def measured_baseline(
         known.size_bytes if known else json.loads((folder / _SIZE).read_text()),
         np.load(folder / _SCORES, allow_pickle=False),
         np.load(folder / _EMBEDDINGS, allow_pickle=False),
+        np.load(cohort, allow_pickle=False) if (cohort := folder / _COHORT).exists() else None,
     )
 
 

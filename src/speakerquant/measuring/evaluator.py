@@ -2,8 +2,8 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from speakerquant.measuring.result import (
 from speakerquant.measuring.settings import EvaluationSettings
 from speakerquant.measuring.shared import exported_network, measured_ranges, rounding_of
 from speakerquant.measuring.stage_times import StageTimes
+from speakerquant.measuring.swapping import Decisions, swapping
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
@@ -86,6 +87,8 @@ class MaskEvaluator:
         protocol: How the list is scored.
         settings: How masks are prepared and checked.
         trial_list: Name of the list, which results bear.
+        development: Gives a list of other speakers that the baseline's thresholds are from; none takes them
+            from the trial list itself.
     """
 
     model: SpeakerModel
@@ -95,6 +98,7 @@ class MaskEvaluator:
     protocol: Protocol = field(default_factory=Protocol)
     settings: EvaluationSettings = field(default_factory=EvaluationSettings)
     trial_list: str = "test"
+    development: Callable[[], EvaluationData] | None = None
 
     def evaluate(
         self,
@@ -139,9 +143,12 @@ class MaskEvaluator:
             comparison = compare(scores, baseline.scores, bootstrap, metrics, self.cache)
             with atomic_path(folder / DRAWS_FILE) as part:
                 write_draws(comparison.replicates, part)
+        with times.stage("swap"):
+            decisions = self.decisions
+            swap = swapping(measured, baseline, decisions, pipeline.data, bootstrap, self.cache)
         calibration = self.features.calibration
         result = assemble_result(
-            measured, baseline, comparison, pipeline, self.trial_list, calibration, times
+            measured, baseline, comparison, decisions, swap, pipeline, self.trial_list, calibration, times
         )
         result.save(folder)
         listener.finished(result)
@@ -272,6 +279,16 @@ class MaskEvaluator:
     def _measured_baseline(self, known: Measurement | None = None) -> Baseline:
         identity = [self.digests, self.protocol.identity]
         return measured_baseline(self.pipeline, self.units, identity, known)
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """How the baseline decides, by the development list where there is one, as products do."""
+        if self.development is None:
+            name, scores, labels = self.trial_list, self.baseline.scores, self.data.trials.labels
+        else:
+            tuning = replace(self, data=self.development(), trial_list="development", development=None)
+            name, scores, labels = tuning.trial_list, tuning.baseline.scores, tuning.data.trials.labels
+        return Decisions.of(name, scores, labels, self.protocol.false_accepts)
 
     @cached_property
     def pipeline(self) -> MeasurementPipeline:

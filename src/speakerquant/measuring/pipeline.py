@@ -48,12 +48,14 @@ class Measurement(MeasuredEngine):
     Attributes:
         mask: The mask.
         embedded: Embeddings of the trial list's recordings.
+        cohort: Embeddings of the cohort, should there be one.
         scored: Scores and error metrics.
         times: Seconds by stage.
     """
 
     mask: Mask
     embedded: TimedEmbeddings
+    cohort: Embeddings | None
     scored: Scored
     times: StageTimes
 
@@ -96,12 +98,10 @@ class MeasurementPipeline:
             embedded = embed(self.data.features, "embeddings")
             times.seconds["embedding"] = embedded.seconds
 
-            def embed_cohort() -> Embeddings:
-                assert self.data.cohort is not None
-                return embed(self.data.cohort, "cohort").embeddings
-
             with times.stage("scoring"):
-                scored = self.data.protocol.score(embedded.embeddings, self.data.trials, embed_cohort)
+                others = self.data.cohort
+                cohort = embed(others, "cohort").embeddings if others else None
+                scored = self.data.protocol.score(embedded.embeddings, self.data.trials, cohort)
         return Measurement(
             size_bytes=built.size_bytes,
             sha256=built.sha256,
@@ -110,6 +110,7 @@ class MeasurementPipeline:
             real_time_factor=embedded.seconds / self.data.features.seconds if executed else None,
             mask=mask,
             embedded=embedded,
+            cohort=cohort,
             scored=scored,
             times=times,
         )

@@ -11,6 +11,7 @@ from speakerquant.files import atomic_path
 from speakerquant.measuring.engine_metrics import ENGINE_METRICS
 from speakerquant.statistics.error_metrics import error_number
 from speakerquant.statistics.metric import Direction, Metric
+from speakerquant.statistics.swap_metrics import swap_number
 
 RESULT_FILE, SCORES_FILE, LABELS_FILE, DRAWS_FILE = "result.json", "scores.npy", "labels.npy", "draws.npz"
 RANGES_FILE = "calibration.safetensors"
@@ -18,6 +19,9 @@ MASK_PREFIX = "mask."
 """Before the name of a unit, in configurations and parameters."""
 PUBLISHED_PREFIX = "published."
 """Before the name of a number that others have published, and of what is known of the publication."""
+
+SWAP_PREFIX = "swap."
+"""Before the name of a number of :mod:`speakerquant.statistics.swap_metrics`."""
 
 _SECONDS_PREFIX = "seconds."
 
@@ -75,6 +79,10 @@ class Result:
         unreached: The layers that no mask reaches, which stay in FP32, with their kind, by module name.
         unreached_share: Their share of the network's weights.
         widened: The layers whose weights the engine stores in more bits than the mask says, with these bits.
+        swap: What changes for a product that runs the baseline, by name: at its thresholds, with its
+            voiceprints (``voiceprints_``), by its calibration (:mod:`speakerquant.statistics.swap_metrics`).
+        thresholds: These thresholds by name.
+        thresholds_from: The list that they are from: ``development`` where there is one, else the same list.
         published: What others have published of the mask, if they have.
         seconds: Time by stage. What came from the cache took next to none, but for embeddings, whose time is
             that of the runs that made them.
@@ -99,6 +107,9 @@ class Result:
     unreached: Mapping[str, str]
     unreached_share: float
     widened: Mapping[str, int]
+    swap: Mapping[str, float]
+    thresholds: Mapping[str, float]
+    thresholds_from: str
     published: Published | None
     seconds: Mapping[str, float]
     schema_version: int = schema_versions.RESULT
@@ -112,11 +123,20 @@ class Result:
         return {"mask": mask, **numbers, "published": published, **facts}
 
     def metrics(self) -> dict[str, float]:
-        """Every number by name; of a stage ``seconds.<stage>``, published ones ``published.<name>``."""
+        """Every number by name.
+
+        Of a stage it is ``seconds.<stage>``, of a swap ``swap.<name>``, a published one ``published.<name>``.
+        """
         top_level = {name: value for name, value in self.to_dict().items() if isinstance(value, int | float)}
         seconds = {f"{_SECONDS_PREFIX}{stage}": value for stage, value in self.seconds.items()}
+        swap = {f"{SWAP_PREFIX}{name}": value for name, value in self.swap.items()}
         published = self.published.numbers if self.published else {}
-        return top_level | seconds | {f"{PUBLISHED_PREFIX}{name}": each for name, each in published.items()}
+        return (
+            top_level
+            | seconds
+            | swap
+            | {f"{PUBLISHED_PREFIX}{name}": each for name, each in published.items()}
+        )
 
     def as_run(self) -> "MaskRun":
         """As tables and pictures show it."""
@@ -140,6 +160,8 @@ def metric_of(name: str) -> Metric | None:
     if name.startswith(_SECONDS_PREFIX):
         stage = name.removeprefix(_SECONDS_PREFIX)
         return Metric(name, stage, "s", Direction.minimize, ".2f", is_time=True)
+    if name.startswith(SWAP_PREFIX):
+        return swap_number(name.removeprefix(SWAP_PREFIX))
     return next((metric for metric in ENGINE_METRICS if metric.name == name), None) or error_number(name)
 
 

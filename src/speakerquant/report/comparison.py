@@ -26,6 +26,7 @@ from speakerquant.report.run_names import (
     name_runs,
 )
 from speakerquant.report.run_words import run_rows
+from speakerquant.report.swapping import swap_rows
 from speakerquant.report.table import interval_of
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.error_rates import error_rates
@@ -140,6 +141,7 @@ def _section(group: ComparableRuns, scored: Sequence[ScoredRun]) -> Section:
     tables = [
         Table("Runs", *run_rows(group)),
         _sensitivity_table(alone),
+        Table("Swapping it in", *swap_rows(group.finished)),
     ]
     return Section(
         joined(group.words),

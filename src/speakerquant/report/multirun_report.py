@@ -22,6 +22,7 @@ from speakerquant.report.run_names import (
     joined,
     name_runs,
 )
+from speakerquant.report.swapping import swap_lines
 from speakerquant.report.table import (
     NOTHING,
     Column,
@@ -62,7 +63,7 @@ def _print_group(group: ComparableRuns, title: str) -> None:
     columns = [Column(POINT_HEADING), *number_columns(shown), *others]
     rows = [Row([each.name, *_our_cells(each.run, shown), *published.cells(each.run)]) for each in group.runs]
     print_table(group.titled(title), columns, rows)
-    print_lines(_execution(group.runs))
+    print_lines([*_execution(group.runs), *swap_lines(group.finished)])
 
 
 def smallest_without_loss(runs: Sequence[MaskRun]) -> list[NamedRun]:

@@ -8,6 +8,7 @@ from speakerquant.report.metric_cells import metric_cells
 from speakerquant.report.networks import SHOWN, shown_metrics
 from speakerquant.report.published_columns import PublishedColumns
 from speakerquant.report.run_names import ComparableRuns, comparable_runs, joined, name_runs
+from speakerquant.report.swapping import swap_words
 from speakerquant.report.table import markdown_table
 
 
@@ -24,9 +25,10 @@ def run_rows(group: ComparableRuns) -> tuple[list[str], list[list[str]]]:
 
 
 def run_words(run: MaskRun) -> str:
-    """One line: the mask with its numbers."""
+    """One line: the mask with its numbers, and what can stay where it takes FP32's place."""
     cells = zip(SHOWN, metric_cells(SHOWN, run.metrics), strict=True)
-    return f"**{mask_name(run.mask)}**: " + ", ".join(f"{metric.label} {cell}" for metric, cell in cells)
+    numbers = ", ".join(f"{metric.label} {cell}" for metric, cell in cells)
+    return ". ".join(part for part in (f"**{mask_name(run.mask)}**: {numbers}", swap_words(run)) if part)
 
 
 def runs_table(runs: Sequence[MaskRun]) -> str:

@@ -16,6 +16,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 from scipy.special import stdtrit
 
 from speakerquant.errors import UserError
@@ -107,7 +108,7 @@ class SpeakerBootstrap:
         order = np.argsort(scores)
         rising, targets = scores[order], self.labels[order]
         left, are_targets = self.left[order], targets.astype(np.float64)
-        right = np.where(self.left == self.right, self.num_speakers, self.right)[order]
+        right = self._right[order]
         # Trials of equal score switch together: a threshold rejects nothing, or all up to the last of equals.
         ends = np.flatnonzero(np.append(rising[1:] != rising[:-1], True))
 
@@ -126,6 +127,29 @@ class SpeakerBootstrap:
 
         with ThreadPoolExecutor(_THREADS) as pool:
             return np.array(list(pool.map(judge, self._counts))).T
+
+    def sums(self, values: Array) -> Array:
+        """Sums of a number of trials ``[num_trials]`` over every draw, ``[num_replicates]``."""
+        lefts, rights, pair_of_trial = self._pairs
+        starts = np.searchsorted(lefts, np.arange(self.num_speakers + 1))
+        shape = (self.num_speakers, self.num_speakers + 1)
+        of_pairs = csr_array((np.bincount(pair_of_trial, values, len(lefts)), rights, starts), shape)
+        sums: Array = ((self._counts[:, :-1] @ of_pairs) * self._counts).sum(axis=1)
+        return sums
+
+    @cached_property
+    def _right(self) -> Indices:
+        """Column of ``_counts`` by which trials count again: of the second speaker, if it is another."""
+        return np.where(self.left == self.right, self.num_speakers, self.right)
+
+    @cached_property
+    def _pairs(self) -> tuple[Indices, Indices, Indices]:
+        """Columns of ``_counts`` of every pair that trials have, ordered, and the place of each trial's."""
+        width = self.num_speakers + 1
+        pairs, pair_of_trial = np.unique(
+            self.left.astype(np.int64) * width + self._right, return_inverse=True
+        )
+        return *divmod(pairs, width), pair_of_trial
 
     def interval(self, value: float, replicates: Array) -> Interval:
         """The interval of an error metric, such as an EER.

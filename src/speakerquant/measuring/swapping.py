@@ -1,0 +1,108 @@
+"""What becomes of the baseline's thresholds, voiceprints and calibration when a mask takes its place."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from speakerquant.cache import Cache
+from speakerquant.measuring.baseline import Baseline
+from speakerquant.measuring.pipeline import EvaluationSet, Measurement
+from speakerquant.statistics.comparison import compare
+from speakerquant.statistics.error_metrics import EER
+from speakerquant.statistics.error_rates import ScoredTrials
+from speakerquant.statistics.score_calibration import ScoreCalibration, min_cllr
+from speakerquant.statistics.swap_metrics import (
+    BASELINE_MIN_CLLR,
+    FEWEST_ERRORS,
+    KEPT_EER,
+    MIN_CLLR,
+    FormerSystem,
+    OperatingPoint,
+    is_resolved,
+    operating_points,
+    swap_numbers,
+)
+from speakerquant.statistics.uncertainty import SpeakerBootstrap
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """How the baseline decides: what a product that runs it has set.
+
+    Attributes:
+        trial_list: Name of the list that they are from.
+        points: Its thresholds.
+        calibration: Of its scores.
+    """
+
+    trial_list: str
+    points: Sequence[OperatingPoint]
+    calibration: ScoreCalibration
+
+    @classmethod
+    def of(
+        cls,
+        trial_list: str,
+        scores: npt.NDArray[np.float64],
+        labels: npt.NDArray[np.bool_],
+        false_accepts: Sequence[float],
+    ) -> "Decisions":
+        """The decisions that fit a scored list.
+
+        Args:
+            trial_list: Name of the list.
+            scores: Of the baseline, ``[num_trials]``.
+            labels: True for target trials.
+            false_accepts: Rates in percent that a threshold is sought for, beside that of the EER.
+        """
+        num_others = int(np.count_nonzero(~labels))
+        unresolved = [percent for percent in false_accepts if not is_resolved(percent, num_others)]
+        if unresolved:
+            log.warning(
+                "scoring.false_accepts: no threshold is taken at %s %%, which the %d non-target trials of "
+                "the %s list do not show by %d false accepts; give a longer list, or higher rates",
+                *(", ".join(f"{each:g}" for each in unresolved), num_others, trial_list, FEWEST_ERRORS),
+            )
+        points = operating_points(ScoredTrials.of(scores, labels), false_accepts)
+        return cls(trial_list, points, ScoreCalibration.fitted(scores, labels))
+
+
+def swapping(
+    measured: Measurement,
+    baseline: Baseline,
+    decisions: Decisions,
+    data: EvaluationSet,
+    bootstrap: SpeakerBootstrap,
+    cache: Cache,
+) -> dict[str, float]:
+    """Every number of what changes for a product that runs the baseline, by name.
+
+    Args:
+        measured: The mask that takes its place.
+        baseline: What it replaces.
+        decisions: Of the baseline.
+        data: What both were measured on.
+        bootstrap: Draws of the list's speakers.
+        cache: Keeps what the draws give.
+
+    Raises:
+        UserError: an embedding is unusable.
+    """
+    trials, protocol = data.trials, data.protocol
+    former = FormerSystem(baseline.scores, decisions.points, decisions.calibration, protocol.p_targets[0])
+    kept = protocol.scores_of_kept_voiceprints(
+        baseline.embeddings, measured.embedded.embeddings, trials, baseline.cohort
+    )
+    with_kept = compare(kept, baseline.scores, bootstrap, protocol.metrics, cache).metrics[EER.name]
+    return {
+        **swap_numbers(measured.scored.scores, former, bootstrap, voiceprints_kept=False),
+        **swap_numbers(kept, former, bootstrap, voiceprints_kept=True),
+        **replace(with_kept, metric=KEPT_EER).numbers,
+        MIN_CLLR.name: min_cllr(measured.scored.scores, trials.labels),
+        BASELINE_MIN_CLLR.name: min_cllr(baseline.scores, trials.labels),
+    }

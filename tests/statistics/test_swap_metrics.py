@@ -1,0 +1,157 @@
+"""What changes for a product when another system takes the place of the one that it runs."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speakerquant.statistics.error_rates import ScoredTrials, eer
+from speakerquant.statistics.score_calibration import ScoreCalibration, cllr, min_cllr
+from speakerquant.statistics.swap_metrics import (
+    FEWEST_ERRORS,
+    FormerSystem,
+    operating_points,
+    swap_number,
+    swap_numbers,
+)
+from speakerquant.statistics.uncertainty import Array, SpeakerBootstrap
+
+NUM_SPEAKERS = 30
+LABELS = np.repeat([True, False], [300, 2000])
+POINTS = ("eer", "far_1", "far_2.5")
+
+
+@pytest.fixture(scope="module")
+def bootstrap() -> SpeakerBootstrap:
+    generator = np.random.default_rng(0)
+    left = generator.integers(NUM_SPEAKERS, size=len(LABELS))
+    right = np.where(LABELS, left, (left + generator.integers(1, NUM_SPEAKERS, len(LABELS))) % NUM_SPEAKERS)
+    return SpeakerBootstrap(left, right, LABELS, num_replicates=50)
+
+
+@pytest.fixture(scope="module")
+def scores() -> Array:
+    return np.random.default_rng(1).normal(size=len(LABELS)) + 2.5 * LABELS
+
+
+@pytest.fixture(scope="module")
+def former(scores: Array) -> FormerSystem:
+    points = operating_points(ScoredTrials.of(scores, LABELS), [1, 2.5])
+    return FormerSystem(scores, points, ScoreCalibration.fitted(scores, LABELS), p_target=0.05)
+
+
+def rates(scores: Array, threshold: float) -> tuple[float, float]:
+    accepted = scores >= threshold
+    return 100 * float((~accepted[LABELS]).mean()), 100 * float(accepted[~LABELS].mean())
+
+
+def test_thresholds_are_those_of_the_rates(scores: Array, former: FormerSystem) -> None:
+    assert tuple(point.name for point in former.points) == POINTS
+    at_eer, *others = (point.threshold for point in former.points)
+    assert rates(scores, at_eer) == pytest.approx([eer(scores, LABELS)] * 2, abs=0.4)
+    for threshold, percent in zip(others, (1, 2.5), strict=True):
+        next_lower = scores[scores < threshold].max()
+        assert rates(scores, threshold)[1] <= percent < rates(scores, next_lower)[1]
+
+
+def test_rates_that_a_list_does_not_show_have_no_threshold(scores: Array) -> None:
+    least = 100 * FEWEST_ERRORS / (~LABELS).sum()
+    points = operating_points(ScoredTrials.of(scores, LABELS), [least, 0.9 * least])
+    assert [point.name for point in points] == ["eer", f"far_{least:g}"]
+
+
+def test_the_former_system_in_its_own_place_changes_nothing(
+    scores: Array, former: FormerSystem, bootstrap: SpeakerBootstrap
+) -> None:
+    numbers = swap_numbers(scores, former, bootstrap, voiceprints_kept=False)
+    changes = [name for name in numbers if name.startswith(("delta", "newly", "flips")) or "shift" in name]
+    assert {numbers[name] for name in changes} == {0.0}
+    assert {f"{name}_at_{point}" for name in ("flips", "newly_rejected") for point in POINTS} < {*changes}
+    for name in ("cllr", *(f"{rate}_at_{point}" for rate in ("frr", "far", "dcf") for point in POINTS)):
+        assert numbers[name] == numbers[f"baseline_{name}"]
+
+
+def test_numbers_are_those_counted_by_hand(
+    scores: Array, former: FormerSystem, bootstrap: SpeakerBootstrap
+) -> None:
+    moved = scores + 0.3
+    moved[:5] -= 3
+    numbers = swap_numbers(moved, former, bootstrap, voiceprints_kept=False)
+    for point in former.points:
+        frr, far = rates(moved, point.threshold)
+        assert numbers[f"frr_at_{point.name}"] == pytest.approx(frr)
+        assert numbers[f"far_at_{point.name}"] == pytest.approx(far)
+        assert numbers[f"dcf_at_{point.name}"] == pytest.approx((0.05 * frr + 0.95 * far) / 5)
+        before, now = scores >= point.threshold, moved >= point.threshold
+        assert numbers[f"flips_at_{point.name}"] == pytest.approx(100 * (before != now).mean())
+        rejected, accepted = (before & ~now)[LABELS].mean(), (now & ~before)[~LABELS].mean()
+        assert numbers[f"newly_rejected_at_{point.name}"] == pytest.approx(100 * rejected)
+        assert numbers[f"newly_accepted_at_{point.name}"] == pytest.approx(100 * accepted)
+    assert numbers["nontarget_shift"] == pytest.approx(0.3 / scores[~LABELS].std())
+    assert numbers["target_shift"] == pytest.approx((0.3 - 15 / LABELS.sum()) / scores[LABELS].std())
+
+
+def test_draws_are_those_of_the_other_metrics(scores: Array, bootstrap: SpeakerBootstrap) -> None:
+    drawn = np.random.default_rng(bootstrap.seed).multinomial(
+        NUM_SPEAKERS, np.full(NUM_SPEAKERS, 1 / NUM_SPEAKERS), size=bootstrap.num_replicates
+    )
+    left, right = drawn[:, bootstrap.left], drawn[:, bootstrap.right]
+    weights = np.where(bootstrap.left == bootstrap.right, left, left * right)
+    assert np.allclose(bootstrap.sums(scores), weights @ scores)
+
+
+def test_a_loss_that_all_speakers_show_is_told_from_none(
+    scores: Array, former: FormerSystem, bootstrap: SpeakerBootstrap
+) -> None:
+    noise = 0.01 * np.random.default_rng(2).normal(size=len(scores))
+    tied, lost = (
+        swap_numbers(each, former, bootstrap, voiceprints_kept=True)
+        for each in (scores + noise, scores - 0.5)
+    )
+    name = "delta_voiceprints_frr_at_eer"
+    assert tied[f"{name}_low"] <= 0 <= tied[f"{name}_high"]
+    assert 0 < lost[f"{name}_low"] < lost[name] < lost[f"{name}_high"]
+
+
+@pytest.mark.parametrize("voiceprints_kept", [False, True])
+def test_every_number_is_described(
+    scores: Array, former: FormerSystem, bootstrap: SpeakerBootstrap, voiceprints_kept: bool
+) -> None:
+    for name in swap_numbers(scores, former, bootstrap, voiceprints_kept=voiceprints_kept):
+        described = swap_number(name)
+        assert described is not None and described.name == name and described.heading
+    assert swap_number("eer") is swap_number("frr_at_far_x") is None
+
+
+def test_cllr_is_that_of_its_definition(scores: Array) -> None:
+    """Summed trial by trial, as Brümmer and du Preez define it."""
+    ratios = ScoreCalibration.fitted(scores, LABELS).ratios(scores)
+    costs: dict[bool, list[float]] = {True: [], False: []}
+    for ratio, is_target in zip(ratios.tolist(), LABELS.tolist(), strict=True):
+        costs[is_target].append(math.log2(1 + math.exp(-ratio if is_target else ratio)))
+    defined = sum(math.fsum(each) / len(each) for each in costs.values()) / 2
+    assert cllr(ratios, LABELS) == pytest.approx(defined, abs=1e-9)
+
+
+def test_no_other_affine_map_costs_less(scores: Array) -> None:
+    fitted = ScoreCalibration.fitted(scores, LABELS)
+    least = cllr(fitted.ratios(scores), LABELS)
+    for slope, offset in ((1.01, 0), (0.99, 0), (1, 0.03), (1, -0.03)):
+        other = ScoreCalibration(fitted.slope * slope, fitted.offset + offset)
+        assert cllr(other.ratios(scores), LABELS) > least
+
+
+@given(
+    st.lists(st.tuples(st.integers(-20, 20), st.booleans()), min_size=2, max_size=60).filter(
+        lambda trials: len({is_target for _, is_target in trials}) == 2
+    )
+)
+def test_min_cllr_is_at_most_any_cllr(trials: list[tuple[int, bool]]) -> None:
+    scores = np.array([score for score, _ in trials], np.float64)
+    labels = np.array([is_target for _, is_target in trials])
+    least = min_cllr(scores, labels)
+    assert 0 <= least <= cllr(scores, labels) + 1e-12
+    assert least <= 1 + 1e-12, "what says nothing costs one bit"
+    assert least == pytest.approx(min_cllr(np.exp(scores / 10), labels)), "the order is all that counts"
