@@ -60,6 +60,37 @@ def test_the_report_has_a_table_of_it(runs: list[MaskRun]) -> None:
     ]
 
 
+def test_the_report_shows_for_whom_masks_lose(make_mask: MakeMask, make_run: MakeRun) -> None:
+    none, conv = make_run(make_mask(), 0.0, 1.0), make_run(make_mask("input_conv"), 0.01, 0.9)
+    grouped = [
+        replace(
+            run,
+            metrics=run.metrics
+            | {
+                f"groups.{group}.{name}": value
+                for group, loss in (("sex f", 0.4), ("sex m", 0.1))
+                for name, value in (
+                    ("eer", 2.0),
+                    *(("delta_eer", loss), ("delta_eer_low", loss - 0.2), ("delta_eer_high", loss + 0.2)),
+                )
+            },
+        )
+        for run in (none, conv)
+    ]
+    [section] = compare_runs("masks", [ScoredRun(run) for run in grouped]).sections
+    [table] = [table for table in section.tables if table.title == "For whom it loses"]
+    assert [row[:4] for row in table.rows] == [
+        ["input_conv", "sex f", "2.000", "+0.400 [+0.200, +0.600]"],
+        ["input_conv", "sex m", "2.000", "+0.100 [-0.100, +0.300]"],
+    ]
+    [series] = section.pictures["Loss by group"].series
+    assert section.pictures["Loss by group"].x_ticks == {0: "sex f", 1: "sex m"}
+    assert [(mark.y, mark.interval) for mark in series.marks] == [
+        (0.4, pytest.approx((0.2, 0.6))),
+        (0.1, pytest.approx((-0.1, 0.3))),
+    ]
+
+
 def test_runs_of_which_it_is_not_known_say_nothing(
     make_mask: MakeMask, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:

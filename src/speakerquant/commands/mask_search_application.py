@@ -33,6 +33,7 @@ from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Ledger
 from speakerquant.search.search_loop import FirstPoints
 from speakerquant.search.space import Point, Space
+from speakerquant.statistics.group_metrics import WORST_HIGH
 from speakerquant.tracking.client import connect, is_file
 from speakerquant.tracking.study import StudyRun
 
@@ -171,6 +172,7 @@ def _budgets(config: FrontConfig) -> dict[str, float]:
         SIZE: config.size_bytes,
         LATENCY.name: config.latency_ms,
         LOSS_HIGH: config.delta_eer_high,
+        WORST_HIGH.name: config.worst_group_delta_eer_high,
     }
     return {name: bound for name, bound in given.items() if bound is not None}
 

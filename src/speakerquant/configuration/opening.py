@@ -188,7 +188,7 @@ def _open_data(data: DataConfig, config: RunConfig, trial_list: TrialList, cache
     is_development = trial_list is TrialList.development
     if data.root is None:
         given = (data.trials, data.development_trials, data.calibration_root, data.calibration_list)
-        if any(given) or data.speakers or data.development_root:
+        if any(given) or data.speakers or data.development_root or data.conditions:
             raise UserError(
                 "data.root is not set, so the rest of data has no meaning; set it, with data=folder"
             )
@@ -223,6 +223,7 @@ def _open_data(data: DataConfig, config: RunConfig, trial_list: TrialList, cache
         rounding=open_recordings(Path(rounding.root), speaker_of) if rounding.root else None,
         num_rounding=rounding.num_recordings,
         keep_repeated_trials=data.keep_repeated_trials,
+        conditions=Path(data.conditions) if data.conditions else None,
     )
 
 

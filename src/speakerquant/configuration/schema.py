@@ -57,6 +57,7 @@ class DataConfig:
     calibration_root: str | None = MISSING
     calibration_list: str | None = None
     speakers: str | None = None
+    conditions: str | None = None
     channel: int | None = None
     seed: int = 0
     num_speakers: int | None = None
@@ -114,6 +115,7 @@ class FrontConfig:
     size_bytes: float | None = None
     latency_ms: float | None = None
     delta_eer_high: float | None = None
+    worst_group_delta_eer_high: float | None = None
 
 
 @dataclass

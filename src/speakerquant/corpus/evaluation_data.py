@@ -3,12 +3,13 @@
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from speakerquant.cache import Cache
+from speakerquant.corpus.conditions import Conditions, read_conditions
 from speakerquant.corpus.recordings import Recordings, is_file, open_recordings, read_list
 from speakerquant.corpus.synthetic import CALIBRATION, ROUNDING, TRIALS_FILE, Split, synthesize_split
 from speakerquant.corpus.trials import IndexArray, Trials, read_trials
@@ -32,6 +33,7 @@ class EvaluationData:
         calibration: Paths of the recordings to calibrate on; none of their speakers is in ``trials``.
         rounding: Gives paths of the recordings to round weights for, of such speakers too; a synthetic corpus
             makes them when it is first asked.
+        conditions: What is known of the recordings, beside who speaks.
     """
 
     source: Recordings
@@ -41,6 +43,7 @@ class EvaluationData:
     speakers: IndexArray
     calibration: Sequence[Path]
     rounding: Callable[[], Sequence[Path]]
+    conditions: Conditions = field(default_factory=dict)
 
 
 def open_evaluation_data(
@@ -54,6 +57,7 @@ def open_evaluation_data(
     rounding: Recordings | None = None,
     num_rounding: int | None = None,
     keep_repeated_trials: bool = False,
+    conditions: Path | None = None,
 ) -> EvaluationData:
     """Read the trial list and choose what to calibrate on.
 
@@ -67,6 +71,8 @@ def open_evaluation_data(
         rounding: The recordings to choose from to round weights for; none: those of calibration.
         num_rounding: Number of them that are chosen by the same seed; none: as many as for calibration.
         keep_repeated_trials: Whether a pair may come more than once.
+        conditions: Table of what is known of speakers or recordings
+            (:func:`speakerquant.corpus.conditions.read_conditions`).
 
     Raises:
         UserError: a folder, list or recording is missing, the calibration set is empty, or a calibration
@@ -106,6 +112,7 @@ def open_evaluation_data(
         *(recordings, paths, trials, file_digest(trials_path), speakers),
         calibration=pool.paths(chosen, recordings, trials),
         rounding=lambda: rounded_for,
+        conditions=read_conditions(conditions, recordings, trials.recordings) if conditions else {},
     )
 
 

@@ -15,6 +15,7 @@ from speakerquant.measuring.swapping import Decisions
 from speakerquant.quantization.precision import BASELINE, INT8
 from speakerquant.statistics.comparison import Comparison
 from speakerquant.statistics.error_metrics import EER
+from speakerquant.statistics.group_metrics import worst_group
 
 
 def assemble_result(
@@ -23,6 +24,7 @@ def assemble_result(
     comparison: Comparison,
     decisions: Decisions,
     swap: Mapping[str, float],
+    groups: Mapping[str, Mapping[str, float]],
     pipeline: MeasurementPipeline,
     trial_list: str,
     calibration: CachedFeatures,
@@ -36,17 +38,19 @@ def assemble_result(
         comparison: Its error metrics beside those of the baseline.
         decisions: Of the baseline.
         swap: What changes for a product that runs the baseline, by name.
+        groups: Error rates beside the baseline's by name, of groups of trials by name.
         pipeline: What measured both.
         trial_list: Name of the list that was scored.
         calibration: Features of the recordings that ranges were measured on.
         before: Seconds of the stages before the mask was measured, and after.
     """
     data = pipeline.data
+    worst, worst_losses = worst_group(groups) if groups else (None, {})
     network = pipeline.fidelity.network
     architecture = architecture_of_network(network)
     return Result(
         mask=measured.mask.names,
-        numbers={**comparison.numbers, **engine_numbers(measured, baseline.size_bytes)},
+        numbers={**comparison.numbers, **engine_numbers(measured, baseline.size_bytes), **worst_losses},
         tied_with_baseline=comparison.is_tie,
         draws=comparison.draws,
         embeddings=measured.embedded.name,
@@ -67,6 +71,8 @@ def assemble_result(
         swap=swap,
         thresholds={point.name: point.threshold for point in decisions.points},
         thresholds_from=decisions.trial_list,
+        groups=groups,
+        worst_group=worst,
         published=published_of(architecture, measured.mask.names),
         seconds={**before.seconds, **measured.times.seconds},
     )

@@ -14,6 +14,7 @@ from speakerquant.architectures.layers import LayerGeometry, geometries, unreach
 from speakerquant.architectures.units import Units
 from speakerquant.audio.features import CachedFeatures, FeatureArray, extract_features
 from speakerquant.cache import Cache
+from speakerquant.corpus.conditions import trial_groups
 from speakerquant.corpus.evaluation_data import EvaluationData
 from speakerquant.engine.backends import REFERENCE, engine_builder
 from speakerquant.engine.base import EngineBuilder, Lengths
@@ -24,6 +25,7 @@ from speakerquant.measuring.assembly import assemble_result
 from speakerquant.measuring.baseline import Baseline, measured_baseline
 from speakerquant.measuring.build import ONNX_FILE, MaskBuilder
 from speakerquant.measuring.check import FidelityCheck, excerpts_of
+from speakerquant.measuring.groups import JudgedGroup, compare_groups, judged_groups
 from speakerquant.measuring.latency import LatencyMeasurement, request_of
 from speakerquant.measuring.listener import EvaluationListener, MeasuredOn
 from speakerquant.measuring.pipeline import EvaluationSet, Measurement, MeasurementPipeline
@@ -146,9 +148,13 @@ class MaskEvaluator:
         with times.stage("swap"):
             decisions = self.decisions
             swap = swapping(measured, baseline, decisions, pipeline.data, bootstrap, self.cache)
+        with times.stage("groups"):
+            prior = self.protocol.p_targets[0]
+            groups = compare_groups(scores, baseline.scores, decisions, prior, self.groups, self.cache)
         calibration = self.features.calibration
         result = assemble_result(
-            measured, baseline, comparison, decisions, swap, pipeline, self.trial_list, calibration, times
+            *(measured, baseline, comparison, decisions, swap, groups),
+            *(pipeline, self.trial_list, calibration, times),
         )
         result.save(folder)
         listener.finished(result)
@@ -289,6 +295,14 @@ class MaskEvaluator:
             tuning = replace(self, data=self.development(), trial_list="development", development=None)
             name, scores, labels = tuning.trial_list, tuning.baseline.scores, tuning.data.trials.labels
         return Decisions.of(name, scores, labels, self.protocol.false_accepts)
+
+    @cached_property
+    def groups(self) -> Sequence[JudgedGroup]:
+        """Groups of trials to look at one by one: those of the data's conditions, and by length."""
+        tested = self.features.tested.features
+        seconds = np.array(tested.num_frames) / self.model.front_end.frames_per_second
+        groups = trial_groups(self.data.trials, self.data.conditions, seconds)
+        return judged_groups(groups, self.bootstrap)
 
     @cached_property
     def pipeline(self) -> MeasurementPipeline:

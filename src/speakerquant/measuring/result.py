@@ -10,6 +10,7 @@ from speakerquant import schema_versions
 from speakerquant.files import atomic_path
 from speakerquant.measuring.engine_metrics import ENGINE_METRICS
 from speakerquant.statistics.error_metrics import error_number
+from speakerquant.statistics.group_metrics import WORST, WORST_HIGH
 from speakerquant.statistics.metric import Direction, Metric
 from speakerquant.statistics.swap_metrics import swap_number
 
@@ -22,6 +23,9 @@ PUBLISHED_PREFIX = "published."
 
 SWAP_PREFIX = "swap."
 """Before the name of a number of :mod:`speakerquant.statistics.swap_metrics`."""
+
+GROUPS_PREFIX = "groups."
+"""Before the name of a group and that of one of its numbers."""
 
 _SECONDS_PREFIX = "seconds."
 
@@ -83,6 +87,9 @@ class Result:
             voiceprints (``voiceprints_``), by its calibration (:mod:`speakerquant.statistics.swap_metrics`).
         thresholds: These thresholds by name.
         thresholds_from: The list that they are from: ``development`` where there is one, else the same list.
+        groups: By name of a group of trials, such as ``sex f``, its error rates beside the baseline's by name
+            (:mod:`speakerquant.measuring.groups`), and how sure that is among so many groups.
+        worst_group: The group whose loss may be largest; none where there are no groups.
         published: What others have published of the mask, if they have.
         seconds: Time by stage. What came from the cache took next to none, but for embeddings, whose time is
             that of the runs that made them.
@@ -110,6 +117,8 @@ class Result:
     swap: Mapping[str, float]
     thresholds: Mapping[str, float]
     thresholds_from: str
+    groups: Mapping[str, Mapping[str, float]]
+    worst_group: str | None
     published: Published | None
     seconds: Mapping[str, float]
     schema_version: int = schema_versions.RESULT
@@ -125,18 +134,20 @@ class Result:
     def metrics(self) -> dict[str, float]:
         """Every number by name.
 
-        Of a stage it is ``seconds.<stage>``, of a swap ``swap.<name>``, a published one ``published.<name>``.
+        Of a stage it is ``seconds.<stage>``, of a swap ``swap.<name>``, of a group
+        ``groups.<group>.<name>``, a published one ``published.<name>``.
         """
         top_level = {name: value for name, value in self.to_dict().items() if isinstance(value, int | float)}
         seconds = {f"{_SECONDS_PREFIX}{stage}": value for stage, value in self.seconds.items()}
         swap = {f"{SWAP_PREFIX}{name}": value for name, value in self.swap.items()}
+        groups = {
+            f"{GROUPS_PREFIX}{group}.{name}": value
+            for group, numbers in self.groups.items()
+            for name, value in numbers.items()
+        }
         published = self.published.numbers if self.published else {}
-        return (
-            top_level
-            | seconds
-            | swap
-            | {f"{PUBLISHED_PREFIX}{name}": each for name, each in published.items()}
-        )
+        published = {f"{PUBLISHED_PREFIX}{name}": value for name, value in published.items()}
+        return top_level | seconds | swap | groups | published
 
     def as_run(self) -> "MaskRun":
         """As tables and pictures show it."""
@@ -162,7 +173,8 @@ def metric_of(name: str) -> Metric | None:
         return Metric(name, stage, "s", Direction.minimize, ".2f", is_time=True)
     if name.startswith(SWAP_PREFIX):
         return swap_number(name.removeprefix(SWAP_PREFIX))
-    return next((metric for metric in ENGINE_METRICS if metric.name == name), None) or error_number(name)
+    known = (*ENGINE_METRICS, WORST, WORST_HIGH)
+    return next((metric for metric in known if metric.name == name), None) or error_number(name)
 
 
 @dataclass(frozen=True)

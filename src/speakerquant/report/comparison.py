@@ -13,6 +13,7 @@ from speakerquant.measuring.engine_metrics import ENGINE_SIZE, LATENCY, SIZE_RAT
 from speakerquant.measuring.result import MaskRun
 from speakerquant.quantization.precision import BASELINE
 from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.report.groups import group_rows, groups_picture
 from speakerquant.report.metric_cells import metric_cells
 from speakerquant.report.multirun_report import COLORS, runs_picture
 from speakerquant.report.picture import Mark, Picture, Series, Style
@@ -137,11 +138,13 @@ def _section(group: ComparableRuns, scored: Sequence[ScoredRun]) -> Section:
         "Loss and bytes saved, each unit alone": _sensitivity(alone),
         "Latency and size": _latencies(group.runs),
         "Detection error trade-off": _curves(group.runs, scored),
+        "Loss by group": groups_picture(group.finished, COLORS[1:]),
     }
     tables = [
         Table("Runs", *run_rows(group)),
         _sensitivity_table(alone),
         Table("Swapping it in", *swap_rows(group.finished)),
+        Table("For whom it loses", *group_rows(group.finished)),
     ]
     return Section(
         joined(group.words),
@@ -250,7 +253,7 @@ def _curves(runs: Sequence[NamedRun], scored: Sequence[ScoredRun]) -> Picture:
         name = each.name if len(runs) <= _NAMED_CURVES else ""
         series.append(Series(name, marks, Style(COLORS[number % len(COLORS)], 0, has_line=True)))
     ticks = {float(ndtri(percent / 100)): f"{percent:g}" for percent in _TICKS}
-    return Picture("", "false alarms %", "misses %", series, ticks)
+    return Picture("", "false alarms %", "misses %", series, ticks, ticks)
 
 
 def _ranges_sections(named: Sequence[NamedRun], scored: Sequence[ScoredRun]) -> list[Section]:

@@ -70,14 +70,16 @@ class Picture:
         x_label: Below it.
         y_label: Beside it.
         series: The marks.
-        ticks: What stands at places on both axes, where these are not the places themselves.
+        x_ticks: What stands at places on the horizontal axis, where these are not the places themselves.
+        y_ticks: The same of the vertical axis.
     """
 
     title: str
     x_label: str
     y_label: str
     series: Sequence[Series]
-    ticks: Mapping[float, str] = field(default_factory=dict)
+    x_ticks: Mapping[float, str] = field(default_factory=dict)
+    y_ticks: Mapping[float, str] = field(default_factory=dict)
 
 
 def draw_html(picture: Picture, path: Path) -> None:
@@ -115,13 +117,10 @@ def to_plotly(picture: Picture) -> go.Figure:
             text=[mark.text for mark in series.marks],
             hovertemplate="%{text}<extra></extra>",
         )
-    axis: dict[str, object] = {"gridcolor": _GRID, "zerolinecolor": _GRID}
-    if picture.ticks:
-        axis |= {"tickvals": [*picture.ticks], "ticktext": [*picture.ticks.values()]}
     figure.update_layout(
         title=picture.title,
-        xaxis={"title": picture.x_label, **axis},
-        yaxis={"title": picture.y_label, **axis},
+        xaxis=_axis(picture.x_label, picture.x_ticks),
+        yaxis=_axis(picture.y_label, picture.y_ticks),
         template="plotly_white",
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
@@ -130,3 +129,8 @@ def to_plotly(picture: Picture) -> go.Figure:
         margin={"l": 60, "r": 20, "t": 40, "b": 40},
     )
     return figure
+
+
+def _axis(label: str, ticks: Mapping[float, str]) -> dict[str, object]:
+    axis: dict[str, object] = {"title": label, "gridcolor": _GRID, "zerolinecolor": _GRID, "automargin": True}
+    return axis | ({"tickvals": [*ticks], "ticktext": [*ticks.values()]} if ticks else {})

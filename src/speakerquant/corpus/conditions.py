@@ -1,0 +1,151 @@
+"""Conditions of recordings and speakers, such as sex or device, and the groups of trials that they make."""
+
+import csv
+import itertools
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from speakerquant.corpus.lists import read_lines, recording_name
+from speakerquant.corpus.recordings import Recordings
+from speakerquant.corpus.trials import Trials
+from speakerquant.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Conditions = Mapping[str, Sequence[str | None]]
+"""By column what is known of every recording of a trial list, in its order; none of what is not known."""
+
+_SPEAKER, _RECORDING = "speaker", "recording"
+_UNNAMEABLE = re.compile(r"[^\w .:/-]")  # in the name of a metric of MLflow
+_MOST_VALUES = 8  # of a column of numbers, of which more are put into four ranges
+_QUARTERS, _THIRDS = (0.25, 0.5, 0.75), (1 / 3, 2 / 3)
+
+
+def read_conditions(path: Path, recordings: Recordings, names: Sequence[str]) -> Conditions:
+    """Read a table with tabs between its columns: first ``speaker`` or ``recording``, then conditions.
+
+    Numbers of many values, such as ages, become four ranges of as many speakers or recordings each.
+
+    Args:
+        path: The table, its first line the headings.
+        recordings: What tells the speaker of a recording.
+        names: Names of the recordings of the trial list.
+
+    Raises:
+        UserError: the file cannot be read, its first column is another, a line has too many or too few
+            fields, a speaker or recording comes twice, or none of the list is in it.
+    """
+    lines = read_lines(path, "the table of conditions; check data.conditions")
+    key, columns, table = _read(path, list(csv.reader(lines, delimiter="\t")))
+    keys = [recordings.speaker_of(name) if key == _SPEAKER else name for name in names]
+    unknown = sorted({each for each in keys if each not in table})
+    if len(unknown) == len({*keys}):
+        raise UserError(
+            f"{path}: names none of the trial list's {key}s, such as {keys[0]}; check data.conditions"
+        )
+    if unknown:
+        log.warning(
+            "%s: %d %ss of the trial list are not in it, such as %s", path, len(unknown), key, unknown[0]
+        )
+    values = {name: {each: row[place] for each, row in table.items()} for place, name in enumerate(columns)}
+    used = {*keys} & table.keys()
+    return {name: [_ranged(of, used).get(each) for each in keys] for name, of in values.items()}
+
+
+def _read(path: Path, rows: Sequence[Sequence[str]]) -> tuple[str, Sequence[str], dict[str, Sequence[str]]]:
+    """What the first column names, the headings of the others, and their fields by what the first names."""
+    if not rows or rows[0][0] not in (_SPEAKER, _RECORDING) or len(rows[0]) < 2:
+        raise UserError(
+            f"{path}:1: write headings with tabs between them, the first 'speaker' or 'recording', the "
+            "others conditions such as 'sex'"
+        )
+    key, *columns = [_UNNAMEABLE.sub("_", heading) for heading in rows[0]]
+    table: dict[str, Sequence[str]] = {}
+    for number, row in enumerate(rows[1:], 2):
+        if not row:
+            continue
+        if len(row) != len(rows[0]):
+            raise UserError(f"{path}:{number}: {len(row)} fields, and {len(rows[0])} headings; use tabs")
+        name = recording_name(row[0]) if key == _RECORDING else row[0]
+        if name in table:
+            raise UserError(f"{path}:{number}: {key} {name} again; take one of its lines out")
+        table[name] = [_UNNAMEABLE.sub("_", value.strip()) for value in row[1:]]
+    return key, columns, table
+
+
+def _ranged(values: Mapping[str, str], used: set[str]) -> Mapping[str, str]:
+    """The values, or if they are many numbers the ranges that they lie in; without those that are empty."""
+    known = {name: value for name, value in values.items() if value and name in used}
+    try:
+        numbers = {name: float(value) for name, value in known.items()}
+    except ValueError:
+        return known
+    if len({*numbers.values()}) <= _MOST_VALUES:
+        return known
+    places = np.array([*numbers.values()])
+    return dict(zip(numbers, _ranges(places, _QUARTERS, ""), strict=True))
+
+
+def _ranges(values: npt.NDArray[np.floating], shares: Sequence[float], unit: str) -> list[str]:
+    """For each value the range that it lies in, in words; as many lie in each as can be."""
+    ends = np.unique(np.quantile(values, shares, method="lower"))
+    words = [f"to {ends[0]:.3g}{unit}"]
+    for low, high in itertools.pairwise([*ends, values.max()]):
+        words.append(f"above {low:.3g} to {high:.3g}{unit}")
+    return [words[place] for place in np.searchsorted(ends, values)]
+
+
+@dataclass(frozen=True)
+class TrialGroup:
+    """The trials of a list in which a condition holds.
+
+    Attributes:
+        name: Column and value, such as ``sex f``.
+        trials: Indices of the trials.
+        is_given: Whether a table of the user's tells the condition.
+    """
+
+    name: str
+    trials: npt.NDArray[np.intp]
+    is_given: bool = True
+
+
+def trial_groups(
+    trials: Trials, conditions: Conditions, seconds: npt.NDArray[np.floating]
+) -> list[TrialGroup]:
+    """The trials of whose recordings both are alike in a condition; and of short, middle and long recordings.
+
+    Args:
+        trials: The list.
+        conditions: Of its recordings. A column with one value makes no groups.
+        seconds: How long each recording is; the shorter one of a trial counts.
+    """
+    groups = []
+    for column, values in conditions.items():
+        found = sorted({value for value in values if value is not None}, key=_in_order)
+        of_recordings = np.array([found.index(value) if value is not None else -1 for value in values])
+        left, right = of_recordings[trials.left], of_recordings[trials.right]
+        if len(found) > 1:
+            groups += [
+                TrialGroup(f"{column} {value}", np.flatnonzero((left == place) & (right == place)))
+                for place, value in enumerate(found)
+            ]
+    shorter = np.minimum(seconds[trials.left], seconds[trials.right])
+    words = np.array(_ranges(shorter, _THIRDS, " s"))
+    lengths = [
+        TrialGroup(f"length {each}", np.flatnonzero(words == each), is_given=False)
+        for each in sorted({*words.tolist()}, key=_in_order)
+    ]
+    return groups + (lengths if len(lengths) > 1 else [])
+
+
+def _in_order(value: str) -> tuple[float, str]:
+    """Ranges and numbers by where they end, after words."""
+    numbers = re.findall(r"\d+(?:\.\d+)?", value)
+    return (float(numbers[-1]) if numbers else 0.0, value)

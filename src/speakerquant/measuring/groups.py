@@ -1,0 +1,89 @@
+"""For whom a mask loses: its error rates beside the baseline's in groups of trials."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from speakerquant.cache import Cache
+from speakerquant.corpus.conditions import TrialGroup
+from speakerquant.measuring.swapping import Decisions
+from speakerquant.statistics.comparison import compare
+from speakerquant.statistics.error_metrics import EER
+from speakerquant.statistics.group_metrics import HOLM, holm
+from speakerquant.statistics.swap_metrics import EER_POINT, FormerSystem, swap_numbers
+from speakerquant.statistics.uncertainty import SpeakerBootstrap
+
+log = logging.getLogger(__name__)
+
+Array = npt.NDArray[np.float64]
+
+_FEWEST_TRIALS, _FEWEST_SPEAKERS = 50, 5
+
+
+@dataclass(frozen=True)
+class JudgedGroup:
+    """A group of enough trials, with draws of its speakers."""
+
+    group: TrialGroup
+    bootstrap: SpeakerBootstrap
+
+
+def judged_groups(groups: Sequence[TrialGroup], bootstrap: SpeakerBootstrap) -> list[JudgedGroup]:
+    """The groups with enough trials and speakers for an interval; the others are left out by name.
+
+    Args:
+        groups: Any.
+        bootstrap: Draws of the speakers of the whole list.
+    """
+    judged = []
+    for group in groups:
+        labels = bootstrap.labels[group.trials]
+        both = np.stack([bootstrap.left[group.trials], bootstrap.right[group.trials]])
+        speakers, places = np.unique(both, return_inverse=True)
+        left, right = places.reshape(both.shape)
+        fewest = min(np.count_nonzero(labels), np.count_nonzero(~labels))
+        if fewest >= _FEWEST_TRIALS and len(speakers) >= _FEWEST_SPEAKERS:
+            judged.append(JudgedGroup(group, SpeakerBootstrap(left, right, labels)))
+        elif group.is_given:
+            log.warning(
+                "data.conditions: %s is left out: %d target and %d non-target trials of %d speakers; it "
+                "needs %d, %d and %d",
+                *(group.name, labels.sum(), (~labels).sum(), len(speakers)),
+                *(_FEWEST_TRIALS, _FEWEST_TRIALS, _FEWEST_SPEAKERS),
+            )
+    return judged
+
+
+def compare_groups(
+    scores: Array,
+    former: Array,
+    decisions: Decisions,
+    p_target: float,
+    groups: Sequence[JudgedGroup],
+    cache: Cache,
+) -> dict[str, dict[str, float]]:
+    """Of every group by name, error rates beside the baseline's by name, at one threshold for all groups.
+
+    Args:
+        scores: Of the mask, ``[num_trials]``.
+        former: Of the baseline.
+        decisions: Of the baseline.
+        p_target: The prior that costs are of.
+        groups: The groups.
+        cache: Keeps what the draws give.
+    """
+    points = [point for point in decisions.points if point.name == EER_POINT]
+    found: dict[str, dict[str, float]] = {}
+    for each in groups:
+        now, before = scores[each.group.trials], former[each.group.trials]
+        compared = compare(now, before, each.bootstrap, [EER], cache)
+        system = FormerSystem(before, points, decisions.calibration, p_target)
+        swap = swap_numbers(now, system, each.bootstrap, voiceprints_kept=False)
+        found[each.group.name] = {"num_trials": len(now), **compared.numbers, **swap}
+    corrected = holm([numbers[EER.delta.p.name] for numbers in found.values()])
+    for numbers, p in zip(found.values(), corrected, strict=True):
+        numbers[HOLM.name] = p
+    return found

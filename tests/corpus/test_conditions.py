@@ -1,0 +1,88 @@
+"""Tables of conditions, and the groups of trials that they make."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speakerquant.corpus.conditions import read_conditions, trial_groups
+from speakerquant.corpus.recordings import open_recordings
+from speakerquant.corpus.trials import Trials
+from speakerquant.errors import UserError
+
+NAMES = ("ann/0.wav", "ann/1.wav", "bob/0.wav", "cid/0.wav")
+
+
+def trials_of(names: tuple[str, ...]) -> Trials:
+    left, right = (each.astype(np.int32) for each in np.triu_indices(len(names), 1))
+    labels = np.array([names[i][:3] == names[j][:3] for i, j in zip(left, right, strict=True)])
+    return Trials(names, left, right, labels)
+
+
+def read(folder: Path, text: str, names: tuple[str, ...] = NAMES) -> dict[str, list[str | None]]:
+    path = folder / "conditions.tsv"
+    path.write_text(text)
+    found = read_conditions(path, open_recordings(folder), names)
+    return {column: list(values) for column, values in found.items()}
+
+
+def test_conditions_of_speakers_hold_for_all_their_recordings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = read(tmp_path, "speaker\tsex\troom\nann\tf\thall\nbob\tm\t\ndot\tf\thall\n")
+    assert found == {"sex": ["f", "f", "m", None], "room": ["hall", "hall", None, None]}
+    assert "1 speakers of the trial list are not in it, such as cid" in caplog.text
+
+
+def test_conditions_of_recordings(tmp_path: Path) -> None:
+    lines = "".join(f"./{name}\t{device}\n" for name, device in zip(NAMES, "aabb", strict=True))
+    assert read(tmp_path, f"recording\tdevice\n{lines}") == {"device": ["a", "a", "b", "b"]}
+
+
+def test_numbers_of_many_values_become_ranges(tmp_path: Path) -> None:
+    names = tuple(f"s{number:02}/0.wav" for number in range(12))
+    ages = "".join(f"s{number:02}\t{10 + number}\n" for number in range(12))
+    [(column, found)] = read(tmp_path, f"speaker\tage\n{ages}zed\t99\n", names).items()
+    assert column == "age"
+    assert found == [
+        *(["to 12"] * 3),
+        *(["above 12 to 15"] * 3),
+        *(["above 15 to 18"] * 3),
+        *(["above 18 to 21"] * 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name\tsex\nann\tf\n", "conditions.tsv:1: write headings with tabs between them"),
+        ("speaker sex\nann f\n", "conditions.tsv:1: write headings"),
+        ("", "conditions.tsv:1: write headings"),
+        ("speaker\tsex\nann\tf\textra\n", "conditions.tsv:2: 3 fields, and 2 headings"),
+        ("speaker\tsex\nann\tf\nann\tm\n", "conditions.tsv:3: speaker ann again"),
+        ("speaker\tsex\nzoe\tf\n", "names none of the trial list's speakers, such as ann"),
+    ],
+)
+def test_what_a_table_cannot_be(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        read(tmp_path, text)
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing\.tsv: cannot read the table of conditions"):
+        read_conditions(tmp_path / "missing.tsv", open_recordings(tmp_path), NAMES)
+
+
+def test_a_trial_is_of_a_group_where_both_recordings_are() -> None:
+    trials = trials_of(NAMES)
+    conditions = {"sex": ["f", "f", "m", None], "set": ["test"] * 4}
+    groups = trial_groups(trials, conditions, np.array([3.0, 3.0, 3.0, 3.0]))
+    assert [(group.name, group.trials.tolist()) for group in groups] == [("sex f", [0]), ("sex m", [])]
+
+
+def test_the_shorter_recording_makes_a_trial_short() -> None:
+    trials = trials_of(NAMES)
+    short, *others = trial_groups(trials, {}, np.array([1.0, 2.0, 4.0, 8.0]))
+    assert short.name == "length to 1 s" and not short.is_given
+    assert short.trials.tolist() == [0, 1, 2], "all with the recording of a second"
+    assert sorted(np.concatenate([short.trials, *(each.trials for each in others)])) == list(range(6))

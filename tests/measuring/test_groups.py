@@ -1,0 +1,62 @@
+"""Error rates of groups of trials."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speakerquant.cache import Cache
+from speakerquant.corpus.conditions import TrialGroup
+from speakerquant.measuring.groups import compare_groups, judged_groups
+from speakerquant.measuring.swapping import Decisions
+from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.group_metrics import HOLM, holm, worst_group
+from speakerquant.statistics.uncertainty import SpeakerBootstrap
+
+
+def test_a_loss_of_one_group_is_found_there_and_named(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    speakers = np.repeat(np.arange(40), 6)
+    left, right = np.triu_indices(len(speakers), 1)
+    labels = speakers[left] == speakers[right]
+    kept = labels | (generator.random(len(left)) < 0.1)
+    left, right, labels = left[kept], right[kept], labels[kept]
+    first, second = speakers[left] < 20, speakers[right] < 20
+    groups = [
+        TrialGroup("sex f", np.flatnonzero(first & second)),
+        TrialGroup("sex m", np.flatnonzero(~first & ~second)),
+    ]
+    former = generator.normal(size=len(labels)) + 3 * labels
+    lost = former - 1.0 * (labels & first & second) + 0.01 * generator.normal(size=len(labels))
+    bootstrap = SpeakerBootstrap(speakers[left], speakers[right], labels)
+    judged = judged_groups(groups, bootstrap)
+    decisions = Decisions.of("test", former, labels, [])
+    found = compare_groups(lost, former, decisions, 0.01, judged, Cache(tmp_path))
+    of_women, of_men = found["sex f"], found["sex m"]
+    assert of_women["eer"] == pytest.approx(eer(lost[groups[0].trials], labels[groups[0].trials]))
+    assert of_women["delta_eer_low"] > 1 and of_women[HOLM.name] < 0.05
+    assert of_women["delta_frr_at_eer_low"] > 5
+    assert of_men["delta_eer_low"] <= 0 <= of_men["delta_eer_high"]
+    name, worst = worst_group(found)
+    assert name == "sex f"
+    assert worst["worst_group_delta_eer_high"] == of_women["delta_eer_high"]
+
+
+def test_groups_too_small_for_an_interval_are_left_out_by_name(caplog: pytest.LogCaptureFixture) -> None:
+    left = np.repeat(np.arange(10), 20)
+    labels = np.tile([True, False], 100)
+    bootstrap = SpeakerBootstrap(left, np.where(labels, left, (left + 1) % 10), labels)
+    groups = [
+        TrialGroup("room hall", np.arange(200)),
+        TrialGroup("room booth", np.arange(60)),
+        TrialGroup("length to 1 s", np.arange(60), is_given=False),
+    ]
+    assert [each.group.name for each in judged_groups(groups, bootstrap)] == ["room hall"]
+    assert "room booth is left out: 30 target and 30 non-target trials of 4 speakers" in caplog.text
+    assert "length" not in caplog.text
+
+
+def test_holm_corrects_for_the_number_of_groups() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
