@@ -60,6 +60,42 @@ def test_score_is_that_of_the_run_and_the_threshold_that_of_its_eer(
     assert rejected.mean() == pytest.approx(accepted.mean(), abs=0.1)
 
 
+def test_what_changes_for_users_where_an_engine_replaces_another(
+    workspace: Workspace, engine: Path, verify: Verify, invoke: Command, tmp_path: Path
+) -> None:
+    trials = read_trials(workspace.corpus / TRIALS_FILE)
+    pairs = list(zip(trials.left, trials.right, strict=True))[:12]
+    listed = tmp_path / "pairs.txt"
+    names = [[workspace.corpus / trials.recordings[each] for each in pair] for pair in pairs]
+    listed.write_text("\n".join(f"{left} {right}" for left, right in names) + "\n\n")
+    by_itself = verify("--list", listed, "--replaces", engine).out.splitlines()
+    assert len(by_itself) == 4, "no decision flips"
+    assert all(line.endswith("of 12 decisions 0 become 'same', 0 'other'") for line in by_itself[1:])
+    coarse = tmp_path / "coarse"
+    arguments = [*workspace.arguments(), "mask=all_int2", "rounding=nearest", f"hydra.run.dir={coarse}"]
+    assert invoke(evaluate_mask.main, *arguments).code == 0
+    known, scores = (np.load(folder / "scores.npy")[:12] for folder in (coarse, engine.parent))
+    threshold = float(np.median(known))
+    finished = verify("--list", listed, "--replaces", coarse, "--threshold", threshold)
+    assert finished.code == 0, finished.err
+    *flipped, before, same_threshold, own, kept = finished.out.splitlines()
+    expected = np.flatnonzero((known >= threshold) != (scores >= threshold))
+    assert [line.split("\t")[3] for line in flipped] == [" ".join(map(str, names[i])) for i in expected]
+    assert len(expected) > 0
+    assert before == f"in use, threshold {threshold:.6f}: 50.00 % the same speaker"
+    newly = np.count_nonzero((scores >= threshold) & (known < threshold))
+    assert f"of 12 decisions {newly} become 'same'" in same_threshold
+    assert own.startswith("new, its own threshold") and kept.startswith(
+        "new, speakers enrolled by the engine"
+    )
+
+
+def test_replacing_needs_a_list(engine: Path, verify: Verify) -> None:
+    finished = verify("--replaces", engine, "a.wav", "b.wav")
+    assert finished.code == 2
+    assert "--replaces: give a --list" in finished.err
+
+
 def test_a_speaker_may_be_enrolled_with_several_recordings(workspace: Workspace, verify: Verify) -> None:
     recordings = sorted(workspace.corpus.rglob("*.wav"))[:3]
     one, several = verify(*recordings[1:]), verify(*recordings)

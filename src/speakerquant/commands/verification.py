@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from speakerquant.commands.engine_files import found_engine
 from speakerquant.corpus.lists import fields_of, read_lines
 from speakerquant.corpus.recordings import file_identity, listed_path
 from speakerquant.errors import UserError
 from speakerquant.progress import track
-from speakerquant.verification.verifier import Verifier, known_threshold
+from speakerquant.verification.verifier import Vector, Verifier, known_threshold, score
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +48,10 @@ def verify(
     with _opened(model, threshold, false_accepts) as (verifier, chosen):
         start = time.perf_counter()
         *known, unknown = verifier.embed(map(verifier.read, [*question.enrolled, question.tested]))
-        score = verifier.score(known, unknown)
+        found = score(known, unknown)
         seconds = time.perf_counter() - start
-    decision = "the same speaker" if score >= chosen else "another speaker"
-    print(f"{decision}: score {score:.6f}, threshold {chosen:.6f}, {1000 * seconds:.0f} ms")
+    decision = "the same speaker" if found >= chosen else "another speaker"
+    print(f"{decision}: score {found:.6f}, threshold {chosen:.6f}, {1000 * seconds:.0f} ms")
 
 
 def verify_list(
@@ -63,15 +66,85 @@ def verify_list(
     """
     questions = _read_questions(path)
     with _opened(model, threshold, false_accepts) as (verifier, chosen):
-        embedded = verifier.embed(map(verifier.read, questions.recordings))
-        vectors = list(track(embedded, "recordings", total=len(questions.recordings)))
+        vectors = _vectors(verifier, questions, "recordings")
         for line, asked in zip(questions.lines, questions.asked, strict=True):
             if not asked:
                 print()
                 continue
             *enrolled, tested = (vectors[index] for index in asked)
-            score = verifier.score(enrolled, tested)
-            print("same" if score >= chosen else "other", f"{score:.6f}", line, sep="\t")
+            found = score(enrolled, tested)
+            print("same" if found >= chosen else "other", f"{found:.6f}", line, sep="\t")
+
+
+def verify_replacement(
+    model: str,
+    replaces: str,
+    path: Path,
+    threshold: float | None = None,
+    false_accepts: float | None = None,
+) -> None:
+    """Print what changes for users where one engine takes another's place.
+
+    First the lines of the list of which another decision is made, at the threshold of the engine in use; then
+    how many decisions change with that threshold, with the new engine's own, and with speakers that stay
+    enrolled by the engine in use.
+
+    Args:
+        model: The new engine, as for :func:`verify`.
+        replaces: The engine in use, likewise.
+        path: A list, as for :func:`verify_list`.
+        threshold: Of the engine in use; none is that of the list which it was measured on.
+        false_accepts: Likewise, for both engines.
+
+    Raises:
+        UserError: as :func:`verify_list`.
+    """
+    questions = _read_questions(path)
+    with _opened(replaces, threshold, false_accepts) as (verifier, in_use):
+        former = _vectors(verifier, questions, "recordings, engine in use")
+    with _opened(model, None, false_accepts) as (verifier, own):
+        new = _vectors(verifier, questions, "recordings, new engine")
+    before, now = _scores(questions, former, former), _scores(questions, new, new)
+    accepted = before >= in_use
+    lines = [line for line, asked in zip(questions.lines, questions.asked, strict=True) if asked]
+    for place in np.flatnonzero((now >= in_use) != accepted):
+        decision = "same" if now[place] >= in_use else "other"
+        print(decision, f"{before[place]:.6f}", f"{now[place]:.6f}", lines[place], sep="\t")
+    print(f"in use, threshold {in_use:.6f}: {_share(accepted)} the same speaker")
+    _print_changes(f"new, threshold {in_use:.6f}", accepted, now >= in_use)
+    _print_changes(f"new, its own threshold {own:.6f}", accepted, now >= own)
+    enrolled_in_use = "new, speakers enrolled by the engine in use"
+    if len(new[0]) == len(former[0]):
+        kept = _scores(questions, former, new) >= in_use
+        _print_changes(f"{enrolled_in_use}, threshold {in_use:.6f}", accepted, kept)
+    else:
+        print(f"{enrolled_in_use}: not possible, embeddings have {len(new[0])} and {len(former[0])} values")
+
+
+def _print_changes(what: str, before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> None:
+    """Print how many are accepted now, and how many were not or are not any more."""
+    print(
+        f"{what}: {_share(now)} the same speaker; of {len(now)} decisions {(now & ~before).sum()} become "
+        f"'same', {(before & ~now).sum()} 'other'"
+    )
+
+
+def _share(accepted: npt.NDArray[np.bool_]) -> str:
+    return f"{100 * accepted.mean():.2f} %"
+
+
+def _vectors(verifier: Verifier, questions: "_Questions", description: str) -> list[Vector]:
+    """Embeddings of all recordings that are asked about."""
+    embedded = verifier.embed(map(verifier.read, questions.recordings))
+    return list(track(embedded, description, total=len(questions.recordings)))
+
+
+def _scores(
+    questions: "_Questions", enrolled: Sequence[Vector], tested: Sequence[Vector]
+) -> npt.NDArray[np.float64]:
+    """Scores of all lines that are not blank."""
+    asked = (each for each in questions.asked if each)
+    return np.array([score([enrolled[i] for i in known], tested[last]) for *known, last in asked])
 
 
 @contextmanager

@@ -20,6 +20,11 @@ def _command() -> None:
         type=Path,
         help="file with such recordings in every line; names with blanks in double quotes",
     )
+    parser.add_argument(
+        "--replaces",
+        metavar="MODEL",
+        help="the engine in use: shows what changes on --list where --model takes its place",
+    )
     threshold = parser.add_mutually_exclusive_group()
     threshold.add_argument("--threshold", type=float, help="score from which on speakers are the same")
     threshold.add_argument(
@@ -31,11 +36,15 @@ def _command() -> None:
     )
     given = parser.parse_args()
     with importing():
-        from speakerquant.commands.verification import Question, verify, verify_list
+        from speakerquant.commands.verification import Question, verify, verify_list, verify_replacement
 
     if given.list is not None and given.recordings:
         raise UserError("--list: recordings are given beside it; leave one of both out")
-    if given.list is not None:
+    if given.replaces is not None and given.list is None:
+        raise UserError("--replaces: give a --list, on which both engines are compared")
+    if given.replaces is not None:
+        verify_replacement(given.model, given.replaces, given.list, given.threshold, given.false_accepts)
+    elif given.list is not None:
         verify_list(given.model, given.list, given.threshold, given.false_accepts)
     elif len(given.recordings) < 2:
         raise UserError("give a recording of a speaker, or several, and the one in question; or --list")

@@ -101,6 +101,19 @@ def lowest_cost(far: Rates, frr: Rates, p_target: float, c_miss: float = 1.0, c_
     return float((miss * frr + false_alarm * far).min() / min(miss, false_alarm))
 
 
+def threshold_at(trials: ScoredTrials, false_accepts: float | None = None) -> float:
+    """The score from which on trials are accepted at an operating point, a little above all to accept none.
+
+    Args:
+        trials: Whose truth is known.
+        false_accepts: Most percent of non-target trials that may be accepted; none takes the first threshold
+            with a FRR not below the FAR, which is that of the EER.
+    """
+    reached = trials.frr >= trials.far if false_accepts is None else trials.far <= false_accepts / 100
+    distinct = np.unique(trials.scores.astype(np.float64))
+    return float(np.append(distinct, np.nextafter(distinct[-1], np.inf))[np.argmax(reached)])
+
+
 def error_rates(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Rates, Rates]:
     """FAR and FRR of all operating points, thresholds rising from (1, 0) to (0, 1).
 

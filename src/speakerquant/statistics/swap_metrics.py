@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerquant.statistics.error_metrics import EER
-from speakerquant.statistics.error_rates import ScoredTrials
+from speakerquant.statistics.error_rates import ScoredTrials, threshold_at
 from speakerquant.statistics.metric import Direction, Estimate, Loss, Metric
 from speakerquant.statistics.score_calibration import ScoreCalibration, costs_in_bits
 from speakerquant.statistics.uncertainty import Array, SpeakerBootstrap, difference
@@ -51,14 +51,12 @@ def operating_points(trials: ScoredTrials, false_accepts: Sequence[float]) -> li
 
     Rates at which the list has fewer than :data:`FEWEST_ERRORS` false accepts are left out.
     """
-    thresholds = np.append(np.unique(trials.scores), np.inf)
-    points = [OperatingPoint(EER_POINT, float(thresholds[np.argmax(trials.frr >= trials.far)]))]
     num_others = int(np.count_nonzero(~trials.targets))
-    for percent in false_accepts:
-        if is_resolved(percent, num_others):
-            threshold = float(thresholds[np.argmax(trials.far <= percent / 100)])
-            points.append(OperatingPoint(f"far_{percent:g}", threshold))
-    return points
+    resolved = [percent for percent in false_accepts if is_resolved(percent, num_others)]
+    return [
+        OperatingPoint(EER_POINT, threshold_at(trials)),
+        *(OperatingPoint(f"far_{percent:g}", threshold_at(trials, percent)) for percent in resolved),
+    ]
 
 
 def is_resolved(percent: float, num_others: int) -> bool:

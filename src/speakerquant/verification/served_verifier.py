@@ -14,7 +14,7 @@ import numpy as np
 
 from speakerquant.engine.provenance import find_engine
 from speakerquant.errors import UserError
-from speakerquant.verification.verifier import Recording, Verifier
+from speakerquant.verification.verifier import Recording, Verifier, score
 
 ENROLLED, TESTED = "enrolled", "tested"
 """What a request gives."""
@@ -56,8 +56,8 @@ class ServedVerifier:
             ]
             tested = self._recording(f"row {number}, {TESTED}", row[TESTED])
             *known, unknown = self._verifier.embed([*enrolled, tested])
-            score = self._verifier.score(known, unknown)
-            answers.append({SCORE: score, SAME_SPEAKER: score >= threshold})
+            found = score(known, unknown)
+            answers.append({SCORE: found, SAME_SPEAKER: found >= threshold})
         return answers
 
     def _recording(self, name: str, value: Any) -> Recording:

@@ -19,7 +19,7 @@ from speakerquant.engine.base import Engine
 from speakerquant.engine.provenance import FRONT_END, MIN_FRAMES, read_engine, read_provenance
 from speakerquant.errors import UserError, first_line
 from speakerquant.measuring.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
-from speakerquant.statistics.error_rates import error_rates
+from speakerquant.statistics.error_rates import ScoredTrials, threshold_at
 from speakerquant.statistics.scores import ScoreNorm, cosine_scores
 
 log = logging.getLogger(__name__)
@@ -98,11 +98,6 @@ class Verifier:
         for vector in self.engine.embed_many(map(self._features, recordings)):
             yield vector / np.linalg.norm(vector)
 
-    def score(self, enrolled: Sequence[Vector], tested: Vector) -> float:
-        """The cosine, from -1 to 1, of the mean of a speaker's embeddings with the tested one."""
-        pair = np.stack([np.mean(enrolled, axis=0), tested])
-        return float(cosine_scores(pair, [0], [1])[0])
-
     @cached_property
     def _extractor(self) -> FeatureExtractor:
         return FeatureExtractor(self.front_end)
@@ -119,6 +114,12 @@ class Verifier:
                 f"{recording.name}: {features.shape[1]} frames, and the network needs {self.min_frames}"
             )
         return features
+
+
+def score(enrolled: Sequence[Vector], tested: Vector) -> float:
+    """The cosine, from -1 to 1, of the mean of a speaker's embeddings with the tested one."""
+    pair = np.stack([np.mean(enrolled, axis=0), tested])
+    return float(cosine_scores(pair, [0], [1])[0])
 
 
 def known_threshold(engine: Path, false_accepts: float | None = None) -> float:
@@ -169,7 +170,4 @@ def threshold_of(scores: npt.ArrayLike, labels: npt.ArrayLike, false_accepts: fl
     """
     if false_accepts is not None and not 0 < false_accepts < 100:
         raise UserError(f"false accepts of {false_accepts:g} %: give percent, above 0 and below 100")
-    far, frr = error_rates(scores, labels)
-    accepted = frr >= far if false_accepts is None else far <= false_accepts / 100
-    distinct = np.unique(np.asarray(scores, np.float64))
-    return float(np.append(distinct, np.nextafter(distinct[-1], np.inf))[np.argmax(accepted)])
+    return threshold_at(ScoredTrials.of(scores, labels), false_accepts)
