@@ -5,6 +5,7 @@ Coverage: lists of trials are made up whose true error rates are known, as score
 in how well they are recognised and how easily they are taken for others, recordings differ too, and two
 systems score the same trials alike but for a loss of 0.1 % EER. The table gives the share of lists whose 95 %
 interval holds the truth.
+At a fixed threshold: the same of false accepts and false rejects, from few errors to many.
 Paper: lists as large as the paper's, with the losses of its Table 1. The table gives the share of lists whose
 interval shows that there is a difference.
 """
@@ -28,11 +29,21 @@ from speakerquant.engine.cpu import describe_cpu
 from speakerquant.progress import track
 from speakerquant.statistics.error_metrics import EER, error_metrics
 from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.score_calibration import ScoreCalibration
+from speakerquant.statistics.swap_metrics import (
+    EER_POINT,
+    FALSE_ACCEPTS,
+    FALSE_REJECTS,
+    FormerSystem,
+    OperatingPoint,
+    swap_numbers,
+)
 from speakerquant.statistics.uncertainty import SpeakerBootstrap, difference
 
 Array = npt.NDArray[np.float64]
 
 NUM_SPEAKERS = (10, 20, 40, 100, 200)
+EXPECTED_ERRORS = (1, 3, 10, 30, 100)
 SIZES = (37_720, 114_720, 600_000)
 
 MARGIN, LOSS = 4.5, 0.05  # between the means of target and non-target scores; what the second system lacks
@@ -140,6 +151,44 @@ def coverage(num_lists: int, replicates: int) -> Table:
     return table
 
 
+def fixed_thresholds(num_lists: int, replicates: int) -> Table:
+    """Coverage at thresholds at which so many false accepts are expected."""
+    table = Table(
+        title=f"coverage of 95 % intervals at a fixed threshold, 40 speakers, {num_lists} lists each",
+        title_justify="left",
+    )
+    columns = (FALSE_ACCEPTS, FALSE_ACCEPTS.delta, FALSE_REJECTS, FALSE_REJECTS.delta)
+    for heading in ("false accepts expected", "rejects expected", *(metric.heading for metric in columns)):
+        table.add_column(heading, justify="right")
+    world = World(num_speakers=40)
+    both = 2 * RECORDING**2 + TRIAL**2
+    of_targets, of_others = math.sqrt(RECOGNISED**2 + both), math.sqrt(2 * MISTAKEN**2 + both)
+    for expected in EXPECTED_ERRORS:
+        generator = np.random.default_rng(expected)
+        far = expected / world.most_trials
+        threshold = float(of_others * norm.isf(far))
+        first, second = (
+            100 * float(norm.cdf((threshold - margin) / of_targets)) for margin in (MARGIN, MARGIN - LOSS)
+        )
+        truths = (100 * far, 0.0, second, second - first)
+        held, num_targets = np.zeros(len(columns)), 0
+        for _ in track(range(num_lists), f"{expected} false accepts", total=num_lists):
+            made = make_up(world, (MARGIN, MARGIN - LOSS), generator, replicates)
+            num_targets = int(made.bootstrap.labels.sum())
+            point = OperatingPoint(EER_POINT, threshold)
+            former = FormerSystem(made.scores[0], [point], ScoreCalibration(1.0, 0.0), p_target=0.01)
+            numbers = swap_numbers(made.scores[1], former, made.bootstrap, voiceprints_kept=False)
+            named = (FALSE_ACCEPTS.at(EER_POINT), FALSE_REJECTS.at(EER_POINT))
+            intervals = [interval for metric in named for interval in (metric, metric.delta)]
+            held += [
+                numbers[each.low.name] <= truth <= numbers[each.high.name]
+                for each, truth in zip(intervals, truths, strict=True)
+            ]
+        shares = (f"{100 * share / num_lists:.1f} %" for share in held)
+        table.add_row(str(expected), f"{num_targets * first / 100:.0f}", *shares)
+    return table
+
+
 def paper(num_lists: int, replicates: int) -> Table:
     margins = {
         paper_result.eer: brentq(lambda margin, wanted: true_eer(margin) - wanted, 0, 10, (paper_result.eer,))
@@ -195,6 +244,7 @@ def main() -> None:
     table_console().print(describe_cpu())
     table_console().print(cost())
     table_console().print(coverage(arguments.lists, arguments.draws))
+    table_console().print(fixed_thresholds(arguments.lists, arguments.draws))
     table_console().print(paper(arguments.lists // 10, arguments.draws))
 
 
