@@ -23,8 +23,10 @@ from pytorch_quantization.tensor_quant import fake_tensor_quant
 from torch import Tensor
 from torch.nn import functional as F
 
-from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
-from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
+from speakerquant.audio.feature_extractor import FeatureExtractor
+from speakerquant.audio.front_end import FrontEnd
 from speakerquant.audio.waveform import read_waveform
 from speakerquant.quantization.calibration import InputCalibrator
 from speakerquant.quantization.histogram_search import entropy_range, mse_range, percentile_range

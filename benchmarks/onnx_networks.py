@@ -33,7 +33,8 @@ from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.hessians import gather_hessians
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.rounding import Rounding, RoundingMethod
+from speakerquant.quantization.rounding import Rounding
+from speakerquant.quantization.rounding_method import RoundingMethod
 from speakerquant.quantization.simulate import simulate
 
 ENGINES = ("onnxruntime", "openvino")

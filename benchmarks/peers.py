@@ -23,9 +23,9 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.processing.features import InputNormalization
 
-from speakerquant.architectures.checkpoint_families import Family
 from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint
-from speakerquant.audio.front_end import FeatureExtractor
+from speakerquant.architectures.family import Family
+from speakerquant.audio.feature_extractor import FeatureExtractor
 from speakerquant.audio.waveform import Waveform, read_waveform
 from speakerquant.corpus.recordings import find_recordings
 from speakerquant.engine.base import Engine, FloatArray

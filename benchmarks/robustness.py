@@ -39,7 +39,7 @@ from safetensors.numpy import load_file
 from hydra_plugins.optuna_sweeper._overrides import parse_overrides
 from speakerquant.architectures.checkpoints import load_checkpoint, random_model, save_checkpoint
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
-from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.audio.decoding import decode
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache

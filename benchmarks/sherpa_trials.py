@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from opened_run import open_run
 
+from speakerquant.audio.feature_extractor import FeatureExtractor
 from speakerquant.audio.features import FeatureArray
-from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
+from speakerquant.audio.front_end import FrontEnd
 from speakerquant.audio.waveform import Waveform, inspect_waveform
 from speakerquant.corpus.trials import Trials
 from speakerquant.deployment.clients import CLIENTS

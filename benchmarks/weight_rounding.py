@@ -28,7 +28,7 @@ from speakerquant.measuring.shared import rounding_of
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP32, INT2, INT8, Precision, precision_of
-from speakerquant.quantization.rounding import RoundingMethod
+from speakerquant.quantization.rounding_method import RoundingMethod
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,12 @@ from toy_network import TOY
 from varied_network import VARIED
 
 from speakerquant.architectures import registry
+from speakerquant.architectures.architecture import Architecture
 from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
 from speakerquant.architectures.checkpoints import load_checkpoint
-from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
-from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
+from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.features import extract_features
 from speakerquant.cache import Cache
 from speakerquant.corpus.recordings import find_recordings

@@ -12,7 +12,7 @@ import torch
 
 from speakerquant.architectures.checkpoints import load_checkpoint, random_model, save_checkpoint
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
-from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.audio.features import extract_features
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache

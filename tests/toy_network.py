@@ -6,7 +6,8 @@ from pathlib import Path
 from onnx_files import write_onnx
 from torch import Tensor, nn
 
-from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
+from speakerquant.architectures.architecture import Architecture
+from speakerquant.architectures.speaker_network import SpeakerNetwork
 
 
 @dataclass

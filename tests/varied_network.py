@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
+from speakerquant.architectures.architecture import Architecture
+from speakerquant.architectures.speaker_network import SpeakerNetwork
 
 
 @dataclass

@@ -9,7 +9,8 @@ import torch
 from conftest import exported_network, write_model
 from omegaconf import OmegaConf
 
-from speakerquant.architectures.campplus.network import CamPlusPlus, CamPlusPlusConfig
+from speakerquant.architectures.campplus.config import CamPlusPlusConfig
+from speakerquant.architectures.campplus.network import CamPlusPlus
 from speakerquant.architectures.checkpoints import load_checkpoint
 from speakerquant.architectures.package_files import KIND, PackageFile
 from speakerquant.cache import Cache

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from toy_network import Toy, ToyConfig
 
+from speakerquant.architectures.architecture import Architecture
 from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
 from speakerquant.architectures.checkpoints import (
     SpeakerModel,
@@ -20,10 +21,10 @@ from speakerquant.architectures.checkpoints import (
     random_model,
     save_checkpoint,
 )
-from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.architectures.registry import architecture_of, register
-from speakerquant.architectures.resnet.network import ResNet, ResNetConfig
-from speakerquant.architectures.speaker_network import Architecture
+from speakerquant.architectures.resnet.config import ResNetConfig
+from speakerquant.architectures.resnet.network import ResNet
 from speakerquant.audio.front_end import FrontEnd, FrontEndKind
 from speakerquant.cache import Cache
 from speakerquant.configuration.opening import open_model

@@ -5,11 +5,8 @@ import torch
 from torch import nn
 
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
-from speakerquant.architectures.ecapa_tdnn.network import (
-    AttentiveStatisticsPooling,
-    EcapaTdnn,
-    EcapaTdnnConfig,
-)
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.network import AttentiveStatisticsPooling, EcapaTdnn
 from speakerquant.architectures.units import Granularity
 from speakerquant.errors import UserError
 

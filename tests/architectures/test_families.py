@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchaudio.compliance import kaldi
 
-from speakerquant.architectures.checkpoint_families import FRONT_ENDS, Family
-from speakerquant.architectures.checkpoints import AUTO, load_checkpoint, save_checkpoint
-from speakerquant.audio.front_end import FeatureExtractor
+from speakerquant.architectures.checkpoints import load_checkpoint, save_checkpoint
+from speakerquant.architectures.family import AUTO, FRONT_ENDS, Family
+from speakerquant.audio.feature_extractor import FeatureExtractor
 from speakerquant.audio.waveform import read_waveform
 from speakerquant.corpus.recordings import find_recordings
 from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder

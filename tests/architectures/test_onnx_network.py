@@ -14,13 +14,14 @@ from varied_network import VARIED, VariedConfig
 
 from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint, save_checkpoint
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
-from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.architectures.layers import quantizable_layers
 from speakerquant.architectures.onnx_file.config import OnnxFileConfig
 from speakerquant.architectures.onnx_file.layer_names import unit_names
 from speakerquant.architectures.onnx_file.network import OnnxFileNetwork
 from speakerquant.architectures.units import Granularity
-from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
+from speakerquant.audio.feature_extractor import FeatureExtractor
+from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
 from speakerquant.configuration.opening import open_model
 from speakerquant.configuration.schema import ModelConfig

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from speakerquant.architectures.resnet.network import ResNet, ResNetConfig
+from speakerquant.architectures.resnet.config import ResNetConfig
+from speakerquant.architectures.resnet.network import ResNet
 from speakerquant.errors import UserError
 
 

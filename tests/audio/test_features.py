@@ -10,8 +10,9 @@ import pytest
 import soundfile
 import torch
 
+from speakerquant.audio.feature_extractor import FeatureExtractor
 from speakerquant.audio.features import Features, extract_features
-from speakerquant.audio.front_end import FeatureExtractor, FrontEnd, FrontEndKind, Window
+from speakerquant.audio.front_end import FrontEnd, FrontEndKind, Window
 from speakerquant.cache import Cache
 from speakerquant.errors import UserError
 

@@ -16,7 +16,7 @@ import soundfile
 
 from speakerquant.architectures.checkpoints import random_model, save_checkpoint
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
-from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.commands import inspect_engine, register_model, show_report, show_ui, verify_speaker
 from speakerquant.corpus.recordings import find_recordings

@@ -6,8 +6,8 @@ import pytest
 from toy_network import ToyConfig, export_toy
 from varied_network import VARIED, VariedConfig
 
+from speakerquant.architectures.architecture import Architecture
 from speakerquant.architectures.checkpoints import random_model, save_checkpoint
-from speakerquant.architectures.speaker_network import Architecture
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.commands import show_report
 from speakerquant.quantization.precision import Precision

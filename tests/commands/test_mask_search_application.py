@@ -9,7 +9,8 @@ from hydra import compose, initialize_config_dir
 from optuna.distributions import CategoricalDistribution
 
 from speakerquant import schema_versions
-from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.commands.console_script import config_folder
 from speakerquant.commands.mask_search_application import MaskSearchApplication
 from speakerquant.configuration.schema import register_schemas

@@ -15,7 +15,8 @@ from conftest import console_script
 from hydra import compose, initialize_config_dir
 from mlflow.entities import Run
 
-from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.commands.console_script import config_folder
 from speakerquant.configuration.opening import open_mask
 from speakerquant.configuration.schema import register_schemas

@@ -19,11 +19,11 @@ from onnx import helper
 from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
 from speakerquant.architectures.checkpoints import load_checkpoint, random_model
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
-from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
 from speakerquant.architectures.layers import geometries, quantizable_layers
 from speakerquant.architectures.speaker_network import SpeakerNetwork
-from speakerquant.architectures.units import block_units
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.backends import ENGINES, REFERENCE, engine_builder
 from speakerquant.engine.base import Engine, EngineBuilder
@@ -40,7 +40,7 @@ from speakerquant.quantization.simulate import simulate
 pytestmark = pytest.mark.slow
 
 TENSORRT = TensorRtRtxSettings(python=os.environ.get("SPEAKERQUANT_TENSORRT_PYTHON"))
-UNITS = block_units(EcapaTdnn(EcapaTdnnConfig(channels=8)))
+UNITS = EcapaTdnn(EcapaTdnnConfig(channels=8)).units()
 MASKS = {
     "none": [],
     **{unit: [unit] for unit in UNITS},
@@ -222,7 +222,7 @@ def test_size_is_that_of_the_paper(
         dict.fromkeys(layers, 4.0),
         {name: layer.weight.detach().abs().flatten(1).amax(1).numpy() for name, layer in layers.items()},
     )
-    mask = Mask(block_units(large), dict.fromkeys(int8_units, INT8))
+    mask = Mask(large.units(), dict.fromkeys(int8_units, INT8))
     path = tmp_path / "model.onnx"
     write_model(large, path, mask, table)
     megabytes = builder.build(path).size_bytes / 1e6

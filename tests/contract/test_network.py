@@ -14,18 +14,19 @@ from torch import nn
 from toy_network import TOY, ToyConfig, export_toy
 from varied_network import VARIED, VariedConfig
 
+from speakerquant.architectures.architecture import Architecture
 from speakerquant.architectures.campplus import CAMPPLUS
-from speakerquant.architectures.campplus.network import CamPlusPlusConfig
+from speakerquant.architectures.campplus.config import CamPlusPlusConfig
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
-from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.onnx_file import ONNX_FILE
 from speakerquant.architectures.onnx_file.config import OnnxFileConfig
 from speakerquant.architectures.onnx_file.network import OnnxFileNetwork
 from speakerquant.architectures.registry import architectures
 from speakerquant.architectures.resnet import RESNET
-from speakerquant.architectures.resnet.network import ResNetConfig
-from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
+from speakerquant.architectures.resnet.config import ResNetConfig
+from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.engine.backends import REFERENCE, engine_builder
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
@@ -38,7 +39,8 @@ from speakerquant.quantization.hessians import gather_hessians
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import _BY_NAME, Precision, WeightFormat, register
 from speakerquant.quantization.ranges import CalibrationTable
-from speakerquant.quantization.rounding import Rounding, RoundingMethod
+from speakerquant.quantization.rounding import Rounding
+from speakerquant.quantization.rounding_method import RoundingMethod
 from speakerquant.quantization.simulate import simulate
 
 pytestmark = pytest.mark.slow

@@ -13,10 +13,11 @@ import torch
 from conftest import Subject, write_model
 from torchaudio.compliance import kaldi
 
-from speakerquant.architectures.checkpoint_families import FRONT_ENDS, Family
+from speakerquant.architectures.family import FRONT_ENDS, Family
 from speakerquant.architectures.interface import Interface
 from speakerquant.architectures.onnx_file.front_end_metadata import front_end_of
-from speakerquant.audio.front_end import FeatureExtractor, FrontEnd, FrontEndKind, Window
+from speakerquant.audio.feature_extractor import FeatureExtractor
+from speakerquant.audio.front_end import FrontEnd, FrontEndKind, Window
 from speakerquant.deployment.clients import CLIENTS
 from speakerquant.deployment.drop_in import write_drop_in
 from speakerquant.engine.backends import engine_builder

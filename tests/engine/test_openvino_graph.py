@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speakerquant.architectures.units import layer_units
+from speakerquant.architectures.layers import quantizable_layers
+from speakerquant.architectures.units import Units
 from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
 from speakerquant.graph.export import export_network
 from speakerquant.graph.masking import write_mask
@@ -287,7 +288,7 @@ def test_computes_what_the_graph_says(
     network.eval()
     features = torch.randn(4, 80, 100)
     builder = OpenVinoBuilder()
-    mask = Mask(layer_units(network), precisions)
+    mask = Mask(Units({name: (name,) for name in quantizable_layers(network)}), precisions)
     table = calibrate(network, [features], "max")
     simulated = simulate(network, mask, table, builder.weight_bits())
     write_mask(

@@ -15,7 +15,6 @@ from onnx import numpy_helper
 from pytorch_quantization.nn import TensorQuantizer
 from torch import nn
 
-from speakerquant.architectures.units import block_units
 from speakerquant.errors import UserError
 from speakerquant.graph.export import export_network
 from speakerquant.graph.masking import write_mask
@@ -205,7 +204,7 @@ def test_parts_of_any_width_are_computed(widths: tuple[int, int], tmp_path: Path
     torch.manual_seed(0)
     network = UnequalParts(widths).eval()
     features = torch.randn(2, 80, 30)
-    mask = Mask(block_units(network), {"*": INT8})
+    mask = Mask(network.units(), {"*": INT8})
     table = calibrate(network, [features], "max")
     write_mask(export_network(network, n_mels=80), mask, table, tmp_path / "model.onnx")
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node)
@@ -241,7 +240,7 @@ class BesideLayers(nn.Module):
 def test_what_no_mask_reaches_stays_as_it_is(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network, features = BesideLayers().eval(), torch.randn(2, 80, 30)
-    units = block_units(network)
+    units = network.units()
     assert [*units] == ["conv"] and [*units.unreached] == ["network", "volume", "up"]
     table = calibrate(network, [features], "max")
     for precision in ("int8", "int4"):

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from speakerquant.architectures.layers import quantizable_layers
 from speakerquant.architectures.speaker_network import SpeakerNetwork
-from speakerquant.architectures.units import layer_units
+from speakerquant.architectures.units import Units
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import Engine
 from speakerquant.errors import UserError
@@ -58,7 +59,7 @@ class Subject:
         network = Amplifying(depth, gain).eval()
         self.folder = folder
         self.graph = export_network(network, n_mels=16)
-        self.mask = Mask(layer_units(network), {"*": INT8})
+        self.mask = Mask(Units({name: (name,) for name in quantizable_layers(network)}), {"*": INT8})
         self.table = calibrate(network, [torch.from_numpy(each) for each in RECORDINGS], "max")
         checked = cast(SpeakerNetwork, network)
         self.check = FidelityCheck(checked, self.table, Rounding(), BITS, RECORDINGS, MIN_FIDELITY)

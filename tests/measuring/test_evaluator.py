@@ -28,7 +28,7 @@ from speakerquant.measuring.settings import EvaluationSettings
 from speakerquant.quantization.mask import Mask, baseline_mask
 from speakerquant.quantization.precision import FP16, FP32, INT2, INT4, INT8
 from speakerquant.statistics.error_rates import ScoredTrials, eer
-from speakerquant.statistics.scores import ScoreNorm
+from speakerquant.statistics.score_norm import ScoreNorm
 from speakerquant.statistics.swap_metrics import operating_points
 
 FILES = {

@@ -4,12 +4,12 @@ import pytest
 from toy_network import TOY
 
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
-from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
-from speakerquant.architectures.units import block_units
 from speakerquant.measuring.assembly import published_of
 
-UNITS = block_units(EcapaTdnn(EcapaTdnnConfig(channels=8)))
+UNITS = EcapaTdnn(EcapaTdnnConfig(channels=8)).units()
 
 
 def mask_of(*quantized: str, **others: str) -> dict[str, str]:

@@ -6,7 +6,8 @@ import torch
 from pytorch_quantization.calib import HistogramCalibrator
 from torch import Tensor, nn
 
-from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.architectures.layers import quantizable_layers
 from speakerquant.errors import UserError
 from speakerquant.quantization.calibration import METHODS, InputCalibrator, calibrate

@@ -2,7 +2,8 @@
 
 import pytest
 
-from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn, EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.architectures.layers import quantizable_layers
 from speakerquant.architectures.units import Granularity, Units
 from speakerquant.errors import UserError

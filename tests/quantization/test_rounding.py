@@ -17,7 +17,8 @@ from speakerquant.quantization.hessians import gather_hessians, load_hessians, s
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT2, INT4, Precision, WeightFormat
 from speakerquant.quantization.ranges import CalibrationTable
-from speakerquant.quantization.rounding import Rounding, RoundingMethod
+from speakerquant.quantization.rounding import Rounding
+from speakerquant.quantization.rounding_method import RoundingMethod
 from speakerquant.quantization.simulate import simulate
 
 

@@ -9,7 +9,6 @@ from conftest import Subject
 from torch import nn
 
 from speakerquant.architectures.layers import quantizable_layers
-from speakerquant.architectures.units import block_units
 from speakerquant.errors import UserError
 from speakerquant.measuring.check import fidelity
 from speakerquant.quantization.mask import Mask
@@ -52,7 +51,7 @@ def test_half_layers_see_rounded_inputs_and_weights(small: Subject) -> None:
 
 
 def test_computes_what_nvidias_quantizers_compute(small: Subject) -> None:
-    mask = _mask(small, dict.fromkeys(block_units(small.network), "int8"))
+    mask = _mask(small, dict.fromkeys(small.network.units(), "int8"))
     original = insert_quantizers(small.network)
     for name, layer in quantized_layers(original).items():
         layer.input_quantizer.amax = small.table.input_ranges[name]
@@ -86,7 +85,7 @@ def test_layers_outside_the_mask_are_not_quantized(small: Subject) -> None:
 
 def test_the_model_is_left_alone(small: Subject) -> None:
     before = {name: value.clone() for name, value in small.network.state_dict().items()}
-    simulate(small.network, _mask(small, dict.fromkeys(block_units(small.network), "int8")), small.table)
+    simulate(small.network, _mask(small, dict.fromkeys(small.network.units(), "int8")), small.table)
     assert all(torch.equal(value, before[name]) for name, value in small.network.state_dict().items())
     assert type(small.network.input_conv) is nn.Conv1d
 
@@ -106,7 +105,7 @@ def test_refuses_the_table_of_another_model(small: Subject, misfit: str) -> None
 
 
 def _mask(subject: Subject, precisions: Mapping[str, str]) -> Mask:
-    return Mask(block_units(subject.network), precisions)
+    return Mask(subject.network.units(), precisions)
 
 
 def _seen_by(layer: nn.Module, inputs: torch.Tensor) -> torch.Tensor:

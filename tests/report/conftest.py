@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
+from speakerquant.architectures.architecture import Architecture
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
-from speakerquant.architectures.speaker_network import Architecture
 from speakerquant.measuring.assembly import published_of
 from speakerquant.measuring.result import MaskRun
 from speakerquant.report.run_names import ComparableRuns, comparable_runs, name_runs

@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 
 from speakerquant.architectures.checkpoints import SpeakerModel, random_model
-from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnnConfig
+from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.architectures.registry import architecture_of
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.errors import UserError

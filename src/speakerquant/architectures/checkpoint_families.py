@@ -7,37 +7,16 @@ network.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from torch import Tensor
 
-from speakerquant.audio.front_end import FrontEnd, FrontEndKind, Window
+from speakerquant.architectures.family import Family
 from speakerquant.errors import UserError
 
 Weights = Mapping[str, Tensor]
 """The tensors of a state dict by name."""
 
-
-class Family(StrEnum):
-    """The software that a checkpoint was trained with."""
-
-    speechbrain = "speechbrain"
-    three_d_speaker = "three_d_speaker"
-    wespeaker = "wespeaker"
-    voxceleb_trainer = "voxceleb_trainer"
-    pyannote = "pyannote"
-
-
-_WESPEAKER = FrontEnd(FrontEndKind.kaldi, f_max=8000.0, waveform_scale=32768.0)
-FRONT_ENDS: Mapping[Family, FrontEnd] = {
-    Family.speechbrain: FrontEnd(FrontEndKind.speechbrain, n_fft=400, f_min=0.0, f_max=8000.0),
-    Family.three_d_speaker: FrontEnd(FrontEndKind.kaldi, f_max=8000.0, window=Window.povey),
-    Family.wespeaker: _WESPEAKER,
-    Family.voxceleb_trainer: FrontEnd(center=True),
-    Family.pyannote: _WESPEAKER,
-}
-"""The front end of each family; every one subtracts the mean over the recording."""
 
 # Of training in parallel, of compilation, and of trainers.
 _WRAPPERS = (

@@ -16,11 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from speakerquant.architectures.checkpoint_families import FRONT_ENDS, Family
+from speakerquant.architectures.architecture import Architecture
+from speakerquant.architectures.family import AUTO, FRONT_ENDS, Family
 from speakerquant.architectures.onnx_file import ONNX_FILE
 from speakerquant.architectures.onnx_file.config import OnnxFileConfig
 from speakerquant.architectures.registry import architecture_of, architecture_of_network, architectures
-from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
+from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.errors import UserError, first_line
 from speakerquant.files import atomic_path, file_digest
@@ -30,9 +31,6 @@ _UNNAMED = "ecapa_tdnn"  # the network of checkpoints whose metadata name none
 
 ONNX_SUFFIX = ".onnx"
 """How the names of files end that are networks themselves."""
-
-AUTO = "auto"
-"""In place of a family's name: the names of the checkpoint's layers tell which family it is."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ def _foreign(
     assert architecture.families is not None
     advice = _nearest_format(weights, known)
     try:
-        foreign = architecture.families.convert(weights, known)
+        foreign = architecture.families().convert(weights, known)
     except UserError as error:
         raise UserError(f"{error}; {advice}") from None
     network = _network(architecture, foreign.config, foreign.weights, advice)
@@ -143,7 +141,7 @@ def _recognized(weights: Mapping[str, Tensor], family: str) -> tuple[Architectur
         (architecture, known)
         for architecture in architectures()
         if architecture.families
-        for known in architecture.families.recognize(weights)
+        for known in architecture.families().recognize(weights)
     ]
     if not found:
         raise UserError(f"no network of a known family; {_nearest_format(weights)}")
@@ -162,7 +160,7 @@ def _formats() -> list[tuple[Architecture, Family]]:
         (architecture, family)
         for architecture in architectures()
         if architecture.families
-        for family in architecture.families.names
+        for family in architecture.families().names
     ]
 
 
@@ -175,7 +173,7 @@ def _nearest(
 
 def _num_known(weights: Mapping[str, Tensor], architecture: Architecture, family: Family) -> int:
     assert architecture.families is not None
-    return architecture.families.num_known(weights, family)
+    return architecture.families().num_known(weights, family)
 
 
 def _nearest_format(weights: Mapping[str, Tensor], preferred: Family | None = None) -> str:

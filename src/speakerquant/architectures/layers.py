@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from speakerquant.architectures.units import UnreachedLayer
+
 QuantizableLayer: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Linear
 """The layers whose weights can be quantized."""
 
@@ -214,19 +216,6 @@ class LayerGeometry:
             return inputs
         amounts = [amount for ends in reversed(self.padding) for amount in ends]
         return F.pad(inputs, amounts, "constant" if self.padding_mode == _ZEROS else self.padding_mode)
-
-
-@dataclass(frozen=True)
-class UnreachedLayer:
-    """A layer that no mask reaches.
-
-    Attributes:
-        kind: What it is, such as ``LSTM``.
-        num_weights: Values in its matrices.
-    """
-
-    kind: str
-    num_weights: int
 
 
 def quantizable_layers(model: nn.Module) -> dict[str, QuantizableLayer]:

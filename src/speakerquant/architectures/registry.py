@@ -1,11 +1,16 @@
 """The architectures that the project knows, by name."""
 
+from typing import TYPE_CHECKING
+
+from speakerquant.architectures.architecture import Architecture
 from speakerquant.architectures.campplus import CAMPPLUS
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.onnx_file import ONNX_FILE
 from speakerquant.architectures.resnet import RESNET
-from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
 from speakerquant.errors import UserError
+
+if TYPE_CHECKING:
+    from speakerquant.architectures.speaker_network import SpeakerNetwork
 
 _BY_NAME: dict[str, Architecture] = {}
 
@@ -37,7 +42,7 @@ def architecture_of(name: str) -> Architecture:
     return _BY_NAME[name]
 
 
-def architecture_of_network(network: SpeakerNetwork) -> Architecture:
+def architecture_of_network(network: "SpeakerNetwork") -> Architecture:
     """Return the registered architecture that a network is of."""
     [architecture] = [known for known in architectures() if isinstance(network.config, known.config)]
     return architecture

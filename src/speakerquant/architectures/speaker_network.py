@@ -1,16 +1,13 @@
 """The interface of speaker networks: all that the rest of the project knows of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
-from speakerquant.architectures.checkpoint_families import CheckpointFamilies
 from speakerquant.architectures.interface import Interface
-from speakerquant.architectures.published_results import PublishedResults
-from speakerquant.architectures.units import Granularity, Units, block_units, layer_units
+from speakerquant.architectures.layers import quantizable_layers, unreached_layers
+from speakerquant.architectures.units import Granularity, Units
 
 
 class SpeakerNetwork(nn.Module, ABC):
@@ -52,25 +49,8 @@ class SpeakerNetwork(nn.Module, ABC):
 
     def units(self, granularity: Granularity = Granularity.block) -> Units:
         """The units that masks assign precisions to, in the order in which the network runs them."""
-        return {Granularity.block: block_units, Granularity.layer: layer_units}[granularity](self)
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A kind of network, as the registry knows it.
-
-    Attributes:
-        name: Name in configurations and checkpoints.
-        config: Dataclass of the settings that shape a network.
-        build: Function that makes a network with random weights from such settings.
-        named_masks: Units that each mask of its own quantizes, by its name; every unit has one anyway.
-        families: Families of public checkpoints that can be loaded, if there are any.
-        published: What others have published of it, if reports are to show that beside its results.
-    """
-
-    name: str
-    config: type[Any]
-    build: Callable[[Any], SpeakerNetwork]
-    named_masks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    families: CheckpointFamilies | None = None
-    published: PublishedResults | None = None
+        units: dict[str, tuple[str, ...]] = {}
+        for layer in quantizable_layers(self):
+            unit = layer if granularity is Granularity.layer else layer.split(".", 1)[0]
+            units[unit] = (*units.get(unit, ()), layer)
+        return Units(units, unreached_layers(self))

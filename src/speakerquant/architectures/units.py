@@ -1,11 +1,8 @@
 """Units: the parts of a network that a mask assigns a precision to."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-
-from torch import nn
-
-from speakerquant.architectures.layers import UnreachedLayer, quantizable_layers, unreached_layers
 
 
 class Granularity(StrEnum):
@@ -13,6 +10,19 @@ class Granularity(StrEnum):
 
     block = "block"
     layer = "layer"
+
+
+@dataclass(frozen=True)
+class UnreachedLayer:
+    """A layer that no mask reaches.
+
+    Attributes:
+        kind: What it is, such as ``LSTM``.
+        num_weights: Values in its matrices.
+    """
+
+    kind: str
+    num_weights: int
 
 
 class Units(Mapping[str, tuple[str, ...]]):
@@ -36,20 +46,6 @@ class Units(Mapping[str, tuple[str, ...]]):
 
     def __len__(self) -> int:
         return len(self._layers)
-
-
-def block_units(model: nn.Module) -> Units:
-    """Return one unit for every direct child of the network that has weights to quantize."""
-    layers: dict[str, tuple[str, ...]] = {}
-    for layer in quantizable_layers(model):
-        unit = layer.split(".", 1)[0]
-        layers[unit] = (*layers.get(unit, ()), layer)
-    return Units(layers, unreached_layers(model))
-
-
-def layer_units(model: nn.Module) -> Units:
-    """Return one unit for every layer, under the layer's module name."""
-    return Units({layer: (layer,) for layer in quantizable_layers(model)}, unreached_layers(model))
 
 
 def enclosing(unit: str) -> list[str]:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from speakerquant import schema_versions
 from speakerquant.audio.decoding import unreadable
-from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
+from speakerquant.audio.feature_extractor import FeatureExtractor
+from speakerquant.audio.front_end import FrontEnd
 from speakerquant.audio.waveform import ReadWaveform, inspect_waveform
 from speakerquant.cache import Cache
 from speakerquant.errors import UserError, enough_memory

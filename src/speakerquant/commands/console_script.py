@@ -19,6 +19,7 @@ from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
+from speakerquant.configuration.composing import compose_once
 from speakerquant.credentials import hide_credentials, hide_credentials_in_logs
 from speakerquant.errors import UserError, first_line
 from speakerquant.files import atomic_path
@@ -85,6 +86,7 @@ def run_command(command: Callable[[], object]) -> None:
     signal.signal(signal.SIGTERM, _Termination())
     hide_credentials_in_logs()
     _survive_closed_output()
+    compose_once()
     try:
         command()
         sys.stdout.flush()

@@ -3,10 +3,8 @@
 import argparse
 from pathlib import Path
 
-from speakerquant.commands.console_script import run_command
-from speakerquant.commands.engine_files import found_graph
+from speakerquant.commands.console_script import importing, run_command
 from speakerquant.deployment.clients import CLIENTS
-from speakerquant.deployment.drop_in import write_drop_in
 
 
 def export(run: str, output: Path, client_name: str) -> None:
@@ -21,6 +19,10 @@ def export(run: str, output: Path, client_name: str) -> None:
         UserError: there is no such run, the client computes other features than the run, or the file would
             give other embeddings.
     """
+    with importing():
+        from speakerquant.commands.engine_files import found_graph
+        from speakerquant.deployment.drop_in import write_drop_in
+
     client = CLIENTS[client_name]
     with found_graph(run) as graph:
         written = write_drop_in(graph, client, output)

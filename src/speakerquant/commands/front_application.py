@@ -21,7 +21,8 @@ from speakerquant.search.search_loop import FirstPoints
 from speakerquant.search.space import Point, Space
 from speakerquant.search.view import Effect
 from speakerquant.statistics.error_rates import eer
-from speakerquant.statistics.scores import Embeddings, ScoreNorm
+from speakerquant.statistics.score_norm import ScoreNorm
+from speakerquant.statistics.scores import Embeddings
 
 _FEWEST_SPEAKERS = 10  # with fewer nobody has checked what the intervals hold (docs/uncertainty.md)
 

@@ -26,7 +26,7 @@ from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.measuring.result import metric_of
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import precision_of
-from speakerquant.quantization.rounding import RoundingMethod
+from speakerquant.quantization.rounding_method import RoundingMethod
 from speakerquant.report.mask_view import MaskView
 from speakerquant.search.application import Observer, SearchApplication
 from speakerquant.search.goals import Goals

@@ -8,7 +8,6 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
 from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
-from speakerquant.architectures.checkpoints import load_checkpoint
 from speakerquant.architectures.registry import architecture_of_network
 from speakerquant.quantization.named_masks import ALL, EACH, NAMED, NONE, swept_names
 from speakerquant.quantization.precision import BASELINE, INT8, registered
@@ -45,6 +44,8 @@ class MaskOptions(ConfigSource):
         """The names of the network that comes with the package; another network has others."""
         if results_filter is ObjectType.GROUP:
             return []
+        from speakerquant.architectures.checkpoints import load_checkpoint  # PyTorch, for tab completion only
+
         network = load_checkpoint(shipped_checkpoint()).network
         others = [precision.name for precision in registered() if precision not in (BASELINE, INT8)]
         lowered = [f"{subject}_{precision}" for precision in others for subject in (ALL, EACH)]

@@ -8,11 +8,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from speakerquant.architectures.architecture import Architecture
 from speakerquant.architectures.checkpoint_sources import checkpoint_path
 from speakerquant.architectures.checkpoints import ONNX_SUFFIX, SpeakerModel, load_checkpoint, random_model
 from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.registry import architecture_of, architecture_of_network, architectures
-from speakerquant.architectures.speaker_network import Architecture, SpeakerNetwork
+from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.cache import Cache
 from speakerquant.configuration.conversion import flat, typed
 from speakerquant.configuration.mask_options import NAME
@@ -40,7 +41,7 @@ from speakerquant.measuring.protocol import Protocol
 from speakerquant.measuring.settings import EvaluationSettings
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.named_masks import NONE, named_mask, swept_names
-from speakerquant.statistics.scores import ScoreNorm
+from speakerquant.statistics.score_norm import ScoreNorm
 
 log = logging.getLogger(__name__)
 

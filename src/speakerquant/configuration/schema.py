@@ -8,15 +8,15 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import MISSING, OmegaConf
 
-from speakerquant.architectures.checkpoints import AUTO
+from speakerquant.architectures.family import AUTO
 from speakerquant.architectures.registry import architectures
 from speakerquant.architectures.units import Granularity
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.configuration.mask_options import register_mask_options
 from speakerquant.configuration.tracking_schema import TrackingConfig
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings, TensorRtSettings
-from speakerquant.quantization.rounding import RoundingMethod
-from speakerquant.statistics.scores import ScoreNorm
+from speakerquant.quantization.rounding_method import RoundingMethod
+from speakerquant.statistics.score_norm import ScoreNorm
 from speakerquant.training.hyperparameters import AugmentationConfig, TrainingConfig
 
 

@@ -1,4 +1,4 @@
-"""Schemas of what looks at runs, registered with Hydra; their commands need not wait for PyTorch."""
+"""Schemas of what looks at runs, registered with Hydra."""
 
 from dataclasses import dataclass
 from typing import Any

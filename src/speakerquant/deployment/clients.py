@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 
-from speakerquant.architectures.checkpoint_families import FRONT_ENDS, Family
+from speakerquant.architectures.family import FRONT_ENDS, Family
 from speakerquant.architectures.interface import Interface
 from speakerquant.architectures.onnx_file.front_end_metadata import front_end_of, metadata_for
 from speakerquant.audio.front_end import FrontEnd

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
+from speakerquant.architectures.architecture import Architecture
 from speakerquant.architectures.layers import unreached_layers, unreached_share
 from speakerquant.architectures.registry import architecture_of_network
-from speakerquant.architectures.speaker_network import Architecture
 from speakerquant.audio.features import CachedFeatures
 from speakerquant.measuring.baseline import Baseline
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO, engine_numbers

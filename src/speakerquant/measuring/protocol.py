@@ -13,9 +13,9 @@ from speakerquant.errors import UserError
 from speakerquant.statistics.error_metrics import EER, error_metrics
 from speakerquant.statistics.error_rates import ScoredTrials
 from speakerquant.statistics.metric import ErrorMetric
+from speakerquant.statistics.score_norm import ScoreNorm
 from speakerquant.statistics.scores import (
     Embeddings,
-    ScoreNorm,
     check_cohort,
     cohort_statistics,
     cosine_scores,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from speakerquant.architectures.units import Granularity
 from speakerquant.errors import UserError
 from speakerquant.quantization.calibration import check_method
-from speakerquant.quantization.rounding import RoundingMethod
+from speakerquant.quantization.rounding_method import RoundingMethod
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from speakerquant.progress import track
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.hessians import Hessians, gather_hessians, load_hessians, save_hessians
 from speakerquant.quantization.ranges import CalibrationTable
-from speakerquant.quantization.rounding import Rounding, RoundingMethod
+from speakerquant.quantization.rounding import Rounding
+from speakerquant.quantization.rounding_method import RoundingMethod
 
 log = logging.getLogger(__name__)
 

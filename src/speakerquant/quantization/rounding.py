@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from speakerquant.errors import UserError
 from speakerquant.files import atomic_path, digest
 from speakerquant.quantization.coordinate_descent import descended
 from speakerquant.quantization.precision import SMALLEST_GROUP, WeightFormat
+from speakerquant.quantization.rounding_method import RoundingMethod
 
 Array = npt.NDArray[np.float32]
 
@@ -30,14 +30,6 @@ _TRIED = 32  # output channels that a damping is tried on
 _SWEEPS, _TRIED_SWEEPS = 6, 2  # of the descent; two tell dampings apart as six do
 _BLOCK = 128  # columns whose errors are passed on together
 _CHUNK = 65536  # weights that scales are sought for at once: they stay in the processor's cache
-
-
-class RoundingMethod(Enum):
-    """What decides the integer of a weight: it alone, its channel in one go (GPTQ), or in several."""
-
-    nearest = auto()
-    gptq = auto()
-    descent = auto()
 
 
 @dataclass(frozen=True)

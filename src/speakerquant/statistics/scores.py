@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +12,6 @@ _CHUNK = 256  # trials at once: both sides stay in the processor's cache
 
 Embeddings = npt.NDArray[np.float32]
 """Of recordings, ``[num_recordings, dim]``."""
-
-
-class ScoreNorm(StrEnum):
-    """How cosine scores are normalised against a cohort."""
-
-    none = "none"
-    s_norm = "s_norm"
-    as_norm = "as_norm"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from speakerquant.errors import UserError, first_line
 from speakerquant.measuring.result import MASK_PREFIX, PUBLISHED_PREFIX, MaskRun, Published
-from speakerquant.statistics.scores import ScoreNorm
+from speakerquant.statistics.score_norm import ScoreNorm
 from speakerquant.tracking.client import Tracking, is_missing, mlflow_settings
 from speakerquant.tracking.runs import (
     COMMAND_TAG,

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from speakerquant.architectures.checkpoints import SpeakerModel
 from speakerquant.architectures.speaker_network import SpeakerNetwork
-from speakerquant.audio.front_end import FeatureExtractor
+from speakerquant.audio.feature_extractor import FeatureExtractor
 from speakerquant.engine.cpu import available_cpus
 from speakerquant.errors import UserError, first_line
 from speakerquant.files import atomic_path

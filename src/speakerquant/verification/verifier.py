@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from speakerquant.audio.feature_extractor import FeatureExtractor
 from speakerquant.audio.features import FeatureArray
-from speakerquant.audio.front_end import FeatureExtractor, FrontEnd
+from speakerquant.audio.front_end import FrontEnd
 from speakerquant.audio.waveform import Waveform, inspect_waveform
 from speakerquant.cache import Cache
 from speakerquant.engine.backends import engine_builder
@@ -20,7 +21,8 @@ from speakerquant.engine.provenance import FRONT_END, MIN_FRAMES, read_engine, r
 from speakerquant.errors import UserError, first_line
 from speakerquant.measuring.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
 from speakerquant.statistics.error_rates import ScoredTrials, threshold_at
-from speakerquant.statistics.scores import ScoreNorm, cosine_scores
+from speakerquant.statistics.score_norm import ScoreNorm
+from speakerquant.statistics.scores import cosine_scores
 
 log = logging.getLogger(__name__)
 

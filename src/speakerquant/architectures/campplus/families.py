@@ -9,14 +9,14 @@ from functools import partial
 
 from torch import Tensor
 
-from speakerquant.architectures.campplus.network import CamPlusPlusConfig
+from speakerquant.architectures.campplus.config import CamPlusPlusConfig
 from speakerquant.architectures.checkpoint_families import (
     CheckpointFamilies,
-    Family,
     ForeignCheckpoint,
     Layout,
     Weights,
 )
+from speakerquant.architectures.family import Family
 from speakerquant.architectures.residual_blocks import residual_names
 
 _LINEAR = "dense.linear.weight"

@@ -5,63 +5,18 @@ Context-Aware Masking", Interspeech 2023 (arXiv 2303.00332). The defaults are th
 released for Mandarin and English.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from speakerquant.architectures.campplus.config import ROW_BANDS, CamPlusPlusConfig
 from speakerquant.architectures.residual_blocks import BasicBlock, residual_stage
 from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.architectures.statistics_pooling import MIN_FRAMES, statistics_pooling
-from speakerquant.errors import UserError
 
-_ROW_BANDS = 8  # what the three strides of the head leave of the bands
 _FRAME_STRIDE = 2  # of the layer behind the head
-
-
-@dataclass
-class CamPlusPlusConfig:
-    """Settings that shape the network.
-
-    Attributes:
-        n_mels: Number of mel bands of the features, a multiple of 8.
-        head_channels: Number of channels of the two-dimensional convolutions.
-        channels: Number of channels that the first block begins with.
-        growth: Number of channels that each layer of a block adds.
-        bottleneck_channels: Number of channels that each layer of a block reduces its input to.
-        num_layers: Number of layers of each of the three blocks.
-        dilations: Dilation of the convolutions of each of the three blocks.
-        segment_frames: Number of frames that are one segment, each of them two of the features.
-        embedding_dim: Length of an embedding.
-        variance_floor: What is added to the variance over time.
-    """
-
-    n_mels: int = 80
-    head_channels: int = 32
-    channels: int = 128
-    growth: int = 32
-    bottleneck_channels: int = 128
-    num_layers: list[int] = field(default_factory=lambda: [12, 24, 16])
-    dilations: list[int] = field(default_factory=lambda: [1, 2, 2])
-    segment_frames: int = 100
-    embedding_dim: int = 192
-    variance_floor: float = 1e-24
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if isinstance(value, int) and value < 1:
-                raise UserError(f"model.architecture.{name}={value}: must be at least 1")
-            if isinstance(value, list) and (len(value) != 3 or min(value) < 1):
-                raise UserError(f"model.architecture.{name}={value}: give one for each of the three blocks")
-        if self.n_mels % _ROW_BANDS:
-            raise UserError(f"model.architecture.n_mels={self.n_mels}: must be a multiple of {_ROW_BANDS}")
-        if self.bottleneck_channels < 2:
-            raise UserError(
-                f"model.architecture.bottleneck_channels={self.bottleneck_channels}: must be at least 2"
-            )
-        if not self.variance_floor > 0:
-            raise UserError(f"model.architecture.variance_floor={self.variance_floor}: must be above 0")
 
 
 class Head(nn.Module):
@@ -203,7 +158,7 @@ class CamPlusPlus(SpeakerNetwork):
     def __init__(self, config: CamPlusPlusConfig) -> None:
         super().__init__(config)
         self.head = Head(config.head_channels)
-        self.tdnn = Tdnn(config.head_channels * (config.n_mels // _ROW_BANDS), config.channels)
+        self.tdnn = Tdnn(config.head_channels * (config.n_mels // ROW_BANDS), config.channels)
         self.block1 = DenseBlock(config, 0, config.channels)
         self.transit1 = Transit(self.block1.out_channels)
         self.block2 = DenseBlock(config, 1, self.transit1.out_channels)

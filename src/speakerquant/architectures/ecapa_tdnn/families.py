@@ -15,12 +15,12 @@ from torch import Tensor
 
 from speakerquant.architectures.checkpoint_families import (
     CheckpointFamilies,
-    Family,
     ForeignCheckpoint,
     Layout,
     Weights,
 )
-from speakerquant.architectures.ecapa_tdnn.network import BlockInput, EcapaTdnnConfig, Padding
+from speakerquant.architectures.ecapa_tdnn.config import BlockInput, EcapaTdnnConfig, Padding
+from speakerquant.architectures.family import Family
 
 
 def _arrange(

@@ -29,7 +29,7 @@ from speakerquant.architectures.onnx_file.weight_layers import (
     with_pads,
 )
 from speakerquant.architectures.speaker_network import SpeakerNetwork
-from speakerquant.architectures.units import Granularity, Units, layer_units
+from speakerquant.architectures.units import Granularity, Units
 from speakerquant.errors import UserError, first_line
 from speakerquant.files import file_digest
 
@@ -109,7 +109,7 @@ class OnnxFileNetwork(SpeakerNetwork):
     def units(self, granularity: Granularity = Granularity.block) -> Units:
         """Modules as the file's names tell them, 5 to 12 of them; runs of layers if it tells none."""
         if granularity is Granularity.layer:
-            return layer_units(self)
+            return super().units(granularity)
         units: dict[str, tuple[str, ...]] = {}
         sizes = {name: layer.weight.numel() for name, layer in quantizable_layers(self).items()}
         for layer, unit in unit_names(sizes).items():

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from speakerquant.architectures.checkpoint_families import (
     CheckpointFamilies,
-    Family,
     ForeignCheckpoint,
     Layout,
     Weights,
 )
+from speakerquant.architectures.family import Family
 from speakerquant.architectures.residual_blocks import Bottleneck, residual_names
-from speakerquant.architectures.resnet.network import ResNetConfig
+from speakerquant.architectures.resnet.config import ResNetConfig
 
 
 def _arrange(weights: dict[str, Tensor], variance_floor: float) -> ForeignCheckpoint:

@@ -1,0 +1,81 @@
+"""Has Hydra compose each configuration of a command once."""
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+import hydra._internal.hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+
+class RememberingLoader(ConfigLoaderImpl):
+    """Hydra's loader, which remembers what it has composed for a command.
+
+    Hydra asks it for the configuration twice: to learn whether the command is a multirun, and to run it; and
+    for that of each job of a multirun: to check the jobs, and to launch them.
+    """
+
+    def __init__(self, config_search_path: Any) -> None:
+        super().__init__(config_search_path)
+        self._told_mode: tuple[DictConfig, Sequence[str]] | None = None
+        self._jobs: dict[Sequence[str], bytes] = {}  # pickled: a configuration takes seven times as much
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is remembered: in other processes, what is of host and process differs."""
+        return {**self.__dict__, "_told_mode": None, "_jobs": {}}
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        told, self._told_mode = self._told_mode, None
+        if validate_sweep_overrides and told and _adds_mode_only(overrides, run_mode, *told):
+            self.validate_sweep_overrides_legal(
+                OverridesParser.create().parse_overrides(overrides), run_mode, from_shell
+            )
+            config, known = told
+            config.hydra.mode = run_mode
+            config.hydra.overrides.hydra.extend(overrides[len(known) :])
+            return config
+        config = super().load_configuration(
+            config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+        )
+        if not validate_sweep_overrides:  # only the mode is asked for
+            self._told_mode = config, tuple(overrides)
+        return config
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        job = tuple(sweep_overrides)
+        if job in self._jobs:
+            config: DictConfig = pickle.loads(self._jobs[job])
+        else:
+            config = super().load_sweep_config(master_config, sweep_overrides)
+            self._jobs[job] = pickle.dumps(config)
+        return config
+
+
+def _adds_mode_only(
+    overrides: Sequence[str], run_mode: RunMode, config: DictConfig, known: Sequence[str]
+) -> bool:
+    """Whether the overrides are those of a configuration and its mode, as Hydra adds it to them."""
+    added = overrides[len(known) :]
+    return (
+        [*overrides] == [*known, *added]
+        and added in ([], [f"hydra.mode={run_mode.name}"])
+        and not OmegaConf.missing_keys(config.hydra.runtime.choices)  # which a single run must refuse
+    )
+
+
+def compose_once() -> None:
+    """Have the commands that Hydra runs in this process use the loader above."""
+    hydra._internal.hydra.ConfigLoaderImpl = RememberingLoader  # type: ignore[attr-defined]
+    # Nor need the schemas be copied for each composition and each listed group: what they give is copied.
+    ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
