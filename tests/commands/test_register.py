@@ -77,8 +77,9 @@ def test_the_server_answers_as_the_command(
                     f"http://127.0.0.1:{port}/invocations",
                     {"enrolled": enrolled[0] if count == 2 else enrolled, "tested": tested},
                 )
-                found = re.search(r"score (\S+),", verified.out)
+                found = re.search(r"score (\S+),.* log-likelihood ratio (\S+),", verified.out)
                 assert found
+                assert answer["log_likelihood_ratio"] == pytest.approx(float(found[2]), abs=0.006)
                 assert answer["score"] == pytest.approx(float(found[1]), abs=1e-6)
                 assert answer["same_speaker"] == verified.out.startswith("the same")
         finally:

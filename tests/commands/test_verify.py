@@ -1,5 +1,6 @@
 """``speakerquant-verify``: a decision about two recordings, by an engine that a run has left."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -45,14 +46,19 @@ def test_score_is_that_of_the_run_and_the_threshold_that_of_its_eer(
 ) -> None:
     trials = read_trials(workspace.corpus / TRIALS_FILE)
     known = np.load(engine.with_name("scores.npy"))
+    calibration = json.loads(engine.with_name("result.json").read_text())["score_calibration"]
     for index in (0, len(trials) - 1):
         pair = [workspace.corpus / trials.recordings[side[index]] for side in (trials.left, trials.right)]
         finished = verify(*pair)
         assert finished.code == 0, finished.err
         found = re.fullmatch(
-            r"(the same|another) speaker: score (\S+), threshold (\S+), \d+ ms", finished.out.strip()
+            r"(the same|another) speaker: score (\S+), threshold (\S+), log-likelihood ratio (\S+), \d+ ms",
+            finished.out.strip(),
         )
         assert found, finished.out
+        assert float(found[4]) == pytest.approx(
+            calibration["slope"] * float(found[2]) + calibration["offset"], abs=0.01
+        )
         score, threshold = float(found[2]), float(found[3])
         assert score == pytest.approx(known[index], abs=1e-5)
         assert (found[1] == "the same") == (score >= threshold)
@@ -139,7 +145,7 @@ def test_a_list_is_verified_line_by_line(
         if not recordings:
             assert line == ""
             continue
-        decision, score, question = line.split("\t", maxsplit=2)
+        decision, score, _, question = line.split("\t", maxsplit=3)
         alone = verify(*recordings).out
         assert f"score {score}" in alone
         assert alone.startswith("the same" if decision == "same" else "another")

@@ -37,7 +37,11 @@ def register(config: RegisterConfig) -> None:
         interface = Interface(
             served_verifier.__name__,
             [served_verifier.ENROLLED, served_verifier.TESTED],
-            {served_verifier.SCORE: "double", served_verifier.SAME_SPEAKER: "boolean"},
+            {
+                served_verifier.SCORE: "double",
+                served_verifier.SAME_SPEAKER: "boolean",
+                served_verifier.RATIO: "double",
+            },
             {served_verifier.THRESHOLD: threshold},
             dict.fromkeys((served_verifier.ENROLLED, served_verifier.TESTED), _example(sample_rate)),
         )

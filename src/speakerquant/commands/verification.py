@@ -17,7 +17,10 @@ from speakerquant.corpus.lists import fields_of, read_lines
 from speakerquant.corpus.recordings import file_identity, listed_path
 from speakerquant.errors import UserError
 from speakerquant.progress import track
-from speakerquant.verification.verifier import Vector, Verifier, known_threshold, score
+from speakerquant.statistics.score_calibration import ScoreCalibration
+from speakerquant.verification.verifier import Vector, Verifier, known_calibration, known_threshold, score
+
+_NOTHING = "-"  # stands for what is not known
 
 log = logging.getLogger(__name__)
 
@@ -45,19 +48,20 @@ def verify(
     Raises:
         UserError: the engine cannot be loaded here, a recording is unusable, or there is no threshold.
     """
-    with _opened(model, threshold, false_accepts) as (verifier, chosen):
+    with _opened(model, threshold, false_accepts) as (verifier, chosen, calibration):
         start = time.perf_counter()
         *known, unknown = verifier.embed(map(verifier.read, [*question.enrolled, question.tested]))
         found = score(known, unknown)
         seconds = time.perf_counter() - start
     decision = "the same speaker" if found >= chosen else "another speaker"
-    print(f"{decision}: score {found:.6f}, threshold {chosen:.6f}, {1000 * seconds:.0f} ms")
+    ratio = f", log-likelihood ratio {calibration.ratio(found):+.2f}" if calibration else ""
+    print(f"{decision}: score {found:.6f}, threshold {chosen:.6f}{ratio}, {1000 * seconds:.0f} ms")
 
 
 def verify_list(
     model: str, path: Path, threshold: float | None = None, false_accepts: float | None = None
 ) -> None:
-    """Print decision, score and text of every line of a list; every recording is embedded once.
+    """Print decision, score, log-likelihood ratio and text of every line; every recording is embedded once.
 
     A line is answered where it stands, and a blank one by a blank one: answers can be joined by lines.
 
@@ -65,7 +69,7 @@ def verify_list(
         UserError: as :func:`verify`; or a line cannot be understood.
     """
     questions = _read_questions(path)
-    with _opened(model, threshold, false_accepts) as (verifier, chosen):
+    with _opened(model, threshold, false_accepts) as (verifier, chosen, calibration):
         vectors = _vectors(verifier, questions, "recordings")
         for line, asked in zip(questions.lines, questions.asked, strict=True):
             if not asked:
@@ -73,7 +77,8 @@ def verify_list(
                 continue
             *enrolled, tested = (vectors[index] for index in asked)
             found = score(enrolled, tested)
-            print("same" if found >= chosen else "other", f"{found:.6f}", line, sep="\t")
+            ratio = f"{calibration.ratio(found):+.2f}" if calibration else _NOTHING
+            print("same" if found >= chosen else "other", f"{found:.6f}", ratio, line, sep="\t")
 
 
 def verify_replacement(
@@ -100,9 +105,9 @@ def verify_replacement(
         UserError: as :func:`verify_list`.
     """
     questions = _read_questions(path)
-    with _opened(replaces, threshold, false_accepts) as (verifier, in_use):
+    with _opened(replaces, threshold, false_accepts) as (verifier, in_use, _):
         former = _vectors(verifier, questions, "recordings, engine in use")
-    with _opened(model, None, false_accepts) as (verifier, own):
+    with _opened(model, None, false_accepts) as (verifier, own, _):
         new = _vectors(verifier, questions, "recordings, new engine")
     before, now = _scores(questions, former, former), _scores(questions, new, new)
     accepted = before >= in_use
@@ -150,11 +155,11 @@ def _scores(
 @contextmanager
 def _opened(
     model: str, threshold: float | None, false_accepts: float | None
-) -> Iterator[tuple[Verifier, float]]:
+) -> Iterator[tuple[Verifier, float, ScoreCalibration | None]]:
     with found_engine(model) as engine:
         chosen = known_threshold(engine, false_accepts) if threshold is None else threshold
         with Verifier.load(engine) as verifier:
-            yield verifier, chosen
+            yield verifier, chosen, known_calibration(engine)
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def assemble_result(
         swap=swap,
         thresholds={point.name: point.threshold for point in decisions.points},
         thresholds_from=decisions.trial_list,
+        score_calibration=decisions.calibration,
         groups=groups,
         worst_group=worst,
         published=published_of(architecture, measured.mask.names),

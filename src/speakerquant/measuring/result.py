@@ -12,6 +12,7 @@ from speakerquant.measuring.engine_metrics import ENGINE_METRICS
 from speakerquant.statistics.error_metrics import error_number
 from speakerquant.statistics.group_metrics import WORST, WORST_HIGH
 from speakerquant.statistics.metric import Direction, Metric
+from speakerquant.statistics.score_calibration import ScoreCalibration
 from speakerquant.statistics.swap_metrics import swap_number
 
 RESULT_FILE, SCORES_FILE, LABELS_FILE, DRAWS_FILE = "result.json", "scores.npy", "labels.npy", "draws.npz"
@@ -87,6 +88,7 @@ class Result:
             voiceprints (``voiceprints_``), by its calibration (:mod:`speakerquant.statistics.swap_metrics`).
         thresholds: These thresholds by name.
         thresholds_from: The list that they are from: ``development`` where there is one, else the same list.
+        score_calibration: What makes log-likelihood ratios of the baseline's scores, fitted on that list.
         groups: By name of a group of trials, such as ``sex f``, its error rates beside the baseline's by name
             (:mod:`speakerquant.measuring.groups`), and how sure that is among so many groups.
         worst_group: The group whose loss may be largest; none where there are no groups.
@@ -117,6 +119,7 @@ class Result:
     swap: Mapping[str, float]
     thresholds: Mapping[str, float]
     thresholds_from: str
+    score_calibration: ScoreCalibration
     groups: Mapping[str, Mapping[str, float]]
     worst_group: str | None
     published: Published | None

@@ -39,6 +39,10 @@ class ScoreCalibration:
         regression.fit(scores[:, np.newaxis] / deviation, labels)
         return cls(float(regression.coef_[0, 0]) / deviation, float(regression.intercept_[0]))
 
+    def ratio(self, score: float) -> float:
+        """Natural log-likelihood ratio of a score."""
+        return self.slope * score + self.offset
+
     def ratios(self, scores: Array) -> Array:
         """Natural log-likelihood ratios of scores."""
         return self.slope * scores + self.offset

@@ -5,6 +5,7 @@ MLflow loads this module by its name, so that the folder of a model holds data a
 
 import base64
 import binascii
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,12 +15,13 @@ import numpy as np
 
 from speakerquant.engine.provenance import find_engine
 from speakerquant.errors import UserError
-from speakerquant.verification.verifier import Recording, Verifier, score
+from speakerquant.statistics.score_calibration import ScoreCalibration
+from speakerquant.verification.verifier import Recording, Verifier, known_calibration, score
 
 ENROLLED, TESTED = "enrolled", "tested"
 """What a request gives."""
 
-SCORE, SAME_SPEAKER = "score", "same_speaker"
+SCORE, SAME_SPEAKER, RATIO = "score", "same_speaker", "log_likelihood_ratio"
 """What an answer says."""
 
 THRESHOLD = "threshold"
@@ -31,13 +33,15 @@ class ServedVerifier:
 
     Args:
         verifier: What scores.
+        calibration: What makes log-likelihood ratios of scores; none where that is not known.
     """
 
-    def __init__(self, verifier: Verifier) -> None:
+    def __init__(self, verifier: Verifier, calibration: ScoreCalibration | None) -> None:
         self._verifier = verifier
+        self._calibration = calibration
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Score and decision of every row of a data frame.
+        """Score, decision and natural log-likelihood ratio of every row of a data frame.
 
         Args:
             model_input: Its columns are ``enrolled`` and ``tested``. A recording is an audio file, as bytes
@@ -57,7 +61,8 @@ class ServedVerifier:
             tested = self._recording(f"row {number}, {TESTED}", row[TESTED])
             *known, unknown = self._verifier.embed([*enrolled, tested])
             found = score(known, unknown)
-            answers.append({SCORE: found, SAME_SPEAKER: found >= threshold})
+            ratio = self._calibration.ratio(found) if self._calibration else math.nan
+            answers.append({SCORE: found, SAME_SPEAKER: found >= threshold, RATIO: ratio})
         return answers
 
     def _recording(self, name: str, value: Any) -> Recording:
@@ -87,4 +92,5 @@ def _recordings(value: Any) -> Sequence[Any]:
 
 def _load_pyfunc(path: str) -> ServedVerifier:
     """The served verifier of a folder with an engine, which MLflow calls."""
-    return ServedVerifier(Verifier.load(find_engine(Path(path))))
+    engine = find_engine(Path(path))
+    return ServedVerifier(Verifier.load(engine), known_calibration(engine))

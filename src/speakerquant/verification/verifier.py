@@ -21,6 +21,7 @@ from speakerquant.engine.provenance import FRONT_END, MIN_FRAMES, read_engine, r
 from speakerquant.errors import UserError, first_line
 from speakerquant.measuring.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
 from speakerquant.statistics.error_rates import ScoredTrials, threshold_at
+from speakerquant.statistics.score_calibration import ScoreCalibration
 from speakerquant.statistics.score_norm import ScoreNorm
 from speakerquant.statistics.scores import cosine_scores
 
@@ -156,6 +157,21 @@ def known_threshold(engine: Path, false_accepts: float | None = None) -> float:
             "give a threshold of cosines yourself"
         )
     return threshold_of(scores, labels, false_accepts)
+
+
+def known_calibration(engine: Path) -> ScoreCalibration | None:
+    """What makes log-likelihood ratios of an engine's scores: the calibration of FP32 beside its measurement.
+
+    None where no run that measured this engine is beside it, or where its scores were normalised.
+    """
+    try:
+        measured = json.loads(engine.with_name(RESULT_FILE).read_text())
+        slope, offset = (float(measured["score_calibration"][name]) for name in ("slope", "offset"))
+        is_of_engine = measured["engine_sha256"] == read_provenance(engine).sha256
+        is_of_cosines = measured["scoring"] == ScoreNorm.none.value
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return ScoreCalibration(slope, offset) if is_of_engine and is_of_cosines else None
 
 
 def threshold_of(scores: npt.ArrayLike, labels: npt.ArrayLike, false_accepts: float | None = None) -> float:
