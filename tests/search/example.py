@@ -1,12 +1,9 @@
-"""A search over seven units whose results are known; as a program, one process's part in it.
-
-``python example.py STORAGE STUDY N_TRIALS SECONDS`` takes up to ``SECONDS`` for each evaluation.
-"""
+"""A search over seven units whose results are known, and one process's part in it."""
 
 import random
-import sys
 import time
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
 
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import TPESampler
@@ -51,17 +48,18 @@ def make_sampler(seed: int) -> TPESampler:
     return TPESampler(seed=seed, n_startup_trials=5)
 
 
-if __name__ == "__main__":
-    location, study, n_trials, seconds = sys.argv[1:]
+def take_part(reports: Connection, location: str, study: str, n_trials: int, seconds: float) -> None:
+    """Search, and report the number of each evaluated trial, for which it takes up to so many seconds."""
 
     def evaluate_slowly(claims: Sequence[Claim]) -> list[Outcome]:
-        time.sleep(random.uniform(0, float(seconds)))
-        print("evaluated", *(claim.number for claim in claims), flush=True)
+        time.sleep(random.uniform(0, seconds))
+        for claim in claims:
+            reports.send(claim.number)
         return evaluate(claims)
 
     Search(
         ledger(open_storage(location), study),
-        Budget(int(n_trials)),
+        Budget(n_trials),
         evaluate_slowly,
         first_points=warm_start(),
         make_sampler=make_sampler,

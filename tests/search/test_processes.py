@@ -1,11 +1,12 @@
 """Several processes on one study, and processes that are killed: every point once, nothing lost."""
 
 import collections
+import multiprocessing
 import random
-import subprocess
-import sys
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 
 import pytest
 from optuna.trial import TrialState
@@ -17,12 +18,29 @@ from speakerquant.search.storage import open_storage
 
 pytestmark = pytest.mark.slow
 
-PROGRAM = Path(example.__file__)
+PROCESSES = multiprocessing.get_context("forkserver")
+# Their parent imports these once, and each of them starts at once.
+PROCESSES.set_forkserver_preload(["speakerquant.mask_search.warm_start", "speakerquant.search.storage"])
 
 
-def start(location: str, study: str, n_trials: int, seconds: float) -> subprocess.Popen[str]:
-    command = [sys.executable, PROGRAM, location, study, str(n_trials), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(location: str, study: str, n_trials: int, seconds: float) -> tuple[ForkServerProcess, Connection]:
+    """A process that takes part in a search, and its reports."""
+    reports, sent = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=example.take_part, args=(sent, location, study, n_trials, seconds))
+    process.start()
+    sent.close()
+    return process, reports
+
+
+def evaluated(process: ForkServerProcess, reports: Connection) -> Iterator[int]:
+    """The trials that a process has evaluated by its end."""
+    while True:
+        try:
+            yield reports.recv()
+        except EOFError:
+            break
+    process.join(timeout=200)
+    assert process.exitcode == 0
 
 
 def finished_history(location: str, study: str) -> History:
@@ -43,15 +61,11 @@ def test_four_processes_share_a_study_without_losing_or_repeating_a_point(
     location: str, study_name: str
 ) -> None:
     processes = [start(location, study_name, n_trials=16, seconds=0.05) for _ in range(4)]
-    evaluated = collections.Counter[str]()
-    for process in processes:
-        out, err = process.communicate(timeout=200)
-        assert process.returncode == 0, err
-        evaluated.update(out.split()[1::2])
+    evaluations = collections.Counter(number for process in processes for number in evaluated(*process))
     history = finished_history(location, study_name)
     assert len(history.completed) == 16
-    assert set(evaluated.values()) == {1}
-    assert sorted(map(int, evaluated)) == sorted(trial.number for trial in history.completed)
+    assert set(evaluations.values()) == {1}
+    assert sorted(evaluations) == sorted(trial.number for trial in history.completed)
     assert set(warm_start_keys()) <= set(history.finished)
     others = [trial for trial in history.trials if trial not in history.completed]
     assert all(REPEAT_OF in trial.user_attrs or WITHDRAWN in trial.user_attrs for trial in others)
@@ -61,17 +75,14 @@ def test_a_search_killed_again_and_again_still_completes(location: str, study_na
     generator = random.Random(0)
     kills, has_hit = 0, False
     while kills < 3 or (not has_hit and kills < 12):
-        process = start(location, study_name, n_trials=20, seconds=0.3)
-        assert process.stdout is not None
-        process.stdout.readline()  # at least one evaluation has ended
+        process, reports = start(location, study_name, n_trials=20, seconds=0.3)
+        reports.recv()  # at least one evaluation has ended
         time.sleep(generator.uniform(0, 0.5))
         process.kill()
-        process.communicate()
+        process.join()
         kills += 1
         has_hit |= bool(example.ledger(open_storage(location), study_name).history().running)
-    last = start(location, study_name, n_trials=20, seconds=0.0)
-    _, err = last.communicate(timeout=100)
-    assert last.returncode == 0, err
+    assert [*evaluated(*start(location, study_name, n_trials=20, seconds=0.0))]
     history = finished_history(location, study_name)
     assert len(history.completed) == 20
     assert not history.failed

@@ -4,13 +4,16 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.errors import UserError
 from speakerquant.quantization.precision import SMALLEST_GROUP, Precision, precision_of
 from speakerquant.search.space import Point, Space
+
+if TYPE_CHECKING:
+    from speakerquant.architectures.layers import LayerGeometry
 
 MASK_AXIS = re.compile(r"mask\.([\w.]+)")
 """An axis whose choices are precisions of the unit that the group names."""
@@ -78,7 +81,7 @@ class Choices:
         ]
 
 
-def stored_differently(precisions: Iterable[Precision], layers: Sequence[LayerGeometry]) -> list[Precision]:
+def stored_differently(precisions: Iterable[Precision], layers: Sequence["LayerGeometry"]) -> list[Precision]:
     """The precisions without those that store the weights of these layers as an earlier one does.
 
     A layer's channels may not divide into groups as large as a precision has.
