@@ -37,7 +37,7 @@ def assemble_result(
         before: Seconds of the stages before the mask was measured, and after.
     """
     data = pipeline.data
-    network = pipeline.fidelity.network
+    network = pipeline.prepared.model.network
     architecture = architecture_of_network(network)
     return Result(
         mask=measured.mask.names,
@@ -55,7 +55,7 @@ def assemble_result(
         calibration_seconds=calibration.seconds,
         executed=pipeline.building.executed,
         scores_from=pipeline.building.runner.name,
-        weight_bits=pipeline.building.max_weight_bits,
+        weight_bits=pipeline.prepared.max_weight_bits,
         unreached={name: layer.kind for name, layer in unreached_layers(network).items()},
         unreached_share=unreached_share(network),
         widened=pipeline.building.builder.widened(measured.mask, pipeline.building.layers),
