@@ -36,7 +36,6 @@ from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.simulate import simulate
 from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Claim, Ledger
 from speakerquant.search.search_loop import Budget, Outcome, Search, Succeeded
@@ -141,12 +140,8 @@ def _embeddings(
     evaluator: MaskEvaluator, uniform: Sequence[Mask], recordings: Sequence[Embeddings]
 ) -> Embeddings:
     """Of all masks, ``[num_masks, num_recordings, dim]``."""
-    network = evaluator.model.network
     tree = MaskTree(
-        [
-            simulate(network, mask, evaluator.ranges, evaluator.weight_bits, evaluator.rounding)
-            for mask in uniform
-        ],
+        [evaluator.prepared.simulate(mask) for mask in uniform],
         list(evaluator.units),
     )
     batches = [
@@ -167,10 +162,10 @@ def _sizes(evaluator: MaskEvaluator, masks: Sequence[Ranks]) -> list[int]:
     units = list(evaluator.units)
 
     def size(lowered: Mapping[str, str]) -> int:
-        precisions = {**dict.fromkeys(units, PRECISIONS[0]), **lowered}
+        mask = Mask(evaluator.units, {**dict.fromkeys(units, PRECISIONS[0]), **lowered})
         with (
             tempfile.TemporaryDirectory() as folder,
-            building.build(Mask(evaluator.units, precisions), Path(folder), StageTimes()) as built,
+            building.build(evaluator.prepared, mask, Path(folder), StageTimes()) as built,
         ):
             return built.size_bytes
 

@@ -58,7 +58,7 @@ def main() -> None:
         mask = Mask(evaluator.units, {"*": precision})
         with (
             tempfile.TemporaryDirectory() as name,
-            evaluator.pipeline.building.build(mask, Path(name), StageTimes()) as built,
+            evaluator.pipeline.building.build(evaluator.prepared, mask, Path(name), StageTimes()) as built,
         ):
             file = Path(name) / "drop_in.onnx"
             write_drop_in(Path(name) / ONNX_FILE, CLIENTS[FORMAT], file)

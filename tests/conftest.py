@@ -7,7 +7,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from speakerquant.architectures.checkpoints import load_checkpoint
 from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.architectures.speaker_network import SpeakerNetwork
-from speakerquant.audio.features import extract_features
+from speakerquant.audio.features import CachedFeatures, Features, extract_features
 from speakerquant.cache import Cache
 from speakerquant.corpus.recordings import find_recordings
 from speakerquant.graph.export import export_network
@@ -131,8 +131,8 @@ def small() -> Subject:
             channels=64, se_channels=16, aggregation_channels=96, attention_channels=32, embedding_dim=48
         )
     )
-    table = calibrate(network, [torch.from_numpy(x) for x in _speechlike(8, seed=1)], "max")
-    return Subject(network, table, _speechlike(6, seed=2))
+    table = calibrate(network, [torch.from_numpy(x) for x in speechlike(8, seed=1)], "max")
+    return Subject(network, table, speechlike(6, seed=2))
 
 
 @pytest.fixture(scope="session")
@@ -196,11 +196,20 @@ def _random_network(config: EcapaTdnnConfig) -> EcapaTdnn:
                 module.bias.normal_(0, 0.3)
                 module.momentum = None
         network.train()
-        network(torch.from_numpy(np.stack([x[:, :100] for x in _speechlike(16, seed=0)])))
+        network(torch.from_numpy(np.stack([x[:, :100] for x in speechlike(16, seed=0)])))
     return network.eval()
 
 
-def _speechlike(count: int, seed: int) -> list[npt.NDArray[np.float32]]:
+def cached_features(recordings: Sequence[npt.NDArray[np.float32]], folder: Path) -> CachedFeatures:
+    """Features ``[n_mels, T]`` as the cache has those of recordings."""
+    folder.mkdir()
+    np.save(folder / "frames.npy", np.concatenate([each.T for each in recordings]))
+    np.save(folder / "offsets.npy", np.cumsum([0, *(each.shape[1] for each in recordings)]))
+    paths = [Path(f"{index}.wav") for index in range(len(recordings))]
+    return CachedFeatures(Features(folder), str(folder), str(folder), paths, frames_per_second=100)
+
+
+def speechlike(count: int, seed: int) -> list[npt.NDArray[np.float32]]:
     """Noise as smooth over time as log-mel features, with a spectrum for each recording."""
     generator = np.random.default_rng(seed)
     recordings = []

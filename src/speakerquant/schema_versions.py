@@ -22,6 +22,9 @@ HESSIANS = 3
 ROUNDED_WEIGHTS = 4
 """Integers of the same weights, rounded in the same way."""
 
+RECOVERY = 1
+"""What training makes of the same integers on the same speech, by the same settings."""
+
 GRAPH = 3
 """ONNX graph of the same network, before a mask is put on it."""
 

@@ -50,6 +50,8 @@ def assert_one_line(finished: Finished, *said: str) -> None:
         (["mask.input_conv=int2", "engine=tensorrt_rtx"], ["input_conv=int2", "runs fp32, fp16, int8, int4"]),
         (["mask.input_conv=int5"], ["mask.input_conv", "'int5'", "fp32, fp16, int8"]),
         (["calibration.method=guess"], ["calibration.method", "'guess'", "max, percentile, entropy, mse"]),
+        (["recovery.steps=-1"], ["recovery.steps=-1", "0 trains none"]),
+        (["recovery.batch_size=0"], ["recovery.batch_size=0"]),
         (["calibration.num_recordings=0"], ["calibration.num_recordings=0", "empty"]),
         (["calibration.percentile=101"], ["calibration.percentile", "101"]),
         (["engine.weight_bits=6"], ["engine.weight_bits", "6"]),

@@ -60,6 +60,15 @@ def test_versions_of_the_project_that_measure_otherwise_share_no_study(
     assert {name for name in here if here[name] != later[name]} == {"way of measuring"}
 
 
+def test_masks_that_are_recovered_share_no_study_with_those_that_are_not(workspace: Workspace) -> None:
+    rounded, recovered, longer = (
+        fingerprint(workspace, *overrides) for overrides in ((), ("recovery.steps=2",), ("recovery.steps=3",))
+    )
+    for one, other in itertools.combinations((rounded, recovered, longer), 2):
+        assert {name for name in one if one[name] != other[name]} == {"rounding"}
+    assert "recovery in 2 steps" in recovered["rounding"]
+
+
 def test_layers_lie_under_the_module_that_is_searched(workspace: Workspace) -> None:
     one = fingerprint(workspace, "units=layer", space=layers("se_res2block1.res2_conv.convs.0"))
     block = fingerprint(workspace, "units=layer", space=layers("se_res2block1"))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 import torch
+from conftest import cached_features
 from torch import nn
 from toy_network import TOY, ToyConfig, export_toy
 from varied_network import VARIED, VariedConfig
@@ -17,6 +18,7 @@ from varied_network import VARIED, VariedConfig
 from speakerquant.architectures.architecture import Architecture
 from speakerquant.architectures.campplus import CAMPPLUS
 from speakerquant.architectures.campplus.config import CamPlusPlusConfig
+from speakerquant.architectures.checkpoints import SpeakerModel
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.architectures.layers import geometries
@@ -27,6 +29,8 @@ from speakerquant.architectures.registry import architectures
 from speakerquant.architectures.resnet import RESNET
 from speakerquant.architectures.resnet.config import ResNetConfig
 from speakerquant.architectures.speaker_network import SpeakerNetwork
+from speakerquant.audio.front_end import FrontEnd
+from speakerquant.cache import Cache
 from speakerquant.engine.backends import REFERENCE, engine_builder
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
@@ -38,10 +42,13 @@ from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.hessians import gather_hessians
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import _BY_NAME, Precision, WeightFormat, register
+from speakerquant.quantization.prepared import PreparedModel
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 from speakerquant.quantization.rounding_method import RoundingMethod
 from speakerquant.quantization.simulate import simulate
+from speakerquant.recovery.recovery import Recovery
+from speakerquant.recovery.settings import RecoverySettings
 
 pytestmark = pytest.mark.slow
 
@@ -137,6 +144,30 @@ def test_engines_compute_what_the_mask_says(
         embeddings = np.stack(list(engine.embed_many(prepared.recordings)))
     rounds_inputs = any(each.input_bits for each in mask.values())
     assert fidelity(embeddings, reference) >= (0.999 if rounds_inputs else 0.99999)
+
+
+@pytest.fixture(scope="module")
+def recovered(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> tuple[PreparedModel, Mask]:
+    """The network after a recovery of a mask with integers of all kinds."""
+    folder = tmp_path_factory.mktemp("recovery")
+    network, speech = prepared.network, cached_features(prepared.recordings, folder / "features")
+    units, cycle = network.units(), ("int8", "int2", "int4_channel")
+    mask = Mask(units, {unit: cycle[place % len(cycle)] for place, unit in enumerate(units)})
+    model = SpeakerModel(network, FrontEnd(n_mels=network.n_mels), "network")
+    recovery = Recovery(RecoverySettings(steps=2, batch_size=2), lambda: speech, Cache(folder / "cache"))
+    return recovery.recovered(PreparedModel(model, prepared.table, prepared.rounding, "gptq", 7), mask), mask
+
+
+def test_engines_compute_what_a_recovered_mask_says(
+    recovered: tuple[PreparedModel, Mask], prepared: Prepared, builder: EngineBuilder, tmp_path: Path
+) -> None:
+    network, mask = recovered
+    graph = export_network(network.model.network, network.model.network.n_mels)
+    path = tmp_path / "model.onnx"
+    write_mask(graph, mask, network.table, path, max_weight_bits=7, rounding=network.rounding)
+    with builder.build(path) as engine:
+        embeddings = np.stack(list(engine.embed_many(prepared.recordings)))
+    assert fidelity(embeddings, embed_with_network(network.simulate(mask), prepared.recordings)) >= 0.999
 
 
 def test_what_it_is_exported_to_is_a_network_too(prepared: Prepared, tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from speakerquant.architectures.checkpoints import SpeakerModel
 from speakerquant.architectures.layers import quantizable_layers
 from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.architectures.units import Units
+from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import Engine
 from speakerquant.errors import UserError
@@ -22,6 +24,7 @@ from speakerquant.measuring.check import FidelityCheck, fidelity
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT8
+from speakerquant.quantization.prepared import PreparedModel
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 
@@ -61,8 +64,9 @@ class Subject:
         self.graph = export_network(network, n_mels=16)
         self.mask = Mask(Units({name: (name,) for name in quantizable_layers(network)}), {"*": INT8})
         self.table = calibrate(network, [torch.from_numpy(each) for each in RECORDINGS], "max")
-        checked = cast(SpeakerNetwork, network)
-        self.check = FidelityCheck(checked, self.table, Rounding(), BITS, RECORDINGS, MIN_FIDELITY)
+        model = SpeakerModel(cast(SpeakerNetwork, network), FrontEnd(), "amplifying")
+        self.prepared = PreparedModel(model, self.table, Rounding(), "nearest", BITS)
+        self.check = FidelityCheck(RECORDINGS, MIN_FIDELITY)
 
     def engine(self, backend: str, table: CalibrationTable | None = None) -> Engine:
         path = self.folder / "model.onnx"
@@ -87,7 +91,9 @@ def test_a_right_engine_may_differ_as_the_network_amplifies_rounding_errors(
     subject: Callable[[int, float], Subject],
 ) -> None:
     amplifying = subject(22, 2.5)
-    amplifying.check.check(amplifying.engine("openvino"), amplifying.mask)  # 0.9905 on a processor with AVX2
+    amplifying.check.check(
+        amplifying.engine("openvino"), amplifying.prepared, amplifying.mask
+    )  # 0.9905 on a processor with AVX2
 
 
 @pytest.mark.parametrize(("depth", "gain"), [(22, 2.5), (4, 1.5)], ids=["amplifying", "steady"])
@@ -95,7 +101,7 @@ def test_a_wrong_engine_is_refused(subject: Callable[[int, float], Subject], dep
     network = subject(depth, gain)
     wrong = network.engine("onnxruntime", network.with_wrong_scale("layers.1"))
     with pytest.raises(UserError, match=r"engine\.min_fidelity=0\.999: the onnxruntime engine of .* agrees"):
-        network.check.check(wrong, network.mask)
+        network.check.check(wrong, network.prepared, network.mask)
 
 
 def test_embeddings_that_are_not_numbers_agree_with_nothing() -> None:

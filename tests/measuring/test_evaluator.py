@@ -19,6 +19,7 @@ from speakerquant.corpus.evaluation_data import EvaluationData, open_evaluation_
 from speakerquant.corpus.recordings import find_recordings, open_recordings
 from speakerquant.corpus.trials import write_trials
 from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
+from speakerquant.engine.provenance import read_provenance
 from speakerquant.errors import UserError
 from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.measuring.listener import EvaluationListener, MeasuredOn
@@ -27,6 +28,7 @@ from speakerquant.measuring.result import Result
 from speakerquant.measuring.settings import EvaluationSettings
 from speakerquant.quantization.mask import Mask, baseline_mask
 from speakerquant.quantization.precision import FP16, FP32, INT2, INT4, INT8
+from speakerquant.recovery.settings import RecoverySettings
 from speakerquant.statistics.error_rates import ScoredTrials, eer
 from speakerquant.statistics.score_norm import ScoreNorm
 from speakerquant.statistics.swap_metrics import operating_points
@@ -260,6 +262,35 @@ def test_hessians_are_gathered_when_a_mask_needs_them(
         for _ in evaluator.measure(masks, [tmp_path / "int8", tmp_path / "int4"])
     ]
     assert kinds == [set(), {"hessians", "rounded_weights"}]
+
+
+def test_a_recovered_mask_is_an_ordinary_result_and_says_what_it_is(
+    make: Callable[..., MaskEvaluator], tmp_path: Path
+) -> None:
+    plain, recovering = make(), make(recovery=RecoverySettings(steps=2, batch_size=2))
+    masks = {"none": {}, "int2": {"*": INT2}}
+    results = {
+        (name, evaluator is recovering): evaluator.evaluate(
+            Mask(evaluator.units, precisions), tmp_path / f"{name}-{evaluator is recovering}"
+        )
+        for evaluator in (plain, recovering)
+        for name, precisions in masks.items()
+    }
+    rounded, recovered = results["int2", False], results["int2", True]
+    assert rounded.to_dict().keys() == recovered.to_dict().keys()
+    assert rounded.numbers["size_ratio"] == pytest.approx(recovered.numbers["size_ratio"], abs=1e-3)
+    assert recovered.embeddings != rounded.embeddings
+    assert recovered.numbers["baseline_eer"] == rounded.numbers["baseline_eer"]
+    assert results["none", True].embeddings == results["none", False].embeddings
+    provenances = {
+        key: read_provenance(tmp_path / "-".join(map(str, key)) / "engine.openvino").network
+        for key in results
+    }
+    words = "descent for 800 pieces of recordings"
+    said = {key: each["rounding"] for key, each in provenances.items()}
+    assert said.pop(("int2", True)).startswith(f"{words}, then recovery in 2 steps of 2 pieces of speech")
+    assert {*said.values()} == {words}
+    assert {each["checkpoint"] for each in provenances.values()} == {"small"}
 
 
 def test_masks_can_be_of_single_layers_and_their_requests_timed(

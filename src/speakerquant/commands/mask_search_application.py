@@ -206,10 +206,15 @@ def _is_set(unit: str, keys: Collection[str]) -> bool:
 
 
 def _rounding(evaluator: MaskEvaluator, masks: Iterable[Mask]) -> str:
-    """How weights are rounded, and for which recordings, if any of the masks needs these."""
-    words = evaluator.settings.rounding_in_words
-    is_fitted = any(precision.has_fitted_scales for mask in masks for precision in mask.values())
-    needs_speech = is_fitted and evaluator.settings.rounding is not RoundingMethod.nearest
+    """How weights become integers, and for which recordings, if any of the masks needs these."""
+    settings = evaluator.settings
+    precisions = [precision for mask in masks for precision in mask.values()]
+    is_fitted = any(precision.has_fitted_scales for precision in precisions)
+    needs_speech = is_fitted and settings.rounding is not RoundingMethod.nearest
+    words = settings.rounding_in_words
+    if settings.recovery.steps:
+        words = f"{words}, then {settings.recovery.in_words} (version {schema_versions.RECOVERY})"
+        needs_speech |= any(precision.weights for precision in precisions)
     return f"{words} ({evaluator.rounding_speech.digest})" if needs_speech else words
 
 

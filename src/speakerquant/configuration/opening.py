@@ -150,6 +150,7 @@ def open_evaluator(config: RunConfig, model: SpeakerModel, cache: Cache) -> Mask
         percentile=config.calibration.percentile,
         rounding=config.rounding.method,
         rounding_recordings=config.rounding.num_recordings,
+        recovery=config.recovery,
         weight_bits=builder.weight_bits(config.engine.weight_bits),
         min_fidelity=config.engine.min_fidelity,
         fidelity_recordings=config.engine.fidelity_recordings,

@@ -16,6 +16,7 @@ from speakerquant.configuration.mask_options import register_mask_options
 from speakerquant.configuration.tracking_schema import TrackingConfig
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings, TensorRtSettings
 from speakerquant.quantization.rounding_method import RoundingMethod
+from speakerquant.recovery.settings import RecoverySettings
 from speakerquant.statistics.score_norm import ScoreNorm
 from speakerquant.training.hyperparameters import AugmentationConfig, TrainingConfig
 
@@ -131,6 +132,7 @@ class RunConfig:
     model: ModelConfig = MISSING
     calibration: CalibrationConfig = MISSING
     rounding: RoundingConfig = MISSING
+    recovery: RecoverySettings = field(default_factory=RecoverySettings)
     units: Granularity = Granularity.block
     mask: Any = MISSING  # a name, and precisions by unit: which there are, the network says
     engine: EngineConfig = MISSING

@@ -49,8 +49,8 @@ FRONT_END, MIN_FRAMES = "front_end", "min_frames"
 INTERFACE = "interface"
 """How the file that its network came as is asked: the fields of an ``Interface``, in JSON."""
 
-MASK, WEIGHT_BITS = "mask", "weight_bits"
-"""What it tells of its arithmetic: the key of its mask, and the most bits of its weights."""
+MASK, ROUNDING, WEIGHT_BITS = "mask", "rounding", "weight_bits"
+"""What it tells of its arithmetic: the key of its mask, how weights became integers, and their most bits."""
 
 _STEM, _PROVENANCE_SUFFIX = "engine", ".json"
 

@@ -21,7 +21,7 @@ from speakerquant.graph.repeated_frames import convolve_constants_once
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FloatType, Precision, WeightFormat
 from speakerquant.quantization.ranges import CalibrationTable
-from speakerquant.quantization.rounding import Rounding
+from speakerquant.quantization.rounding import Rounding, WeightRounding
 from speakerquant.quantization.scales import MAX_WEIGHT_BITS, input_scale, weight_bound, weight_scales
 
 _ZERO_POINT = "zero_point"
@@ -55,7 +55,7 @@ def write_mask(
     path: Path,
     *,
     max_weight_bits: int = MAX_WEIGHT_BITS,
-    rounding: Rounding | None = None,
+    rounding: WeightRounding | None = None,
     properties: Mapping[str, str] | None = None,
 ) -> None:
     """Write the graph of a mask to ``path``: ``features [batch, n_mels, time]`` to ``embeddings``.
@@ -87,7 +87,7 @@ def apply_mask(
     mask: Mask,
     table: CalibrationTable,
     max_weight_bits: int = MAX_WEIGHT_BITS,
-    rounding: Rounding | None = None,
+    rounding: WeightRounding | None = None,
 ) -> onnx.ModelProto:
     """The graph of a mask; arguments and errors as for :func:`write_mask`."""
     model = onnx.ModelProto()
@@ -188,7 +188,7 @@ class _Editing:
         ]
 
     def set_fitted_weight(
-        self, layer: str, nodes: _Quantizers, stored: WeightFormat, rounding: Rounding
+        self, layer: str, nodes: _Quantizers, stored: WeightFormat, rounding: WeightRounding
     ) -> None:
         quantize, dequantize = nodes.quantize["weight"], nodes.dequantize["weight"]
         weight = numpy_helper.to_array(self._tensors[quantize.input[0]])

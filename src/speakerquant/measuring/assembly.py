@@ -46,7 +46,7 @@ def assemble_result(
     """
     data = pipeline.data
     worst, worst_losses = worst_group(groups) if groups else (None, {})
-    network = pipeline.fidelity.network
+    network = pipeline.prepared.model.network
     architecture = architecture_of_network(network)
     return Result(
         mask=measured.mask.names,
@@ -64,7 +64,7 @@ def assemble_result(
         calibration_seconds=calibration.seconds,
         executed=pipeline.building.executed,
         scores_from=pipeline.building.runner.name,
-        weight_bits=pipeline.building.max_weight_bits,
+        weight_bits=pipeline.prepared.max_weight_bits,
         unreached={name: layer.kind for name, layer in unreached_layers(network).items()},
         unreached_share=unreached_share(network),
         widened=pipeline.building.builder.widened(measured.mask, pipeline.building.layers),

@@ -10,14 +10,15 @@ import onnx
 
 from speakerquant import schema_versions
 from speakerquant.architectures.layers import LayerGeometry
+from speakerquant.cache import Cache
 from speakerquant.engine.base import Engine, EngineBuilder, Lengths
-from speakerquant.engine.provenance import MASK, WEIGHT_BITS, engine_path
+from speakerquant.engine.provenance import MASK, ROUNDING, WEIGHT_BITS, engine_path
 from speakerquant.files import digest, file_digest
 from speakerquant.graph.masking import write_mask
+from speakerquant.measuring.shared import exported_network
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.ranges import CalibrationTable
-from speakerquant.quantization.rounding import Rounding
+from speakerquant.quantization.prepared import PreparedModel
 
 ONNX_FILE = "model.onnx"
 
@@ -44,26 +45,20 @@ class MaskBuilder:
     """Builds engines of one network with one backend.
 
     Attributes:
-        network: The graph that :func:`speakerquant.graph.export.export_network` made.
-        table: Ranges of its layers.
-        rounding: How weights of fewer than eight bits become integers.
         layers: The geometry of its layers.
         builder: The backend.
         runner: What embeds: the backend or, where its engines do not run on this machine, another one.
-        max_weight_bits: Most bits of integer weights, for engine and simulation alike.
         lengths: Lengths of recordings that the engines will be asked for.
-        properties: What the ONNX files say of the network, beside mask and weight bits.
+        properties: What the ONNX files say of the network, beside mask, rounding and weight bits.
+        cache: Keeps exported networks.
     """
 
-    network: onnx.ModelProto
-    table: CalibrationTable
-    rounding: Rounding
     layers: Mapping[str, LayerGeometry]
     builder: EngineBuilder
     runner: EngineBuilder
-    max_weight_bits: int
     lengths: Lengths
     properties: Mapping[str, str]
+    cache: Cache
 
     @property
     def executed(self) -> bool:
@@ -76,35 +71,48 @@ class MaskBuilder:
         return [_identity(builder) for builder in dict.fromkeys((self.builder, self.runner))]
 
     @contextmanager
-    def build(self, mask: Mask, folder: Path, times: StageTimes) -> Iterator[BuiltMask]:
-        """Build the engine of ``mask``; ONNX graph, engine and provenance are left in ``folder``.
+    def build(
+        self, prepared: PreparedModel, mask: Mask, folder: Path, times: StageTimes
+    ) -> Iterator[BuiltMask]:
+        """Build the engine of a mask; the runner is closed at the end of the block.
 
-        The runner is closed at the end of the block.
+        Args:
+            prepared: The network to put the mask on.
+            mask: The mask.
+            folder: Where ONNX graph, engine and provenance are left.
+            times: Seconds by stage, which are added to.
 
         Raises:
             UserError: the backend does not run a precision of the mask, or cannot build the engine.
         """
         self.builder.check_mask(mask, self.layers)
         onnx_path = folder / ONNX_FILE
+        with times.stage("graph"):
+            network = exported_network(prepared.model, self.cache)
         with times.stage("export"):
-            properties = {**self.properties, MASK: mask.key, WEIGHT_BITS: str(self.max_weight_bits)}
+            properties = {
+                **self.properties,
+                MASK: mask.key,
+                ROUNDING: prepared.rounding_in_words,
+                WEIGHT_BITS: str(prepared.max_weight_bits),
+            }
             write_mask(
-                self.network,
+                network,
                 mask,
-                self.table,
+                prepared.table,
                 onnx_path,
-                max_weight_bits=self.max_weight_bits,
-                rounding=self.rounding,
+                max_weight_bits=prepared.max_weight_bits,
+                rounding=prepared.rounding,
                 properties=properties,
             )
         with times.stage("build"):
             engine = self.builder.build(onnx_path, self.lengths)
             engine.save(engine_path(folder, self.builder.name))
-            runner, network = (
+            runner, computed = (
                 (engine, file_digest(onnx_path)) if self.executed else self._built_to_run(onnx_path)
             )
         with runner:
-            identity = digest(schema_versions.EMBEDDINGS, network, *_identity(self.runner))
+            identity = digest(schema_versions.EMBEDDINGS, computed, *_identity(self.runner))
             yield BuiltMask(engine.size_bytes, engine.provenance.sha256, runner, identity)
 
     def _built_to_run(self, onnx_path: Path) -> tuple[Engine, str]:

@@ -7,15 +7,12 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.features import FeatureArray
 from speakerquant.engine.base import Engine
 from speakerquant.errors import UserError
 from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.ranges import CalibrationTable
-from speakerquant.quantization.rounding import Rounding
-from speakerquant.quantization.simulate import simulate
+from speakerquant.quantization.prepared import PreparedModel
 from speakerquant.statistics.scores import Embeddings
 
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 1.0, 3.0
@@ -61,10 +58,6 @@ class FidelityCheck:
     """Compares engines with the simulations of their masks.
 
     Attributes:
-        network: The FP32 network.
-        table: Ranges of its layers.
-        rounding: How weights of fewer than eight bits become integers.
-        max_weight_bits: Most bits of integer weights.
         excerpts: Recordings ``[n_mels, T]`` to compare on (:func:`excerpts_of`).
         min_fidelity: Smallest cosine that counts as the same network, unless rounding errors excuse a smaller
             one (:class:`Agreement`): two right engines of a network that amplifies them differ.
@@ -73,10 +66,6 @@ class FidelityCheck:
         UserError: there is nothing to compare on.
     """
 
-    network: SpeakerNetwork
-    table: CalibrationTable
-    rounding: Rounding
-    max_weight_bits: int
     excerpts: Sequence[FeatureArray]
     min_fidelity: float
 
@@ -84,13 +73,13 @@ class FidelityCheck:
         if not self.excerpts:
             raise UserError("engine.fidelity_recordings: the engine must be checked on at least 1 recording")
 
-    def check(self, engine: Engine, mask: Mask) -> float:
-        """The fidelity of the engine.
+    def check(self, engine: Engine, prepared: PreparedModel, mask: Mask) -> float:
+        """The fidelity of the engine of a mask on a prepared network.
 
         Raises:
             UserError: it is too small: the engine does not compute what the mask says.
         """
-        simulated = simulate(self.network, mask, self.table, self.max_weight_bits, self.rounding)
+        simulated = prepared.simulate(mask)
         agreement = Agreement.of(
             lambda features: np.stack([*engine.embed_many(features)]),
             lambda features: embed_with_network(simulated, features),

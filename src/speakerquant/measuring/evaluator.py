@@ -39,12 +39,14 @@ from speakerquant.measuring.result import (
     Result,
 )
 from speakerquant.measuring.settings import EvaluationSettings
-from speakerquant.measuring.shared import exported_network, measured_ranges, rounding_of
+from speakerquant.measuring.shared import measured_ranges, rounding_of
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.measuring.swapping import Decisions, swapping
 from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.prepared import PreparedModel
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
+from speakerquant.recovery.recovery import Recovery
 from speakerquant.statistics.comparison import compare, write_draws
 from speakerquant.statistics.uncertainty import SpeakerBootstrap
 
@@ -134,8 +136,7 @@ class MaskEvaluator:
         _remove_former_results(folder)
         ranges.save(folder / RANGES_FILE)
         listener.inputs_known(self._measured_on(digests))
-        with times.stage("graph"):
-            pipeline = self.pipeline
+        pipeline = self.pipeline
         measured = pipeline.measure(mask, folder)
         self._save_scores(measured, folder)
         with times.stage("baseline"):
@@ -273,6 +274,12 @@ class MaskEvaluator:
         return rounding_of(self.model, lambda: self.rounding_speech, self.settings, self.cache)
 
     @cached_property
+    def prepared(self) -> PreparedModel:
+        """The network with all that masks make integers by."""
+        words = self.settings.rounding_in_words
+        return PreparedModel(self.model, self.ranges, self.rounding, words, self.weight_bits)
+
+    @cached_property
     def rounding_speech(self) -> CachedFeatures:
         """Features of the recordings that weights are rounded for."""
         return self._features_of(self.data.rounding())
@@ -312,29 +319,29 @@ class MaskEvaluator:
         checked = features.calibration.features[: settings.fidelity_recordings]
         excerpts = excerpts_of(checked, frames_per_second)
         request = request_of(checked[0], frames_per_second)
-        network, ranges, rounding = self.model.network, self.ranges, self.rounding
+        network = self.model.network
         building = MaskBuilder(
-            exported_network(self.model, self.cache),
-            ranges,
-            rounding,
             self.layers,
             self.builder,
             self.builder if self.builder.executes else engine_builder(REFERENCE),
-            self.weight_bits,
             _lengths(features, [*excerpts, request]),
             {
                 "checkpoint": self.model.digest,
                 "calibration": self._calibration_in_words,
-                "rounding": settings.rounding_in_words,
                 "frames_per_second": f"{frames_per_second:g}",
                 FRONT_END: json.dumps(asdict(self.model.front_end)),
                 MIN_FRAMES: str(network.min_frames),
                 INTERFACE: json.dumps(asdict(network.interface)),
             },
+            self.cache,
         )
         return MeasurementPipeline(
+            self.prepared,
+            Recovery(settings.recovery, lambda: self.rounding_speech, self.cache)
+            if settings.recovery.steps
+            else None,
             building,
-            FidelityCheck(network, ranges, rounding, self.weight_bits, excerpts, settings.min_fidelity),
+            FidelityCheck(excerpts, settings.min_fidelity),
             LatencyMeasurement(request, settings.latency_requests) if settings.latency_requests else None,
             EvaluationSet(features.tested, self.data.trials, self.protocol, features.cohort),
             self.cache,

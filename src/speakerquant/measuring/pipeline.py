@@ -21,6 +21,8 @@ from speakerquant.measuring.latency import LatencyMeasurement
 from speakerquant.measuring.protocol import Protocol, Scored
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.prepared import PreparedModel
+from speakerquant.recovery.recovery import Recovery
 from speakerquant.statistics.scores import Embeddings
 
 
@@ -65,6 +67,8 @@ class MeasurementPipeline:
     """The parts that measure a mask, which know each other by their results only.
 
     Attributes:
+        prepared: The network that masks are put on.
+        recovery: Trains it for a mask before; none puts masks on it as it is.
         building: Builds the engine of a mask.
         fidelity: Checks that what embeds computes what the mask says.
         latency: Times single requests, if the engine runs here; none leaves them untimed.
@@ -72,6 +76,8 @@ class MeasurementPipeline:
         cache: Keeps embeddings, those of a run that was killed too.
     """
 
+    prepared: PreparedModel
+    recovery: Recovery | None
     building: MaskBuilder
     fidelity: FidelityCheck
     latency: LatencyMeasurement | None
@@ -86,10 +92,13 @@ class MeasurementPipeline:
                 does not compute what the mask says.
         """
         times = StageTimes()
-        executed = self.building.executed
-        with self.building.build(mask, folder, times) as built:
+        executed, prepared = self.building.executed, self.prepared
+        if self.recovery:
+            with times.stage("recovery"):
+                prepared = self.recovery.recovered(prepared, mask)
+        with self.building.build(prepared, mask, folder, times) as built:
             with times.stage("fidelity"):
-                fidelity = self.fidelity.check(built.runner, mask)
+                fidelity = self.fidelity.check(built.runner, prepared, mask)
             latency = None
             if executed and self.latency is not None:
                 with times.stage("latency"):
@@ -116,7 +125,7 @@ class MeasurementPipeline:
         )
 
     def _embed(self, built: BuiltMask, recordings: CachedFeatures, description: str) -> TimedEmbeddings:
-        dim = self.fidelity.network.embedding_dim
+        dim = self.prepared.model.network.embedding_dim
         with recordings.in_memory():
             path = self.cache.continued(
                 EMBEDDINGS,

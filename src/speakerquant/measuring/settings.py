@@ -1,12 +1,13 @@
 """How masks are prepared and checked."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from speakerquant.architectures.units import Granularity
 from speakerquant.errors import UserError
 from speakerquant.quantization.calibration import check_method
 from speakerquant.quantization.rounding_method import RoundingMethod
+from speakerquant.recovery.settings import RecoverySettings
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class EvaluationSettings:
         percentile: Read by the method of that name.
         rounding: How weights of fewer than eight bits become integers.
         rounding_recordings: How many pieces of recordings weights are rounded for.
+        recovery: How masks are trained after that, should they be.
         weight_bits: Most bits of integer weights; none: what the engine computes exactly.
         min_fidelity: Smallest cosine at which an engine counts as the network that its mask describes.
         fidelity_recordings: How many of the calibration recordings engines are checked on.
@@ -34,6 +36,7 @@ class EvaluationSettings:
     percentile: float = 99.99
     rounding: RoundingMethod = RoundingMethod.descent
     rounding_recordings: int = 800
+    recovery: RecoverySettings = field(default_factory=RecoverySettings)
     weight_bits: int | None = None
     min_fidelity: float = 0.999
     fidelity_recordings: int = 8

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,48 @@ class IntegerWeights:
         return self.codes.astype(np.float32) * self.scales.repeat(self.group_length, axis=1)
 
 
+class WeightRounding(Protocol):
+    """How weights become integers whose scales are fitted to them."""
+
+    @property
+    def origin(self) -> object:
+        """What determines the integers beside layer and format, in JSON-representable values."""
+
+    def integers(
+        self, layer: str, weight: Array, geometry: LayerGeometry, stored: WeightFormat
+    ) -> IntegerWeights:
+        """The integers of a layer's weight.
+
+        Args:
+            layer: Name of the layer.
+            weight: ``[out, in, *kernel]``.
+            geometry: Of the layer.
+            stored: Bits and groups.
+
+        Raises:
+            UserError: the layer's weight cannot be rounded.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class KnownIntegers:
+    """Integers that are known already, such as trained ones.
+
+    Attributes:
+        by_layer: Those of each layer, in the one format that they are asked for in.
+        origin: What determines them, in JSON-representable values.
+    """
+
+    by_layer: Mapping[str, IntegerWeights]
+    origin: object
+
+    def integers(
+        self, layer: str, weight: Array, geometry: LayerGeometry, stored: WeightFormat
+    ) -> IntegerWeights:
+        """The integers of the layer, whatever its weight."""
+        return self.by_layer[layer]
+
+
 @dataclass(frozen=True, eq=False)
 class Rounding:
     """How weights become integers whose scales are fitted to them.
@@ -104,6 +147,11 @@ class Rounding:
         default_factory=dict, init=False, repr=False
     )
 
+    @property
+    def origin(self) -> tuple[str, object]:
+        """What determines the integers beside layer and format."""
+        return self.method.name, self.identity()
+
     def integers(
         self, layer: str, weight: Array, geometry: LayerGeometry, stored: WeightFormat
     ) -> IntegerWeights:
@@ -129,7 +177,7 @@ class Rounding:
         if self.cache is None:
             return self._rounded(layer, weight, geometry, stored)
         key = digest(
-            *(schema_versions.ROUNDED_WEIGHTS, self.method.name, self.identity()),
+            *(schema_versions.ROUNDED_WEIGHTS, *self.origin),
             *(layer, stored.bits, stored.group_size),
         )
 
@@ -214,12 +262,13 @@ class Rounding:
         return self.gather()
 
 
-def _bounds(bits: int) -> tuple[int, int]:
+def integer_bounds(bits: int) -> tuple[int, int]:
+    """The smallest and the largest integer of so many bits."""
     return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
 
 def _integers(steps: Tensor, bits: int) -> Tensor:
-    return steps.round().clamp(*_bounds(bits))
+    return steps.round().clamp(*integer_bounds(bits))
 
 
 def _nearest(values: Tensor, scales: Tensor, bits: int) -> Tensor:
@@ -243,13 +292,13 @@ def _scales(groups: Tensor, bits: int, importance: Tensor | None = None) -> Tens
 
 
 def _scales_of_rows(rows: Tensor, bits: int, importance: Tensor | None) -> Tensor:
-    widest = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12) / _bounds(bits)[1]
+    widest = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12) / integer_bounds(bits)[1]
     best, chosen = torch.full_like(widest, torch.inf), widest
     squares = torch.empty_like(rows)
     for share in torch.linspace(_LEAST, 1, _CANDIDATES).tolist():
         for sign in (1, -1):
             scales = sign * share * widest
-            torch.div(rows, scales, out=squares).round_().clamp_(*_bounds(bits))
+            torch.div(rows, scales, out=squares).round_().clamp_(*integer_bounds(bits))
             squares.mul_(scales).sub_(rows).square_()
             if importance is not None:
                 squares.mul_(importance)

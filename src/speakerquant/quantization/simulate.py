@@ -10,7 +10,7 @@ from speakerquant.architectures.layers import LayerGeometry, QuantizableLayer, q
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FloatType, Precision
 from speakerquant.quantization.ranges import CalibrationTable
-from speakerquant.quantization.rounding import Rounding
+from speakerquant.quantization.rounding import Rounding, WeightRounding
 from speakerquant.quantization.scales import MAX_WEIGHT_BITS, input_scale, weight_bound, weight_scales
 
 InputRounding = Callable[[Tensor], Tensor]
@@ -21,7 +21,7 @@ def simulate(
     mask: Mask,
     table: CalibrationTable,
     max_weight_bits: int = MAX_WEIGHT_BITS,
-    rounding: Rounding | None = None,
+    rounding: WeightRounding | None = None,
 ) -> nn.Module:
     """A copy of ``model`` in evaluation mode that computes what ``mask`` says, in FP32 arithmetic.
 
