@@ -48,6 +48,12 @@ RESULT_KEYS = {
     "unreached",
     "unreached_share",
     "widened",
+    "swap",
+    "thresholds",
+    "thresholds_from",
+    "score_calibration",
+    "groups",
+    "worst_group",
     "scoring",
     "tied_with_baseline",
     "engine_size_bytes",
@@ -325,6 +331,32 @@ def test_an_engine_that_cannot_run_here_is_said_to_be_built_only(
     for run in runs:
         assert run.data.metrics["executed"] == 0 and "fidelity" not in run.data.metrics
         assert run.data.params["scores_from"] == "onnxruntime"
+
+
+def test_a_run_says_whether_the_mask_can_be_swapped_in(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    speakers = sorted({path.parts[len(workspace.corpus.parts)] for path in workspace.corpus.rglob("*.wav")})
+    conditions = tmp_path / "speakers.tsv"
+    conditions.write_text(
+        "speaker\tsex\n" + "".join(f"{name}\t{'fm'[i % 2]}\n" for i, name in enumerate(speakers))
+    )
+    development = [
+        f"data.development_trials={workspace.corpus / TRIALS_FILE}",
+        f"data.development_root={workspace.corpus}",
+        f"data.conditions={conditions}",
+        "scoring.false_accepts=[12.5]",
+    ]
+    finished = speakerquant(*workspace.arguments(), *development, "mask=embedding_linear")
+    assert finished.code == 0, finished.err
+    assert "FP32's threshold " in finished.out and "FP32's voiceprints " in finished.out
+    assert "data.conditions: sex f is left out" in finished.out, "too few trials"
+    [result] = results(tmp_path)
+    assert result["thresholds_from"] == "development"
+    assert list(result["thresholds"]) == ["eer", "far_12.5"]
+    recorded = runs_of(workspace)[0].data.metrics
+    for name in ("frr_at_eer", "delta_far_at_far_12.5_high", "voiceprints_eer", "cllr", "min_cllr"):
+        assert recorded[f"swap.{name}"] == pytest.approx(result["swap"][name])
 
 
 def test_the_protocol_is_recorded_and_the_baseline_is_of_the_same(
