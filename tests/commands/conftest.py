@@ -136,6 +136,19 @@ def speakerquant(invoke: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     return command
 
 
+@pytest.fixture(scope="session")
+def finished_multirun(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The setting of an experiment that holds one multirun, of the masks ``none`` and ``input_conv``."""
+    experiment = "tracking.experiment=finished"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("finished"))
+        assert (
+            exit_code(evaluate_mask.main, "-m", *workspace.arguments(), experiment, "mask=none,input_conv")
+            == 0
+        )
+    return experiment
+
+
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 

@@ -38,6 +38,7 @@ def test_real_recordings_give_the_model_cards_eer(
         f"data.trials={root / 'test-other' / 'trials.txt'}",
         f"data.calibration_root={root / 'train-clean-100'}",
         "calibration.num_recordings=4",
+        "engine.latency_requests=0",
         f"tracking.uri={workspace.tracking_uri}",
         f"cache.root={workspace.cache}",
     )

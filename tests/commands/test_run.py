@@ -1,6 +1,5 @@
 """One mask in, one result out; several masks, one parent run."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -165,11 +164,16 @@ def test_a_killed_run_goes_on_where_it_was(
     assert first["eer"] == second["eer"]
 
 
-def test_the_baseline_is_the_fp32_mask(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
+def test_the_baseline_is_the_fp32_mask_and_its_result_json_without_surprises(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
     speakerquant(*workspace.arguments(), "mask=none")
     [result] = results(tmp_path)
     assert result["delta_eer"] == 0.0
     assert result["size_ratio"] == 1.0
+    assert "NaN" not in next(tmp_path.rglob("result.json")).read_text()
+    stages = {"features", "calibration", "export", "build", "embedding", "scoring"}
+    assert stages <= set(result["seconds"])
 
 
 def test_a_multirun_is_one_parent_with_its_masks_as_children(
@@ -474,16 +478,6 @@ def test_help_names_the_groups(speakerquant: Command) -> None:
     assert finished.code == 0
     for group in ("mask", "calibration", "engine", "experiment", "per_unit", "se_res2block1"):
         assert group in finished.out
-
-
-def test_result_is_json_without_surprises(
-    workspace: Workspace, speakerquant: Command, tmp_path: Path
-) -> None:
-    speakerquant(*workspace.arguments(), "mask=none")
-    text = next(tmp_path.rglob("result.json")).read_text()
-    assert "NaN" not in text
-    stages = {"features", "calibration", "export", "build", "embedding", "scoring"}
-    assert stages <= set(json.loads(text)["seconds"])
 
 
 def test_no_password_is_left_in_any_file_or_record(

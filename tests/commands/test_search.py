@@ -229,15 +229,17 @@ def test_a_stopped_search_leaves_nothing_running(workspace: Workspace, tmp_path:
     assert "RUNNING" not in {run.info.status for run in runs}
 
 
-def test_a_killed_search_completes_when_run_again(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_killed_search_completes_when_run_again(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
     search = start(workspace, tmp_path, "killed")
     wait_for_launch(search)
     time.sleep(0.4)  # amid the trial
     search.kill()
     finish(search)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("multirun/*/*/*/result.json")}
-    last = finish(start(workspace, tmp_path, "killed"))
-    assert last.code == 0, last.out
+    last = speakerquant(*arguments(workspace, "killed"))
+    assert last.code == 0, last.err
     assert {path: path.stat().st_mtime_ns for path in written} == written
     trials = stored_trials(tmp_path, "killed")
     completed = [trial for trial in trials if trial.state is TrialState.COMPLETE]
@@ -250,9 +252,12 @@ def test_a_killed_search_completes_when_run_again(workspace: Workspace, tmp_path
     assert "RUNNING" not in {run.info.status for run in runs}
 
 
-def test_two_searches_at_once_share_the_work_and_one_parent_run(workspace: Workspace, tmp_path: Path) -> None:
-    searches = [start(workspace, tmp_path, "shared") for _ in range(2)]
-    ends = [finish(search) for search in searches]
+def test_two_searches_at_once_share_the_work_and_one_parent_run(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    other = start(workspace, tmp_path, "shared")
+    wait_for_launch(other)
+    ends = [speakerquant(*arguments(workspace, "shared")), finish(other)]
     assert [end.code for end in ends] == [0, 0], ends
     trials = stored_trials(tmp_path, "shared")
     completed = [trial for trial in trials if trial.state is TrialState.COMPLETE]

@@ -8,17 +8,15 @@ from pathlib import Path
 import pytest
 from conftest import console_script
 
-from .conftest import BROWSER, Command, Workspace, browse, free_port
+from .conftest import BROWSER, Workspace, browse, free_port
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def addresses(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> Iterator[list[str]]:
+def addresses(workspace: Workspace, finished_multirun: str, tmp_path: Path) -> Iterator[list[str]]:
     """What the command prints, with a finished multirun in its store: the runs, and its masks."""
-    experiment = "tracking.experiment=shown"
-    assert speakerquant("-m", *workspace.arguments(), experiment, "mask=none,input_conv").code == 0
-    command = [console_script("speakerquant-ui"), f"tracking.uri={workspace.tracking_uri}", experiment]
+    command = [console_script("speakerquant-ui"), f"tracking.uri={workspace.tracking_uri}", finished_multirun]
     with subprocess.Popen(
         [*command, f"port={free_port()}"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     ) as ui:

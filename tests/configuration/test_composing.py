@@ -60,7 +60,7 @@ def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     [
         ([], 0),
         (["group=two", "a=3", "+new=1"], 0),
-        (["-m", "a=1,2", "group=one,two"], 4),
+        (["-m", "group=one,two"], 2),
         (["hydra.mode=MULTIRUN", "a=1,2"], 2),
         (["--config-name=several"], 2),
         (["-m", "hydra.mode=RUN", "a=1,2"], 2),

@@ -1,9 +1,10 @@
 """The sweeper in a small Hydra application of its own."""
 
+import importlib
 import json
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,18 @@ from speakerquant.search.storage import open_storage
 pytestmark = pytest.mark.slow
 
 PROGRAM = """
+from pathlib import Path
+
 import hydra
 from speakerquant.search.application import SearchApplication
 
 class Final(SearchApplication):
     final_overrides = ("c=100",)
 
-@hydra.main(config_path=".", config_name="config", version_base="1.3")
+@hydra.main(config_path=str(Path(__file__).parent), config_name="config", version_base="1.3")
 def main(config):
     return {"cost": config.a + config.b + config.c}
 
-if __name__ == "__main__":
-    main()
 """
 
 CONFIG = """
@@ -47,16 +48,32 @@ hydra:
 """
 
 
+Search = Callable[..., tuple[int, str]]
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "config.yaml").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "program", raising=False)
     return tmp_path
 
 
-def search(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "program.py", "-m", *overrides]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+@pytest.fixture
+def search(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Search:
+    """The program with the given overrides, in this process; returns exit code and standard error."""
+
+    def run(*overrides: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["program.py", "-m", *overrides])
+        try:
+            importlib.import_module("program").main()
+        except SystemExit as stop:
+            return int(stop.code or 0), capsys.readouterr().err
+        return 0, capsys.readouterr().err
+
+    return run
 
 
 def points(folder: Path) -> list[dict[str, Any]]:
@@ -65,16 +82,16 @@ def points(folder: Path) -> list[dict[str, Any]]:
     return sorted((json.loads(file.read_text())["point"] for file in files), key=str)
 
 
-def test_without_an_application_the_space_is_searched_and_nothing_else(folder: Path) -> None:
-    finished = search(folder)
-    assert finished.returncode == 0, finished.stderr
+def test_without_an_application_the_space_is_searched_and_nothing_else(folder: Path, search: Search) -> None:
+    code, err = search()
+    assert code == 0, err
     assert points(folder) == [{"a": 1}, {"a": 2}]
     assert not list(folder.glob("sweep/final-*"))
 
 
-def test_an_application_is_found_by_its_import_path(folder: Path) -> None:
-    finished = search(folder, "hydra.sweeper.application=program.Final")
-    assert finished.returncode == 0, finished.stderr
+def test_an_application_is_found_by_its_import_path(folder: Path, search: Search) -> None:
+    code, err = search("hydra.sweeper.application=program.Final")
+    assert code == 0, err
     [front] = folder.glob("sweep/front.json")
     assert json.loads(front.read_text())["recommended"]["final_result"] == {"cost": 101}
 
@@ -87,17 +104,17 @@ def test_an_application_is_found_by_its_import_path(folder: Path) -> None:
         ("program.main", "cannot be imported"),
     ],
 )
-def test_what_is_no_application_is_refused(folder: Path, path: str, said: str) -> None:
-    finished = search(folder, f"hydra.sweeper.application={path}")
-    assert finished.returncode != 0
-    [line] = [line for line in finished.stderr.splitlines() if f"hydra.sweeper.application={path}" in line]
+def test_what_is_no_application_is_refused(folder: Path, search: Search, path: str, said: str) -> None:
+    code, err = search(f"hydra.sweeper.application={path}")
+    assert code != 0
+    [line] = [line for line in err.splitlines() if f"hydra.sweeper.application={path}" in line]
     assert said in line
     assert not (folder / "sweep").exists()
 
 
-def test_the_axes_of_the_configuration_can_be_removed(folder: Path) -> None:
-    finished = search(folder, "~hydra.sweeper.params", "b=choice(3,4)")
-    assert finished.returncode == 0, finished.stderr
+def test_the_axes_of_the_configuration_can_be_removed(folder: Path, search: Search) -> None:
+    code, err = search("~hydra.sweeper.params", "b=choice(3,4)")
+    assert code == 0, err
     assert points(folder) == [{"b": 3}, {"b": 4}]
 
 
@@ -109,16 +126,16 @@ def test_the_axes_of_the_configuration_can_be_removed(folder: Path) -> None:
         ("hydra.sweeper.n_trials=many", "hydra.sweeper.n_trials"),
     ],
 )
-def test_settings_are_checked(folder: Path, override: str, said: str) -> None:
-    finished = search(folder, override)
-    assert finished.returncode != 0
-    assert said in finished.stderr
+def test_settings_are_checked(folder: Path, search: Search, override: str, said: str) -> None:
+    code, err = search(override)
+    assert code != 0
+    assert said in err
     assert not (folder / "sweep").exists()
 
 
-def test_a_file_that_several_machines_would_damage_is_refused(folder: Path) -> None:
+def test_a_file_that_several_machines_would_damage_is_refused(folder: Path, search: Search) -> None:
     settings = ("hydra.sweeper.storage=sqlite:///studies.db", "hydra.sweeper.study_name=shared")
-    assert search(folder, *settings).returncode == 0
+    assert search(*settings)[0] == 0
     stored = open_storage(f"sqlite:///{folder}/studies.db")
     other = Owner("node7 0c8f1a77-another-boot 4026531836", 1, 0.0)
     running = create_trial(
@@ -128,6 +145,6 @@ def test_a_file_that_several_machines_would_damage_is_refused(folder: Path) -> N
         user_attrs={OWNER: other.record(), HEARTBEAT: time.time()},
     )
     stored.create_new_trial(stored.get_study_id_from_name("shared"), running)
-    finished = search(folder, *settings)
-    assert finished.returncode != 0
-    assert "node7 works on this study too" in finished.stderr.splitlines()[-1]
+    code, err = search(*settings)
+    assert code != 0
+    assert "node7 works on this study too" in err.splitlines()[-1]

@@ -1,6 +1,6 @@
 """Has Hydra compose each configuration of a command once."""
 
-import pickle
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +10,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+
+_MOST_JOBS = 1000  # that are remembered, each in 0.15 MB
 
 
 class RememberingLoader(ConfigLoaderImpl):
@@ -22,7 +24,7 @@ class RememberingLoader(ConfigLoaderImpl):
     def __init__(self, config_search_path: Any) -> None:
         super().__init__(config_search_path)
         self._told_mode: tuple[DictConfig, Sequence[str]] | None = None
-        self._jobs: dict[Sequence[str], bytes] = {}  # pickled: a configuration takes seven times as much
+        self._jobs: dict[Sequence[str], DictConfig] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is remembered: in other processes, what is of host and process differs."""
@@ -55,10 +57,10 @@ class RememberingLoader(ConfigLoaderImpl):
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         job = tuple(sweep_overrides)
         if job in self._jobs:
-            config: DictConfig = pickle.loads(self._jobs[job])
-        else:
-            config = super().load_sweep_config(master_config, sweep_overrides)
-            self._jobs[job] = pickle.dumps(config)
+            return self._jobs.pop(job)
+        config = super().load_sweep_config(master_config, sweep_overrides)
+        if len(self._jobs) < _MOST_JOBS:
+            self._jobs[job] = copy.deepcopy(config)  # as it is before it is run
         return config
 
 

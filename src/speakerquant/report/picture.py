@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING
 
 from speakerquant.files import atomic_path
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 _HTML_PIXELS = 1.5  # to a point of a mark's size
 _INK, _GRID = "gray", "rgba(128,128,128,0.25)"  # to be seen on light pages and on dark ones
@@ -88,8 +90,10 @@ def draw_html(picture: Picture, path: Path) -> None:
         to_plotly(picture).write_html(part, include_plotlyjs=True)
 
 
-def to_plotly(picture: Picture) -> go.Figure:
+def to_plotly(picture: Picture) -> "go.Figure":
     """The picture as a figure of Plotly, whose background is that of the page."""
+    import plotly.graph_objects as go  # only who draws waits for it
+
     figure = go.Figure()
     for series in picture.series:
         style = series.style

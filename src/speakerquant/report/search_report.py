@@ -59,7 +59,7 @@ class SearchReport:
         write_csv(self.goals, front, rows)
         self._write_markdown(history, front, ties, final_result, text)
         title = self._title(history, front)
-        pictures = {"front": search_picture(front, self.view, title)}
+        pictures = {"front": search_picture(front, self.view, title)} if front.entries else {}
         if effects := self.view.effects(history):
             pictures["alone"] = effects_picture(
                 front, effects, self.view, f"{title}, one choice changed at a time"
@@ -68,9 +68,9 @@ class SearchReport:
 
     def _draw(self, pictures: Mapping[str, Picture]) -> list[Path]:
         """Draw pictures into files by their names."""
-        from speakerquant.report.png_picture import draw_png  # Matplotlib, for which only who draws waits
-
         paths = []
+        if pictures:  # only who draws waits for Matplotlib
+            from speakerquant.report.png_picture import draw_png
         for name, picture in pictures.items():
             png, html = (self.folder / f"{name}.{suffix}" for suffix in ("png", "html"))
             draw_png([picture], png)
