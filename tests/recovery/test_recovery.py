@@ -26,6 +26,7 @@ from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.prepared import PreparedModel
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
+from speakerquant.recovery.distillation import read_outcome
 from speakerquant.recovery.recovery import Recovery
 from speakerquant.recovery.settings import RecoverySettings
 
@@ -152,12 +153,23 @@ def test_what_is_recovered_is_kept_for_the_same_settings(toys: Toys) -> None:
 
 def test_what_is_damaged_is_said(toys: Toys) -> None:
     toys.recovered("cache", steps=1)
-    for content in (b"", b"nonsense", toys.entry("cache").read_bytes()[:500]):
-        toys.entry("cache").write_bytes(content)
-        with pytest.raises(
-            UserError, match=f"{toys.entry('cache')}: not the state of this recovery.*delete it"
-        ):
+    entry = toys.entry("cache")
+    for content in (b"", b"nonsense", entry.read_bytes()[:500]):
+        entry.write_bytes(content)
+        with pytest.raises(UserError, match=f"{entry}: not the state of this recovery.*; delete it"):
             toys.recovered("cache", steps=1)
+
+
+def test_the_state_of_another_network_is_not_gone_on_with(toys: Toys, tmp_path: Path) -> None:
+    toys.recovered("cache", steps=30)
+    entry = toys.entry("cache")
+    left_by_a_kill = entry.with_name(f".{entry.name}.killed") / entry.name
+    left_by_a_kill.parent.mkdir()
+    state = {"outcome": vars(read_outcome(entry)), "learned": {"other.weight": torch.zeros(2)}, "step": 25}
+    torch.save(state, left_by_a_kill)
+    entry.unlink()
+    with pytest.raises(UserError, match=r"not the state of this recovery \(of another network\); delete it"):
+        toys.recovered("cache", steps=30)
 
 
 def test_speech_to_judge_by_is_asked_for(toys: Toys, tmp_path: Path) -> None:
