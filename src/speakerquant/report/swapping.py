@@ -6,17 +6,19 @@ from speakerquant.measuring.result import SWAP_PREFIX, MaskRun
 from speakerquant.quantization.precision import BASELINE
 from speakerquant.report.metric_cells import metric_cells
 from speakerquant.report.run_names import NamedRun
-from speakerquant.statistics.metric import Loss, Metric
+from speakerquant.statistics.metric import ErrorMetric, Metric
 from speakerquant.statistics.swap_metrics import (
     CLLR,
     EER_POINT,
     FALSE_ACCEPTS,
     FALSE_REJECTS,
     KEPT_EER,
+    SwapMetric,
     flips,
     points_among,
 )
 
+_MATTERS = 0.1  # of a rate of FP32
 _FLIPS = flips(share_of_targets=0.5)  # the share is that of the list; name and heading are the same
 
 
@@ -36,8 +38,8 @@ def swap_words(run: MaskRun) -> str:
         for heading, metric in zip(("false rejects", "false accepts"), rates, strict=True)
     )
     changed = _FLIPS.at(EER_POINT)
-    threshold = _can_stay("FP32's threshold", "be set", numbers, [metric.delta for metric in rates])
-    voiceprints = _can_stay("FP32's voiceprints", "be made", numbers, [KEPT_EER.delta])
+    threshold = _can_stay("FP32's threshold", "be set", numbers, rates)
+    voiceprints = _can_stay("FP32's voiceprints", "be made", numbers, [KEPT_EER])
     [delta] = metric_cells([KEPT_EER.delta], numbers)
     return (
         f"{threshold} ({moved}, {changed.text(numbers[changed.name])} % of decisions flip); {voiceprints} "
@@ -46,10 +48,16 @@ def swap_words(run: MaskRun) -> str:
     )
 
 
-def _can_stay(what: str, otherwise: str, numbers: Mapping[str, float], losses: Sequence[Loss]) -> str:
-    """Whether nothing shows that one of the losses is one."""
-    stays = all(numbers[loss.low.name] <= 0 for loss in losses)
-    return f"{what} can stay" if stays else f"{what} must {otherwise} anew"
+def _can_stay(
+    what: str, otherwise: str, numbers: Mapping[str, float], metrics: Sequence[ErrorMetric | SwapMetric]
+) -> str:
+    """Whether none of the metrics is shown to rise by a share that matters."""
+    rises = any(
+        numbers[metric.delta.low.name] > 0
+        and numbers[metric.delta.name] > _MATTERS * numbers[metric.baseline.name]
+        for metric in metrics
+    )
+    return f"{what} must {otherwise} anew" if rises else f"{what} can stay"
 
 
 def swap_rows(runs: Sequence[NamedRun]) -> tuple[list[str], list[list[str]]]:
