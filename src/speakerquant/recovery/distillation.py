@@ -129,7 +129,7 @@ class Distillation:
                 F.cosine_similarity(self._network(self._fabric.to_device(batch)), wanted)
                 for batch, wanted in self._held_out
             ]
-        distance = 1 - float(torch.cat(cosines).double().mean())
+        distance = 1 - float(torch.cat(cosines).cpu().double().mean())
         if not math.isfinite(distance):
             raise UserError(
                 f"recovery, step {self._step}: embeddings are no longer finite; lower recovery.learning_rate"
