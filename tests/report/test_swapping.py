@@ -52,7 +52,7 @@ def test_a_sentence_says_what_can_stay(runs: list[MaskRun], capsys: pytest.Captu
 def test_the_report_has_a_table_of_it(runs: list[MaskRun]) -> None:
     [section] = compare_runs("masks", [ScoredRun(run) for run in runs]).sections
     [table] = [table for table in section.tables if table.title == "Swapping it in"]
-    assert table.headings[1] == "Δfalse rejects at the threshold of FP32's EER %"
+    assert table.headings[1] == "Δfalse rejects at FP32's EER threshold %"
     assert [row[1] for row in table.rows] == [
         "+0.000 [-0.200, +0.200]",
         "+0.100 [-0.100, +0.300]",

@@ -307,7 +307,8 @@ class MaskEvaluator:
     def groups(self) -> Sequence[JudgedGroup]:
         """Groups of trials to look at one by one: those of the data's conditions, and by length."""
         tested = self.features.tested.features
-        seconds = np.array(tested.num_frames) / self.model.front_end.frames_per_second
+        # Rounded, as front ends count a frame more or less of the same recording.
+        seconds = (np.array(tested.num_frames) / self.model.front_end.frames_per_second).round(1)
         groups = trial_groups(self.data.trials, self.data.conditions, seconds)
         return judged_groups(groups, self.bootstrap)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _HTML_PIXELS = 1.5  # to a point of a mark's size
+_LEGEND, _OF_A_LETTER = -0.2, 0.015  # below the axis, and below what stands at its ticks, which may be turned
 _INK, _GRID = "gray", "rgba(128,128,128,0.25)"  # to be seen on light pages and on dark ones
 
 
@@ -129,7 +130,10 @@ def to_plotly(picture: Picture) -> "go.Figure":
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": _INK},
-        legend={"orientation": "h", "y": -0.2},
+        legend={
+            "orientation": "h",
+            "y": _LEGEND - _OF_A_LETTER * max(map(len, picture.x_ticks.values()), default=0),
+        },
         margin={"l": 60, "r": 20, "t": 40, "b": 40},
     )
     return figure

@@ -150,8 +150,8 @@ class SwapMetric(Estimate):
 
 def _in_words(point: str) -> str:
     if point == EER_POINT:
-        return "at the threshold of FP32's EER"
-    return f"at FP32's threshold for {point.removeprefix('far_')} % false accepts"
+        return "at FP32's EER threshold"
+    return f"at FP32's {point.removeprefix('far_')} % threshold"
 
 
 def _percent(
