@@ -4,6 +4,7 @@ import re
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -15,6 +16,8 @@ from onnx import numpy_helper
 from pytorch_quantization.nn import TensorQuantizer
 from torch import nn
 
+from speakerquant.architectures.speaker_network import SpeakerNetwork
+from speakerquant.architectures.units import Units
 from speakerquant.errors import UserError
 from speakerquant.graph.export import export_network
 from speakerquant.graph.masking import write_mask
@@ -185,6 +188,11 @@ def test_half_layers_are_stored_and_computed_in_half(small: Subject, tmp_path: P
     assert fidelity(embeddings, reference) >= 0.99999
 
 
+def units_of(network: nn.Module) -> Units:
+    """The units of a network that offers no more than what is exported."""
+    return SpeakerNetwork.units(cast(SpeakerNetwork, network))
+
+
 class UnequalParts(nn.Module):
     """Concatenates frames of one width with a mean over time of another."""
 
@@ -204,7 +212,7 @@ def test_parts_of_any_width_are_computed(widths: tuple[int, int], tmp_path: Path
     torch.manual_seed(0)
     network = UnequalParts(widths).eval()
     features = torch.randn(2, 80, 30)
-    mask = Mask(network.units(), {"*": INT8})
+    mask = Mask(units_of(network), {"*": INT8})
     table = calibrate(network, [features], "max")
     write_mask(export_network(network, n_mels=80), mask, table, tmp_path / "model.onnx")
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node)
@@ -240,7 +248,7 @@ class BesideLayers(nn.Module):
 def test_what_no_mask_reaches_stays_as_it_is(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network, features = BesideLayers().eval(), torch.randn(2, 80, 30)
-    units = network.units()
+    units = units_of(network)
     assert [*units] == ["conv"] and [*units.unreached] == ["network", "volume", "up"]
     table = calibrate(network, [features], "max")
     for precision in ("int8", "int4"):
