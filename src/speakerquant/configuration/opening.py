@@ -180,6 +180,7 @@ def _development(
     data = config.data
     if trial_list is TrialList.development or (data.root is not None and not data.development_trials):
         return None
+    data = replace(data, conditions=None)  # which are of the list that is evaluated on
     if data.num_speakers is not None:  # thresholds need no more speakers than the list has by default
         data = replace(data, num_speakers=min(data.num_speakers, DEVELOPMENT.num_speakers))
     return lambda: _open_data(data, config, TrialList.development, cache)
