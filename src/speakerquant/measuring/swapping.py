@@ -98,6 +98,7 @@ def swapping(
     kept = protocol.scores_of_kept_voiceprints(
         baseline.embeddings, measured.embedded.embeddings, trials, baseline.cohort
     )
+    # By all of the metrics, as then the draws of the baseline are in the cache already.
     with_kept = compare(kept, baseline.scores, bootstrap, protocol.metrics, cache).metrics[EER.name]
     return {
         **swap_numbers(measured.scored.scores, former, bootstrap, voiceprints_kept=False),

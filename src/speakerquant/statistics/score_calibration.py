@@ -41,7 +41,7 @@ class ScoreCalibration:
 
     def ratio(self, score: float) -> float:
         """Natural log-likelihood ratio of a score."""
-        return self.slope * score + self.offset
+        return float(self.ratios(np.asarray(score)))
 
     def ratios(self, scores: Array) -> Array:
         """Natural log-likelihood ratios of scores."""

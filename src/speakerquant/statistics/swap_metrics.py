@@ -322,30 +322,23 @@ def swap_numbers(
     numbers: dict[str, float] = {}
     for metric, point in _metrics([*thresholds], former.p_target, float(labels.mean())):
         threshold = thresholds.get(point or "", np.nan)
-        now, before = (
-            averaged(metric, Swapped(each, former.scores, labels, threshold, former.calibration))
-            for each in (scores, former.scores)
-        )
+        swapped = Swapped(scores, former.scores, labels, threshold, former.calibration)
         named = metric.with_kept_voiceprints if voiceprints_kept else metric
-        numbers |= _numbers(named, now, before, bootstrap)
+        value, replicates = averaged(metric, swapped)
+        if metric.is_change:  # which the former system in its own place makes none of
+            change = difference(value, replicates, np.zeros_like(replicates))
+            numbers |= {named.name: value, named.low.name: change.low, named.high.name: change.high}
+            continue
+        baseline, baseline_replicates = averaged(metric, replace(swapped, scores=former.scores))
+        delta = difference(value - baseline, replicates, baseline_replicates)
+        interval = bootstrap.interval(value, replicates)
+        numbers |= {
+            named.name: value,
+            named.low.name: interval.low,
+            named.high.name: interval.high,
+            named.baseline.name: baseline,
+            named.delta.name: delta.value,
+            named.delta.low.name: delta.low,
+            named.delta.high.name: delta.high,
+        }
     return numbers
-
-
-def _numbers(
-    metric: SwapMetric, now: tuple[float, Array], before: tuple[float, Array], bootstrap: SpeakerBootstrap
-) -> dict[str, float]:
-    """Of the new system and of the former one: the value, and that on every draw."""
-    (value, replicates), (baseline, baseline_replicates) = now, before
-    change = difference(value - baseline, replicates, baseline_replicates)
-    if metric.is_change:
-        return {metric.name: value, metric.low.name: change.low, metric.high.name: change.high}
-    interval, delta = bootstrap.interval(value, replicates), metric.delta
-    return {
-        metric.name: value,
-        metric.low.name: interval.low,
-        metric.high.name: interval.high,
-        metric.baseline.name: baseline,
-        delta.name: change.value,
-        delta.low.name: change.low,
-        delta.high.name: change.high,
-    }
