@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from pytorch_quantization.nn import TensorQuantizer
 from torch import nn
 
 from speakerquant.errors import UserError
 from speakerquant.graph.editing import makers_of, readers_of
 from speakerquant.graph.passes import read_shared_weights_directly, store_padding
+from speakerquant.quantization.pytorch_quantization import TensorQuantizer
 from speakerquant.quantization.quantizers import insert_quantizers, quantized_layers
 
 _OPSET = 17

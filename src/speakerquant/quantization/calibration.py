@@ -5,11 +5,11 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 import torch
-from pytorch_quantization.calib import HistogramCalibrator, MaxCalibrator
 from torch import Tensor, nn
 
 from speakerquant.errors import UserError
 from speakerquant.quantization.histogram_search import entropy_range, mse_range, percentile_range
+from speakerquant.quantization.pytorch_quantization import HistogramCalibrator, MaxCalibrator
 from speakerquant.quantization.quantizers import QuantizedLayer, insert_quantizers, quantized_layers
 from speakerquant.quantization.ranges import CalibrationTable
 

@@ -1,19 +1,12 @@
 """Puts NVIDIA pytorch-quantization's quantizers into a network, switched off."""
 
 import copy
-import logging
 
-from absl import logging as absl_logging
-from pytorch_quantization.nn import TensorQuantizer
-from pytorch_quantization.tensor_quant import QuantDescriptor
 from torch import Tensor, nn
 
 from speakerquant.architectures.layers import LayerGeometry, LayerKind, QuantizableLayer, quantizable_layers
 from speakerquant.errors import UserError
-
-# On import pytorch-quantization puts absl's handler on the root logger; then it reports every step it takes.
-logging.getLogger().removeHandler(absl_logging.get_absl_handler())
-absl_logging.set_verbosity(absl_logging.ERROR)
+from speakerquant.quantization.pytorch_quantization import QuantDescriptor, TensorQuantizer
 
 INPUT_QUANTIZER = QuantDescriptor(num_bits=8, calib_method="histogram")
 WEIGHT_QUANTIZER = QuantDescriptor(num_bits=8, axis=(0,))
