@@ -175,7 +175,7 @@ def varied() -> Iterator[Architecture]:
 @pytest.fixture
 def int6() -> Iterator[Precision]:
     """A precision of six-bit weights, known for the length of a test."""
-    yield precision.register(Precision("int6", WeightFormat(6), input_bits=8))
+    yield precision.register(Precision("int6", WeightFormat(6, is_fitted=False), input_bits=8))
     del precision._BY_NAME["int6"]
 
 

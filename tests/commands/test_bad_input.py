@@ -47,7 +47,10 @@ def assert_one_line(finished: Finished, *said: str) -> None:
         (["engine.fidelity_recordings=0"], ["engine.fidelity_recordings"]),
         (["mask.se_res2block9=int8"], ["se_res2block9", "unknown unit", "input_conv", "embedding_linear"]),
         (["mask.input_conv=int4_g48"], ["mask.input_conv: precision 'int4_g48'", "power of two"]),
-        (["mask.input_conv=int2", "engine=tensorrt_rtx"], ["input_conv=int2", "runs fp32, fp16, int8, int4"]),
+        (
+            ["mask.input_conv=int2", "engine=tensorrt_rtx"],
+            ["input_conv=int2", "runs fp32, fp16, int8, int8_fitted, int4"],
+        ),
         (["mask.input_conv=int5"], ["mask.input_conv", "'int5'", "fp32, fp16, int8"]),
         (["calibration.method=guess"], ["calibration.method", "'guess'", "max, percentile, entropy, mse"]),
         (["recovery.steps=-1"], ["recovery.steps=-1", "0 trains none"]),

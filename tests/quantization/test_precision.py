@@ -9,7 +9,8 @@ from speakerquant.quantization.precision import INT4, INT8, WeightFormat, precis
 @pytest.mark.parametrize(
     ("name", "weights"),
     [
-        ("int8", WeightFormat(8)),
+        ("int8", WeightFormat(8, is_fitted=False)),
+        ("int8_fitted", WeightFormat(8)),
         ("int4", WeightFormat(4, 64)),
         ("int4_g128", WeightFormat(4, 128)),
         ("int2_g16", WeightFormat(2, 16)),
@@ -25,13 +26,13 @@ def test_groups_belong_to_the_precision(name: str, weights: WeightFormat) -> Non
 def test_equal_precisions_have_one_name() -> None:
     assert precision_of("int4_g64") is INT4
     assert precision_of("int4_g128") == precision_of("int4_g128")
-    assert len(registered()) == 5  # nothing is listed that nobody registered
+    assert len(registered()) == 6  # nothing is listed that nobody registered
 
 
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("int5", "unknown precision 'int5'; valid are fp32, fp16, int8, int4, int2"),
+        ("int5", "unknown precision 'int5'; valid are fp32, fp16, int8, int8_fitted, int4, int2"),
         ("int4_128", "unknown precision 'int4_128'"),
         ("int4_g48", "precision 'int4_g48': groups of 48: give a power of two from 16 on"),
         ("int4_g8", "power of two from 16 on"),
@@ -45,6 +46,13 @@ def test_other_names_are_refused(name: str, problem: str) -> None:
     assert problem in str(caught.value)
 
 
-def test_only_weights_without_rounded_inputs_have_fitted_scales() -> None:
+def test_scales_of_int8_follow_from_ranges() -> None:
     assert precision_of("int4_channel").has_fitted_scales
     assert not INT8.has_fitted_scales
+
+
+def test_integers_of_int8_reach_as_far_below_zero_as_above() -> None:
+    fitted = precision_of("int8_fitted")
+    bounds = [fitted.within(bits).weights.bounds for bits in (8, 7)]  # type: ignore[union-attr]
+    assert bounds == [(-127, 127), (-63, 63)]
+    assert INT4.within(7) is INT4

@@ -18,7 +18,7 @@ from speakerquant.engine.provenance import MASK, WEIGHT_BITS, Provenance, networ
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path, sha256
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import Precision, WeightFormat, precision_of, registered
+from speakerquant.quantization.precision import Precision, precision_of, registered
 from speakerquant.quantization.scales import MAX_WEIGHT_BITS
 
 log = logging.getLogger(__name__)
@@ -258,4 +258,4 @@ def is_eight_bit_or_float(precision: Precision) -> bool:
     """Whether a layer is eight-bit integers throughout, or floating point: what INT8 kernels are made for."""
     if precision.weights is None:
         return precision.input_bits is None
-    return precision.weights == WeightFormat(8) and precision.input_bits is not None
+    return (precision.weights.bits, precision.weights.group_size, precision.input_bits) == (8, None, 8)

@@ -21,15 +21,15 @@ from speakerquant.graph.repeated_frames import convolve_constants_once
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FloatType, Precision, WeightFormat
 from speakerquant.quantization.ranges import CalibrationTable
-from speakerquant.quantization.rounding import Rounding, WeightRounding
-from speakerquant.quantization.scales import MAX_WEIGHT_BITS, input_scale, weight_bound, weight_scales
+from speakerquant.quantization.rounding import IntegerWeights, Rounding, WeightRounding
+from speakerquant.quantization.scales import MAX_WEIGHT_BITS, input_scale, weight_scales
 
 _ZERO_POINT = "zero_point"
 
 
 @dataclass(frozen=True)
 class _StoredType:
-    """A type of integer weights in ONNX, and the version of its operators from which on they have groups."""
+    """A type of integer weights in ONNX, and the version of its operators that knows it."""
 
     bits: int
     dtype: type[np.generic]
@@ -39,8 +39,9 @@ class _StoredType:
 _STORED = (
     _StoredType(2, ml_dtypes.int2, 25),
     _StoredType(4, ml_dtypes.int4, 21),
-    _StoredType(8, np.int8, 21),
+    _StoredType(8, np.int8, 13),
 )
+_GROUPS_OPSET = 21  # the version that knows scales of groups
 
 
 def onnx_bits(precision: Precision) -> int:
@@ -92,19 +93,17 @@ def apply_mask(
     """The graph of a mask; arguments and errors as for :func:`write_mask`."""
     model = onnx.ModelProto()
     model.CopyFrom(network)
-    fitted = [each.weights for each in mask.layers.values() if each.weights and each.has_fitted_scales]
-    if fitted:
-        model = convert_version(model, max(_stored_type(weights).opset for weights in fitted))
+    opset = max((_opset(each.weights) for each in mask.layers.values() if each.weights), default=0)
+    if opset > model.opset_import[0].version:
+        model = convert_version(model, opset)
         model.ir_version = helper.find_min_ir_version_for(model.opset_import)  # older runtimes refuse more
     graph = model.graph
     places = _quantizers(graph)
     editing = _Editing(graph)
-    for layer, precision in mask.layers.items():
+    for layer, chosen in mask.layers.items():
+        precision = chosen.within(max_weight_bits)
         editing.set_input(layer, places[layer], precision, table)
-        if precision.weights is not None and precision.has_fitted_scales:
-            editing.set_fitted_weight(layer, places[layer], precision.weights, rounding or Rounding())
-        else:
-            editing.set_weight(layer, places[layer], precision, table, max_weight_bits)
+        editing.set_weight(layer, places[layer], precision, table, rounding or Rounding())
     editing.finish()
     multiply_batch_normalisations_into_scales(graph)
     convolve_constants_once(graph)
@@ -145,6 +144,20 @@ def _stored_type(weights: WeightFormat) -> _StoredType:
     return next(each for each in _STORED if weights.bits <= each.bits)
 
 
+def _opset(weights: WeightFormat) -> int:
+    """The version of ONNX's operators that they need."""
+    return max(_stored_type(weights).opset, _GROUPS_OPSET if weights.group_size else 0)
+
+
+def _by_ranges(
+    layer: str, weight: npt.NDArray[np.float32], stored: WeightFormat, table: CalibrationTable
+) -> IntegerWeights:
+    """The nearest integers of the scales that follow from the weights' ranges."""
+    scales = weight_scales(layer, weight, table, stored.bounds[1])
+    codes = np.rint(weight / scales.reshape(-1, *[1] * (weight.ndim - 1))).clip(*stored.bounds)
+    return IntegerWeights(codes.astype(np.int8), scales)
+
+
 class _Editing:
     """Changes a graph in place; what nodes read is renamed once, at the end."""
 
@@ -171,38 +184,30 @@ class _Editing:
         nodes: _Quantizers,
         precision: Precision,
         table: CalibrationTable,
-        max_weight_bits: int,
+        rounding: WeightRounding,
     ) -> None:
         quantize, dequantize = nodes.quantize["weight"], nodes.dequantize["weight"]
-        if precision.weights is None:
+        stored = precision.weights
+        if stored is None:
             self._renamed[dequantize.output[0]] = quantize.input[0]
             return
         weight = numpy_helper.to_array(self._tensors[quantize.input[0]])
-        bound = weight_bound(precision.weights, max_weight_bits)
-        scales = weight_scales(layer, weight, table, bound)
-        codes = np.rint(weight / scales.reshape(-1, *(1 for _ in weight.shape[1:]))).clip(-bound, bound)
+        if stored.is_fitted:
+            integers = rounding.integers(layer, weight, nodes.geometry, stored)
+        else:
+            integers = _by_ranges(layer, weight, stored, table)
+        dtype, length = _stored_type(stored).dtype, integers.group_length
         dequantize.input[:] = [
-            self._add(f"{layer}.weight_quantized", codes.astype(np.int8)),
-            self._add(f"{layer}.weight_scales", scales),
-            self._add(f"{layer}.weight_zero_points", np.zeros(len(scales), np.int8)),
-        ]
-
-    def set_fitted_weight(
-        self, layer: str, nodes: _Quantizers, stored: WeightFormat, rounding: WeightRounding
-    ) -> None:
-        quantize, dequantize = nodes.quantize["weight"], nodes.dequantize["weight"]
-        weight = numpy_helper.to_array(self._tensors[quantize.input[0]])
-        integers = rounding.integers(layer, weight, nodes.geometry, stored)
-        dequantize.input[:] = [
-            self._add(f"{layer}.weight_quantized", integers.codes.astype(_stored_type(stored).dtype)),
+            self._add(f"{layer}.weight_quantized", integers.codes.astype(dtype)),
             self._add(f"{layer}.weight_scales", integers.scales),
         ]
+        if dtype is np.int8 and length is None:
+            zero_points = np.zeros(len(integers.scales), np.int8)
+            dequantize.input.append(self._add(f"{layer}.weight_zero_points", zero_points))
         del dequantize.attribute[:]
-        if integers.group_length is None:
-            dequantize.attribute.append(helper.make_attribute("axis", 0))
-        else:
-            dequantize.attribute.append(helper.make_attribute("axis", 1))
-            dequantize.attribute.append(helper.make_attribute("block_size", integers.group_length))
+        dequantize.attribute.append(helper.make_attribute("axis", 0 if length is None else 1))
+        if length is not None:
+            dequantize.attribute.append(helper.make_attribute("block_size", length))
 
     def finish(self) -> None:
         for node in self._graph.node:

@@ -10,6 +10,9 @@ SMALLEST_GROUP = 16
 """Fewest input channels that share a scale, where not all do: fewer would take as much as the weights."""
 
 
+_NARROW = 4  # most bits of integers that are no INT8 in engines
+
+
 class FloatType(StrEnum):
     """Floating-point type that a layer computes in, where it does not compute in integers."""
 
@@ -30,10 +33,13 @@ class WeightFormat:
         bits: Width of one weight, sign included: from 2 to 8.
         group_size: Most input channels that share a scale, a power of two from 16 on; each tap of a
             convolution has scales of its own. None: an output channel has one scale.
+        is_fitted: Whether integers and scales are fitted to the weights, and to what the layer sees
+            (:mod:`.rounding`). Else each output channel's scale follows from the range of its weights.
     """
 
     bits: int
     group_size: int | None = None
+    is_fitted: bool = True
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8:
@@ -41,6 +47,16 @@ class WeightFormat:
         size = self.group_size
         if size is not None and (size < SMALLEST_GROUP or size.bit_count() != 1):
             raise ValueError(f"groups of {size}: give a power of two from {SMALLEST_GROUP} on")
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The smallest and the largest integer.
+
+        Narrow ones, for which that is much, reach one step further below zero than above; others do not, as
+        arithmetic in integers wants it.
+        """
+        largest = 2 ** (self.bits - 1) - 1
+        return (-largest - 1 if self.bits <= _NARROW else -largest), largest
 
 
 @dataclass(frozen=True)
@@ -67,14 +83,19 @@ class Precision:
             raise ValueError(f"precision {self.name}: inputs are rounded to 8 bits or not at all")
         if self.arithmetic is not FloatType.float32 and (self.weights or self.input_bits):
             raise ValueError(f"precision {self.name}: integers are computed beside float32 only")
+        if self.weights and self.weights.group_size and not self.weights.is_fitted:
+            raise ValueError(f"precision {self.name}: scales of groups do not follow from ranges")
 
     @property
     def has_fitted_scales(self) -> bool:
-        """Whether the scales of its integers are fitted to the weights (:mod:`.rounding`).
+        """Whether the scales of its integers are fitted to the weights."""
+        return self.weights is not None and self.weights.is_fitted
 
-        Those of eight-bit layers, whose input is rounded too, follow from the weights' ranges.
-        """
-        return self.weights is not None and (self.weights.group_size is not None or self.input_bits is None)
+    def within(self, most_bits: int) -> "Precision":
+        """This precision where sums of products of integers are exact up to so many bits of a weight."""
+        if self.weights is None or self.input_bits is None or self.weights.bits <= most_bits:
+            return self
+        return replace(self, weights=replace(self.weights, bits=most_bits))
 
     @property
     def bits_per_weight(self) -> int:
@@ -139,7 +160,8 @@ def _regrouped(name: str, base: Precision, group_size: int | None) -> Precision:
 
 FP32 = register(Precision("fp32"))
 FP16 = register(Precision("fp16", arithmetic=FloatType.float16))
-INT8 = register(Precision("int8", WeightFormat(8), input_bits=8))
+INT8 = register(Precision("int8", WeightFormat(8, is_fitted=False), input_bits=8))
+INT8_FITTED = register(Precision("int8_fitted", WeightFormat(8), input_bits=8))
 INT4 = register(Precision("int4", WeightFormat(4, group_size=64)))
 INT2 = register(Precision("int2", WeightFormat(2, group_size=64)))
 

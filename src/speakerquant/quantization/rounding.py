@@ -23,6 +23,8 @@ from speakerquant.quantization.precision import SMALLEST_GROUP, WeightFormat
 from speakerquant.quantization.rounding_method import RoundingMethod
 
 Array = npt.NDArray[np.float32]
+Bounds = tuple[int, int]
+"""The smallest integer and the largest."""
 
 _CANDIDATES = 40  # scales tried for a group, from _LEAST of the one without clipping up to that
 _LEAST = 0.3
@@ -194,14 +196,14 @@ class Rounding:
         sharing = length or columns.shape[1]  # columns that share a scale
         if self.method is RoundingMethod.nearest:
             groups = columns.reshape(len(columns), -1, sharing)
-            scales = _scales(groups, stored.bits)
-            codes, scales = _nearest(groups, scales, stored.bits).flatten(1), scales[..., 0]
+            scales = _scales(groups, stored.bounds)
+            codes, scales = _nearest(groups, scales, stored.bounds).flatten(1), scales[..., 0]
         else:
             parts = columns.chunk(geometry.groups)
             fitted, held_out = self._hessian(layer, geometry)
-            damping = self._damping(parts, fitted, held_out, stored.bits, sharing)
+            damping = self._damping(parts, fitted, held_out, stored.bounds, sharing)
             rounded = [
-                self._by_hessian(part, hessian, damping, stored.bits, sharing)
+                self._by_hessian(part, hessian, damping, stored.bounds, sharing)
                 for part, hessian in zip(parts, fitted.double() + held_out.double(), strict=True)
             ]
             codes, scales = (torch.cat(each) for each in zip(*rounded, strict=True))
@@ -211,7 +213,7 @@ class Rounding:
         )
 
     def _damping(
-        self, parts: Sequence[Tensor], fitted: Tensor, held_out: Tensor, bits: int, length: int
+        self, parts: Sequence[Tensor], fitted: Tensor, held_out: Tensor, bounds: Bounds, length: int
     ) -> float:
         """The damping of least error under the Hessian ``[groups, columns, columns]`` that was held out.
 
@@ -219,7 +221,7 @@ class Rounding:
             parts: Columns of each group of channels.
             fitted: The Hessian to round by.
             held_out: The one to judge by.
-            bits: Bits of the integers.
+            bounds: Of the integers.
             length: Columns that share a scale.
         """
         if not held_out.any():
@@ -231,7 +233,7 @@ class Rounding:
         def loss(damping: float) -> float:
             total = 0.0
             for part, hessian, judging in samples:
-                codes, scales = self._by_hessian(part, hessian, damping, bits, length, _TRIED_SWEEPS)
+                codes, scales = self._by_hessian(part, hessian, damping, bounds, length, _TRIED_SWEEPS)
                 lost = (codes * scales.repeat_interleave(length, 1) - part).double()
                 total += float(((lost @ judging) * lost).sum())
             return total
@@ -239,12 +241,18 @@ class Rounding:
         return min(_DAMPINGS, key=loss)
 
     def _by_hessian(
-        self, part: Tensor, hessian: Tensor, damping: float, bits: int, length: int, sweeps: int = _SWEEPS
+        self,
+        part: Tensor,
+        hessian: Tensor,
+        damping: float,
+        bounds: Bounds,
+        length: int,
+        sweeps: int = _SWEEPS,
     ) -> tuple[Tensor, Tensor]:
         damped = _damped(hessian, damping)
-        codes, scales = _gptq(part, damped, bits, length)
+        codes, scales = _gptq(part, damped, bounds, length)
         if self.method is RoundingMethod.descent:
-            return descended(part, damped, codes, scales, partial(_integers, bits=bits), sweeps)
+            return descended(part, damped, codes, scales, partial(_integers, bounds=bounds), sweeps)
         return codes, scales
 
     def _hessian(self, layer: str, geometry: LayerGeometry) -> Tensor:
@@ -262,43 +270,38 @@ class Rounding:
         return self.gather()
 
 
-def integer_bounds(bits: int) -> tuple[int, int]:
-    """The smallest and the largest integer of so many bits."""
-    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+def _integers(steps: Tensor, bounds: Bounds) -> Tensor:
+    return steps.round().clamp(*bounds)
 
 
-def _integers(steps: Tensor, bits: int) -> Tensor:
-    return steps.round().clamp(*integer_bounds(bits))
+def _nearest(values: Tensor, scales: Tensor, bounds: Bounds) -> Tensor:
+    return _integers(values / scales, bounds)
 
 
-def _nearest(values: Tensor, scales: Tensor, bits: int) -> Tensor:
-    return _integers(values / scales, bits)
-
-
-def _scales(groups: Tensor, bits: int, importance: Tensor | None = None) -> Tensor:
+def _scales(groups: Tensor, bounds: Bounds, importance: Tensor | None = None) -> Tensor:
     """Scale of least squared error for each group ``[..., length]``, ``[..., 1]``.
 
-    It may be negative: integers reach one step further on one side of zero, and the sign chooses the side.
+    It may be negative where integers reach further on one side of zero: the sign chooses the side.
 
     Args:
         groups: Weights.
-        bits: Bits of the integers.
+        bounds: Of the integers.
         importance: What a squared error counts for, ``[length]``; none counts all alike.
     """
     rows = groups.reshape(-1, groups.shape[-1])
     parts = torch.split(rows, max(1, _CHUNK // rows.shape[1]))
-    chosen = torch.cat([_scales_of_rows(part, bits, importance) for part in parts])
+    chosen = torch.cat([_scales_of_rows(part, bounds, importance) for part in parts])
     return chosen.reshape(*groups.shape[:-1], 1)
 
 
-def _scales_of_rows(rows: Tensor, bits: int, importance: Tensor | None) -> Tensor:
-    widest = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12) / integer_bounds(bits)[1]
+def _scales_of_rows(rows: Tensor, bounds: Bounds, importance: Tensor | None) -> Tensor:
+    widest = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12) / bounds[1]
     best, chosen = torch.full_like(widest, torch.inf), widest
     squares = torch.empty_like(rows)
     for share in torch.linspace(_LEAST, 1, _CANDIDATES).tolist():
         for sign in (1, -1):
             scales = sign * share * widest
-            torch.div(rows, scales, out=squares).round_().clamp_(*integer_bounds(bits))
+            torch.div(rows, scales, out=squares).round_().clamp_(*bounds)
             squares.mul_(scales).sub_(rows).square_()
             if importance is not None:
                 squares.mul_(importance)
@@ -315,7 +318,7 @@ def _damped(hessian: Tensor, damping: float) -> Tensor:
     return hessian
 
 
-def _gptq(weight: Tensor, hessian: Tensor, bits: int, length: int) -> tuple[Tensor, Tensor]:
+def _gptq(weight: Tensor, hessian: Tensor, bounds: Bounds, length: int) -> tuple[Tensor, Tensor]:
     """Integers ``[out, columns]`` and scales ``[out, columns / length]``."""
     weight, size = weight.clone(), weight.shape[1]
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
@@ -327,9 +330,9 @@ def _gptq(weight: Tensor, hessian: Tensor, bits: int, length: int) -> tuple[Tens
         for column in range(start, stop):
             if column % length == 0:
                 pending = slice(column, column + length)
-                scales.append(_scales(weight[:, pending], bits, inverse.diagonal()[pending] ** -2))
+                scales.append(_scales(weight[:, pending], bounds, inverse.diagonal()[pending] ** -2))
             scale = scales[-1]
-            codes[:, column] = _nearest(weight[:, column : column + 1], scale, bits)[:, 0]
+            codes[:, column] = _nearest(weight[:, column : column + 1], scale, bounds)[:, 0]
             lost = (weight[:, column] - codes[:, column] * scale[:, 0]) / inverse[column, column]
             weight[:, column:stop] -= lost[:, None] * inverse[column, column:stop]
             errors[:, column - start] = lost

@@ -4,18 +4,12 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerquant.errors import UserError
-from speakerquant.quantization.precision import WeightFormat
 from speakerquant.quantization.ranges import CalibrationTable
 
 MAX_WEIGHT_BITS = 8
 """Bits of integer weights that every device has room for; some compute exactly with fewer only."""
 
 _EIGHT_BITS = 127  # largest magnitude of a symmetric eight-bit integer
-
-
-def weight_bound(weights: WeightFormat, max_weight_bits: int) -> int:
-    """The largest magnitude of an integer weight; the smallest value is its negative."""
-    return int(2 ** (min(weights.bits, max_weight_bits) - 1) - 1)
 
 
 def weight_scales(

@@ -11,7 +11,7 @@ from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FloatType, Precision
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding, WeightRounding
-from speakerquant.quantization.scales import MAX_WEIGHT_BITS, input_scale, weight_bound, weight_scales
+from speakerquant.quantization.scales import MAX_WEIGHT_BITS, input_scale, weight_scales
 
 InputRounding = Callable[[Tensor], Tensor]
 
@@ -39,7 +39,7 @@ def simulate(
     simulated = copy.deepcopy(model).eval()
     layers = quantizable_layers(simulated)
     for name, precision in mask.layers.items():
-        layer = layers[name]
+        layer, precision = layers[name], precision.within(max_weight_bits)
         if precision.weights is not None and precision.has_fitted_scales:
             weight = layer.weight.data
             integers = (rounding or Rounding()).integers(
@@ -47,7 +47,7 @@ def simulate(
             )
             layer.weight.data = torch.from_numpy(integers.values).to(weight.device)
         elif precision.weights is not None:
-            _round_weight(name, layer, table, weight_bound(precision.weights, max_weight_bits))
+            _round_weight(name, layer, table, precision.weights.bounds[1])
         elif precision.arithmetic is FloatType.float16:
             for parameter in layer.parameters():
                 parameter.data = _through_half(parameter.data)

@@ -11,11 +11,8 @@ from torch.nn.utils import parametrize
 from speakerquant.architectures.layers import LayerGeometry, QuantizableLayer, quantizable_layers
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.prepared import PreparedModel
-from speakerquant.quantization.rounding import Array, IntegerWeights, KnownIntegers, integer_bounds
-from speakerquant.quantization.scales import weight_bound, weight_scales
-
-Bounds = tuple[int, int]
-"""The smallest integer and the largest."""
+from speakerquant.quantization.rounding import Array, Bounds, IntegerWeights, KnownIntegers
+from speakerquant.quantization.scales import weight_scales
 
 
 class Student:
@@ -45,15 +42,16 @@ class Student:
 
     def _scales_and_bounds(self, name: str) -> tuple[Array, Bounds, bool]:
         """Scales and bounds of a layer's integers, and whether scales may change."""
-        layer, precision = quantizable_layers(self._prepared.model.network)[name], self._mask.layers[name]
+        layer = quantizable_layers(self._prepared.model.network)[name]
+        precision = self._mask.layers[name].within(self._prepared.max_weight_bits)
         weight = layer.weight.detach().cpu().numpy()
         stored = precision.weights
         assert stored is not None
         if precision.has_fitted_scales:
             integers = self._prepared.rounding.integers(name, weight, LayerGeometry.of(layer), stored)
-            return integers.scales, integer_bounds(stored.bits), True
-        bound = weight_bound(stored, self._prepared.max_weight_bits)
-        return weight_scales(name, weight, self._prepared.table, bound), (-bound, bound), False
+            return integers.scales, stored.bounds, True
+        scales = weight_scales(name, weight, self._prepared.table, stored.bounds[1])
+        return scales, stored.bounds, False
 
     @property
     def learned(self) -> dict[str, nn.Parameter]:
