@@ -37,9 +37,9 @@ def scores() -> Array:
 
 
 @pytest.fixture(scope="module")
-def former(scores: Array) -> FormerSystem:
+def former(scores: Array, bootstrap: SpeakerBootstrap) -> FormerSystem:
     points = operating_points(ScoredTrials.of(scores, LABELS), [1, 2.5])
-    return FormerSystem(scores, points, ScoreCalibration.fitted(scores, LABELS), p_target=0.05)
+    return FormerSystem(scores, points, ScoreCalibration.fitted(scores, LABELS), 0.05, bootstrap)
 
 
 def rates(scores: Array, threshold: float) -> tuple[float, float]:
@@ -62,10 +62,8 @@ def test_rates_that_a_list_does_not_show_have_no_threshold(scores: Array) -> Non
     assert [point.name for point in points] == ["eer", f"far_{least:g}"]
 
 
-def test_the_former_system_in_its_own_place_changes_nothing(
-    scores: Array, former: FormerSystem, bootstrap: SpeakerBootstrap
-) -> None:
-    numbers = swap_numbers(scores, former, bootstrap, voiceprints_kept=False)
+def test_the_former_system_in_its_own_place_changes_nothing(scores: Array, former: FormerSystem) -> None:
+    numbers = swap_numbers(scores, former, voiceprints_kept=False)
     changes = [name for name in numbers if name.startswith(("delta", "newly", "flips")) or "shift" in name]
     assert {numbers[name] for name in changes} == {0.0}
     assert {f"{name}_at_{point}" for name in ("flips", "newly_rejected") for point in POINTS} < {*changes}
@@ -73,12 +71,10 @@ def test_the_former_system_in_its_own_place_changes_nothing(
         assert numbers[name] == numbers[f"baseline_{name}"]
 
 
-def test_numbers_are_those_counted_by_hand(
-    scores: Array, former: FormerSystem, bootstrap: SpeakerBootstrap
-) -> None:
+def test_numbers_are_those_counted_by_hand(scores: Array, former: FormerSystem) -> None:
     moved = scores + 0.3
     moved[:5] -= 3
-    numbers = swap_numbers(moved, former, bootstrap, voiceprints_kept=False)
+    numbers = swap_numbers(moved, former, voiceprints_kept=False)
     for point in former.points:
         frr, far = rates(moved, point.threshold)
         assert numbers[f"frr_at_{point.name}"] == pytest.approx(frr)
@@ -99,16 +95,17 @@ def test_draws_are_those_of_the_other_metrics(scores: Array, bootstrap: SpeakerB
     )
     left, right = drawn[:, bootstrap.left], drawn[:, bootstrap.right]
     weights = np.where(bootstrap.left == bootstrap.right, left, left * right)
-    assert np.allclose(bootstrap.sums(scores), weights @ scores)
+    means, drawn_means = bootstrap.means([scores, scores > 1])
+    for kind, of_list, of_draws in zip((~LABELS, LABELS), means, drawn_means, strict=True):
+        for values, mean, drawn_mean in zip((scores, scores > 1), of_list, of_draws, strict=True):
+            assert mean == values[kind].mean()
+            assert np.allclose(drawn_mean, weights[:, kind] @ values[kind] / weights[:, kind].sum(axis=1))
 
 
-def test_a_loss_that_all_speakers_show_is_told_from_none(
-    scores: Array, former: FormerSystem, bootstrap: SpeakerBootstrap
-) -> None:
+def test_a_loss_that_all_speakers_show_is_told_from_none(scores: Array, former: FormerSystem) -> None:
     noise = 0.01 * np.random.default_rng(2).normal(size=len(scores))
     tied, lost = (
-        swap_numbers(each, former, bootstrap, voiceprints_kept=True)
-        for each in (scores + noise, scores - 0.5)
+        swap_numbers(each, former, voiceprints_kept=True) for each in (scores + noise, scores - 0.5)
     )
     name = "delta_voiceprints_frr_at_eer"
     assert tied[f"{name}_low"] <= 0 <= tied[f"{name}_high"]
@@ -116,10 +113,8 @@ def test_a_loss_that_all_speakers_show_is_told_from_none(
 
 
 @pytest.mark.parametrize("voiceprints_kept", [False, True])
-def test_every_number_is_described(
-    scores: Array, former: FormerSystem, bootstrap: SpeakerBootstrap, voiceprints_kept: bool
-) -> None:
-    for name in swap_numbers(scores, former, bootstrap, voiceprints_kept=voiceprints_kept):
+def test_every_number_is_described(scores: Array, former: FormerSystem, voiceprints_kept: bool) -> None:
+    for name in swap_numbers(scores, former, voiceprints_kept=voiceprints_kept):
         described = swap_number(name)
         assert described is not None and described.name == name and described.heading
     assert swap_number("eer") is swap_number("frr_at_far_x") is None
