@@ -48,6 +48,7 @@ from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 from speakerquant.recovery.recovery import Recovery
 from speakerquant.statistics.comparison import compare, write_draws
+from speakerquant.statistics.score_calibration import SpeakerFolds
 from speakerquant.statistics.swap_metrics import FormerSystem
 from speakerquant.statistics.uncertainty import SpeakerBootstrap
 
@@ -306,8 +307,9 @@ class MaskEvaluator:
     def former(self) -> FormerSystem:
         """The baseline as what masks replace."""
         points, calibration = self.decisions.points, self.decisions.calibration
-        prior = self.protocol.p_targets[0]
-        return FormerSystem(self.baseline.scores, points, calibration, prior, self.bootstrap)
+        prior, bootstrap = self.protocol.p_targets[0], self.bootstrap
+        folds = SpeakerFolds.of(bootstrap.left, bootstrap.right, bootstrap.labels)
+        return FormerSystem(self.baseline.scores, points, calibration, prior, bootstrap, folds)
 
     @cached_property
     def groups(self) -> Sequence[JudgedGroup]:

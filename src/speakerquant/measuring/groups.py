@@ -75,7 +75,7 @@ def compare_groups(
     for each in groups:
         now, before = scores[each.group.trials], former.scores[each.group.trials]
         compared = compare(now, before, each.bootstrap, [EER], cache)
-        in_group = replace(former, scores=before, points=points, bootstrap=each.bootstrap)
+        in_group = replace(former, scores=before, points=points, bootstrap=each.bootstrap, folds=None)
         swap = swap_numbers(now, in_group, voiceprints_kept=False)
         found[each.group.name] = {"num_trials": len(now), **compared.numbers, **swap}
     corrected = holm([numbers[EER.delta.p.name] for numbers in found.values()])

@@ -14,7 +14,12 @@ import numpy as np
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.error_rates import ScoredTrials, threshold_at
 from speakerquant.statistics.metric import Direction, Estimate, Loss, Metric
-from speakerquant.statistics.score_calibration import ScoreCalibration, costs_in_bits, min_cllr
+from speakerquant.statistics.score_calibration import (
+    ScoreCalibration,
+    SpeakerFolds,
+    costs_in_bits,
+    min_cllr,
+)
 from speakerquant.statistics.uncertainty import Array, BooleanArray, SpeakerBootstrap, difference
 
 KEPT_VOICEPRINTS = "voiceprints_"
@@ -72,6 +77,7 @@ class Swapped:
         labels: True for target trials.
         threshold: Of the former system.
         calibration: Of the former system's scores.
+        folds: Of the list's speakers, where it has enough.
     """
 
     scores: Array
@@ -79,6 +85,7 @@ class Swapped:
     labels: BooleanArray
     threshold: float
     calibration: ScoreCalibration
+    folds: SpeakerFolds | None
 
     @property
     def accepted(self) -> BooleanArray:
@@ -89,6 +96,17 @@ class Swapped:
     def was_accepted(self) -> BooleanArray:
         """What was accepted."""
         return self.former >= self.threshold
+
+    @property
+    def ratios(self) -> Array:
+        """Log-likelihood ratios by the former system's calibration."""
+        return self.calibration.ratios(self.scores)
+
+    @property
+    def refitted_ratios(self) -> Array:
+        """Log-likelihood ratios by calibrations fitted to the scores of other speakers of the list."""
+        assert self.folds is not None
+        return self.folds.ratios(self.scores, self.labels)
 
     @property
     def shift(self) -> Array:
@@ -231,11 +249,19 @@ OTHERS_SHIFT = SwapMetric(
 )
 CLLR = SwapMetric(
     *("cllr", "Cllr", "bits", Direction.minimize),
-    of_trials=lambda swapped: costs_in_bits(swapped.calibration.ratios(swapped.scores), swapped.labels),
+    of_trials=lambda swapped: costs_in_bits(swapped.ratios, swapped.labels),
     targets=0.5,
     others=0.5,
 )
 """Of log-likelihood ratios by the former system's calibration."""
+
+REFITTED_CLLR = replace(
+    CLLR,
+    name="refitted_cllr",
+    heading="Cllr, calibrated anew",
+    of_trials=lambda swapped: costs_in_bits(swapped.refitted_ratios, swapped.labels),
+)
+"""By calibrations fitted anew, each judged on other speakers than it was fitted on."""
 
 MIN_CLLR = Metric("min_cllr", "minCllr", "bits", Direction.minimize)
 """Of the best calibration that there can be (:func:`speakerquant.statistics.score_calibration.min_cllr`)."""
@@ -247,15 +273,16 @@ KEPT_EER = replace(EER, name=f"{KEPT_VOICEPRINTS}{EER.name}", heading=f"{EER.hea
 
 
 def _metrics(
-    points: Sequence[str], p_target: float, share_of_targets: float
+    points: Sequence[str], p_target: float, share_of_targets: float, *, refitted: bool = True
 ) -> list[tuple[SwapMetric, str | None]]:
     """Every metric of a swap that is made of means, with the operating point that it is of, if any."""
     decided = (
         *(FALSE_REJECTS, FALSE_ACCEPTS, NEWLY_REJECTED, NEWLY_ACCEPTED),
         *(flips(share_of_targets), _cost(p_target)),
     )
+    whole = (TARGET_SHIFT, OTHERS_SHIFT, CLLR, *([REFITTED_CLLR] if refitted else []))
     return [
-        *((metric, None) for metric in (TARGET_SHIFT, OTHERS_SHIFT, CLLR)),
+        *((metric, None) for metric in whole),
         *((metric.at(point), point) for point in points for metric in decided),
     ]
 
@@ -283,6 +310,7 @@ class FormerSystem:
         calibration: Of its scores.
         p_target: The prior that costs are of.
         bootstrap: Draws of the list's speakers.
+        folds: Of its speakers, for calibrations that are fitted anew; none leaves these out.
     """
 
     scores: Array
@@ -290,6 +318,7 @@ class FormerSystem:
     calibration: ScoreCalibration
     p_target: float
     bootstrap: SpeakerBootstrap
+    folds: SpeakerFolds | None = None
 
     @cached_property
     def metrics(self) -> Sequence[tuple[SwapMetric, OperatingPoint | None]]:
@@ -298,7 +327,9 @@ class FormerSystem:
         share_of_targets = float(self.bootstrap.labels.mean())
         return [
             (metric, points[point] if point else None)
-            for metric, point in _metrics([*points], self.p_target, share_of_targets)
+            for metric, point in _metrics(
+                [*points], self.p_target, share_of_targets, refitted=self.folds is not None
+            )
         ]
 
     @cached_property
@@ -321,7 +352,9 @@ class FormerSystem:
         metrics = [each for each in self.metrics if changes or not each[0].is_change]
         threshold_of = [point.threshold if point else np.nan for _, point in metrics]
         labels = self.bootstrap.labels
-        swapped = (Swapped(scores, self.scores, labels, each, self.calibration) for each in threshold_of)
+        swapped = (
+            Swapped(scores, self.scores, labels, each, self.calibration, self.folds) for each in threshold_of
+        )
         means, drawn = self.bootstrap.means(
             metric.of_trials(each) for (metric, _), each in zip(metrics, swapped, strict=True)
         )
