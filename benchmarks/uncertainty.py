@@ -176,8 +176,9 @@ def fixed_thresholds(num_lists: int, replicates: int) -> Table:
             made = make_up(world, (MARGIN, MARGIN - LOSS), generator, replicates)
             num_targets = int(made.bootstrap.labels.sum())
             point = OperatingPoint(EER_POINT, threshold)
-            former = FormerSystem(made.scores[0], [point], ScoreCalibration(1.0, 0.0), p_target=0.01)
-            numbers = swap_numbers(made.scores[1], former, made.bootstrap, voiceprints_kept=False)
+            calibration = ScoreCalibration(1.0, 0.0)
+            former = FormerSystem(made.scores[0], [point], calibration, 0.01, made.bootstrap)
+            numbers = swap_numbers(made.scores[1], former, voiceprints_kept=False)
             named = (FALSE_ACCEPTS.at(EER_POINT), FALSE_REJECTS.at(EER_POINT))
             intervals = [interval for metric in named for interval in (metric, metric.delta)]
             held += [

@@ -11,6 +11,7 @@ from speakerquant.measuring.groups import compare_groups, judged_groups
 from speakerquant.measuring.swapping import Decisions
 from speakerquant.statistics.error_rates import eer
 from speakerquant.statistics.group_metrics import HOLM, holm, worst_group
+from speakerquant.statistics.swap_metrics import FormerSystem
 from speakerquant.statistics.uncertainty import SpeakerBootstrap
 
 
@@ -31,7 +32,8 @@ def test_a_loss_of_one_group_is_found_there_and_named(tmp_path: Path) -> None:
     bootstrap = SpeakerBootstrap(speakers[left], speakers[right], labels)
     judged = judged_groups(groups, bootstrap)
     decisions = Decisions.of("test", former, labels, [])
-    found = compare_groups(lost, former, decisions, 0.01, judged, Cache(tmp_path))
+    system = FormerSystem(former, decisions.points, decisions.calibration, 0.01, bootstrap)
+    found = compare_groups(lost, system, judged, Cache(tmp_path))
     of_women, of_men = found["sex f"], found["sex m"]
     assert of_women["eer"] == pytest.approx(eer(lost[groups[0].trials], labels[groups[0].trials]))
     assert of_women["delta_eer_low"] > 1 and of_women[HOLM.name] < 0.05

@@ -53,11 +53,23 @@ def test_the_report_has_a_table_of_it(runs: list[MaskRun]) -> None:
     [section] = compare_runs("masks", [ScoredRun(run) for run in runs]).sections
     [table] = [table for table in section.tables if table.title == "Swapping it in"]
     assert table.headings[1] == "Δfalse rejects at FP32's EER threshold %"
+    assert table.headings[-1] == "ΔCllr bits", "what no run has, is no column"
     assert [row[1] for row in table.rows] == [
         "+0.000 [-0.200, +0.200]",
         "+0.100 [-0.100, +0.300]",
         "-0.500 [-0.700, -0.300]",
     ]
+
+
+def test_a_calibration_fitted_anew_is_beside_the_one_that_is_kept(runs: list[MaskRun]) -> None:
+    refitted = [
+        replace(run, metrics=run.metrics | {"swap.delta_refitted_cllr": 0.002, "swap.refitted_cllr": 0.3})
+        for run in runs
+    ]
+    [section] = compare_runs("masks", [ScoredRun(run) for run in refitted]).sections
+    [table] = [table for table in section.tables if table.title == "Swapping it in"]
+    assert table.headings[-2:] == ["ΔCllr bits", "ΔCllr, calibrated anew bits"]
+    assert [row[-2:] for row in table.rows] == [["+0.010", "+0.002"]] * 3
 
 
 def test_the_report_shows_for_whom_masks_lose(make_mask: MakeMask, make_run: MakeRun) -> None:

@@ -6,7 +6,14 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from speakerquant.errors import UserError
-from speakerquant.statistics.error_rates import eer, error_rates, min_dcf
+from speakerquant.statistics.error_rates import (
+    crossing,
+    eer,
+    error_rates,
+    lowest_cost,
+    min_dcf,
+    turning_points,
+)
 
 
 def _trials(
@@ -103,6 +110,22 @@ def test_operating_points_run_from_accepting_all_to_rejecting_all(
     far, frr = error_rates(scores, labels)
     assert (far[0], frr[0], far[-1], frr[-1]) == (1, 0, 0, 1)
     assert len(far) == len(np.unique(scores)) + 1
+
+
+@every_trial_list
+def test_turning_points_tell_the_same_with_fewer_thresholds(scores: np.ndarray, labels: np.ndarray) -> None:
+    order = np.argsort(scores)
+    turns = turning_points(scores[order], labels[order].astype(bool))
+    targets_below = np.concatenate([[0], np.cumsum(labels[order])])[turns]
+    num_targets = int(np.sum(labels))
+    frr = targets_below / num_targets
+    far = 1 - (turns - targets_below) / (len(labels) - num_targets)
+    assert crossing(far, frr) == pytest.approx(eer(scores, labels))
+    for p_target in (0.01, 0.5):
+        assert lowest_cost(far, frr, p_target) == pytest.approx(min_dcf(scores, labels, p_target))
+    every, _ = error_rates(scores, labels)
+    runs = 2 + np.count_nonzero(np.diff(labels[order].astype(int)))
+    assert len(turns) <= min(len(every), 2 * runs)
 
 
 def test_order_of_trials_does_not_matter() -> None:

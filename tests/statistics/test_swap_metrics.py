@@ -1,6 +1,7 @@
 """What changes for a product when another system takes the place of the one that it runs."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speakerquant.statistics.error_rates import ScoredTrials, eer
-from speakerquant.statistics.score_calibration import ScoreCalibration, cllr, min_cllr
+from speakerquant.statistics.score_calibration import ScoreCalibration, SpeakerFolds, cllr, min_cllr
 from speakerquant.statistics.swap_metrics import (
     FEWEST_ERRORS,
     FormerSystem,
@@ -37,9 +38,10 @@ def scores() -> Array:
 
 
 @pytest.fixture(scope="module")
-def former(scores: Array) -> FormerSystem:
+def former(scores: Array, bootstrap: SpeakerBootstrap) -> FormerSystem:
     points = operating_points(ScoredTrials.of(scores, LABELS), [1, 2.5])
-    return FormerSystem(scores, points, ScoreCalibration.fitted(scores, LABELS), p_target=0.05)
+    folds = SpeakerFolds.of(bootstrap.left, bootstrap.right, LABELS)
+    return FormerSystem(scores, points, ScoreCalibration.fitted(scores, LABELS), 0.05, bootstrap, folds)
 
 
 def rates(scores: Array, threshold: float) -> tuple[float, float]:
@@ -62,23 +64,23 @@ def test_rates_that_a_list_does_not_show_have_no_threshold(scores: Array) -> Non
     assert [point.name for point in points] == ["eer", f"far_{least:g}"]
 
 
-def test_the_former_system_in_its_own_place_changes_nothing(
-    scores: Array, former: FormerSystem, bootstrap: SpeakerBootstrap
-) -> None:
-    numbers = swap_numbers(scores, former, bootstrap, voiceprints_kept=False)
+def test_the_former_system_in_its_own_place_changes_nothing(scores: Array, former: FormerSystem) -> None:
+    numbers = swap_numbers(scores, former, voiceprints_kept=False)
     changes = [name for name in numbers if name.startswith(("delta", "newly", "flips")) or "shift" in name]
     assert {numbers[name] for name in changes} == {0.0}
     assert {f"{name}_at_{point}" for name in ("flips", "newly_rejected") for point in POINTS} < {*changes}
-    for name in ("cllr", *(f"{rate}_at_{point}" for rate in ("frr", "far", "dcf") for point in POINTS)):
+    for name in (
+        "cllr",
+        "refitted_cllr",
+        *(f"{rate}_at_{point}" for rate in ("frr", "far", "dcf") for point in POINTS),
+    ):
         assert numbers[name] == numbers[f"baseline_{name}"]
 
 
-def test_numbers_are_those_counted_by_hand(
-    scores: Array, former: FormerSystem, bootstrap: SpeakerBootstrap
-) -> None:
+def test_numbers_are_those_counted_by_hand(scores: Array, former: FormerSystem) -> None:
     moved = scores + 0.3
     moved[:5] -= 3
-    numbers = swap_numbers(moved, former, bootstrap, voiceprints_kept=False)
+    numbers = swap_numbers(moved, former, voiceprints_kept=False)
     for point in former.points:
         frr, far = rates(moved, point.threshold)
         assert numbers[f"frr_at_{point.name}"] == pytest.approx(frr)
@@ -99,16 +101,17 @@ def test_draws_are_those_of_the_other_metrics(scores: Array, bootstrap: SpeakerB
     )
     left, right = drawn[:, bootstrap.left], drawn[:, bootstrap.right]
     weights = np.where(bootstrap.left == bootstrap.right, left, left * right)
-    assert np.allclose(bootstrap.sums(scores), weights @ scores)
+    means, drawn_means = bootstrap.means([scores, scores > 1])
+    for kind, of_list, of_draws in zip((~LABELS, LABELS), means, drawn_means, strict=True):
+        for values, mean, drawn_mean in zip((scores, scores > 1), of_list, of_draws, strict=True):
+            assert mean == values[kind].mean()
+            assert np.allclose(drawn_mean, weights[:, kind] @ values[kind] / weights[:, kind].sum(axis=1))
 
 
-def test_a_loss_that_all_speakers_show_is_told_from_none(
-    scores: Array, former: FormerSystem, bootstrap: SpeakerBootstrap
-) -> None:
+def test_a_loss_that_all_speakers_show_is_told_from_none(scores: Array, former: FormerSystem) -> None:
     noise = 0.01 * np.random.default_rng(2).normal(size=len(scores))
     tied, lost = (
-        swap_numbers(each, former, bootstrap, voiceprints_kept=True)
-        for each in (scores + noise, scores - 0.5)
+        swap_numbers(each, former, voiceprints_kept=True) for each in (scores + noise, scores - 0.5)
     )
     name = "delta_voiceprints_frr_at_eer"
     assert tied[f"{name}_low"] <= 0 <= tied[f"{name}_high"]
@@ -116,10 +119,8 @@ def test_a_loss_that_all_speakers_show_is_told_from_none(
 
 
 @pytest.mark.parametrize("voiceprints_kept", [False, True])
-def test_every_number_is_described(
-    scores: Array, former: FormerSystem, bootstrap: SpeakerBootstrap, voiceprints_kept: bool
-) -> None:
-    for name in swap_numbers(scores, former, bootstrap, voiceprints_kept=voiceprints_kept):
+def test_every_number_is_described(scores: Array, former: FormerSystem, voiceprints_kept: bool) -> None:
+    for name in swap_numbers(scores, former, voiceprints_kept=voiceprints_kept):
         described = swap_number(name)
         assert described is not None and described.name == name and described.heading
     assert swap_number("eer") is swap_number("frr_at_far_x") is None
@@ -141,6 +142,46 @@ def test_no_other_affine_map_costs_less(scores: Array) -> None:
     for slope, offset in ((1.01, 0), (0.99, 0), (1, 0.03), (1, -0.03)):
         other = ScoreCalibration(fitted.slope * slope, fitted.offset + offset)
         assert cllr(other.ratios(scores), LABELS) > least
+
+
+def test_a_calibration_fitted_anew_takes_back_any_affine_change(scores: Array, former: FormerSystem) -> None:
+    numbers = swap_numbers(2 * scores + 3, former, voiceprints_kept=False)
+    assert numbers["refitted_cllr"] == pytest.approx(numbers["baseline_refitted_cllr"], abs=1e-6)
+    assert numbers["delta_refitted_cllr_high"] == pytest.approx(0, abs=1e-6)
+    assert numbers["cllr"] > numbers["refitted_cllr"] + 1, "FP32's calibration does not fit such scores"
+    assert numbers["baseline_refitted_cllr"] == pytest.approx(numbers["baseline_cllr"], rel=0.03)
+
+
+def test_no_trial_is_judged_by_a_calibration_that_has_seen_its_speakers(
+    scores: Array, bootstrap: SpeakerBootstrap
+) -> None:
+    folds = SpeakerFolds.of(bootstrap.left, bootstrap.right, LABELS)
+    assert folds is not None
+    ratios = folds.ratios(scores, LABELS)
+    for judged in (0, len(LABELS) - 1):  # of one speaker, and of two
+        speakers = bootstrap.left[judged], bootstrap.right[judged]
+        of_them = np.isin(bootstrap.left, speakers) | np.isin(bootstrap.right, speakers)
+        others = np.arange(len(LABELS)) != judged
+        moved = np.where(of_them & others, scores + 1, scores)
+        changed = folds.ratios(moved, LABELS)
+        assert changed[judged] == ratios[judged]
+        assert (changed != ratios).sum() > of_them.sum(), "those of other speakers have seen it"
+
+
+@pytest.mark.parametrize(
+    ("speakers", "kept"), [(14, 300), (NUM_SPEAKERS, 100)], ids=["few speakers", "few target trials"]
+)
+def test_a_list_too_short_for_folds_has_no_calibration_fitted_anew(
+    scores: Array, former: FormerSystem, speakers: int, kept: int
+) -> None:
+    left, right = former.bootstrap.left % speakers, former.bootstrap.right % speakers
+    chosen = ~LABELS | (np.arange(len(LABELS)) < kept)
+    short = SpeakerBootstrap(left[chosen], right[chosen], LABELS[chosen], num_replicates=50)
+    folds = SpeakerFolds.of(short.left, short.right, short.labels)
+    assert folds is None
+    on_it = replace(former, scores=scores[chosen], bootstrap=short, folds=folds)
+    numbers = swap_numbers(scores[chosen] + 0.1, on_it, voiceprints_kept=False)
+    assert "cllr" in numbers and not any("refitted" in name for name in numbers)
 
 
 @given(

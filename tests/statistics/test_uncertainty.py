@@ -73,6 +73,17 @@ def test_draws_are_the_same_for_every_system_and_seed() -> None:
     assert difference(0.0, first, second).high == 0
 
 
+def test_more_draws_begin_with_the_same_ones() -> None:
+    """However many there are, and whatever there is room for at once."""
+    scores = scores_of(2.0, seed=0)
+    [few], [many] = (bootstrap(num).replicates(scores, [EER]) for num in (10, 300))
+    np.testing.assert_array_equal(few, many[:10])
+    (_, [[few]]), (_, [[many]]) = (
+        (means, drawn[:1]) for means, drawn in (bootstrap(num).means([scores]) for num in (10, 300))
+    )
+    np.testing.assert_allclose(few, many[:10])
+
+
 def test_draws_without_trials_of_a_kind_do_not_count() -> None:
     """With two speakers, half of the draws are of one only."""
     scores = scores_of(0.0, seed=0)

@@ -48,6 +48,8 @@ from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 from speakerquant.recovery.recovery import Recovery
 from speakerquant.statistics.comparison import compare, write_draws
+from speakerquant.statistics.score_calibration import SpeakerFolds
+from speakerquant.statistics.swap_metrics import FormerSystem
 from speakerquant.statistics.uncertainty import SpeakerBootstrap
 
 log = logging.getLogger(__name__)
@@ -147,14 +149,12 @@ class MaskEvaluator:
             with atomic_path(folder / DRAWS_FILE) as part:
                 write_draws(comparison.replicates, part)
         with times.stage("swap"):
-            decisions = self.decisions
-            swap = swapping(measured, baseline, decisions, pipeline.data, bootstrap, self.cache)
+            swap = swapping(measured, baseline, self.former, pipeline.data, self.cache)
         with times.stage("groups"):
-            prior = self.protocol.p_targets[0]
-            groups = compare_groups(scores, baseline.scores, decisions, prior, self.groups, self.cache)
+            groups = compare_groups(scores, self.former, self.groups, self.cache)
         calibration = self.features.calibration
         result = assemble_result(
-            *(measured, baseline, comparison, decisions, swap, groups),
+            *(measured, baseline, comparison, self.decisions, swap, groups),
             *(pipeline, self.trial_list, calibration, times),
         )
         result.save(folder)
@@ -302,6 +302,14 @@ class MaskEvaluator:
             tuning = replace(self, data=self.development(), trial_list="development", development=None)
             name, scores, labels = tuning.trial_list, tuning.baseline.scores, tuning.data.trials.labels
         return Decisions.of(name, scores, labels, self.protocol.false_accepts)
+
+    @cached_property
+    def former(self) -> FormerSystem:
+        """The baseline as what masks replace."""
+        points, calibration = self.decisions.points, self.decisions.calibration
+        prior, bootstrap = self.protocol.p_targets[0], self.bootstrap
+        folds = SpeakerFolds.of(bootstrap.left, bootstrap.right, bootstrap.labels)
+        return FormerSystem(self.baseline.scores, points, calibration, prior, bootstrap, folds)
 
     @cached_property
     def groups(self) -> Sequence[JudgedGroup]:

@@ -2,14 +2,13 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from speakerquant.cache import Cache
 from speakerquant.corpus.conditions import TrialGroup
-from speakerquant.measuring.swapping import Decisions
 from speakerquant.statistics.comparison import compare
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.group_metrics import HOLM, holm
@@ -59,9 +58,7 @@ def judged_groups(groups: Sequence[TrialGroup], bootstrap: SpeakerBootstrap) -> 
 
 def compare_groups(
     scores: Array,
-    former: Array,
-    decisions: Decisions,
-    p_target: float,
+    former: FormerSystem,
     groups: Sequence[JudgedGroup],
     cache: Cache,
 ) -> dict[str, dict[str, float]]:
@@ -69,19 +66,17 @@ def compare_groups(
 
     Args:
         scores: Of the mask, ``[num_trials]``.
-        former: Of the baseline.
-        decisions: Of the baseline.
-        p_target: The prior that costs are of.
+        former: The baseline on the whole list.
         groups: The groups.
         cache: Keeps what the draws give.
     """
-    points = [point for point in decisions.points if point.name == EER_POINT]
+    points = [point for point in former.points if point.name == EER_POINT]
     found: dict[str, dict[str, float]] = {}
     for each in groups:
-        now, before = scores[each.group.trials], former[each.group.trials]
+        now, before = scores[each.group.trials], former.scores[each.group.trials]
         compared = compare(now, before, each.bootstrap, [EER], cache)
-        system = FormerSystem(before, points, decisions.calibration, p_target)
-        swap = swap_numbers(now, system, each.bootstrap, voiceprints_kept=False)
+        in_group = replace(former, scores=before, points=points, bootstrap=each.bootstrap, folds=None)
+        swap = swap_numbers(now, in_group, voiceprints_kept=False)
         found[each.group.name] = {"num_trials": len(now), **compared.numbers, **swap}
     corrected = holm([numbers[EER.delta.p.name] for numbers in found.values()])
     for numbers, p in zip(found.values(), corrected, strict=True):

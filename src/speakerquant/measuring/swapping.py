@@ -25,7 +25,6 @@ from speakerquant.statistics.swap_metrics import (
     operating_points,
     swap_numbers,
 )
-from speakerquant.statistics.uncertainty import SpeakerBootstrap
 
 log = logging.getLogger(__name__)
 
@@ -73,37 +72,30 @@ class Decisions:
 
 
 def swapping(
-    measured: Measurement,
-    baseline: Baseline,
-    decisions: Decisions,
-    data: EvaluationSet,
-    bootstrap: SpeakerBootstrap,
-    cache: Cache,
+    measured: Measurement, baseline: Baseline, former: FormerSystem, data: EvaluationSet, cache: Cache
 ) -> dict[str, float]:
     """Every number of what changes for a product that runs the baseline, by name.
 
     Args:
         measured: The mask that takes its place.
         baseline: What it replaces.
-        decisions: Of the baseline.
+        former: Its scores and decisions.
         data: What both were measured on.
-        bootstrap: Draws of the list's speakers.
         cache: Keeps what the draws give.
 
     Raises:
         UserError: an embedding is unusable.
     """
     trials, protocol = data.trials, data.protocol
-    former = FormerSystem(baseline.scores, decisions.points, decisions.calibration, protocol.p_targets[0])
     kept = protocol.scores_of_kept_voiceprints(
         baseline.embeddings, measured.embedded.embeddings, trials, baseline.cohort
     )
     # By all of the metrics, as then the draws of the baseline are in the cache already.
-    with_kept = compare(kept, baseline.scores, bootstrap, protocol.metrics, cache).metrics[EER.name]
+    with_kept = compare(kept, former.scores, former.bootstrap, protocol.metrics, cache).metrics[EER.name]
     return {
-        **swap_numbers(measured.scored.scores, former, bootstrap, voiceprints_kept=False),
-        **swap_numbers(kept, former, bootstrap, voiceprints_kept=True),
+        **swap_numbers(measured.scored.scores, former, voiceprints_kept=False),
+        **swap_numbers(kept, former, voiceprints_kept=True),
         **replace(with_kept, metric=KEPT_EER).numbers,
         MIN_CLLR.name: min_cllr(measured.scored.scores, trials.labels),
-        BASELINE_MIN_CLLR.name: min_cllr(baseline.scores, trials.labels),
+        BASELINE_MIN_CLLR.name: former.min_cllr,
     }

@@ -13,6 +13,7 @@ from speakerquant.statistics.swap_metrics import (
     FALSE_ACCEPTS,
     FALSE_REJECTS,
     KEPT_EER,
+    REFITTED_CLLR,
     SwapMetric,
     flips,
     points_among,
@@ -66,7 +67,8 @@ def swap_rows(runs: Sequence[NamedRun]) -> tuple[list[str], list[list[str]]]:
     metrics: list[Metric] = []
     for point in dict.fromkeys(point for _, numbers in measured for point in points_among(numbers)):
         metrics += [FALSE_REJECTS.at(point).delta, FALSE_ACCEPTS.at(point).delta, _FLIPS.at(point)]
-    metrics += [KEPT_EER.delta, CLLR.delta]
+    metrics += [KEPT_EER.delta, CLLR.delta, REFITTED_CLLR.delta]
+    metrics = [each for each in metrics if any(each.name in numbers for _, numbers in measured)]
     headings = ["mask", *(metric.label for metric in metrics)]
     return headings, [[name, *metric_cells(metrics, numbers)] for name, numbers in measured]
 

@@ -6,6 +6,7 @@ that rejects everything. At each, FAR is the share of non-target trials accepted
 the share of target trials rejected.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,16 +24,22 @@ class ScoredTrials:
     Attributes:
         scores: ``[num_trials]``, rising.
         targets: ``[num_trials]``, true for target trials.
-        weights: How often each trial counts, ``[num_trials]``.
-        far: FAR of all operating points, thresholds rising from accepting all to rejecting all.
+        far: FAR of operating points, thresholds rising from accepting all to rejecting all: of all, or of
+            those where the curve turns (:func:`turning_points`).
         frr: FRR of the same.
+        weigh: Tells ``weights``, which few metrics ask for.
     """
 
     scores: npt.NDArray[np.floating]
     targets: npt.NDArray[np.bool_]
-    weights: Rates
     far: Rates
     frr: Rates
+    weigh: Callable[[], Rates]
+
+    @property
+    def weights(self) -> Rates:
+        """How often each trial counts, ``[num_trials]``."""
+        return self.weigh()
 
     @classmethod
     def of(cls, scores: npt.ArrayLike, labels: npt.ArrayLike) -> "ScoredTrials":
@@ -52,7 +59,27 @@ class ScoredTrials:
         misses = targets_below[rejected]
         num_others = len(targets) - num_targets
         far, frr = (num_others - (rejected - misses)) / num_others, misses / num_targets
-        return cls(scores, targets, np.broadcast_to(np.float64(1), scores.shape), far, frr)
+        return cls(scores, targets, far, frr, lambda: np.broadcast_to(np.float64(1), scores.shape))
+
+
+def turning_points(scores: npt.NDArray[np.floating], targets: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """How many trials by rising score lie below each operating point at which FAR and FRR turn.
+
+    From one of them to the next either FAR or FRR changes and the other does not, or there is no operating
+    point between them: no crossing and no lowest cost needs any other one.
+
+    Args:
+        scores: ``[num_trials]``, rising.
+        targets: ``[num_trials]``, true for target trials.
+    """
+    # Trials of equal score switch together: a threshold rejects nothing, or all up to the last of equals.
+    below = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1], [True]]))
+    targets_below = np.concatenate([[0], np.cumsum(targets)])[below]
+    rises_by, misses_rise_by = np.diff(below), np.diff(targets_below)
+    share = misses_rise_by / rises_by  # of target trials among those of a score
+    goes_on = (share[1:] == share[:-1]) & ((share[1:] == 0) | (share[1:] == 1))
+    turns: npt.NDArray[np.intp] = below[np.concatenate([[True], ~goes_on, [True]])]
+    return turns
 
 
 def eer(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:

@@ -4,12 +4,16 @@ Brümmer and du Preez: "Application-independent evaluation of speaker detection"
 2006.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+
+_FOLDS = 3  # the fewest with which every trial has others that share no speaker with it
+_FEWEST_SPEAKERS, _FEWEST_TRIALS = 5, 50  # of a fold, and of each kind in it
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,55 @@ class ScoreCalibration:
     def ratios(self, scores: Array) -> Array:
         """Natural log-likelihood ratios of scores."""
         return self.slope * scores + self.offset
+
+
+@dataclass(frozen=True)
+class SpeakerFolds:
+    """The speakers of a list in three parts, so that a calibration fitted on it is judged on other speakers.
+
+    Trials that share a speaker are alike: parts of trials would not do.
+
+    Attributes:
+        low: The lower fold of the two speakers of each trial, ``[num_trials]``.
+        high: The higher one.
+    """
+
+    low: npt.NDArray[np.integer]
+    high: npt.NDArray[np.integer]
+
+    @classmethod
+    def of(
+        cls, left: npt.NDArray[np.integer], right: npt.NDArray[np.integer], labels: npt.NDArray[np.bool_]
+    ) -> "SpeakerFolds | None":
+        """Folds drawn at random, the same ones for the same list; none if one is too small to fit on.
+
+        Args:
+            left: Speaker of the first recording of each trial, ``[num_trials]``, counted from 0.
+            right: Speaker of the second.
+            labels: True for target trials.
+        """
+        num_speakers = int(max(left.max(), right.max())) + 1
+        fold_of = np.random.default_rng(0).permutation(num_speakers) % _FOLDS
+        low, high = np.sort(fold_of[np.stack([left, right])], axis=0)
+        within = low == high
+        fewest = min(np.bincount(low[within & kind], minlength=_FOLDS).min() for kind in (labels, ~labels))
+        is_enough = num_speakers >= _FOLDS * _FEWEST_SPEAKERS and fewest >= _FEWEST_TRIALS
+        return cls(low, high) if is_enough else None
+
+    def ratios(self, scores: Array, labels: npt.NDArray[np.bool_]) -> Array:
+        """Natural log-likelihood ratios, each by a calibration fitted on all trials of other folds.
+
+        Args:
+            scores: ``[num_trials]``.
+            labels: True for target trials.
+        """
+        ratios = np.empty_like(scores)
+        for pair in itertools.combinations_with_replacement(range(_FOLDS), 2):
+            judged = (self.low == pair[0]) & (self.high == pair[1])
+            seen = [fold for fold in range(_FOLDS) if fold not in pair]
+            fitted = np.isin(self.low, seen) & np.isin(self.high, seen)
+            ratios[judged] = ScoreCalibration.fitted(scores[fitted], labels[fitted]).ratios(scores[judged])
+        return ratios
 
 
 def costs_in_bits(ratios: Array, labels: npt.NDArray[np.bool_]) -> Array:

@@ -5,17 +5,22 @@ of the speakers takes sums and no sorting.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.error_rates import ScoredTrials, threshold_at
 from speakerquant.statistics.metric import Direction, Estimate, Loss, Metric
-from speakerquant.statistics.score_calibration import ScoreCalibration, costs_in_bits
-from speakerquant.statistics.uncertainty import Array, SpeakerBootstrap, difference
+from speakerquant.statistics.score_calibration import (
+    ScoreCalibration,
+    SpeakerFolds,
+    costs_in_bits,
+    min_cllr,
+)
+from speakerquant.statistics.uncertainty import Array, BooleanArray, SpeakerBootstrap, difference
 
 KEPT_VOICEPRINTS = "voiceprints_"
 """Before the names of what holds where voiceprints stay: the former system enrolled, the new one tests."""
@@ -29,8 +34,6 @@ EER_POINT = "eer"
 
 _AT = "_at_"
 _POINT = re.compile(rf"{_AT}({EER_POINT}|far_\d+(?:\.\d+)?)")
-
-BooleanArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Swapped:
         labels: True for target trials.
         threshold: Of the former system.
         calibration: Of the former system's scores.
+        folds: Of the list's speakers, where it has enough.
     """
 
     scores: Array
@@ -81,6 +85,7 @@ class Swapped:
     labels: BooleanArray
     threshold: float
     calibration: ScoreCalibration
+    folds: SpeakerFolds | None
 
     @property
     def accepted(self) -> BooleanArray:
@@ -91,6 +96,17 @@ class Swapped:
     def was_accepted(self) -> BooleanArray:
         """What was accepted."""
         return self.former >= self.threshold
+
+    @property
+    def ratios(self) -> Array:
+        """Log-likelihood ratios by the former system's calibration."""
+        return self.calibration.ratios(self.scores)
+
+    @property
+    def refitted_ratios(self) -> Array:
+        """Log-likelihood ratios by calibrations fitted to the scores of other speakers of the list."""
+        assert self.folds is not None
+        return self.folds.ratios(self.scores, self.labels)
 
     @property
     def shift(self) -> Array:
@@ -233,11 +249,19 @@ OTHERS_SHIFT = SwapMetric(
 )
 CLLR = SwapMetric(
     *("cllr", "Cllr", "bits", Direction.minimize),
-    of_trials=lambda swapped: costs_in_bits(swapped.calibration.ratios(swapped.scores), swapped.labels),
+    of_trials=lambda swapped: costs_in_bits(swapped.ratios, swapped.labels),
     targets=0.5,
     others=0.5,
 )
 """Of log-likelihood ratios by the former system's calibration."""
+
+REFITTED_CLLR = replace(
+    CLLR,
+    name="refitted_cllr",
+    heading="Cllr, calibrated anew",
+    of_trials=lambda swapped: costs_in_bits(swapped.refitted_ratios, swapped.labels),
+)
+"""By calibrations fitted anew, each judged on other speakers than it was fitted on."""
 
 MIN_CLLR = Metric("min_cllr", "minCllr", "bits", Direction.minimize)
 """Of the best calibration that there can be (:func:`speakerquant.statistics.score_calibration.min_cllr`)."""
@@ -249,15 +273,16 @@ KEPT_EER = replace(EER, name=f"{KEPT_VOICEPRINTS}{EER.name}", heading=f"{EER.hea
 
 
 def _metrics(
-    points: Sequence[str], p_target: float, share_of_targets: float
+    points: Sequence[str], p_target: float, share_of_targets: float, *, refitted: bool = True
 ) -> list[tuple[SwapMetric, str | None]]:
     """Every metric of a swap that is made of means, with the operating point that it is of, if any."""
     decided = (
         *(FALSE_REJECTS, FALSE_ACCEPTS, NEWLY_REJECTED, NEWLY_ACCEPTED),
         *(flips(share_of_targets), _cost(p_target)),
     )
+    whole = (TARGET_SHIFT, OTHERS_SHIFT, CLLR, *([REFITTED_CLLR] if refitted else []))
     return [
-        *((metric, None) for metric in (TARGET_SHIFT, OTHERS_SHIFT, CLLR)),
+        *((metric, None) for metric in whole),
         *((metric.at(point), point) for point in points for metric in decided),
     ]
 
@@ -284,54 +309,84 @@ class FormerSystem:
         points: Its thresholds.
         calibration: Of its scores.
         p_target: The prior that costs are of.
+        bootstrap: Draws of the list's speakers.
+        folds: Of its speakers, for calibrations that are fitted anew; none leaves these out.
     """
 
     scores: Array
     points: Sequence[OperatingPoint]
     calibration: ScoreCalibration
     p_target: float
+    bootstrap: SpeakerBootstrap
+    folds: SpeakerFolds | None = None
+
+    @cached_property
+    def metrics(self) -> Sequence[tuple[SwapMetric, OperatingPoint | None]]:
+        """What is measured of systems in its place, with the threshold that it is measured at, if any."""
+        points = {point.name: point for point in self.points}
+        share_of_targets = float(self.bootstrap.labels.mean())
+        return [
+            (metric, points[point] if point else None)
+            for metric, point in _metrics(
+                [*points], self.p_target, share_of_targets, refitted=self.folds is not None
+            )
+        ]
+
+    @cached_property
+    def min_cllr(self) -> float:
+        """The Cllr of its scores by the best calibration that there can be."""
+        return min_cllr(self.scores, self.bootstrap.labels)
+
+    @cached_property
+    def own(self) -> Mapping[str, tuple[float, Array]]:
+        """The metrics of itself in its own place, as :meth:`measured` gives them."""
+        return self.measured(self.scores, changes=False)
+
+    def measured(self, scores: Array, *, changes: bool = True) -> Mapping[str, tuple[float, Array]]:
+        """By name the metrics of a system in its place, and on every draw, ``[num_replicates]``.
+
+        Args:
+            scores: Of the system, ``[num_trials]``.
+            changes: Whether those are wanted, too, that compare it with the former system.
+        """
+        metrics = [each for each in self.metrics if changes or not each[0].is_change]
+        threshold_of = [point.threshold if point else np.nan for _, point in metrics]
+        labels = self.bootstrap.labels
+        swapped = (
+            Swapped(scores, self.scores, labels, each, self.calibration, self.folds) for each in threshold_of
+        )
+        means, drawn = self.bootstrap.means(
+            metric.of_trials(each) for (metric, _), each in zip(metrics, swapped, strict=True)
+        )
+        found = {}
+        for place, (metric, _) in enumerate(metrics):
+            weights = [(0, metric.others), (1, metric.targets)]
+            found[metric.name] = tuple(
+                sum(weight * of[kind, place] for kind, weight in weights if weight) for of in (means, drawn)
+            )
+        return found
 
 
-def swap_numbers(
-    scores: Array, former: FormerSystem, bootstrap: SpeakerBootstrap, *, voiceprints_kept: bool
-) -> dict[str, float]:
+def swap_numbers(scores: Array, former: FormerSystem, *, voiceprints_kept: bool) -> dict[str, float]:
     """The numbers of a swap that are made of means, by name.
 
     Args:
         scores: Of the new system, ``[num_trials]``.
         former: What it replaces.
-        bootstrap: Draws of the list's speakers.
         voiceprints_kept: Whether the scores are those of voiceprints that the former system enrolled.
     """
-    labels = bootstrap.labels
-    thresholds = {point.name: point.threshold for point in former.points}
-    kinds = labels.astype(np.float64), (~labels).astype(np.float64)
-    counts, drawn_counts = [kind.sum() for kind in kinds], [bootstrap.sums(kind) for kind in kinds]
-
-    def averaged(metric: SwapMetric, swapped: Swapped) -> tuple[float, Array]:
-        of_trials = metric.of_trials(swapped)
-        value, replicates = 0.0, np.zeros(bootstrap.num_replicates)
-        for kind, weight in enumerate((metric.targets, metric.others)):
-            if weight:
-                of_kind = of_trials * kinds[kind]
-                value += weight * float(of_kind.sum() / counts[kind])
-                with np.errstate(invalid="ignore"):  # a draw without trials of this kind
-                    replicates += weight * bootstrap.sums(of_kind) / drawn_counts[kind]
-        return value, replicates
-
     numbers: dict[str, float] = {}
-    for metric, point in _metrics([*thresholds], former.p_target, float(labels.mean())):
-        threshold = thresholds.get(point or "", np.nan)
-        swapped = Swapped(scores, former.scores, labels, threshold, former.calibration)
+    measured = former.measured(scores)
+    for metric, _ in former.metrics:
         named = metric.with_kept_voiceprints if voiceprints_kept else metric
-        value, replicates = averaged(metric, swapped)
+        value, replicates = measured[metric.name]
         if metric.is_change:  # which the former system in its own place makes none of
             change = difference(value, replicates, np.zeros_like(replicates))
             numbers |= {named.name: value, named.low.name: change.low, named.high.name: change.high}
             continue
-        baseline, baseline_replicates = averaged(metric, replace(swapped, scores=former.scores))
+        baseline, baseline_replicates = former.own[metric.name]
         delta = difference(value - baseline, replicates, baseline_replicates)
-        interval = bootstrap.interval(value, replicates)
+        interval = former.bootstrap.interval(value, replicates)
         numbers |= {
             named.name: value,
             named.low.name: interval.low,

@@ -9,7 +9,7 @@ drawn speaker are all taken, as is done with clusters of two levels (Davison and
 and their application", 1997, section 3.8). Two systems are compared on the same draws.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,15 +20,17 @@ from scipy.sparse import csr_array
 from scipy.special import stdtrit
 
 from speakerquant.errors import UserError
-from speakerquant.statistics.error_rates import ScoredTrials
+from speakerquant.statistics.error_rates import ScoredTrials, turning_points
 from speakerquant.statistics.metric import ErrorMetric
 
 Array = npt.NDArray[np.float64]
+BooleanArray = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.integer]
 
 CONFIDENCE = 0.95
 _TAILS = 100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2
 _THREADS = 2
+_MOST_DRAWS, _MOST_NUMBERS = 128, 2**22  # at once
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,28 @@ class Difference(Interval):
 
 
 @dataclass(frozen=True)
+class _Pairs:
+    """The pairs of speakers that trials are of, those of non-target trials before those of target trials.
+
+    Attributes:
+        left: Row of a draw's counts for the first speaker of each, ``[num_pairs]``.
+        right: For the second.
+        num_others: How many are of non-target trials.
+        of_trials: The place of each trial's, ``[num_trials]``.
+    """
+
+    left: Indices
+    right: Indices
+    num_others: int
+    of_trials: Indices
+
+    @property
+    def of_kinds(self) -> tuple[slice, slice]:
+        """Those of non-target trials, and those of target trials."""
+        return slice(self.num_others), slice(self.num_others, None)
+
+
+@dataclass(frozen=True)
 class SpeakerBootstrap:
     """Draws of the speakers of a trial list, the same for all systems that are scored on it.
 
@@ -74,7 +98,7 @@ class SpeakerBootstrap:
 
     left: Indices
     right: Indices
-    labels: npt.NDArray[np.bool_]
+    labels: BooleanArray
     num_replicates: int = 1000
     seed: int = 0
 
@@ -87,15 +111,6 @@ class SpeakerBootstrap:
         """How many speakers there are."""
         return int(max(self.left.max(), self.right.max())) + 1
 
-    @cached_property
-    def _counts(self) -> Array:
-        """How often each speaker is drawn, ``[num_replicates, num_speakers + 1]``; the last column is 1."""
-        shares = np.full(self.num_speakers, 1 / self.num_speakers)
-        drawn = np.random.default_rng(self.seed).multinomial(
-            self.num_speakers, shares, size=self.num_replicates
-        )
-        return np.pad(drawn.astype(np.float64), ((0, 0), (0, 1)), constant_values=1)
-
     def replicates(self, scores: Array, metrics: Sequence[ErrorMetric]) -> Array:
         """Metrics of a system on every draw, ``[num_metrics, num_replicates]``.
 
@@ -107,49 +122,99 @@ class SpeakerBootstrap:
         """
         order = np.argsort(scores)
         rising, targets = scores[order], self.labels[order]
-        left, are_targets = self.left[order], targets.astype(np.float64)
-        right = self._right[order]
-        # Trials of equal score switch together: a threshold rejects nothing, or all up to the last of equals.
-        ends = np.flatnonzero(np.append(rising[1:] != rising[:-1], True))
+        pairs = self._pairs
+        pair_of_trial = pairs.of_trials[order]
+        turns = turning_points(rising, targets)
+        # How many trials of each pair lie between two operating points, others in the first half of rows.
+        rows = np.searchsorted(turns, np.arange(len(rising)), side="right") + targets * len(turns)
+        between = csr_array((np.ones(len(rising)), (rows, pair_of_trial)), (2 * len(turns), len(pairs.left)))
 
-        def below_thresholds(weights: Array) -> Array:
-            return np.concatenate([[0.0], np.cumsum(weights)[ends]])
+        def judge(draws: slice) -> list[list[float]]:
+            weights = self._weights(draws)
+            rejected, missed = np.cumsum((between @ weights).reshape(2, len(turns), -1), axis=1)
+            with np.errstate(invalid="ignore"):  # a draw without trials of a kind
+                far, frr = (
+                    np.ascontiguousarray(each.T)
+                    for each in (1 - rejected / rejected[-1], missed / missed[-1])
+                )
+            has_both = (rejected[-1] * missed[-1]).astype(np.bool_)
 
-        def judge(counts: Array) -> list[float]:
-            weights = counts[left] * counts[right]
-            missed = below_thresholds(weights * are_targets)
-            rejected = below_thresholds(weights) - missed
-            if not missed[-1] or not rejected[-1]:
-                return [np.nan] * len(metrics)
-            far, frr = 1 - rejected / rejected[-1], missed / missed[-1]
-            drawn = ScoredTrials(rising, targets, weights, far, frr)
-            return [metric.compute(drawn) for metric in metrics]
+            def drawn(place: int) -> ScoredTrials:
+                return ScoredTrials(
+                    *(rising, targets, far[place], frr[place]), lambda: weights[pair_of_trial, place]
+                )
+
+            return [
+                [metric.compute(drawn(place)) for metric in metrics]
+                if has_both[place]
+                else [np.nan] * len(metrics)
+                for place in range(len(far))
+            ]
 
         with ThreadPoolExecutor(_THREADS) as pool:
-            return np.array(list(pool.map(judge, self._counts))).T
+            judged = list(pool.map(judge, self._parts(len(pairs.left) + between.shape[0])))
+        return np.concatenate(judged).T
 
-    def sums(self, values: Array) -> Array:
-        """Sums of a number of trials ``[num_trials]`` over every draw, ``[num_replicates]``."""
-        lefts, rights, pair_of_trial = self._pairs
-        starts = np.searchsorted(lefts, np.arange(self.num_speakers + 1))
-        shape = (self.num_speakers, self.num_speakers + 1)
-        of_pairs = csr_array((np.bincount(pair_of_trial, values, len(lefts)), rights, starts), shape)
-        sums: Array = ((self._counts[:, :-1] @ of_pairs) * self._counts).sum(axis=1)
-        return sums
+    def means(self, values: Iterable[Array | BooleanArray]) -> tuple[Array, Array]:
+        """Means of numbers of trials, over the list's non-target trials and over its target trials.
 
-    @cached_property
-    def _right(self) -> Indices:
-        """Column of ``_counts`` by which trials count again: of the second speaker, if it is another."""
-        return np.where(self.left == self.right, self.num_speakers, self.right)
+        Args:
+            values: Each ``[num_trials]``.
 
-    @cached_property
-    def _pairs(self) -> tuple[Indices, Indices, Indices]:
-        """Columns of ``_counts`` of every pair that trials have, ordered, and the place of each trial's."""
-        width = self.num_speakers + 1
-        pairs, pair_of_trial = np.unique(
-            self.left.astype(np.int64) * width + self._right, return_inverse=True
+        Returns:
+            Of the list, ``[2, num_values]``; and of every draw, ``[2, num_values, num_replicates]``, NaN for
+            draws without trials of the kind.
+        """
+        pairs, kinds = self._pairs, (~self.labels, self.labels)
+        of_list, of_pairs = [], []
+        for each in values:
+            of_list.append([each[kind].mean() for kind in kinds])
+            of_pairs.append(np.bincount(pairs.of_trials, each, len(pairs.left)))
+        of_pairs.append(np.bincount(pairs.of_trials, minlength=len(pairs.left)))
+        stacked = np.array(of_pairs, np.float64)
+        sums = np.concatenate(
+            [
+                [stacked[:, each] @ weights[each] for each in pairs.of_kinds]
+                for draws in self._parts(len(pairs.left))
+                for weights in [self._weights(draws)]
+            ],
+            axis=2,
         )
-        return *divmod(pairs, width), pair_of_trial
+        with np.errstate(invalid="ignore"):
+            return np.array(of_list).T, sums[:, :-1] / sums[:, -1:]
+
+    @cached_property
+    def _counts(self) -> Array:
+        """How often each speaker is drawn, ``[num_speakers + 1, num_replicates]``; the last row is 1."""
+        shares = np.full(self.num_speakers, 1 / self.num_speakers)
+        drawn = np.random.default_rng(self.seed).multinomial(
+            self.num_speakers, shares, size=self.num_replicates
+        )
+        return np.pad(drawn.T.astype(np.float64), ((0, 1), (0, 0)), constant_values=1)
+
+    @cached_property
+    def _pairs(self) -> "_Pairs":
+        # A trial of one speaker counts as often as the last row says for a second one.
+        right = np.where(self.left == self.right, self.num_speakers, self.right)
+        width = self.num_speakers + 1
+        pairs, of_trials = np.unique(
+            (self.labels * width + self.left.astype(np.int64)) * width + right, return_inverse=True
+        )
+        kinds_and_left, rights = divmod(pairs, width)
+        kinds, lefts = divmod(kinds_and_left, width)
+        return _Pairs(lefts, rights, int(np.searchsorted(kinds, 1)), of_trials)
+
+    def _weights(self, draws: slice) -> Array:
+        """How often a trial of each pair of speakers counts in some draws, ``[num_pairs, num_draws]``."""
+        counts = np.ascontiguousarray(self._counts[:, draws])
+        weights: Array = counts[self._pairs.left]
+        weights *= counts[self._pairs.right]
+        return weights
+
+    def _parts(self, rows: int) -> list[slice]:
+        """All draws in parts, for each of which there is room for so many rows with one column a draw."""
+        size = max(1, min(_MOST_DRAWS, _MOST_NUMBERS // rows))
+        return [slice(start, start + size) for start in range(0, self.num_replicates, size)]
 
     def interval(self, value: float, replicates: Array) -> Interval:
         """The interval of an error metric, such as an EER.
