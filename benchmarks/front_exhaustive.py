@@ -27,7 +27,7 @@ from ways import PRECISIONS, SETTINGS
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.forecasting.additive_model import Ranks
-from speakerquant.forecasting.forecast import Forecast, ListScores, MeasuredMask
+from speakerquant.forecasting.forecast import Forecast, MeasuredList, MeasuredMask
 from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.front_plan import LOSS, SIZE, FrontPlan
 from speakerquant.mask_search.hypervolume import hypervolume, pareto_front
@@ -185,7 +185,7 @@ def _planned(
     baseline = cosine_scores(
         embed_with_network(evaluator.model.network, recordings), trials.left, trials.right
     )
-    scored = ListScores(trials, evaluator.bootstrap, eer(baseline, trials.labels), baseline)
+    baseline_eer = eer(baseline, trials.labels)
     space = Space({f"mask.{unit}": CategoricalDistribution(PRECISIONS) for unit in units})
     choices = Choices(space, {})
 
@@ -196,14 +196,15 @@ def _planned(
                 {
                     SIZE: mask.size_bytes,
                     EER.name: mask.eer,
-                    LOSS: mask.eer - scored.baseline_eer,
+                    LOSS: mask.eer - baseline_eer,
                     "ranks": ranks,
                 }
             )
             for ranks, mask in found
         ]
 
-    plan = FrontPlan(choices, GOALS, scored, lambda result: every[tuple(result["ranks"])].embeddings)
+    measured_on = MeasuredList(trials, baseline_eer, evaluator.numbers_of)
+    plan = FrontPlan(choices, GOALS, measured_on, lambda result: every[tuple(result["ranks"])].embeddings)
     ledger = Ledger(open_storage(None), "front", space, GOALS, {})
     history = Search(ledger, Budget(len(every)), evaluate, first_points=plan).run()
     return [choices.ranks_of(trial.params) for trial in history.completed]

@@ -44,9 +44,10 @@ def assert_one_line(finished: Finished, *said: str) -> None:
 def test_a_stopped_front_goes_on_and_says_what_was_predicted(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
-    stopped = speakerquant(*arguments(workspace, "front", "hydra.sweeper.n_trials=2"))
+    bound = "+hydra.sweeper.constraints.swap.voiceprints_flips_at_eer=100"
+    stopped = speakerquant(*arguments(workspace, "front", bound, "hydra.sweeper.n_trials=2"))
     assert stopped.code == 0, stopped.err
-    finished = speakerquant(*arguments(workspace, "front"))
+    finished = speakerquant(*arguments(workspace, "front", bound))
     assert finished.code == 0, finished.err
     masks = [str(each["mask"]) for each in results(tmp_path) if each["trial_list"] == "development"]
     assert len({*masks}) == len(masks) == 4, "none is measured again"
@@ -55,6 +56,7 @@ def test_a_stopped_front_goes_on_and_says_what_was_predicted(
     said, found = both["predicted"], both["result"]
     assert said["engine_size_bytes"] == pytest.approx(found["engine_size_bytes"], rel=0.005)
     assert abs(said["delta_eer"] - found["delta_eer"]) <= said["delta_eer_error"]
+    assert 0 <= said["swap.voiceprints_flips_at_eer"] <= 100
     assert front["recommended"]["final_result"]["trial_list"] == "test"
     [picture] = sorted(tmp_path.glob("multirun/*/*/alone.html"))[-1:]
     for unit in ("aggregation_conv", "embedding_linear"):
@@ -68,6 +70,10 @@ def test_a_stopped_front_goes_on_and_says_what_was_predicted(
         (["front.latency_ms=10"], ["engine.latency_requests=0: latency_ms_p50 is a goal"]),
         (["rounding=choice(gptq,nearest)"], ["rounding: a front is of precisions of units"]),
         (["+hydra.sweeper.objectives.fidelity=maximize"], ["a front is of engine_size_bytes and delta_eer"]),
+        (
+            ["+hydra.sweeper.objectives.swap.voiceprints_eer=minimize"],
+            ["a front is of engine_size_bytes and delta_eer", "hydra.sweeper.constraints"],
+        ),
     ],
 )
 def test_a_mistake_is_one_line(

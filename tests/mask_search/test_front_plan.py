@@ -1,7 +1,7 @@
 """What is measured for a front, on a made-up network whose every mask is known."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution
 from speakerquant.corpus.trials import Trials
 from speakerquant.errors import UserError
 from speakerquant.forecasting.additive_model import Ranks
-from speakerquant.forecasting.forecast import ListScores
+from speakerquant.forecasting.forecast import MeasuredList
 from speakerquant.mask_search import candidates as candidates_module
 from speakerquant.mask_search.candidates import candidates
 from speakerquant.mask_search.choices import Choices
@@ -25,7 +25,7 @@ from speakerquant.search.search_loop import Budget, Failed, Outcome, Search, Suc
 from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
 from speakerquant.statistics.error_metrics import EER
-from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.error_rates import ScoredTrials, eer, threshold_at
 from speakerquant.statistics.scores import cosine_scores
 from speakerquant.statistics.uncertainty import SpeakerBootstrap, difference
 
@@ -57,7 +57,8 @@ class MadeUp:
         )
         self._bootstrap = SpeakerBootstrap(speakers[left], speakers[right], self.trials.labels, 50)
         baseline = self._scores((0,) * UNITS)
-        self.scored = ListScores(self.trials, self._bootstrap, eer(baseline, self.trials.labels), baseline)
+        self.baseline_eer = eer(baseline, self.trials.labels)
+        self._threshold = threshold_at(ScoredTrials.of(baseline, self.trials.labels))
         self._draws = self._bootstrap.replicates(baseline, [EER])[0]
         self._known: dict[Ranks, dict[str, Any]] = {}
 
@@ -72,19 +73,25 @@ class MadeUp:
     def result(self, ranks: Ranks) -> dict[str, Any]:
         """What an evaluation of the mask finds."""
         if ranks not in self._known:
-            scores = self._scores(ranks)
-            rate = eer(scores, self.trials.labels)
-            loss = rate - self.scored.baseline_eer
-            [draws] = self._bootstrap.replicates(scores, [EER])
             self._known[ranks] = {
+                **self.numbers_of(self.embeddings(ranks)),
                 "engine_size_bytes": size(ranks),
                 "size_ratio": size(ranks) / size((0,) * UNITS),
-                "eer": rate,
-                "delta_eer": loss,
-                "delta_eer_high": difference(loss, draws, self._draws).high,
                 "ranks": ranks,
             }
         return self._known[ranks]
+
+    def numbers_of(self, embeddings: Any, names: Collection[str] = ()) -> dict[str, float]:
+        scores, labels = cosine_scores(embeddings, self.trials.left, self.trials.right), self.trials.labels
+        rate = eer(scores, labels)
+        loss = rate - self.baseline_eer
+        [draws] = self._bootstrap.replicates(scores, [EER])
+        return {
+            "eer": rate,
+            "delta_eer": loss,
+            "delta_eer_high": difference(loss, draws, self._draws).high,
+            "swap.frr_at_eer": 100 * float((scores[labels] < self._threshold).mean()),
+        }
 
     def points(self, masks: Sequence[Ranks] = EVERY) -> Any:
         return np.array([[size(ranks), eer(self._scores(ranks), self.trials.labels)] for ranks in masks])
@@ -119,7 +126,8 @@ def find(made_up: MadeUp) -> Find:
             return [Failed("broken") if each in broken else Succeeded(made_up.result(each)) for each in ranks]
 
         plan = FrontPlan(
-            CHOICES, goals, made_up.scored, lambda result: made_up.embeddings(tuple(result["ranks"]))
+            *(CHOICES, goals, MeasuredList(made_up.trials, made_up.baseline_eer, made_up.numbers_of)),
+            lambda result: made_up.embeddings(tuple(result["ranks"])),
         )
         ledger = ledger or Ledger(open_storage(None), "front", SPACE, goals, {})
         return Search(ledger, Budget(n_trials), evaluate, first_points=plan).run()
@@ -160,6 +168,36 @@ def test_the_smallest_mask_that_is_shown_to_lose_little_is_recommended(made_up: 
     smallest = min(allowed, key=lambda each: each["engine_size_bytes"])
     assert recommended is not None
     assert recommended.result["engine_size_bytes"] <= 1.02 * smallest["engine_size_bytes"]
+
+
+def test_the_smallest_mask_within_a_bound_of_a_swap_is_built(
+    made_up: MadeUp, find: Find, whole: list[Ranks]
+) -> None:
+    """Such a mask need not be on the front of sizes and EERs, which is all that is built without bounds."""
+    name, bound = "swap.frr_at_eer", 3.6
+
+    def smallest(masks: Sequence[Ranks]) -> int:
+        return min(size(ranks) for ranks in masks if made_up.result(ranks)[name] <= bound)
+
+    history = find({name: bound})
+    assert smallest(levels_in(history)) == smallest(EVERY) < smallest(whole)
+    assert len(levels_in(history)) <= len(whole) + 5
+
+
+def test_what_bounds_are_on_is_predicted_of_measured_masks_too(made_up: MadeUp, find: Find) -> None:
+    name = "swap.frr_at_eer"
+    goals = Goals(OBJECTIVES, {name: 3.6})
+    plan = FrontPlan(
+        *(CHOICES, goals, MeasuredList(made_up.trials, made_up.baseline_eer, made_up.numbers_of)),
+        lambda result: made_up.embeddings(tuple(result["ranks"])),
+    )
+    history = find({name: 3.6})
+    predictions = plan.predictions(history)
+    assert len(predictions) == sum(np.count_nonzero(ranks) > 1 for ranks in levels_in(history))
+    for trial in history.completed:
+        if said := predictions.get(trial.number):
+            assert said[name] == pytest.approx(trial.user_attrs["result"][name], abs=0.6)
+            assert said["delta_eer"] == pytest.approx(trial.user_attrs["result"]["delta_eer"], abs=0.6)
 
 
 def test_within_a_size_nothing_larger_is_built_but_what_predicts(find: Find) -> None:

@@ -24,7 +24,7 @@ from speakerquant.errors import UserError
 from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.measuring.listener import EvaluationListener, MeasuredOn
 from speakerquant.measuring.protocol import Protocol
-from speakerquant.measuring.result import Result
+from speakerquant.measuring.result import Result, is_of_embeddings
 from speakerquant.measuring.settings import EvaluationSettings
 from speakerquant.quantization.mask import Mask, baseline_mask
 from speakerquant.quantization.precision import FP16, FP32, INT2, INT4, INT8
@@ -181,6 +181,12 @@ def test_voiceprints_are_enrolled_by_the_baseline_and_tested_by_the_mask(
     assert result.swap["voiceprints_eer"] == pytest.approx(eer(scores, trials.labels))
     accepted = scores >= result.thresholds["eer"]
     assert result.swap["voiceprints_far_at_eer"] == pytest.approx(100 * accepted[~trials.labels].mean())
+    before = entries(evaluator.cache)
+    names = [name for name in result.metrics() if is_of_embeddings(name)]
+    assert {"delta_eer_high", "swap.flips_at_eer", "swap.voiceprints_eer", "swap.delta_cllr"} < {*names}
+    told = evaluator.numbers_of(measured.embedded.embeddings, names)
+    assert told == {name: result.metrics()[name] for name in names}, "embeddings tell them without an engine"
+    assert entries(evaluator.cache) == before
 
 
 def test_thresholds_are_from_the_development_list_where_there_is_one(

@@ -84,7 +84,7 @@ class Implementation:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         settings, application = self._settings, self._application
-        given = _plain(settings.params)
+        given = _by_name(settings.params)
         overrides = parse_overrides(given, arguments, self._loader)
         own = self._own(overrides.fixed)
         defaults, sample = self._sample(overrides, own)
@@ -96,7 +96,9 @@ class Implementation:
             raise UserError(
                 "hydra.sweeper.params: nothing to search; give keys to search, such as key=choice(a,b)"
             )
-        goals = application.goals(sample, Goals(_plain(settings.objectives), _plain(settings.constraints)))
+        goals = application.goals(
+            sample, Goals(_by_name(settings.objectives), _by_name(settings.constraints))
+        )
         budget = Budget(settings.n_trials, settings.n_jobs, settings.max_failure_rate)
         if disturbed := [name for name in goals.names if budget.n_jobs > 1 and application.is_time(name)]:
             raise UserError(
@@ -288,10 +290,16 @@ def _check_class(key: str, path: Any, base: type, kind: str) -> None:
         raise UserError(f"{key}={path}: not {kind}; {advice}")
 
 
-def _plain(config: Any) -> dict[str, Any]:
-    """A mapping of the configuration as a plain one, empty if it is not set."""
+def _by_name(config: Any) -> dict[str, Any]:
+    """Values of the configuration by dotted names, as the command line nests what has a dot in its name."""
     container: Any = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
-    return dict(container or {})
+    found: dict[str, Any] = {}
+    for name, value in (container or {}).items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{rest}": each for rest, each in _by_name(value).items()}
+        else:
+            found[name] = value
+    return found
 
 
 def _outcome(job: JobReturn) -> Outcome:

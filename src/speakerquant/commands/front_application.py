@@ -10,7 +10,7 @@ from speakerquant.configuration.conversion import typed
 from speakerquant.configuration.opening import open_cache
 from speakerquant.configuration.schema import RunConfig, TrialList
 from speakerquant.errors import UserError
-from speakerquant.forecasting.forecast import ListScores
+from speakerquant.forecasting.forecast import MeasuredList
 from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.front_plan import LOSS, LOSS_HIGH, SIZE, FrontPlan
 from speakerquant.measuring.embedding import kept_embeddings
@@ -38,7 +38,8 @@ class FrontApplication(MaskSearchApplication):
         if {*goals.objectives} != {SIZE, LOSS}:
             raise UserError(
                 f"hydra.sweeper.objectives={dict(goals.objectives)}: a front is of {SIZE} and {LOSS}; "
-                "leave them as they are, and set budgets with front.size_ratio and the like"
+                "leave them as they are, and set budgets with front.size_ratio and the like, bounds on other "
+                "numbers with hydra.sweeper.constraints"
             )
         choices = Choices(space, defaults)
         if others := [name for name in space.axes if name not in choices.precisions]:
@@ -55,8 +56,8 @@ class FrontApplication(MaskSearchApplication):
 
         trials = evaluator.data.trials
         baseline_eer = eer(baseline.scores, trials.labels)
-        scored = ListScores(trials, evaluator.bootstrap, baseline_eer, baseline.scores)
-        self._plan = FrontPlan(choices, goals, scored, embeddings_of)
+        measured_on = MeasuredList(trials, baseline_eer, evaluator.numbers_of)
+        self._plan = FrontPlan(choices, goals, measured_on, embeddings_of)
         return self._plan
 
     def view(self, config: DictConfig, goals: Goals) -> MaskView:

@@ -17,7 +17,7 @@ from speakerquant.engine.onnxruntime.client_session import ClientSession
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path
 from speakerquant.graph.interface import with_interface
-from speakerquant.measuring.check import Agreement
+from speakerquant.measuring.check import Agreement, embedding_by
 
 _FURTHER_FRAMES = (0, 1, 57, 100, 212)
 _MIN_AGREEMENT = 0.999
@@ -116,7 +116,7 @@ def _agreement(
 
     return Agreement.of(
         lambda features: np.stack([asked(each) for each in features]),
-        lambda features: np.stack([*engine.embed_many(features)]),
+        embedding_by(engine),
         recordings,
         _MIN_AGREEMENT,
     )

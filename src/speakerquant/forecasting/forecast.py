@@ -1,7 +1,7 @@
 """Sizes and error rates of masks that were never built, with how far they may be off."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,6 @@ from speakerquant.corpus.trials import Trials
 from speakerquant.forecasting.additive_model import AdditiveModel, Ranks
 from speakerquant.forecasting.predicted_rates import PredictedRates
 from speakerquant.statistics.scores import Embeddings
-from speakerquant.statistics.uncertainty import SpeakerBootstrap
 
 Array = npt.NDArray[np.float64]
 
@@ -46,20 +45,18 @@ class Predicted:
 
 
 @dataclass(frozen=True)
-class ListScores:
+class MeasuredList:
     """The list that masks are measured on.
 
     Attributes:
         trials: The list.
-        bootstrap: Draws of its speakers.
         baseline_eer: EER of the baseline in percent.
-        baseline_scores: Its scores, ``[num_trials]``.
+        numbers_of: Numbers of a result, by these names, that embeddings of the list's recordings give.
     """
 
     trials: Trials
-    bootstrap: SpeakerBootstrap
     baseline_eer: float
-    baseline_scores: npt.NDArray[np.float64]
+    numbers_of: Callable[[Embeddings, Collection[str]], Mapping[str, float]]
 
 
 class Forecast:
@@ -86,6 +83,7 @@ class Forecast:
         )
         self._rates = PredictedRates(self._model.vectors, trials.left, trials.right, trials.labels)
         coefficients, moved = self._model.left_out()
+        self._left_out_coefficients = dict(zip(several, coefficients, strict=True))
         self._left_out_eers = self._rates.eers(coefficients)
         self._left_out_moved = moved
         found = np.array([mask.eer for mask in several.values()])
@@ -111,9 +109,13 @@ class Forecast:
         """
         return np.sqrt(self._model.energies(ranks))
 
-    def scores(self, ranks: Ranks) -> Array:
-        """Predicted scores of a mask, ``[num_trials]``."""
-        return self._rates.scores(self._model.coefficients(np.array([ranks]))[0])
+    def embeddings(self, ranks: Ranks) -> Embeddings:
+        """Predicted embeddings of a mask, ``[num_recordings, dim]``."""
+        return self._rates.embeddings(self._model.coefficients(np.array([ranks]))[0])
+
+    def left_out_embeddings(self, ranks: Ranks) -> Embeddings:
+        """The same of one of the masks in :attr:`several`, from all measured masks but itself."""
+        return self._rates.embeddings(self._left_out_coefficients[ranks])
 
     def _predicted(self, ranks: npt.NDArray[np.int64], eers: Array, moved: Array) -> Predicted:
         sizes = np.full(len(ranks), float(self._base.size_bytes))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerquant.statistics.error_rates import eer
-from speakerquant.statistics.scores import cosine_scores
+from speakerquant.statistics.scores import Embeddings, cosine_scores
 
 Array = npt.NDArray[np.float64]
 Single = npt.NDArray[np.float32]
@@ -59,10 +59,9 @@ class PredictedRates:
                 found[open_ones] = decide(coefficients[open_ones])
         return found
 
-    def scores(self, coefficients: Array) -> Array:
-        """Scores of one mask, ``[num_trials]``."""
-        embeddings = np.tensordot(coefficients.astype(np.float32), self._vectors, 1)
-        return cosine_scores(embeddings, self._left, self._right)
+    def embeddings(self, coefficients: Array) -> Embeddings:
+        """Embeddings of one mask, ``[num_recordings, dim]``."""
+        return np.tensordot(coefficients.astype(np.float32), self._vectors, 1)
 
     def _by_nearest(self, coefficients: Array) -> Array:
         return self._by_near(self._nearest, coefficients)
@@ -71,7 +70,12 @@ class PredictedRates:
         return self._by_near(self._more, coefficients)
 
     def _by_all(self, coefficients: Array) -> Array:
-        return np.array([eer(self.scores(each), self._labels) for each in coefficients])
+        return np.array(
+            [
+                eer(cosine_scores(self.embeddings(each), self._left, self._right), self._labels)
+                for each in coefficients
+            ]
+        )
 
     @cached_property
     def _nearest(self) -> "_NearTrials":

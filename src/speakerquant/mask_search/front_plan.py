@@ -1,9 +1,9 @@
 """Which masks to measure so that the whole front of sizes and error rates is known."""
 
+import bisect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,24 +11,23 @@ import numpy.typing as npt
 
 from speakerquant.errors import UserError
 from speakerquant.forecasting.additive_model import Ranks
-from speakerquant.forecasting.forecast import Forecast, ListScores, MeasuredMask, Predicted
+from speakerquant.forecasting.forecast import Forecast, MeasuredList, MeasuredMask, Predicted
 from speakerquant.mask_search.candidates import Masks, candidates
 from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.hypervolume import expected_gain, front_heights, hypervolume
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO
-from speakerquant.measuring.result import MASK_PREFIX
+from speakerquant.measuring.result import MASK_PREFIX, is_of_embeddings
 from speakerquant.search.front import front_of
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import FAILURE, History, result_of
 from speakerquant.search.space import Point
 from speakerquant.search.view import Effect
 from speakerquant.statistics.error_metrics import EER
-from speakerquant.statistics.error_rates import eer
 from speakerquant.statistics.scores import Embeddings
-from speakerquant.statistics.uncertainty import difference
 
 Array = npt.NDArray[np.float64]
 Result = Mapping[str, Any]
+Numbers = Mapping[str, float]
 
 SIZE, RATIO = ENGINE_SIZE.name, SIZE_RATIO.name
 LOSS, LOSS_HIGH = EER.delta.name, EER.delta.high.name
@@ -37,7 +36,7 @@ LOSS, LOSS_HIGH = EER.delta.name, EER.delta.high.name
 _ADDITIVE = (SIZE, RATIO)  # predicted as sums of what units change alone; latencies are no such sums
 
 _CLOSED = 1e-3  # share of the hypervolume that every mask not measured is expected to add less than
-_PROVEN = 16  # masks whose interval is predicted before the recommended one counts as the smallest
+_PROVEN = 16  # smallest masks that bounds are predicted for one by one; among larger ones bisection finds one
 _TOGETHER = 4  # masks that several processes may measure at once
 _LEAST_DEVIATION = 1e-6  # of an EER in percent
 
@@ -51,12 +50,16 @@ class _Outlook:
         forecast: What predicts.
         masks: The masks that may be, ``[num_masks, num_units]``.
         predicted: What they are predicted to be.
+        numbers: What bounds are on, as predicted of some masks by ranks.
+        left_out: The same of measured ones, from all others.
     """
 
     results: Mapping[Ranks, Result]
     forecast: Forecast
     masks: Masks
     predicted: Predicted
+    numbers: dict[Ranks, Numbers] = field(default_factory=dict)
+    left_out: dict[Ranks, Numbers] = field(default_factory=dict)
 
 
 class FrontPlan:
@@ -64,13 +67,13 @@ class FrontPlan:
 
     First all units in their highest precision, each alone in each lower one, and all in each lower one. From
     these all masks are predicted. Then, one after the other, whatever mask is expected to enlarge the
-    measured front most, until none is expected to add a thousandth; and if there is a bound on the upper end
-    of the loss, every smaller mask that is predicted to meet it.
+    measured front most, until none is expected to add a thousandth; and if there are bounds on what
+    embeddings tell, such as the upper end of the loss, smaller masks that are predicted to meet them.
 
     Args:
         choices: The units.
         goals: Objectives ``engine_size_bytes`` and ``delta_eer``, and constraints.
-        scored: The list that masks are measured on.
+        measured_on: The list that masks are measured on.
         embeddings_of: Embeddings ``[num_recordings, dim]`` of a result.
     """
 
@@ -78,19 +81,19 @@ class FrontPlan:
         self,
         choices: Choices,
         goals: Goals,
-        scored: ListScores,
+        measured_on: MeasuredList,
         embeddings_of: Callable[[Result], Embeddings],
     ) -> None:
         self._choices = choices
         self._goals = goals
-        self._scored = scored
+        self._list = measured_on
         self._embeddings_of = embeddings_of
+        self._bounds = {name: bound for name, bound in goals.constraints.items() if is_of_embeddings(name)}
         self._num_choices = [len(each) for each in choices.precisions.values()]
         self._base = (0,) * len(self._num_choices)
         self._embeddings: dict[Ranks, Embeddings] = {}
         self._candidates: Masks | None = None
         self._latest: _Outlook | None = None
-        self._upper_ends: dict[Ranks, float] = {}
 
     def known(self, history: History) -> tuple[Sequence[Point], bool]:
         """What to measure next, the best first, and whether more will follow.
@@ -109,17 +112,22 @@ class FrontPlan:
         """What measured masks with several lowered units are predicted to be from all others but themselves.
 
         Returns:
-            By number of the trial, size, loss, and what 95 of 100 predictions of a loss are off at most.
+            By number of the trial, size, loss, what 95 of 100 predictions of a loss are off at most, and what
+            there are bounds on.
         """
         if any(history.space.key(point) not in history.finished for point in self._first()):
             return {}
-        forecast = self._outlook(history).forecast
+        outlook = self._outlook(history)
+        forecast = outlook.forecast
         numbers = {self._choices.ranks_of(trial.params): trial.number for trial in history.completed}
         left_out = forecast.left_out()
-        losses = left_out.eers - self._scored.baseline_eer
+        losses = left_out.eers - self._list.baseline_eer
         rows = zip(left_out.sizes, losses, left_out.errors, strict=True)
         return {
-            numbers[ranks]: {SIZE: float(size), LOSS: float(loss), f"{LOSS}_error": float(error)}
+            numbers[ranks]: {
+                **self._left_out(outlook, ranks),
+                **{SIZE: float(size), LOSS: float(loss), f"{LOSS}_error": float(error)},
+            }
             for ranks, (size, loss, error) in zip(forecast.several, rows, strict=True)
         }
 
@@ -146,7 +154,6 @@ class FrontPlan:
             forecast = self._forecast(results, history)
             masks = self._within_budgets(results, history)
             self._latest = _Outlook(results, forecast, masks, forecast.predict(masks))
-            self._upper_ends.clear()
         return self._latest
 
     def _forecast(self, results: Mapping[Ranks, Result], history: History) -> Forecast:
@@ -160,7 +167,7 @@ class FrontPlan:
             ranks: MeasuredMask(result[SIZE], result[EER.name], self._embeddings[ranks])
             for ranks, result in results.items()
         }
-        return Forecast(measured, self._scored.trials)
+        return Forecast(measured, self._list.trials)
 
     def _within_budgets(self, results: Mapping[Ranks, Result], history: History) -> Masks:
         """The candidates that constraints on sizes allow.
@@ -226,40 +233,51 @@ class FrontPlan:
         return list(itertools.islice(self._unmeasured(history, outlook.masks[order]), _TOGETHER))
 
     def _proving(self, history: History, outlook: _Outlook) -> list[Ranks]:
-        """A mask smaller than the recommended one that is predicted to meet the bound of the loss too."""
-        bound = self._goals.constraints.get(LOSS_HIGH)
-        if bound is None:
+        """A mask smaller than the recommended one that is predicted to meet all bounds too."""
+        if not self._bounds:
             return []
         recommended = front_of(history, self._goals).recommended
-        results, forecast, predicted = outlook.results, outlook.forecast, outlook.predicted
-        # By how much the upper end is above the loss grows with how far a mask moves embeddings.
+        sizes = outlook.predicted.sizes
+        smaller = sizes < (recommended.result[SIZE] if recommended else np.inf)
+        hopeful = np.flatnonzero(smaller & (self._upper_ends(outlook) <= self._bounds.get(LOSS_HIGH, np.inf)))
+        by_size = outlook.masks[hopeful[np.argsort(sizes[hopeful])]]
+        masks = list(self._unmeasured(history, by_size))
+
+        def meets_bounds(ranks: Ranks) -> bool:
+            return self._meets_bounds(outlook, ranks)
+
+        smallest, larger = masks[:_PROVEN], masks[_PROVEN:]
+        if found := next(filter(meets_bounds, smallest), None):
+            return [found]
+        place = bisect.bisect_left(larger, True, key=meets_bounds)  # larger masks meet more bounds, mostly
+        return larger[place : place + 1]
+
+    def _upper_ends(self, outlook: _Outlook) -> Array:
+        """About where the upper ends of the losses of all masks are, ``[num_masks]``."""
+        # By how much they are above the loss grows with how far a mask moves embeddings.
+        results, forecast = outlook.results, outlook.forecast
         lowered = [ranks for ranks in results if any(ranks)]
         above = np.array([results[ranks][LOSS_HIGH] - results[ranks][LOSS] for ranks in lowered])
         width = np.median(above / forecast.moved(np.array(lowered)))
-        upper = predicted.eers - self._scored.baseline_eer + width * forecast.moved(outlook.masks)
-        smaller = predicted.sizes < (recommended.result[SIZE] if recommended else np.inf)
-        hopeful = np.flatnonzero(smaller & (upper <= bound))
-        by_size = outlook.masks[hopeful[np.argsort(predicted.sizes[hopeful])]]
-        for ranks in itertools.islice(self._unmeasured(history, by_size), _PROVEN):
-            if self._upper_end(forecast, ranks) <= bound:
-                return [ranks]
-        return []
+        upper_ends: Array = (
+            outlook.predicted.eers - self._list.baseline_eer + width * forecast.moved(outlook.masks)
+        )
+        return upper_ends
 
-    def _upper_end(self, forecast: Forecast, ranks: Ranks) -> float:
-        """Upper end of the interval of a mask's predicted loss."""
-        if ranks not in self._upper_ends:
-            scored = self._scored
-            scores = forecast.scores(ranks)
-            [draws] = scored.bootstrap.replicates(scores, [EER])
-            loss = eer(scores, scored.trials.labels) - scored.baseline_eer
-            self._upper_ends[ranks] = difference(loss, draws, self._baseline_draws).high
-        return self._upper_ends[ranks]
+    def _meets_bounds(self, outlook: _Outlook, ranks: Ranks) -> bool:
+        """Whether a mask is predicted to meet every bound on what embeddings tell."""
+        if ranks not in outlook.numbers:
+            embeddings = outlook.forecast.embeddings(ranks)
+            outlook.numbers[ranks] = self._list.numbers_of(embeddings, self._bounds)
+        numbers = outlook.numbers[ranks]
+        return all(numbers[name] <= bound for name, bound in self._bounds.items())
 
-    @cached_property
-    def _baseline_draws(self) -> Array:
-        """EERs of the baseline on draws of speakers."""
-        draws: Array = self._scored.bootstrap.replicates(self._scored.baseline_scores, [EER])[0]
-        return draws
+    def _left_out(self, outlook: _Outlook, ranks: Ranks) -> Numbers:
+        """What bounds are on, of a measured mask as it is predicted from all others."""
+        if self._bounds and ranks not in outlook.left_out:
+            embeddings = outlook.forecast.left_out_embeddings(ranks)
+            outlook.left_out[ranks] = self._list.numbers_of(embeddings, self._bounds)
+        return outlook.left_out.get(ranks, {})
 
     def _unmeasured(self, history: History, masks: Masks) -> Iterator[Ranks]:
         """Those of the masks that have neither been measured nor are being measured."""

@@ -24,6 +24,11 @@ Embed: TypeAlias = Callable[[Sequence[FeatureArray]], Embeddings]
 """Features ``[n_mels, T]`` of recordings to embeddings ``[num_recordings, dim]``."""
 
 
+def embedding_by(engine: Engine) -> Embed:
+    """What embeds recordings by an engine."""
+    return lambda features: np.stack([*engine.embed_many(features)])
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How nearly two ways to compute the same network agree.
@@ -81,7 +86,7 @@ class FidelityCheck:
         """
         simulated = prepared.simulate(mask)
         agreement = Agreement.of(
-            lambda features: np.stack([*engine.embed_many(features)]),
+            embedding_by(engine),
             lambda features: embed_with_network(simulated, features),
             self.excerpts,
             self.min_fidelity,

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,24 +32,29 @@ from speakerquant.measuring.pipeline import EvaluationSet, Measurement, Measurem
 from speakerquant.measuring.protocol import Protocol
 from speakerquant.measuring.result import (
     DRAWS_FILE,
+    GROUPS_PREFIX,
     LABELS_FILE,
     RANGES_FILE,
     RESULT_FILE,
     SCORES_FILE,
+    SWAP_PREFIX,
     Result,
+    numbers_of_groups,
 )
 from speakerquant.measuring.settings import EvaluationSettings
 from speakerquant.measuring.shared import measured_ranges, rounding_of
 from speakerquant.measuring.stage_times import StageTimes
-from speakerquant.measuring.swapping import Decisions, swapping
+from speakerquant.measuring.swapping import Decisions, keeping_voiceprints, swapping
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.prepared import PreparedModel
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 from speakerquant.recovery.recovery import Recovery
 from speakerquant.statistics.comparison import compare, write_draws
+from speakerquant.statistics.group_metrics import WORST, WORST_HIGH, worst_group
 from speakerquant.statistics.score_calibration import SpeakerFolds
-from speakerquant.statistics.swap_metrics import FormerSystem
+from speakerquant.statistics.scores import Embeddings
+from speakerquant.statistics.swap_metrics import KEPT_VOICEPRINTS, FormerSystem
 from speakerquant.statistics.uncertainty import SpeakerBootstrap
 
 log = logging.getLogger(__name__)
@@ -149,7 +154,9 @@ class MaskEvaluator:
             with atomic_path(folder / DRAWS_FILE) as part:
                 write_draws(comparison.replicates, part)
         with times.stage("swap"):
-            swap = swapping(measured, baseline, self.former, pipeline.data, self.cache)
+            embeddings, data = measured.embedded.embeddings, pipeline.data
+            kept = keeping_voiceprints(embeddings, baseline, self.former, data, self.cache)
+            swap = {**swapping(scores, self.former), **kept}
         with times.stage("groups"):
             groups = compare_groups(scores, self.former, self.groups, self.cache)
         calibration = self.features.calibration
@@ -174,6 +181,39 @@ class MaskEvaluator:
         for mask in masks:
             self.check_mask(mask)
         return (self.pipeline.measure(*each) for each in zip(masks, folders, strict=True))
+
+    def numbers_of(self, embeddings: Embeddings, names: Collection[str]) -> dict[str, float]:
+        """Numbers of a result that embeddings alone tell, of a mask that was never built.
+
+        Scores must not be normalised, as a cohort is not embedded.
+
+        Args:
+            embeddings: Of the trial list's recordings, ``[num_recordings, dim]``.
+            names: Of the numbers, such as :func:`speakerquant.measuring.result.is_of_embeddings` knows.
+        """
+        data = self.pipeline.data
+        scores = data.protocol.score(embeddings, data.trials, None).scores
+        of_kept = [name for name in names if name.startswith(SWAP_PREFIX) and KEPT_VOICEPRINTS in name]
+        of_swap = [name for name in names if name.startswith(SWAP_PREFIX) and name not in of_kept]
+        of_groups = [
+            name for name in names if name in (WORST.name, WORST_HIGH.name) or name.startswith(GROUPS_PREFIX)
+        ]
+        found: dict[str, float] = {}
+        if len(names) > len(of_kept) + len(of_swap) + len(of_groups):
+            metrics = self.protocol.metrics
+            compared = compare(scores, self.former.scores, self.bootstrap, metrics, self.cache, is_kept=False)
+            found |= compared.numbers
+        if of_swap:
+            found |= {f"{SWAP_PREFIX}{name}": value for name, value in swapping(scores, self.former).items()}
+        if of_kept:
+            kept = keeping_voiceprints(
+                embeddings, self.baseline, self.former, data, self.cache, is_kept=False
+            )
+            found |= {f"{SWAP_PREFIX}{name}": value for name, value in kept.items()}
+        if of_groups and self.groups:
+            groups = compare_groups(scores, self.former, self.groups, self.cache, is_kept=False)
+            found |= {**worst_group(groups)[1], **numbers_of_groups(groups)}
+        return {name: found[name] for name in names if name in found}
 
     def check_mask(self, mask: Mask) -> None:
         """Refuse a mask that the engine does not run.

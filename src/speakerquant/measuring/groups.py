@@ -61,6 +61,8 @@ def compare_groups(
     former: FormerSystem,
     groups: Sequence[JudgedGroup],
     cache: Cache,
+    *,
+    is_kept: bool = True,
 ) -> dict[str, dict[str, float]]:
     """Of every group by name, error rates beside the baseline's by name, at one threshold for all groups.
 
@@ -69,12 +71,13 @@ def compare_groups(
         former: The baseline on the whole list.
         groups: The groups.
         cache: Keeps what the draws give.
+        is_kept: Whether it keeps those of the mask, too.
     """
     points = [point for point in former.points if point.name == EER_POINT]
     found: dict[str, dict[str, float]] = {}
     for each in groups:
         now, before = scores[each.group.trials], former.scores[each.group.trials]
-        compared = compare(now, before, each.bootstrap, [EER], cache)
+        compared = compare(now, before, each.bootstrap, [EER], cache, is_kept=is_kept)
         in_group = replace(former, scores=before, points=points, bootstrap=each.bootstrap, folds=None)
         swap = swap_numbers(now, in_group, voiceprints_kept=False)
         found[each.group.name] = {"num_trials": len(now), **compared.numbers, **swap}

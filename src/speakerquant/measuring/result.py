@@ -143,14 +143,9 @@ class Result:
         top_level = {name: value for name, value in self.to_dict().items() if isinstance(value, int | float)}
         seconds = {f"{_SECONDS_PREFIX}{stage}": value for stage, value in self.seconds.items()}
         swap = {f"{SWAP_PREFIX}{name}": value for name, value in self.swap.items()}
-        groups = {
-            f"{GROUPS_PREFIX}{group}.{name}": value
-            for group, numbers in self.groups.items()
-            for name, value in numbers.items()
-        }
         published = self.published.numbers if self.published else {}
         published = {f"{PUBLISHED_PREFIX}{name}": value for name, value in published.items()}
-        return top_level | seconds | swap | groups | published
+        return top_level | seconds | swap | numbers_of_groups(self.groups) | published
 
     def as_run(self) -> "MaskRun":
         """As tables and pictures show it."""
@@ -167,6 +162,21 @@ class Result:
         """Write ``result.json`` into the folder."""
         with atomic_path(folder / RESULT_FILE) as part:
             part.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+
+
+def numbers_of_groups(groups: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Numbers of groups by the names that they have among all of a result's."""
+    return {
+        f"{GROUPS_PREFIX}{group}.{name}": value
+        for group, numbers in groups.items()
+        for name, value in numbers.items()
+    }
+
+
+def is_of_embeddings(name: str) -> bool:
+    """Whether embeddings of the list's recordings alone tell a number of :meth:`Result.metrics`."""
+    of_scores = error_number(name) or (name in (WORST.name, WORST_HIGH.name))
+    return bool(of_scores) or name.startswith((SWAP_PREFIX, GROUPS_PREFIX))
 
 
 def metric_of(name: str) -> Metric | None:

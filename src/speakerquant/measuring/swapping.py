@@ -9,11 +9,12 @@ import numpy.typing as npt
 
 from speakerquant.cache import Cache
 from speakerquant.measuring.baseline import Baseline
-from speakerquant.measuring.pipeline import EvaluationSet, Measurement
+from speakerquant.measuring.pipeline import EvaluationSet
 from speakerquant.statistics.comparison import compare
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.error_rates import ScoredTrials
 from speakerquant.statistics.score_calibration import ScoreCalibration, min_cllr
+from speakerquant.statistics.scores import Embeddings
 from speakerquant.statistics.swap_metrics import (
     BASELINE_MIN_CLLR,
     FEWEST_ERRORS,
@@ -71,31 +72,49 @@ class Decisions:
         return cls(trial_list, points, ScoreCalibration.fitted(scores, labels))
 
 
-def swapping(
-    measured: Measurement, baseline: Baseline, former: FormerSystem, data: EvaluationSet, cache: Cache
-) -> dict[str, float]:
-    """Every number of what changes for a product that runs the baseline, by name.
+def swapping(scores: npt.NDArray[np.float64], former: FormerSystem) -> dict[str, float]:
+    """Every number of what changes for a product that runs the baseline and enrols anew, by name.
 
     Args:
-        measured: The mask that takes its place.
+        scores: Of the mask that takes its place, ``[num_trials]``.
+        former: The baseline.
+    """
+    return {
+        **swap_numbers(scores, former, voiceprints_kept=False),
+        MIN_CLLR.name: min_cllr(scores, former.bootstrap.labels),
+        BASELINE_MIN_CLLR.name: former.min_cllr,
+    }
+
+
+def keeping_voiceprints(
+    embeddings: Embeddings,
+    baseline: Baseline,
+    former: FormerSystem,
+    data: EvaluationSet,
+    cache: Cache,
+    *,
+    is_kept: bool = True,
+) -> dict[str, float]:
+    """Every number of what changes where the baseline's voiceprints stay, by name.
+
+    Args:
+        embeddings: Of the list's recordings by the mask that takes its place, ``[num_recordings, dim]``.
         baseline: What it replaces.
         former: Its scores and decisions.
         data: What both were measured on.
         cache: Keeps what the draws give.
+        is_kept: Whether it keeps those of the mask, too.
 
     Raises:
         UserError: an embedding is unusable.
     """
-    trials, protocol = data.trials, data.protocol
-    kept = protocol.scores_of_kept_voiceprints(
-        baseline.embeddings, measured.embedded.embeddings, trials, baseline.cohort
+    protocol = data.protocol
+    scores = protocol.scores_of_kept_voiceprints(
+        baseline.embeddings, embeddings, data.trials, baseline.cohort
     )
     # By all of the metrics, as then the draws of the baseline are in the cache already.
-    with_kept = compare(kept, former.scores, former.bootstrap, protocol.metrics, cache).metrics[EER.name]
-    return {
-        **swap_numbers(measured.scored.scores, former, voiceprints_kept=False),
-        **swap_numbers(kept, former, voiceprints_kept=True),
-        **replace(with_kept, metric=KEPT_EER).numbers,
-        MIN_CLLR.name: min_cllr(measured.scored.scores, trials.labels),
-        BASELINE_MIN_CLLR.name: former.min_cllr,
-    }
+    compared = compare(
+        scores, former.scores, former.bootstrap, protocol.metrics, cache, is_kept=is_kept
+    ).metrics[EER.name]
+    numbers = replace(compared, metric=KEPT_EER).numbers
+    return {**swap_numbers(scores, former, voiceprints_kept=True), **numbers}

@@ -82,6 +82,8 @@ def compare(
     bootstrap: SpeakerBootstrap,
     metrics: Sequence[ErrorMetric],
     cache: Cache,
+    *,
+    is_kept: bool = True,
 ) -> Comparison:
     """Compare scores ``[num_trials]`` of a mask with those of the baseline.
 
@@ -91,8 +93,10 @@ def compare(
         bootstrap: Draws of the speakers.
         metrics: What is compared, the EER among them.
         cache: Keeps what the draws give: the baseline's is the same in every comparison.
+        is_kept: Whether it keeps what they give for ``scores``, too.
     """
-    draws, baseline_draws = (_drawn(each, bootstrap, metrics, cache) for each in (scores, baseline_scores))
+    draws = _drawn(scores, bootstrap, metrics, cache if is_kept else None)
+    baseline_draws = _drawn(baseline_scores, bootstrap, metrics, cache)
     compared = {}
     trials, baseline_trials = (ScoredTrials.of(each, bootstrap.labels) for each in (scores, baseline_scores))
     for metric in metrics:
@@ -132,18 +136,21 @@ class _Draws:
 
 
 def _drawn(
-    scores: Array, bootstrap: SpeakerBootstrap, metrics: Sequence[ErrorMetric], cache: Cache
+    scores: Array, bootstrap: SpeakerBootstrap, metrics: Sequence[ErrorMetric], cache: Cache | None
 ) -> _Draws:
     arrays = (scores, bootstrap.left, bootstrap.right, bootstrap.labels)
     contents = [sha256(each.tobytes()) for each in arrays]
     measures = [[metric.name, metric.settings] for metric in metrics]
     key = digest(schema_versions.REPLICATES, contents, bootstrap.num_replicates, bootstrap.seed, measures)
 
-    def make(path: Path) -> None:
+    def draw() -> dict[str, Array]:
         replicates = bootstrap.replicates(scores, metrics)
-        write_draws({metric.name: row for metric, row in zip(metrics, replicates, strict=True)}, path)
+        return {metric.name: row for metric, row in zip(metrics, replicates, strict=True)}
 
-    return _Draws(key, read_draws(cache.get(_KIND, key, make, _SUFFIX)))
+    if cache is None:
+        return _Draws(key, draw())
+    path = cache.get(_KIND, key, lambda part: write_draws(draw(), part), _SUFFIX)
+    return _Draws(key, read_draws(path))
 
 
 def write_draws(draws: Mapping[str, Array], path: Path) -> None:

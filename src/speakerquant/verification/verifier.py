@@ -2,10 +2,11 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -135,26 +136,19 @@ def known_threshold(engine: Path, false_accepts: float | None = None) -> float:
     Raises:
         UserError: the scores are missing, normalised or of another engine, or as :func:`threshold_of`.
     """
-    files = [engine.with_name(name) for name in (RESULT_FILE, SCORES_FILE, LABELS_FILE)]
-    missing = next((path for path in files if not path.is_file()), None)
-    if missing:
-        raise UserError(f"{missing} is not there, which tells the threshold; give one yourself")
-    result, *arrays = files
+    _, scoring = _own_result(engine)
     try:
-        measured = json.loads(result.read_text())
-        scoring, engine_sha256 = measured["scoring"], measured.get("engine_sha256")
-        scores, labels = (np.load(path, allow_pickle=False) for path in arrays)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{engine.parent}: results that cannot be read ({first_line(error)})") from None
-    if engine_sha256 != read_provenance(engine).sha256:
-        raise UserError(
-            f"{result}: of another engine than {engine.name} beside it, or of an earlier version of this "
-            "program; measure this engine, or give a threshold"
+        scores, labels = (
+            np.load(engine.with_name(name), allow_pickle=False) for name in (SCORES_FILE, LABELS_FILE)
         )
+    except FileNotFoundError as error:
+        raise _missing(Path(error.filename)) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(engine, error) from None
     if scoring != ScoreNorm.none.value:
         raise UserError(
-            f"{result}: the scores of this run are normalised ({scoring}), and two recordings' are not; "
-            "give a threshold of cosines yourself"
+            f"{engine.with_name(RESULT_FILE)}: the scores of this run are normalised ({scoring}), and two "
+            "recordings' are not; give a threshold of cosines yourself"
         )
     return threshold_of(scores, labels, false_accepts)
 
@@ -165,13 +159,42 @@ def known_calibration(engine: Path) -> ScoreCalibration | None:
     None where no run that measured this engine is beside it, or where its scores were normalised.
     """
     try:
-        measured = json.loads(engine.with_name(RESULT_FILE).read_text())
-        slope, offset = (float(measured["score_calibration"][name]) for name in ("slope", "offset"))
-        is_of_engine = measured["engine_sha256"] == read_provenance(engine).sha256
-        is_of_cosines = measured["scoring"] == ScoreNorm.none.value
-    except (OSError, ValueError, KeyError, TypeError):
+        result, scoring = _own_result(engine)
+        slope, offset = (float(result["score_calibration"][name]) for name in ("slope", "offset"))
+    except (UserError, ValueError, KeyError, TypeError):
         return None
-    return ScoreCalibration(slope, offset) if is_of_engine and is_of_cosines else None
+    return ScoreCalibration(slope, offset) if scoring == ScoreNorm.none.value else None
+
+
+def _own_result(engine: Path) -> tuple[Mapping[str, Any], str]:
+    """The result beside an engine, and how its scores were normalised.
+
+    Raises:
+        UserError: there is none, it cannot be read, or it is of another engine.
+    """
+    path = engine.with_name(RESULT_FILE)
+    try:
+        result: Mapping[str, Any] = json.loads(path.read_text())
+        is_of_engine = result.get("engine_sha256") == read_provenance(engine).sha256
+        scoring = str(result["scoring"])
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(engine, error) from None
+    if not is_of_engine:
+        raise UserError(
+            f"{path}: of another engine than {engine.name} beside it, or of an earlier version of this "
+            "program; measure this engine, or give a threshold"
+        )
+    return result, scoring
+
+
+def _missing(path: Path) -> UserError:
+    return UserError(f"{path} is not there, which tells the threshold; give one yourself")
+
+
+def _unreadable(engine: Path, error: Exception) -> UserError:
+    return UserError(f"{engine.parent}: results that cannot be read ({first_line(error)})")
 
 
 def threshold_of(scores: npt.ArrayLike, labels: npt.ArrayLike, false_accepts: float | None = None) -> float:
