@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 import torch
+from conftest import write_model
 from onnx import TensorProto, helper, numpy_helper
 from onnx_files import TimeFirst, write_onnx
 from torch import Tensor, nn
@@ -28,12 +30,11 @@ from speakerquant.configuration.schema import ModelConfig
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.onnxruntime.converted_network import check_converted
 from speakerquant.errors import UserError
-from speakerquant.graph.export import export_network
-from speakerquant.graph.masking import write_mask
 from speakerquant.measuring.check import fidelity
 from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.simulate import simulate
 
 SHERPA = {
@@ -158,20 +159,29 @@ def test_it_computes_what_the_file_does_at_every_length(network: OnnxFileNetwork
     check_converted(network)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
-def test_masks_reach_it(network: OnnxFileNetwork, precision: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def recordings(network: OnnxFileNetwork) -> list[npt.NDArray[np.float32]]:
     generator = np.random.default_rng(0)
-    recordings = [
-        generator.standard_normal((network.n_mels, frames)).astype(np.float32)
-        for frames in (network.min_frames + 1, 64, 131)
-    ]
-    table = calibrate(network, [torch.from_numpy(each) for each in recordings[1:]], "max")
+    lengths = (network.min_frames + 1, 64, 131)
+    return [generator.standard_normal((network.n_mels, frames)).astype(np.float32) for frames in lengths]
+
+
+@pytest.fixture(scope="module")
+def table(network: OnnxFileNetwork, recordings: list[npt.NDArray[np.float32]]) -> CalibrationTable:
+    return calibrate(network, [torch.from_numpy(each) for each in recordings[1:]], "max")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+def test_masks_reach_it(
+    network: OnnxFileNetwork,
+    recordings: list[npt.NDArray[np.float32]],
+    table: CalibrationTable,
+    precision: str,
+    tmp_path: Path,
+) -> None:
     mask = Mask(network.units(), {"*": precision})
-    builder = engine_builder("onnxruntime")
-    write_mask(
-        export_network(network, network.n_mels), mask, table, tmp_path / "model.onnx", max_weight_bits=8
-    )
-    with builder.build(tmp_path / "model.onnx") as engine:
+    write_model(network, tmp_path / "model.onnx", mask, table)
+    with engine_builder("onnxruntime").build(tmp_path / "model.onnx") as engine:
         embeddings = np.stack(list(engine.embed_many(recordings)))
     simulated = embed_with_network(simulate(network, mask, table, 8), recordings)
     assert fidelity(embeddings, simulated) >= (0.999 if precision == "int8" else 0.99999)

@@ -13,9 +13,11 @@ import pytest
 from conftest import console_script
 from hydra import compose, initialize_config_dir
 from mlflow.entities import Run
+from processes import start_command
 
 from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
+from speakerquant.commands import launch
 from speakerquant.commands.console_script import config_folder
 from speakerquant.configuration.opening import open_mask
 from speakerquant.configuration.schema import register_schemas
@@ -512,17 +514,16 @@ def test_mlflows_own_variables_say_where_runs_go(
 def test_a_stopped_run_is_closed_as_failed(
     workspace: Workspace, tmp_path: Path, stop: signal.Signals, code: int
 ) -> None:
-    command = [console_script(), *workspace.arguments()]
     # Ranges and features of its own, so that there is work left to be stopped in.
-    command += [f"cache.root={tmp_path / 'cache'}", "calibration=entropy"]
-    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    own = [f"cache.root={tmp_path / 'cache'}", "calibration=entropy"]
+    running = start_command(launch.evaluate_mask, *workspace.arguments(), *own, folder=tmp_path)
     while not (tmp_path / "cache").exists():  # made when the run is at work
-        assert running.poll() is None
+        assert running.is_running
         time.sleep(0.05)
-    running.send_signal(stop)
-    _, err = running.communicate(timeout=60)
-    assert running.returncode == code, err
-    assert "Traceback" not in err
+    running.stop(stop)
+    ended, printed = running.end()
+    assert ended == code, printed
+    assert "Traceback" not in printed
     latest = runs_of(workspace)[0]
     assert latest.data.params["cache.root"] == str(tmp_path / "cache")
     assert latest.info.status == "FAILED"

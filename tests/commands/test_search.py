@@ -3,24 +3,24 @@
 import csv
 import json
 import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
 import pytest
-from conftest import console_script
 from mlflow.entities import Run
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from processes import Program, start_command
 
+from speakerquant.commands import launch
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.search.history import INTERRUPTED, REPEAT_OF, WITHDRAWN
 from speakerquant.tracking.recorded_runs import children, mask_runs
 
-from .conftest import Command, Finished, Workspace, development_list, results
+from .conftest import Command, Workspace, development_list, results
 
 pytestmark = pytest.mark.slow
 
@@ -110,8 +110,7 @@ def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
     assert len(mask_runs(workspace.tracking_of("whole"), parent.info.run_id)) == 4
 
     # The printed command gives the same figures.
-    command = recommended["command"].split()
-    again = speakerquant(*command[1:])
+    again = speakerquant(*recommended["command"].split()[1:])
     assert again.code == 0, again.err
     [result] = results(tmp_path / "outputs")
     assert result["eer"] == recommended["final_result"]["eer"]
@@ -192,22 +191,15 @@ def test_failed_trials_are_recorded_and_the_search_goes_on_as_far_as_allowed(
     assert refused.err.startswith("error: 1 trials failed, more than hydra.sweeper.max_failure_rate=0")
 
 
-def start(workspace: Workspace, folder: Path, name: str, *more: str) -> subprocess.Popen[str]:
-    command = [console_script(), *arguments(workspace, name, *more)]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def start(workspace: Workspace, folder: Path, name: str, *more: str) -> Program:
+    return start_command(launch.evaluate_mask, *arguments(workspace, name, *more), folder=folder)
 
 
-def wait_for_launch(process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
+def wait_for_launch(search: Program) -> None:
+    for line in search.output:
         if "Launching" in line:
             return
     raise AssertionError("the search ended before it launched a job")
-
-
-def finish(process: subprocess.Popen[str]) -> Finished:
-    out, _ = process.communicate(timeout=200)
-    return Finished(process.returncode, out, out)
 
 
 def test_a_stopped_search_leaves_nothing_running(workspace: Workspace, tmp_path: Path) -> None:
@@ -217,15 +209,15 @@ def test_a_stopped_search_leaves_nothing_running(workspace: Workspace, tmp_path:
         wait_for_launch(search)
     while len(parent_and_children(workspace, name)[1]) < 2:  # the job has opened its run
         time.sleep(0.05)
-    search.send_signal(signal.SIGTERM)
-    finished = finish(search)
-    assert finished.code == 143, finished.out
+    search.stop(signal.SIGTERM)
+    code, printed = search.end()
+    assert code == 143, printed
     trials = stored_trials(tmp_path, name)
     assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.FAIL]
     assert trials[1].user_attrs[INTERRUPTED] == "the search was stopped"
     assert front_of(tmp_path)["trials"]["finished"] == 1
     parent, runs = parent_and_children(workspace, name)
-    assert parent.info.status == runs[-1].info.status == "FAILED", finished.out
+    assert parent.info.status == runs[-1].info.status == "FAILED", printed
     assert "RUNNING" not in {run.info.status for run in runs}
 
 
@@ -235,8 +227,8 @@ def test_a_killed_search_completes_when_run_again(
     search = start(workspace, tmp_path, "killed")
     wait_for_launch(search)
     time.sleep(0.4)  # amid the trial
-    search.kill()
-    finish(search)
+    search.stop(signal.SIGKILL)
+    search.end()
     written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("multirun/*/*/*/result.json")}
     last = speakerquant(*arguments(workspace, "killed"))
     assert last.code == 0, last.err
@@ -257,8 +249,8 @@ def test_two_searches_at_once_share_the_work_and_one_parent_run(
 ) -> None:
     other = start(workspace, tmp_path, "shared")
     wait_for_launch(other)
-    ends = [speakerquant(*arguments(workspace, "shared")), finish(other)]
-    assert [end.code for end in ends] == [0, 0], ends
+    finished, (code, printed) = speakerquant(*arguments(workspace, "shared")), other.end()
+    assert (finished.code, code) == (0, 0), (finished, printed)
     trials = stored_trials(tmp_path, "shared")
     completed = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     assert len(completed) == len({str(trial.params) for trial in completed}) == 4

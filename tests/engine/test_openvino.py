@@ -1,10 +1,13 @@
 """What holds for the OpenVINO engine beyond the contract of all engines."""
 
+import gc
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -13,10 +16,12 @@ import onnx
 import openvino as ov
 import pytest
 from conftest import Subject, write_model
+from processes import Program
 
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
 from speakerquant.engine.provenance import MASK, WEIGHT_BITS, provenance_path
+from speakerquant.errors import UserError
 from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.named_masks import named_mask
@@ -58,23 +63,18 @@ def test_the_description_takes_little_beside_packed_weights(small: Subject, tmp_
     assert engine.size_bytes < 1.1 * sum(len(tensor.raw_data) for tensor in stored) + 40_000
 
 
-MEMORY_OVER_LENGTHS = """
-import sys
-from pathlib import Path
-import numpy as np
-from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
+def memory_over_lengths(path: Path) -> None:
+    """Print by how many megabytes an engine has grown over the lengths that came after the first hundred."""
 
-def megabytes():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+    def megabytes() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
-engine = OpenVinoBuilder().build(Path(sys.argv[1]))
-lengths = np.random.default_rng(0).permutation(np.arange(20, 420))
-recordings = (np.ones((80, length), np.float32) for length in lengths)
-for index, _ in enumerate(engine.embed_many(recordings)):
-    if index == 100:
-        before = megabytes()
-print(megabytes() - before)
-"""
+    lengths = np.random.default_rng(0).permutation(np.arange(20, 420))
+    recordings = (np.ones((80, length), np.float32) for length in lengths)
+    for index, _ in enumerate(OpenVinoBuilder().build(path).embed_many(recordings)):
+        if index == 100:
+            before = megabytes()
+    print(megabytes() - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc")
@@ -82,10 +82,9 @@ def test_memory_is_bounded_over_many_lengths(small: Subject, tmp_path: Path) -> 
     mask = Mask(small.network.units(), {"*": INT8})
     path = tmp_path / "model.onnx"
     write_model(small.network, path, mask, small.table)
-    grown = subprocess.run(
-        [sys.executable, "-c", MEMORY_OVER_LENGTHS, path], capture_output=True, text=True, check=True
-    )
-    assert float(grown.stdout) <= 150  # without a bound it grows by 450
+    code, grown = Program(memory_over_lengths, path).end()
+    assert code == 0, grown
+    assert float(grown) <= 150  # without a bound it grows by 450
 
 
 @lesser_cpus
@@ -113,6 +112,10 @@ def test_computes_what_the_mask_says_on_lesser_cpus(instructions: str, beyond: s
     assert finished.returncode == 0, finished.stdout
 
 
+def print_weight_bits() -> None:
+    print(OpenVinoBuilder().weight_bits("auto"))
+
+
 @lesser_cpus
 @pytest.mark.parametrize(
     ("instructions", "bits"),
@@ -126,15 +129,19 @@ def test_computes_what_the_mask_says_on_lesser_cpus(instructions: str, beyond: s
     ],
 )
 def test_weight_bits_follow_the_processor(instructions: str, bits: int) -> None:
-    script = (
-        "from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder\n"
-        "print(OpenVinoBuilder().weight_bits('auto'))"
-    )
-    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions}
-    printed = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    )
-    assert int(printed.stdout) == bits
+    code, printed = Program(print_weight_bits, ONEDNN_MAX_CPU_ISA=instructions).end()
+    assert (code, printed) == (0, f"{bits}\n")
+
+
+def load_engines(*paths: str) -> None:
+    """Print of each what became of it."""
+    for path in paths:
+        try:
+            OpenVinoBuilder().load(Path(path)).close()
+        except UserError as error:
+            print(f"refused: {error}")
+        else:
+            print(f"loaded: {path}")
 
 
 @lesser_cpus
@@ -151,40 +158,32 @@ def test_an_engine_whose_sums_overflow_on_this_processor_is_refused(small: Subje
         record = json.loads(provenance_path(path).read_text())
         record["environment"]["CPU"] = "another one (avx2, avx512_vnni)"
         provenance_path(path).write_text(json.dumps(record))
-    script = (
-        "import sys; from pathlib import Path\n"
-        "from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder\n"
-        "from speakerquant.errors import UserError\n"
-        "for path in sys.argv[1:]:\n"
-        "    try:\n        OpenVinoBuilder().load(Path(path)).close()\n"
-        "    except UserError as error:\n        print(error)\n"
-        "    else:\n        print(f'{path} is loaded')"
-    )
-    loaded = subprocess.run(
-        [sys.executable, "-c", script, *overflows],
-        env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    code, printed = Program(load_engines, *overflows, ONEDNN_MAX_CPU_ISA="AVX2").end()
+    assert code == 0, printed
+    lines = [line for line in printed.splitlines() if line.startswith(("loaded: ", "refused: "))]
     refused = "where sums of 8-bit weights overflow; build it here, or with engine.weight_bits=7"
-    for line, (path, overflow) in zip(loaded.stdout.splitlines(), overflows.items(), strict=True):
-        assert path in line and (refused in line if overflow else line == f"{path} is loaded")
+    for line, (path, overflow) in zip(lines, overflows.items(), strict=True):
+        assert path in line and (refused in line if overflow else line == f"loaded: {path}")
+
+
+def build_engines_and_terminate(path: Path) -> None:
+    def engines() -> None:
+        kept = [OpenVinoBuilder().build(path) for _ in range(3)]
+        while kept:
+            del kept[0]
+            gc.collect()
+
+    engines()
+    other = threading.Thread(target=engines)
+    other.start()
+    other.join()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.raise_signal(signal.SIGTERM)
 
 
 def test_signals_are_survived_after_engines_came_and_went(small: Subject, tmp_path: Path) -> None:
     """Ctrl-C must reach Python: on processors with AMX, OpenVINO's own signal stacks could crash it."""
     path = tmp_path / "model.onnx"
     write_model(small.network, path)
-    script = (
-        "import gc, signal, sys, threading; from pathlib import Path\n"
-        "from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder\n"
-        "def engines():\n"
-        "    kept = [OpenVinoBuilder().build(Path(sys.argv[1])) for _ in range(3)]\n"
-        "    while kept: del kept[0]; gc.collect()\n"
-        "engines(); other = threading.Thread(target=engines); other.start(); other.join()\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
-        "signal.raise_signal(signal.SIGTERM)"
-    )
-    ended = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
-    assert ended.returncode == 143
+    code, printed = Program(build_engines_and_terminate, path).end()
+    assert code == 143, printed

@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import Subject
+from processes import Program
 
 from speakerquant.architectures.layers import geometries
 from speakerquant.cache import Cache
@@ -161,27 +162,25 @@ def test_a_crash_while_running_spoils_that_engine_only(
     assert tensorrt(python=tensorrt_stand_in()).build(onnx_path).embed(batch).shape == (1, 48)
 
 
+def build(python: str, model: Path, cache: Path) -> None:
+    builder = engine_builder("tensorrt", TensorRtSettings(python=python), Cache(cache))
+    print("building", flush=True)
+    builder.build(model)
+
+
 def test_the_worker_ends_when_its_parent_is_killed(
     tensorrt_stand_in: StandIn, onnx_path: Path, tmp_path: Path
 ) -> None:
     """Even amid a request that would take for ever."""
-    script = (
-        "import sys; from pathlib import Path\n"
-        "from speakerquant.cache import Cache; from speakerquant.engine.backends import engine_builder\n"
-        "from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings as Settings\n"
-        "builder = engine_builder('tensorrt', Settings(python=sys.argv[1]), Cache(Path(sys.argv[3])))\n"
-        "print('building', flush=True); builder.build(Path(sys.argv[2]))"
-    )
     python = tensorrt_stand_in("--on", "build=hang")
-    with subprocess.Popen(
-        [sys.executable, "-c", script, python, onnx_path, tmp_path / "cache"], stdout=subprocess.PIPE
-    ) as parent:
-        assert parent.stdout is not None and parent.stdout.readline() == b"building\n"
-        deadline = time.monotonic() + 20
-        while not (workers := psutil.Process(parent.pid).children()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(1)  # so that the request has come
-        parent.send_signal(signal.SIGKILL)
+    parent = Program(build, python, onnx_path, tmp_path / "cache")
+    assert parent.output.readline() == "building\n"
+    deadline = time.monotonic() + 20
+    while not (workers := psutil.Process(parent.pid).children()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)  # so that the request has come
+    parent.stop(signal.SIGKILL)
+    parent.end()
     assert workers and psutil.wait_procs(workers, timeout=10)[1] == []
 
 

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from conftest import Subject, write_model
+from processes import Program
 
 from speakerquant.engine.base import Engine
 from speakerquant.engine.onnxruntime.onnxruntime_engine import OnnxRuntimeBuilder
@@ -49,23 +48,21 @@ def embedded(
     return read_embeddings(journal, dim)
 
 
+def embed_until_killed(folder: Path, dim: int) -> None:
+    stored = np.load(folder / "recordings.npz")
+    recordings = Recordings([stored[name] for name in stored.files], killed_at=KILLED_AT)
+    engine = OnnxRuntimeBuilder().load(folder / "engine")
+    embed_with_engine(engine, recordings, dim, folder / "journal", "embeddings")
+
+
 def test_a_killed_process_loses_only_what_was_in_flight(
     engine: Engine, small: Subject, tmp_path: Path
 ) -> None:
     recordings = [x[:, : 50 + index] for index, x in enumerate(small.recordings * 8)]
     dim = small.network.config.embedding_dim
     np.savez(tmp_path / "recordings.npz", *recordings)
-    script = (
-        "import sys; from test_embeddings import *\n"
-        "folder = Path(sys.argv[1]); stored = np.load(folder / 'recordings.npz')\n"
-        "recordings = Recordings([stored[name] for name in stored.files], killed_at=KILLED_AT)\n"
-        "engine = OnnxRuntimeBuilder().load(folder / 'engine')\n"
-        f"embed_with_engine(engine, recordings, {dim}, folder / 'journal', 'embeddings')"
-    )
-    here = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (here, here.parent)))}
-    killed = subprocess.run([sys.executable, "-c", script, tmp_path], env=environment, check=False)
-    assert killed.returncode == -signal.SIGKILL
+    code, printed = Program(embed_until_killed, tmp_path, dim).end()
+    assert code == -signal.SIGKILL, printed
     journal = tmp_path / "journal"
     with journal.open("ab") as file:
         file.write(b"cut")  # in the midst of an entry

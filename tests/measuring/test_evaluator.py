@@ -1,8 +1,10 @@
 """Masks evaluated as a user of the library does it: without configuration, without MLflow."""
 
 import itertools
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +72,33 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> EvaluationData:
     )
 
 
-@pytest.fixture
-def make(small: Subject, data: EvaluationData, tmp_path: Path) -> Callable[..., MaskEvaluator]:
-    """Evaluators of the small network, all with one cache, which is empty at first."""
+Make = Callable[..., MaskEvaluator]
 
-    def evaluator(protocol: Protocol | None = None, **settings: Any) -> MaskEvaluator:
+
+@pytest.fixture(scope="module")
+def make_in(small: Subject, data: EvaluationData) -> Make:
+    """Evaluators of the small network with the cache in a folder."""
+
+    def evaluator(folder: Path, protocol: Protocol | None = None, **settings: Any) -> MaskEvaluator:
         model = SpeakerModel(small.network, FrontEnd(), "small")
-        chosen, cache = EvaluationSettings(**settings), Cache(tmp_path / "cache")
-        return MaskEvaluator(model, data, OpenVinoBuilder(), cache, protocol or Protocol(), chosen)
+        chosen = EvaluationSettings(**settings)
+        return MaskEvaluator(model, data, OpenVinoBuilder(), Cache(folder), protocol or Protocol(), chosen)
 
     return evaluator
+
+
+@pytest.fixture(scope="module")
+def shared(make_in: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with what all masks share, and nothing else."""
+    folder = tmp_path_factory.mktemp("shared")
+    _ = make_in(folder).baseline
+    return folder
+
+
+@pytest.fixture
+def make(make_in: Make, shared: Path, tmp_path: Path) -> Make:
+    """Evaluators that all have one cache, of the test's own, with what masks share."""
+    return partial(make_in, shutil.copytree(shared, tmp_path / "cache"))
 
 
 def entries(cache: Cache) -> dict[str, dict[str, int]]:
@@ -111,8 +130,8 @@ class Heard(EvaluationListener):
         self.files.append({path.name for path in self.folder.iterdir()})
 
 
-def test_a_second_mask_finds_what_masks_share(make: Callable[..., MaskEvaluator], tmp_path: Path) -> None:
-    evaluator = make()
+def test_a_second_mask_finds_what_masks_share(make_in: Make, tmp_path: Path) -> None:
+    evaluator = make_in(tmp_path / "cache")
     mixed = Mask(evaluator.units, {"*": INT8, "se_res2block[23]": FP32})
     first = evaluator.evaluate(mixed, tmp_path / "mixed")
     before = entries(evaluator.cache)
@@ -131,7 +150,7 @@ def test_a_second_mask_finds_what_masks_share(make: Callable[..., MaskEvaluator]
     assert sum(second.seconds[stage] for stage in once) < 0.1 * sum(first.seconds[stage] for stage in once)
 
 
-def test_another_evaluator_finds_it_in_the_cache(make: Callable[..., MaskEvaluator], tmp_path: Path) -> None:
+def test_another_evaluator_finds_it_in_the_cache(make: Make, tmp_path: Path) -> None:
     mask = Mask(make().units, {"aggregation_conv": INT8})
     first = make().evaluate(mask, tmp_path / "first")
     before = entries(make().cache)
@@ -141,9 +160,7 @@ def test_another_evaluator_finds_it_in_the_cache(make: Callable[..., MaskEvaluat
         assert again.numbers[name] == first.numbers[name]
 
 
-def test_the_baseline_differs_from_itself_in_nothing(
-    make: Callable[..., MaskEvaluator], tmp_path: Path
-) -> None:
+def test_the_baseline_differs_from_itself_in_nothing(make: Make, tmp_path: Path) -> None:
     evaluator = make()
     result = evaluator.evaluate(baseline_mask(evaluator.units), tmp_path / "none")
     assert (result.numbers["delta_eer"], result.numbers["size_ratio"]) == (0.0, 1.0)
@@ -154,7 +171,7 @@ def test_the_baseline_differs_from_itself_in_nothing(
 
 
 def test_voiceprints_of_the_same_engine_give_its_error_rate(
-    make: Callable[..., MaskEvaluator], data: EvaluationData, tmp_path: Path
+    make: Make, data: EvaluationData, tmp_path: Path
 ) -> None:
     for protocol in (Protocol(), Protocol(ScoreNorm.s_norm, cohort=data.calibration)):
         evaluator = make(protocol)
@@ -165,9 +182,7 @@ def test_voiceprints_of_the_same_engine_give_its_error_rate(
         assert swap["min_cllr"] == swap["baseline_min_cllr"]
 
 
-def test_voiceprints_are_enrolled_by_the_baseline_and_tested_by_the_mask(
-    make: Callable[..., MaskEvaluator], tmp_path: Path
-) -> None:
+def test_voiceprints_are_enrolled_by_the_baseline_and_tested_by_the_mask(make: Make, tmp_path: Path) -> None:
     evaluator = make()
     mask = Mask(evaluator.units, {"*": INT2})
     result = evaluator.evaluate(mask, tmp_path)
@@ -190,7 +205,7 @@ def test_voiceprints_are_enrolled_by_the_baseline_and_tested_by_the_mask(
 
 
 def test_thresholds_are_from_the_development_list_where_there_is_one(
-    make: Callable[..., MaskEvaluator], data: EvaluationData, tmp_path: Path
+    make: Make, data: EvaluationData, tmp_path: Path
 ) -> None:
     pairs = tmp_path / "trials.txt"
     names = data.trials.recordings
@@ -215,7 +230,7 @@ def test_thresholds_are_from_the_development_list_where_there_is_one(
 
 
 def test_listeners_hear_of_the_inputs_before_the_engine_and_of_the_result_last(
-    make: Callable[..., MaskEvaluator], data: EvaluationData, tmp_path: Path
+    make: Make, data: EvaluationData, tmp_path: Path
 ) -> None:
     evaluator, heard = make(), Heard(tmp_path / "mask")
     result = evaluator.evaluate(Mask(evaluator.units, {"*": INT8}), tmp_path / "mask", heard)
@@ -229,9 +244,9 @@ def test_listeners_hear_of_the_inputs_before_the_engine_and_of_the_result_last(
 
 
 def test_a_mask_that_the_engine_does_not_run_is_refused_before_any_work(
-    make: Callable[..., MaskEvaluator], tmp_path: Path
+    make_in: Make, tmp_path: Path
 ) -> None:
-    evaluator, heard = make(), Heard(tmp_path / "mask")
+    evaluator, heard = make_in(tmp_path / "cache"), Heard(tmp_path / "mask")
     mask = Mask(evaluator.units, {"aggregation_conv": FP16})
     with pytest.raises(UserError, match=r"mask\.aggregation_conv=fp16: the engine openvino does not run it"):
         evaluator.evaluate(mask, tmp_path / "mask", heard)
@@ -258,9 +273,7 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], said: str) ->
         EvaluationSettings(**settings)
 
 
-def test_hessians_are_gathered_when_a_mask_needs_them(
-    make: Callable[..., MaskEvaluator], tmp_path: Path
-) -> None:
+def test_hessians_are_gathered_when_a_mask_needs_them(make: Make, tmp_path: Path) -> None:
     evaluator = make()
     masks = [Mask(evaluator.units, {"aggregation_conv": precision}) for precision in (INT8, INT4)]
     kinds = [
@@ -270,9 +283,7 @@ def test_hessians_are_gathered_when_a_mask_needs_them(
     assert kinds == [set(), {"hessians", "rounded_weights"}]
 
 
-def test_a_recovered_mask_is_an_ordinary_result_and_says_what_it_is(
-    make: Callable[..., MaskEvaluator], tmp_path: Path
-) -> None:
+def test_a_recovered_mask_is_an_ordinary_result_and_says_what_it_is(make: Make, tmp_path: Path) -> None:
     plain, recovering = make(), make(recovery=RecoverySettings(steps=2, batch_size=2))
     masks = {"none": {}, "int2": {"*": INT2}}
     results = {
@@ -299,9 +310,7 @@ def test_a_recovered_mask_is_an_ordinary_result_and_says_what_it_is(
     assert {each["checkpoint"] for each in provenances.values()} == {"small"}
 
 
-def test_masks_can_be_of_single_layers_and_their_requests_timed(
-    make: Callable[..., MaskEvaluator], tmp_path: Path
-) -> None:
+def test_masks_can_be_of_single_layers_and_their_requests_timed(make: Make, tmp_path: Path) -> None:
     evaluator = make(units=Granularity.layer, latency_requests=2)
     mask = Mask(evaluator.units, {"se_res2block1.conv_in": INT8})
     [measured] = evaluator.measure([mask], [tmp_path / "mask"])
@@ -311,9 +320,7 @@ def test_masks_can_be_of_single_layers_and_their_requests_timed(
     ]
 
 
-def test_a_cohort_is_part_of_what_is_measured(
-    make: Callable[..., MaskEvaluator], data: EvaluationData, tmp_path: Path
-) -> None:
+def test_a_cohort_is_part_of_what_is_measured(make: Make, data: EvaluationData, tmp_path: Path) -> None:
     plain, normalised = make(), make(Protocol(ScoreNorm.s_norm, cohort=data.calibration))
     scores, digests = [], []
     for evaluator, folder in ((plain, tmp_path / "plain"), (normalised, tmp_path / "normalised")):
@@ -327,7 +334,7 @@ def test_a_cohort_is_part_of_what_is_measured(
 
 
 def test_little_to_calibrate_on_is_said_and_recorded(
-    make: Callable[..., MaskEvaluator], data: EvaluationData, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    make: Make, data: EvaluationData, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     evaluator = make()
     result = evaluator.evaluate(baseline_mask(evaluator.units), tmp_path)

@@ -1,7 +1,6 @@
 """Several processes on one study, and processes that are killed: every point once, nothing lost."""
 
 import collections
-import multiprocessing
 import random
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from multiprocessing.context import ForkServerProcess
 
 import pytest
 from optuna.trial import TrialState
+from processes import PROCESSES
 
 from search import example
 from speakerquant.search.history import INTERRUPTED, REPEAT_OF, WITHDRAWN, History
@@ -17,10 +17,6 @@ from speakerquant.search.ledger import MAX_RETRIES
 from speakerquant.search.storage import open_storage
 
 pytestmark = pytest.mark.slow
-
-PROCESSES = multiprocessing.get_context("forkserver")
-# Their parent imports these once, and each of them starts at once.
-PROCESSES.set_forkserver_preload(["speakerquant.mask_search.warm_start", "speakerquant.search.storage"])
 
 
 def start(location: str, study: str, n_trials: int, seconds: float) -> tuple[ForkServerProcess, Connection]:

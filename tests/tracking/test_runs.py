@@ -2,13 +2,13 @@
 
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from processes import PROCESSES, Program
 
 from speakerquant.errors import UserError
 from speakerquant.tracking.client import (
@@ -163,29 +163,23 @@ def test_a_database_of_another_mlflow_is_answered_with_the_command_that_mends_it
         database.execute("update alembic_version set version_num = '451aebb31d03'")
         database.commit()
     # A process knows by heart which stores are in order.
-    script = f"from speakerquant.tracking.client import connect; connect({uri!r}, 'experiment')"
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert f"mlflow db upgrade {uri}" in ended.stderr.splitlines()[-1]
+    code, printed = Program(connect, uri, "experiment").end()
+    assert code == 1
+    assert f"mlflow db upgrade {uri}" in printed.splitlines()[-1]
+
+
+def print_experiment(at_once: Barrier, uri: str) -> None:
+    at_once.wait()
+    print(connect(uri, "experiment").experiment_id)
 
 
 def test_processes_may_use_a_new_store_together(tmp_path: Path) -> None:
-    script = (
-        "import sys; from speakerquant.tracking.client import connect\n"
-        "print('ready', flush=True); sys.stdin.readline()\n"
-        "print(connect(sys.argv[1], 'experiment').experiment_id)"
-    )
-    command = [sys.executable, "-c", script, f"sqlite:///{tmp_path}/mlruns/mlflow.db"]
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    processes = [subprocess.Popen(command, **pipes, text=True) for _ in range(3)]
-    for process in processes:
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    ends = [process.communicate(timeout=100) for process in processes]
-    assert [process.returncode for process in processes] == [0] * 3, ends
-    assert len({out for out, _ in ends}) == 1
+    at_once = PROCESSES.Barrier(3)
+    uri = f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    programs = [Program(print_experiment, at_once, uri) for _ in range(3)]
+    ends = [program.end() for program in programs]
+    assert [code for code, _ in ends] == [0] * 3, ends
+    assert len({printed.splitlines()[-1] for _, printed in ends}) == 1
 
 
 def test_parameters_and_reasons_are_recorded_without_passwords(tracking: Tracking) -> None:
