@@ -89,7 +89,7 @@ def configuration_page() -> str:
     parts = [
         "# Configuration",
         "Every key with its default and what it means, as the files in `conf/` have them. Any of them can be "
-        "given on the command line: `key=value`, `group=option`, and in a multirun (`-m`) several, `key=a,b`. "
+        "given on the command line: `key=value`, `group=option`, and several in a multirun, `-m key=a,b`. "
         "`--cfg job` shows what a command would run with.",
     ]
     for group in sorted(groups, key=lambda name: (name != ".", name)):
