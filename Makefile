@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-CODE := src tests benchmarks examples
+CODE := src tests benchmarks examples docs/hooks
 STUDIES ?= multirun/studies.journal
 # One thread each: tests that run beside each other would wait for each other's threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
@@ -18,7 +18,7 @@ setup: $(INSTALLED) ## Create .venv and install everything into it
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[synthetic,dashboard,tensorrt-rtx,cluster,peers,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[synthetic,dashboard,tensorrt-rtx,cluster,peers,docs,dev]'
 	touch $@
 
 .PHONY: demo
@@ -44,6 +44,10 @@ lint: setup ## Check style, formatting, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.PHONY: docs
+docs: setup ## Build the documentation site, site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 .PHONY: ui
 ui: setup ## Show the runs in MLflow's UI, on port 5000
 	$(BIN)/speakerquant-ui
@@ -58,5 +62,5 @@ gpu-proof: ## Prove TensorRT on this machine's NVIDIA GPU (eight minutes, no net
 
 .PHONY: clean
 clean: ## Remove the environment, outputs and tool caches (recorded runs and corpora stay)
-	rm -rf $(VENV) outputs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) outputs build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find $(CODE) -name __pycache__ -type d -exec rm -rf {} +

@@ -13,21 +13,21 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
-from speakerquant.architectures.checkpoints import load_checkpoint
-from speakerquant.cache import Cache
-from speakerquant.corpus.evaluation_data import (
-    EvaluationData,
+from speakerquant import (
+    Cache,
+    Mask,
+    MaskEvaluator,
+    UserError,
+    engine_builder,
+    load_checkpoint,
     open_evaluation_data,
-    open_synthetic_evaluation_data,
+    open_recordings,
+    shipped_checkpoint,
 )
-from speakerquant.corpus.recordings import open_recordings
+
+# Synthetic speech and the type of what is opened are no public names.
+from speakerquant.corpus.evaluation_data import EvaluationData, open_synthetic_evaluation_data
 from speakerquant.corpus.synthetic import TEST
-from speakerquant.engine.backends import engine_builder
-from speakerquant.errors import UserError
-from speakerquant.measuring.evaluator import MaskEvaluator
-from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import FP32, INT8
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def quantize_and_evaluate(arguments: argparse.Namespace) -> None:
     # unit decides, and units that none fits stay in FP32. `list(evaluator.units)` gives the names.
     masks = {
         "baseline": Mask(evaluator.units, {}),
-        "mixed": Mask(evaluator.units, {"*": INT8, "se_res2block[23]": FP32}),
+        "mixed": Mask(evaluator.units, {"*": "int8", "se_res2block[23]": "fp32"}),
     }
 
     # Each mask leaves engine, ONNX graph, scores and result in a folder; name one of your own to keep them.

@@ -29,13 +29,32 @@ from speakerquant.statistics.scores import cosine_scores
 
 pytestmark = pytest.mark.slow
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "quantize_and_evaluate.py"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run_example(*arguments: object) -> "subprocess.CompletedProcess[str]":
+def run_example(
+    *arguments: object, name: str = "quantize_and_evaluate.py"
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, EXAMPLE, *map(str, arguments)], capture_output=True, text=True, timeout=300
+        [sys.executable, EXAMPLES / name, *map(str, arguments)], capture_output=True, text=True, timeout=300
     )
+
+
+def write_small_checkpoint(path: Path, channels: int = 64, res2net_scale: int = 8) -> None:
+    config = EcapaTdnnConfig(
+        channels=channels,
+        res2net_scale=res2net_scale,
+        aggregation_channels=3 * channels,
+        attention_channels=32,
+        se_channels=16,
+    )
+    save_checkpoint(path, random_model(ECAPA_TDNN, config, FrontEnd(), 0).network, FrontEnd())
+
+
+def write_all_pairs(corpus: Path, trials: Path) -> None:
+    """The trial list of all pairs of recordings of a corpus of :func:`write_recordings`."""
+    pairs = itertools.combinations(find_recordings(corpus), 2)
+    write_trials(trials, ((left[:3] == right[:3], left, right) for left, right in pairs))
 
 
 def test_quantize_and_evaluate_prints_what_the_simulated_networks_measure(tmp_path: Path) -> None:
@@ -43,11 +62,9 @@ def test_quantize_and_evaluate_prints_what_the_simulated_networks_measure(tmp_pa
     write_recordings(corpus, ["ann", "bob", "cid", "dot"], seed=0)
     write_recordings(others, ["eve", "fay"], seed=1)
     trials = tmp_path / "trials.txt"
-    pairs = itertools.combinations(find_recordings(corpus), 2)
-    write_trials(trials, ((left[:3] == right[:3], left, right) for left, right in pairs))
+    write_all_pairs(corpus, trials)
     checkpoint = tmp_path / "small.safetensors"
-    config = EcapaTdnnConfig(channels=64, aggregation_channels=192, attention_channels=32, se_channels=16)
-    save_checkpoint(checkpoint, random_model(ECAPA_TDNN, config, FrontEnd(), 0).network, FrontEnd())
+    write_small_checkpoint(checkpoint)
 
     finished = run_example(
         *("--root", corpus, "--trials", trials, "--calibration-root", others),
@@ -67,6 +84,28 @@ def test_quantize_and_evaluate_prints_what_the_simulated_networks_measure(tmp_pa
     parameters = sum(p.numel() for p in load_checkpoint(checkpoint).network.parameters())
     assert rows["baseline"][1] == pytest.approx(4 * parameters / 1e6, rel=0.5)
     assert rows["mixed"][1] < rows["baseline"][1]
+
+
+def test_the_tutorial_leads_from_recordings_to_a_verified_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_recordings(tmp_path / "speech" / "test", ["ann", "bob", "cid", "dot"], seed=0)
+    write_recordings(tmp_path / "speech" / "calibration", ["eve", "fay"], seed=1)
+    write_all_pairs(tmp_path / "speech" / "test", tmp_path / "speech" / "test" / "trials.txt")
+    write_small_checkpoint(tmp_path / "small.safetensors", channels=32, res2net_scale=2)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    finished = run_example(tmp_path / "speech", tmp_path / "small.safetensors", name="tutorial.py")
+
+    assert finished.returncode == 0, finished.stderr
+    counted, *masks, front, picture, left, right, decision = finished.stdout.splitlines()
+    assert counted.startswith("16 recordings, 120 trials; units: input_conv, se_res2block1,")
+    megabytes = {line[:10].strip(): float(line[10:18]) for line in masks}
+    assert megabytes["4 bits"] < megabytes["all INT8"]
+    assert "4 bits" in front, "the smallest engine is on every front"
+    assert Path(picture.removeprefix("picture: ")).stat().st_size > 10_000
+    assert [Path(each).parent.name for each in (left, right)] == ["ann", "ann"]
+    assert decision.startswith(("same speaker: ", "different speakers: "))
 
 
 def test_a_users_mistake_ends_in_one_line(tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -147,30 +145,6 @@ def finished_multirun(workspace: Workspace, tmp_path_factory: pytest.TempPathFac
             == 0
         )
     return experiment
-
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-def browse(address: str, *, width: int = 1500) -> tuple[str, str]:
-    """The page at an address as Chromium renders it, and what Chromium logs, the page's console too."""
-    assert BROWSER is not None
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    finished = subprocess.run(
-        [
-            BROWSER,
-            *options,
-            f"--window-size={width},900",
-            "--virtual-time-budget=30000",
-            "--dump-dom",
-            address,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return finished.stdout, finished.stderr
 
 
 def free_port() -> int:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from browser import BROWSER, browse
 from conftest import console_script
 
 from speakerquant.commands import show_report
@@ -13,7 +14,7 @@ from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.measuring.result import RANGES_FILE
 from speakerquant.quantization.ranges import CalibrationTable
 
-from .conftest import BROWSER, Command, Workspace, browse, development_list, results
+from .conftest import Command, Workspace, development_list, results
 
 pytestmark = pytest.mark.slow
 

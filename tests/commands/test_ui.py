@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser import BROWSER, browse
 from conftest import console_script
 
-from .conftest import BROWSER, Workspace, browse, free_port
+from .conftest import Workspace, free_port
 
 pytestmark = pytest.mark.slow
 

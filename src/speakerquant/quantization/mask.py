@@ -18,6 +18,16 @@ class Mask(Mapping[str, Precision]):
     order, then names in theirs; the last that fits a unit decides, and units that nothing fits stay as in
     ``base``.
 
+        >>> from speakerquant.architectures.units import Units
+        >>> units = Units({"stem": ("conv",), "block1": ("block1.a", "block1.b"), "block2": ("block2.a",)})
+        >>> mask = Mask(units, {"block*": "int4", "block2": "int8"})
+        >>> mask
+        Mask('stem=fp32,block1=int4,block2=int8')
+        >>> mask.layers["block1.b"].name
+        'int4'
+        >>> Mask(units, {"block2": "fp16"}, base=mask).key
+        'stem=fp32,block1=int4,block2=fp16'
+
     Args:
         units: The network's.
         precisions: Precision, or its name, by unit or pattern.

@@ -88,6 +88,9 @@ def eer(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     With rising threshold FAR falls and FRR rises. Between the last operating point with FAR above FRR and
     the one after it both are taken as linear; the EER is their common value.
 
+        >>> eer([0.9, 0.8, 0.4, 0.7, 0.3, 0.1], [1, 1, 1, 0, 0, 0])
+        33.33333333333333
+
     Args:
         scores: ``[num_trials]``, higher for the same speaker.
         labels: ``[num_trials]``, 1 or true for target trials (the same speaker), 0 or false for the others.
@@ -109,6 +112,9 @@ def min_dcf(
 
     The smallest ``c_miss * p_target * FRR + c_fa * (1 - p_target) * FAR`` over all operating points, divided
     by the cost of the better of accepting all and rejecting all: from 0 to 1.
+
+        >>> round(min_dcf([0.9, 0.8, 0.4, 0.7, 0.3, 0.1], [1, 1, 1, 0, 0, 0], p_target=0.5), 3)
+        0.333
 
     Raises:
         UserError: as :func:`eer`.

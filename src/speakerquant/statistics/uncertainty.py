@@ -85,6 +85,24 @@ class _Pairs:
 class SpeakerBootstrap:
     """Draws of the speakers of a trial list, the same for all systems that are scored on it.
 
+    Two systems that are nearly alike: what is known of their EERs, and of the difference?
+
+        >>> from speakerquant.statistics.error_metrics import EER
+        >>> from speakerquant.statistics.error_rates import eer
+        >>> left, right = (np.repeat(side, 20) for side in np.triu_indices(20))
+        >>> generator = np.random.default_rng(0)
+        >>> first = generator.normal(3.0 * (left == right), 1)
+        >>> second = first + generator.normal(0, 0.1, len(first))
+        >>> bootstrap = SpeakerBootstrap(left, right, left == right)
+        >>> draws = [bootstrap.replicates(scores, [EER])[0] for scores in (first, second)]
+        >>> found = [eer(scores, left == right) for scores in (first, second)]
+        >>> interval = bootstrap.interval(found[0], draws[0])
+        >>> print(f"{found[0]:.1f} [{interval.low:.1f}, {interval.high:.1f}]")
+        6.6 [5.3, 8.2]
+        >>> change = difference(found[1] - found[0], draws[1], draws[0])
+        >>> print(f"{change.value:+.1f} [{change.low:+.1f}, {change.high:+.1f}]", change.is_tie)
+        -0.1 [-0.9, +0.8] True
+
     Attributes:
         left: Speaker of the first recording of each trial, ``[num_trials]``, counted from 0.
         right: Speaker of the second.
