@@ -76,6 +76,7 @@ def assert_one_line(finished: Finished, *said: str) -> None:
         ),
         (["scoring.p_targets=[0.01,1]"], ["scoring.p_targets=[0.01, 1.0]"]),
         (["scoring.false_accepts=[1,0]"], ["scoring.false_accepts=[1.0, 0.0]", "between 0 and 100"]),
+        (["data.development_root=/nowhere"], ["data.development_root", "data.development_trials too"]),
         (["engine.time_limit=0"], ["engine.time_limit=0", "more than 0"]),
         (["engine=openvino", "engine.python=python3"], ["engine.python"]),
         (
@@ -101,6 +102,14 @@ def test_wrong_setting(
     finished = speakerquant(*workspace.arguments(), *arguments)
     assert_one_line(finished, *said)
     assert results(tmp_path) == []
+
+
+def test_a_development_list_that_cannot_be_read_is_named_before_the_work(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    finished = speakerquant(*workspace.arguments(), "data.development_trials=/nowhere.txt")
+    assert_one_line(finished, "/nowhere.txt")
+    assert not [*tmp_path.rglob("engine.*")]
 
 
 def _remove_recording(corpus: Path, first: Path) -> list[str]:

@@ -122,6 +122,17 @@ def test_a_mistake_is_one_line(workspace: Workspace, verify: Verify, arguments: 
     assert finished.err.count("\n") == 1
 
 
+def test_a_rate_that_the_list_cannot_show_is_said_so(
+    workspace: Workspace, verify: Verify, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = sorted(workspace.corpus.rglob("*.wav"))[:2]
+    assert verify(*pair, "--false-accepts", "50").code == 0
+    assert not caplog.records
+    assert verify(*pair, "--false-accepts", "0.01").code == 0
+    [record] = caplog.records
+    assert record.getMessage().startswith("false accepts of 0.01 %: 96 non-target trials do not show that")
+
+
 def test_a_list_is_verified_line_by_line(
     workspace: Workspace,
     engine: Path,

@@ -205,7 +205,7 @@ def test_voiceprints_are_enrolled_by_the_baseline_and_tested_by_the_mask(make: M
 
 
 def test_thresholds_are_from_the_development_list_where_there_is_one(
-    make: Make, data: EvaluationData, tmp_path: Path
+    make: Make, data: EvaluationData, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pairs = tmp_path / "trials.txt"
     names = data.trials.recordings
@@ -221,7 +221,12 @@ def test_thresholds_are_from_the_development_list_where_there_is_one(
     alone = make()
     tuned = replace(alone, development=lambda: development)
     mask = Mask(alone.units, {"*": INT8})
-    of_itself, of_others = (each.evaluate(mask, tmp_path / "mask") for each in (alone, tuned))
+    of_itself = alone.evaluate(mask, tmp_path / "mask")
+    said = "no development list: FP32's thresholds and calibration are from the test list itself"
+    assert said in caplog.text
+    caplog.clear()
+    of_others = tuned.evaluate(mask, tmp_path / "mask")
+    assert said not in caplog.text
     assert (of_itself.thresholds_from, of_others.thresholds_from) == ("test", "development")
     scores = replace(alone, data=development).baseline.scores
     [point] = operating_points(ScoredTrials.of(scores, development.trials.labels), [])

@@ -178,6 +178,8 @@ def _development(
 ) -> Callable[[], EvaluationData] | None:
     """Opens the list that thresholds are from, where it is another than the one that is evaluated on."""
     data = config.data
+    if data.development_root and not data.development_trials:
+        raise UserError("data.development_root is set: set data.development_trials too")
     if trial_list is TrialList.development or (data.root is not None and not data.development_trials):
         return None
     data = replace(data, conditions=None)  # which are of the list that is evaluated on

@@ -52,7 +52,6 @@ from speakerquant.quantization.rounding import Rounding
 from speakerquant.recovery.recovery import Recovery
 from speakerquant.statistics.comparison import compare, write_draws
 from speakerquant.statistics.group_metrics import WORST, WORST_HIGH, worst_group
-from speakerquant.statistics.score_calibration import SpeakerFolds
 from speakerquant.statistics.scores import Embeddings
 from speakerquant.statistics.swap_metrics import KEPT_VOICEPRINTS, FormerSystem
 from speakerquant.statistics.uncertainty import SpeakerBootstrap
@@ -138,6 +137,7 @@ class MaskEvaluator:
         bootstrap = self.bootstrap
         with times.stage("features"):
             digests = self._recorded_digests
+            _ = self.tuning.features  # what is wrong with that list is said before the work
         with times.stage("calibration"):
             ranges = self.ranges
         _remove_former_results(folder)
@@ -334,22 +334,29 @@ class MaskEvaluator:
         return measured_baseline(self.pipeline, self.units, identity, known)
 
     @cached_property
+    def tuning(self) -> "MaskEvaluator":
+        """What evaluates masks on the list that thresholds are from."""
+        if self.development is None:
+            return self
+        return replace(self, data=self.development(), trial_list="development", development=None)
+
+    @cached_property
     def decisions(self) -> Decisions:
         """How the baseline decides, by the development list where there is one, as products do."""
-        if self.development is None:
-            name, scores, labels = self.trial_list, self.baseline.scores, self.data.trials.labels
-        else:
-            tuning = replace(self, data=self.development(), trial_list="development", development=None)
-            name, scores, labels = tuning.trial_list, tuning.baseline.scores, tuning.data.trials.labels
-        return Decisions.of(name, scores, labels, self.protocol.false_accepts)
+        tuning = self.tuning
+        if tuning is self and self.trial_list == "test":
+            log.warning(
+                "no development list: FP32's thresholds and calibration are from the test list itself, where "
+                "they fit best; give data.development_trials"
+            )
+        scores, labels = tuning.baseline.scores, tuning.data.trials.labels
+        return Decisions.of(tuning.trial_list, scores, labels, self.protocol.false_accepts)
 
     @cached_property
     def former(self) -> FormerSystem:
         """The baseline as what masks replace."""
-        points, calibration = self.decisions.points, self.decisions.calibration
-        prior, bootstrap = self.protocol.p_targets[0], self.bootstrap
-        folds = SpeakerFolds.of(bootstrap.left, bootstrap.right, bootstrap.labels)
-        return FormerSystem(self.baseline.scores, points, calibration, prior, bootstrap, folds)
+        prior = self.protocol.p_targets[0]
+        return self.decisions.on(self.trial_list, self.baseline.scores, self.bootstrap, prior)
 
     @cached_property
     def groups(self) -> Sequence[JudgedGroup]:

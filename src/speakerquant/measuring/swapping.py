@@ -13,7 +13,7 @@ from speakerquant.measuring.pipeline import EvaluationSet
 from speakerquant.statistics.comparison import compare
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.error_rates import ScoredTrials
-from speakerquant.statistics.score_calibration import ScoreCalibration, min_cllr
+from speakerquant.statistics.score_calibration import ScoreCalibration, SpeakerFolds, min_cllr
 from speakerquant.statistics.scores import Embeddings
 from speakerquant.statistics.swap_metrics import (
     BASELINE_MIN_CLLR,
@@ -26,6 +26,7 @@ from speakerquant.statistics.swap_metrics import (
     operating_points,
     swap_numbers,
 )
+from speakerquant.statistics.uncertainty import SpeakerBootstrap
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,29 @@ class Decisions:
             )
         points = operating_points(ScoredTrials.of(scores, labels), false_accepts)
         return cls(trial_list, points, ScoreCalibration.fitted(scores, labels))
+
+    def on(
+        self, trial_list: str, scores: npt.NDArray[np.float64], bootstrap: SpeakerBootstrap, p_target: float
+    ) -> FormerSystem:
+        """The baseline on a list, as what masks replace there.
+
+        Args:
+            trial_list: Name of the list.
+            scores: Of the baseline on it, ``[num_trials]``.
+            bootstrap: Draws of its speakers.
+            p_target: The prior that costs are of.
+        """
+        outside = [each for each in self.points if not scores.min() < each.threshold <= scores.max()]
+        if outside:
+            log.warning(
+                "FP32's thresholds from the %s list (%s) lie outside all scores of the %s list, %.3f to "
+                "%.3f: no rate there tells anything; give a development list of recordings like these",
+                self.trial_list,
+                ", ".join(f"{each.name} {each.threshold:.3f}" for each in outside),
+                *(trial_list, scores.min(), scores.max()),
+            )
+        folds = SpeakerFolds.of(bootstrap.left, bootstrap.right, bootstrap.labels)
+        return FormerSystem(scores, self.points, self.calibration, p_target, bootstrap, folds)
 
 
 def swapping(scores: npt.NDArray[np.float64], former: FormerSystem) -> dict[str, float]:

@@ -25,6 +25,7 @@ from speakerquant.statistics.error_rates import ScoredTrials, threshold_at
 from speakerquant.statistics.score_calibration import ScoreCalibration
 from speakerquant.statistics.score_norm import ScoreNorm
 from speakerquant.statistics.scores import cosine_scores
+from speakerquant.statistics.swap_metrics import FEWEST_ERRORS, is_resolved
 
 log = logging.getLogger(__name__)
 
@@ -211,4 +212,12 @@ def threshold_of(scores: npt.ArrayLike, labels: npt.ArrayLike, false_accepts: fl
     """
     if false_accepts is not None and not 0 < false_accepts < 100:
         raise UserError(f"false accepts of {false_accepts:g} %: give percent, above 0 and below 100")
-    return threshold_at(ScoredTrials.of(scores, labels), false_accepts)
+    trials = ScoredTrials.of(scores, labels)
+    num_others = int(np.count_nonzero(~trials.targets))
+    if false_accepts is not None and not is_resolved(false_accepts, num_others):
+        log.warning(
+            "false accepts of %g %%: %d non-target trials do not show that by %d false accepts, so there may "
+            "be more; take a threshold from a longer list, or a higher rate",
+            *(false_accepts, num_others, FEWEST_ERRORS),
+        )
+    return threshold_at(trials, false_accepts)
