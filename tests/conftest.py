@@ -128,7 +128,12 @@ def small() -> Subject:
     """A small network of random weights whose normalisations have seen the features they get."""
     network = _random_network(
         EcapaTdnnConfig(
-            channels=64, se_channels=16, aggregation_channels=96, attention_channels=32, embedding_dim=48
+            channels=64,
+            res2net_scale=4,
+            se_channels=16,
+            aggregation_channels=96,
+            attention_channels=32,
+            embedding_dim=48,
         )
     )
     table = calibrate(network, [torch.from_numpy(x) for x in speechlike(8, seed=1)], "max")

@@ -73,7 +73,7 @@ def runner(builder: EngineBuilder) -> EngineBuilder:
 def engine(builder: EngineBuilder, small: Subject, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """The paper's mask on the small network."""
     path = tmp_path_factory.mktemp("engine") / "model.onnx"
-    write_model(small.network, path, _mask("paper"), small.table, builder.weight_bits())
+    write_model(small.network, path, _mask(small, "paper"), small.table, builder.weight_bits())
     return builder.build(path)
 
 
@@ -101,8 +101,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Subject, str
         key = (id(subject), mask, weight_bits)
         if key not in made:
             path = folder / f"{len(made)}.onnx"
-            simulated = simulate(subject.network, _mask(mask), subject.table, weight_bits)
-            write_model(subject.network, path, _mask(mask), subject.table, weight_bits)
+            precisions = _mask(subject, mask)
+            simulated = simulate(subject.network, precisions, subject.table, weight_bits)
+            write_model(subject.network, path, precisions, subject.table, weight_bits)
             made[key] = Exported(path, embed_with_network(simulated, subject.recordings))
         return made[key]
 
@@ -298,7 +299,7 @@ def test_saved_engine_is_what_is_weighed_and_what_runs(
 
 
 def test_remembers_what_made_it(builder: EngineBuilder, small: Subject, tmp_path: Path) -> None:
-    properties = {"mask": _mask("none").key, "checkpoint": "0123"}
+    properties = {"mask": _mask(small, "none").key, "checkpoint": "0123"}
     write_model(small.network, tmp_path / "model.onnx", properties=properties)
     builder.build(tmp_path / "model.onnx").save(tmp_path / "engine")
     _, provenance = read_engine(tmp_path / "engine")
@@ -412,8 +413,8 @@ def test_refuses_other_weight_bits(builder: EngineBuilder, requested: str) -> No
 
 def _simulated(subject: Subject, builder: EngineBuilder) -> EcapaTdnn:
     """The paper's mask, with weights that the builder's device computes exactly."""
-    return simulate(subject.network, _mask("paper"), subject.table, builder.weight_bits())
+    return simulate(subject.network, _mask(subject, "paper"), subject.table, builder.weight_bits())
 
 
-def _mask(name: str) -> Mask:
-    return Mask(UNITS, dict.fromkeys(MASKS[name], INT8))
+def _mask(subject: Subject, name: str) -> Mask:
+    return Mask(subject.network.units(), dict.fromkeys(MASKS[name], INT8))

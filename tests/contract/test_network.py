@@ -62,7 +62,12 @@ NETWORKS: dict[str, tuple[Architecture, Any]] = {
     "ecapa_tdnn": (
         ECAPA_TDNN,
         EcapaTdnnConfig(
-            channels=64, se_channels=16, aggregation_channels=96, attention_channels=32, embedding_dim=48
+            channels=64,
+            res2net_scale=4,
+            se_channels=16,
+            aggregation_channels=96,
+            attention_channels=32,
+            embedding_dim=48,
         ),
     ),
     "campplus": (

@@ -27,7 +27,7 @@ from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP16, FP32, INT4, INT8, Precision
 from speakerquant.quantization.ranges import CalibrationTable
 
-NUM_CONVOLUTIONS = 40  # 38 layers, one of them in three parts
+NUM_CONVOLUTIONS = 28  # 26 layers, one of them in three parts
 MASKS = {
     "none": [],
     "mixed": ["input_conv", "se_res2block2", "attentive_pooling"],

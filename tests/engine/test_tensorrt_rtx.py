@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_model
+from conftest import Subject, write_model
 
 from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
 from speakerquant.architectures.checkpoints import load_checkpoint
 from speakerquant.cache import Cache
 from speakerquant.engine.backends import engine_builder
-from speakerquant.engine.base import EngineBuilder
+from speakerquant.engine.base import Engine, EngineBuilder
 from speakerquant.engine.tensorrt import worker
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
 from speakerquant.errors import UserError
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import FP16
+from speakerquant.quantization.precision import FP16, INT8
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
 pytestmark = pytest.mark.slow
@@ -38,17 +38,36 @@ def rtx(tmp_path: Path) -> Build:
     )
 
 
-def test_the_same_network_gives_the_same_size(rtx: Build, onnx_path: Path) -> None:
-    first, second = (rtx(compute_capability="8.6").build(onnx_path).size_bytes for _ in range(2))
-    assert first == pytest.approx(second, rel=0.005)
+@pytest.fixture(scope="module")
+def model(small: Subject, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small network in INT8 throughout."""
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    write_model(small.network, path, Mask(small.network.units(), {"*": INT8}), small.table)
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(model: Path) -> Engine:
+    """Built of it for GPUs of one kind."""
+    return engine_builder("tensorrt_rtx", TensorRtRtxSettings(compute_capability="8.6")).build(model)
+
+
+def test_the_same_network_gives_the_same_size(rtx: Build, engine: Engine, model: Path) -> None:
+    again = rtx(compute_capability="8.6").build(model)
+    assert again.size_bytes == pytest.approx(engine.size_bytes, rel=0.005)
 
 
 @pytest.mark.parametrize("given", ["8.9", 8.9, ["8.6", 8.9], [7.5]])
-def test_builds_for_the_kinds_of_gpu_that_are_named(rtx: Build, onnx_path: Path, given: Any) -> None:
-    builder = rtx(compute_capability=given)
+def test_kinds_of_gpu_are_named_as_text_or_numbers(rtx: Build, given: Any) -> None:
     named = given if isinstance(given, list) else [given]
-    assert builder.environment["compute capability"] == ", ".join(map(str, named))
-    assert builder.build(onnx_path).provenance.environment == builder.environment
+    environment = rtx(compute_capability=given).environment
+    assert environment["compute capability"] == ", ".join(map(str, named))
+
+
+@pytest.mark.parametrize("given", [7.5, ["8.6", 8.9]])
+def test_builds_for_the_kinds_of_gpu_that_are_named(rtx: Build, model: Path, given: Any) -> None:
+    builder = rtx(compute_capability=given)
+    assert builder.build(model).provenance.environment == builder.environment
 
 
 @pytest.mark.parametrize("given", ["9.0", 9.9, "ampere", ["8.6", ""]])
@@ -66,12 +85,11 @@ def test_half_precision_halves_the_weights(rtx: Build, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU")
-def test_what_needs_a_gpu_says_so(rtx: Build, onnx_path: Path, tmp_path: Path) -> None:
+def test_what_needs_a_gpu_says_so(rtx: Build, engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"compute_capability=current: there is no GPU here"):
         rtx(compute_capability="current")
     builder = rtx()
     assert not builder.executes
-    engine = builder.build(onnx_path)
     with pytest.raises(UserError, match=r"for GPUs of compute capability 8\.6; there is none here"):
         engine.embed(np.zeros((1, 80, 100), np.float32))
     engine.save(tmp_path / "engine")
@@ -79,9 +97,9 @@ def test_what_needs_a_gpu_says_so(rtx: Build, onnx_path: Path, tmp_path: Path) -
         builder.load(tmp_path / "engine")
 
 
-def test_an_engine_of_another_version_is_refused(rtx: Build, onnx_path: Path, tmp_path: Path) -> None:
+def test_an_engine_of_another_version_is_refused(rtx: Build, engine: Engine, tmp_path: Path) -> None:
     builder, path = rtx(), tmp_path / "engine"
-    builder.build(onnx_path).save(path)
+    engine.save(path)
     record = path.with_name("engine.json")
     version = builder.environment["TensorRT for RTX"]
     record.write_text(record.read_text().replace(version, "1.0.0.1"))
