@@ -32,6 +32,9 @@ PAGES = DOCUMENTS | {TUTORIAL: "library.md", "conf/": "configuration.md"}
 """Page by what documents link to; a folder stands for all that is in it."""
 
 _LINK = re.compile(r"\]\(([^)#:\s]+)(#[^)\s]*)?\)")
+_ROLE = re.compile(
+    r":(?:attr|class|data|func|meth|mod):(?=<code>)"
+)  # of docstrings, which Sphinx would resolve
 _SUBCOMMANDS = re.compile(r"\{([a-z,]+)\} \.\.\.")
 _COLUMNS = "100"
 
@@ -57,6 +60,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"]({page_of(target)}{link[2] or ''})"
 
     return _LINK.sub(on_site, markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Leave what docstrings refer to as plain code."""
+    return _ROLE.sub("", html)
 
 
 def page_of(target: str) -> str:

@@ -133,10 +133,10 @@ def precision_of(name: str) -> Precision:
     A name of one with grouped weights may be followed by other groups: ``int4_g128`` has groups of 128 input
     channels, ``int4_channel`` one scale for each output channel.
 
-        >>> precision_of("int4").weights
-        WeightFormat(bits=4, group_size=64)
-        >>> precision_of("int2_g128").weights
-        WeightFormat(bits=2, group_size=128)
+        >>> precision_of("int4").weights.group_size
+        64
+        >>> precision_of("int2_g128").weights.group_size
+        128
         >>> precision_of("fp16").bits_per_weight
         16
 
