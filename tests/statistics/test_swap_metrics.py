@@ -169,7 +169,7 @@ def test_no_trial_is_judged_by_a_calibration_that_has_seen_its_speakers(
 
 
 @pytest.mark.parametrize(
-    ("speakers", "kept"), [(14, 300), (NUM_SPEAKERS, 100)], ids=["few speakers", "few target trials"]
+    ("speakers", "kept"), [(19, 300), (NUM_SPEAKERS, 100)], ids=["few speakers", "few target trials"]
 )
 def test_a_list_too_short_for_folds_has_no_calibration_fitted_anew(
     scores: Array, former: FormerSystem, speakers: int, kept: int

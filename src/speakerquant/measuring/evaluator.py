@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from speakerquant.architectures.checkpoints import SpeakerModel
 from speakerquant.architectures.layers import LayerGeometry, geometries, unreached_in_words
@@ -148,17 +149,20 @@ class MaskEvaluator:
         self._save_scores(measured, folder)
         with times.stage("baseline"):
             baseline = self._measured_baseline(measured) if mask.is_baseline else self.baseline
-        with times.stage("intervals"):
-            scores, metrics = measured.scored.scores, self.protocol.metrics
-            comparison = compare(scores, baseline.scores, bootstrap, metrics, self.cache)
-            with atomic_path(folder / DRAWS_FILE) as part:
-                write_draws(comparison.replicates, part)
-        with times.stage("swap"):
-            embeddings, data = measured.embedded.embeddings, pipeline.data
-            kept = keeping_voiceprints(embeddings, baseline, self.former, data, self.cache)
-            swap = {**swapping(scores, self.former), **kept}
-        with times.stage("groups"):
-            groups = compare_groups(scores, self.former, self.groups, self.cache)
+            _ = self.tuning.baseline
+        # The products are small: threads of BLAS would wait for each other longer than they compute.
+        with threadpool_limits(1):
+            with times.stage("intervals"):
+                scores, metrics = measured.scored.scores, self.protocol.metrics
+                comparison = compare(scores, baseline.scores, bootstrap, metrics, self.cache)
+                with atomic_path(folder / DRAWS_FILE) as part:
+                    write_draws(comparison.replicates, part)
+            with times.stage("swap"):
+                embeddings, data = measured.embedded.embeddings, pipeline.data
+                kept = keeping_voiceprints(embeddings, baseline, self.former, data, self.cache)
+                swap = {**swapping(scores, self.former), **kept}
+            with times.stage("groups"):
+                groups = compare_groups(scores, self.former, self.groups, self.cache)
         calibration = self.features.calibration
         result = assemble_result(
             *(measured, baseline, comparison, self.decisions, swap, groups),
@@ -198,21 +202,20 @@ class MaskEvaluator:
         of_groups = [
             name for name in names if name in (WORST.name, WORST_HIGH.name) or name.startswith(GROUPS_PREFIX)
         ]
-        found: dict[str, float] = {}
-        if len(names) > len(of_kept) + len(of_swap) + len(of_groups):
-            metrics = self.protocol.metrics
-            compared = compare(scores, self.former.scores, self.bootstrap, metrics, self.cache, is_kept=False)
-            found |= compared.numbers
-        if of_swap:
-            found |= {f"{SWAP_PREFIX}{name}": value for name, value in swapping(scores, self.former).items()}
-        if of_kept:
-            kept = keeping_voiceprints(
-                embeddings, self.baseline, self.former, data, self.cache, is_kept=False
-            )
-            found |= {f"{SWAP_PREFIX}{name}": value for name, value in kept.items()}
-        if of_groups and self.groups:
-            groups = compare_groups(scores, self.former, self.groups, self.cache, is_kept=False)
-            found |= {**worst_group(groups)[1], **numbers_of_groups(groups)}
+        former, found = self.former, dict[str, float]()
+        with threadpool_limits(1):  # as in evaluate
+            if len(names) > len(of_kept) + len(of_swap) + len(of_groups):
+                metrics = self.protocol.metrics
+                compared = compare(scores, former.scores, self.bootstrap, metrics, self.cache, is_kept=False)
+                found |= compared.numbers
+            if of_swap:
+                found |= {f"{SWAP_PREFIX}{name}": value for name, value in swapping(scores, former).items()}
+            if of_kept:
+                kept = keeping_voiceprints(embeddings, self.baseline, former, data, self.cache, is_kept=False)
+                found |= {f"{SWAP_PREFIX}{name}": value for name, value in kept.items()}
+            if of_groups and self.groups:
+                groups = compare_groups(scores, former, self.groups, self.cache, is_kept=False)
+                found |= {**worst_group(groups)[1], **numbers_of_groups(groups)}
         return {name: found[name] for name in names if name in found}
 
     def check_mask(self, mask: Mask) -> None:

@@ -141,4 +141,5 @@ def keeping_voiceprints(
         scores, former.scores, former.bootstrap, protocol.metrics, cache, is_kept=is_kept
     ).metrics[EER.name]
     numbers = replace(compared, metric=KEPT_EER).numbers
-    return {**swap_numbers(scores, former, voiceprints_kept=True), **numbers}
+    whose_calibration_stays = replace(former, folds=None)
+    return {**swap_numbers(scores, whose_calibration_stays, voiceprints_kept=True), **numbers}
