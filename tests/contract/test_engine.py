@@ -30,9 +30,10 @@ from speakerquant.engine.base import Engine, EngineBuilder
 from speakerquant.engine.provenance import provenance_path, read_engine
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
 from speakerquant.errors import UserError
+from speakerquant.files import digest
 from speakerquant.measuring.check import fidelity
 from speakerquant.measuring.embedding import embed_with_network
-from speakerquant.quantization.mask import Mask
+from speakerquant.quantization.mask import Mask, baseline_mask
 from speakerquant.quantization.precision import INT2, INT4, INT8, Precision
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.simulate import simulate
@@ -169,19 +170,29 @@ def test_keeps_weights_of_few_bits_packed(
 
 
 @pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes masks of large networks as ONNX, each once for all engines."""
+    folder = tmp_path_factory.mktemp("written")
+
+    def write(network: SpeakerNetwork, mask: Mask, table: CalibrationTable | None = None) -> Path:
+        path = folder / f"{id(network)}-{digest(mask.key)}.onnx"
+        if not path.exists():
+            write_model(network, path, mask, table)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def trained() -> SpeakerNetwork:
     """The network of the shipped checkpoint."""
     return load_checkpoint(shipped_checkpoint()).network
 
 
 @pytest.fixture(scope="session")
-def trained_size(
-    builder: EngineBuilder, trained: SpeakerNetwork, tmp_path_factory: pytest.TempPathFactory
-) -> int:
+def trained_size(builder: EngineBuilder, trained: SpeakerNetwork, written: Callable[..., Path]) -> int:
     """Of its engine in FP32, in bytes."""
-    path = tmp_path_factory.mktemp("trained") / "model.onnx"
-    write_model(trained, path)
-    return builder.build(path).size_bytes
+    return builder.build(written(trained, baseline_mask(trained.units()))).size_bytes
 
 
 @pytest.mark.parametrize(("precision", "share"), [(INT4, 0.155), (INT2, 0.105)], ids=["int4", "int2"])
@@ -190,13 +201,12 @@ def test_weights_of_few_bits_make_engines_small(
     trained: SpeakerNetwork,
     precision: Precision,
     share: float,
-    tmp_path: Path,
+    written: Callable[..., Path],
     request: pytest.FixtureRequest,
 ) -> None:
     if not all(builder.runs(precision, layer) for layer in geometries(trained).values()):
         pytest.skip(f"{builder.name} does not run {precision}")
-    write_model(trained, tmp_path / "model.onnx", Mask(trained.units(), {"*": precision}))
-    size = builder.build(tmp_path / "model.onnx").size_bytes
+    size = builder.build(written(trained, Mask(trained.units(), {"*": precision}))).size_bytes
     if builder.name == "tensorrt_rtx":  # its kernels' source (docs/tensorrt.md)
         share += 0.17
     assert size <= share * request.getfixturevalue("trained_size")
@@ -215,7 +225,7 @@ def large() -> EcapaTdnn:
     ids=["none", "attentive_pooling", "paper"],
 )
 def test_size_is_that_of_the_paper(
-    builder: EngineBuilder, large: EcapaTdnn, int8_units: frozenset[str], tmp_path: Path
+    builder: EngineBuilder, large: EcapaTdnn, int8_units: frozenset[str], written: Callable[..., Path]
 ) -> None:
     layers = quantizable_layers(large)
     table = CalibrationTable(
@@ -224,9 +234,7 @@ def test_size_is_that_of_the_paper(
         {name: layer.weight.detach().abs().flatten(1).amax(1).numpy() for name, layer in layers.items()},
     )
     mask = Mask(large.units(), dict.fromkeys(int8_units, INT8))
-    path = tmp_path / "model.onnx"
-    write_model(large, path, mask, table)
-    megabytes = builder.build(path).size_bytes / 1e6
+    megabytes = builder.build(written(large, mask, table)).size_bytes / 1e6
     # Smaller is no fault: ONNX Runtime's engine of the paper's proposal is 6.3 % smaller than the paper's. An
     # engine of TensorRT for RTX brings the source of its kernels (docs/tensorrt.md).
     largest = 1.075 if builder.name == "tensorrt_rtx" else 1.06
