@@ -13,7 +13,6 @@
 
 # %%
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ import speakerquant as sq
 
 speech = Path(sys.argv[1])
 checkpoint = Path(sys.argv[2]) if len(sys.argv) > 2 else sq.shipped_checkpoint()
-results = Path(tempfile.mkdtemp(prefix="tutorial-"))
+results = Path("outputs") / "tutorial"
 
 # %% [markdown]
 # ## Network and recordings

@@ -35,7 +35,8 @@ def broken_contracts(house: Path) -> list[str]:
         text=True,
     )
     lines = finished.stdout.splitlines()
-    broken = [line.removesuffix(" BROKEN") for line in lines if line.endswith(" BROKEN")]
+    # Behind the word stands how many imports a contract ignores, if any.
+    broken = [name for name, is_broken, _ in (line.partition(" BROKEN") for line in lines) if is_broken]
     assert finished.returncode == (1 if broken else 0), finished.stdout + finished.stderr
     assert any(line.startswith("Contracts: ") for line in lines), finished.stdout
     return broken
