@@ -270,7 +270,8 @@ class FrontPlan:
             embeddings = outlook.forecast.embeddings(ranks)
             outlook.numbers[ranks] = self._list.numbers_of(embeddings, self._bounds)
         numbers = outlook.numbers[ranks]
-        return all(numbers[name] <= bound for name, bound in self._bounds.items())
+        # What a list is too short to tell meets no bound.
+        return all(numbers.get(name, np.inf) <= bound for name, bound in self._bounds.items())
 
     def _left_out(self, outlook: _Outlook, ranks: Ranks) -> Numbers:
         """What bounds are on, of a measured mask as it is predicted from all others."""
