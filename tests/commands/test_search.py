@@ -132,7 +132,7 @@ def test_without_a_development_list_the_table_says_what_the_search_has_seen(
     )
     assert finished.code == 0, finished.err
     assert "on the test list, which the search has seen: EER %" in finished.out
-    assert "development list" not in finished.out
+    assert "on the development list" not in finished.out
     assert front_of(tmp_path)["recommended"]["final_result"] is None
 
 
