@@ -55,6 +55,16 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+SMALL_ECAPA_TDNN = EcapaTdnnConfig(
+    channels=64,
+    res2net_scale=4,
+    se_channels=16,
+    aggregation_channels=96,
+    attention_channels=32,
+    embedding_dim=48,
+)
+
+
 @dataclass(frozen=True)
 class Subject:
     """A network with its ranges, and other recordings ``[n_mels, T]`` than it was calibrated on."""
@@ -126,16 +136,7 @@ def new_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]
 @pytest.fixture(scope="session")
 def small() -> Subject:
     """A small network of random weights whose normalisations have seen the features they get."""
-    network = _random_network(
-        EcapaTdnnConfig(
-            channels=64,
-            res2net_scale=4,
-            se_channels=16,
-            aggregation_channels=96,
-            attention_channels=32,
-            embedding_dim=48,
-        )
-    )
+    network = _random_network(SMALL_ECAPA_TDNN)
     table = calibrate(network, [torch.from_numpy(x) for x in speechlike(8, seed=1)], "max")
     return Subject(network, table, speechlike(6, seed=2))
 

@@ -32,9 +32,8 @@ PAGES = DOCUMENTS | {TUTORIAL: "library.md", "conf/": "configuration.md"}
 """Page by what documents link to; a folder stands for all that is in it."""
 
 _LINK = re.compile(r"\]\(([^)#:\s]+)(#[^)\s]*)?\)")
-_ROLE = re.compile(
-    r":(?:attr|class|data|func|meth|mod):(?=<code>)"
-)  # of docstrings, which Sphinx would resolve
+# Of docstrings, which Sphinx would resolve.
+_ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):(?=<code>)")
 _SUBCOMMANDS = re.compile(r"\{([a-z,]+)\} \.\.\.")
 _COLUMNS = "100"
 

@@ -33,13 +33,13 @@ from speakerquant.measuring.pipeline import EvaluationSet, Measurement, Measurem
 from speakerquant.measuring.protocol import Protocol
 from speakerquant.measuring.result import (
     DRAWS_FILE,
-    GROUPS_PREFIX,
     LABELS_FILE,
     RANGES_FILE,
     RESULT_FILE,
     SCORES_FILE,
     SWAP_PREFIX,
     Result,
+    is_of_groups,
     numbers_of_groups,
 )
 from speakerquant.measuring.settings import EvaluationSettings
@@ -52,7 +52,7 @@ from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 from speakerquant.recovery.recovery import Recovery
 from speakerquant.statistics.comparison import compare, write_draws
-from speakerquant.statistics.group_metrics import WORST, WORST_HIGH, worst_group
+from speakerquant.statistics.group_metrics import worst_group
 from speakerquant.statistics.scores import Embeddings
 from speakerquant.statistics.swap_metrics import KEPT_VOICEPRINTS, FormerSystem
 from speakerquant.statistics.uncertainty import SpeakerBootstrap
@@ -199,9 +199,7 @@ class MaskEvaluator:
         scores = data.protocol.score(embeddings, data.trials, None).scores
         of_kept = [name for name in names if name.startswith(SWAP_PREFIX) and KEPT_VOICEPRINTS in name]
         of_swap = [name for name in names if name.startswith(SWAP_PREFIX) and name not in of_kept]
-        of_groups = [
-            name for name in names if name in (WORST.name, WORST_HIGH.name) or name.startswith(GROUPS_PREFIX)
-        ]
+        of_groups = [name for name in names if is_of_groups(name)]
         former, found = self.former, dict[str, float]()
         with threadpool_limits(1):  # as in evaluate
             if len(names) > len(of_kept) + len(of_swap) + len(of_groups):

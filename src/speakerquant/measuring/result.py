@@ -175,8 +175,12 @@ def numbers_of_groups(groups: Mapping[str, Mapping[str, float]]) -> dict[str, fl
 
 def is_of_embeddings(name: str) -> bool:
     """Whether embeddings of the list's recordings alone tell a number of :meth:`Result.metrics`."""
-    of_scores = error_number(name) or (name in (WORST.name, WORST_HIGH.name))
-    return bool(of_scores) or name.startswith((SWAP_PREFIX, GROUPS_PREFIX))
+    return bool(error_number(name)) or is_of_groups(name) or name.startswith(SWAP_PREFIX)
+
+
+def is_of_groups(name: str) -> bool:
+    """Whether a number of :meth:`Result.metrics` is of groups of trials."""
+    return name in (WORST.name, WORST_HIGH.name) or name.startswith(GROUPS_PREFIX)
 
 
 def metric_of(name: str) -> Metric | None:
