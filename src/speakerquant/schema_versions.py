@@ -28,7 +28,7 @@ RECOVERY = 1
 GRAPH = 3
 """ONNX graph of the same network, before a mask is put on it."""
 
-EMBEDDINGS = 3
+EMBEDDINGS = 4
 """Embeddings by an engine of the same ONNX file."""
 
 BASELINE = 6

@@ -16,6 +16,7 @@ from speakerquant.engine.base import Engine
 from speakerquant.engine.onnxruntime.client_session import ClientSession
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path
+from speakerquant.graph.integer_products import compute_in_integers
 from speakerquant.graph.interface import with_interface
 from speakerquant.measuring.check import Agreement, embedding_by
 
@@ -69,6 +70,7 @@ def write_drop_in(graph: Path, client: Client, output: Path) -> DropIn:
         asked = client.interface(mask.original, mask.front_end, embedding_dim)
         interface = replace(asked, metadata={**asked.metadata, **mask.properties})
         model = with_interface(mask.model, interface)
+        compute_in_integers(model)
         onnx.save(model, part)
         agreement = _agreement(ClientSession(part), interface, engine, recordings)
         if not agreement.is_enough:

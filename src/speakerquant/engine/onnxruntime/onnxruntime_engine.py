@@ -1,7 +1,7 @@
 """ONNX Runtime: the reference arithmetic, on any machine.
 
-Its CPU provider keeps 8-bit weights but computes quantized convolutions in FP32: INT8 in size and in
-results, on every processor alike, and no faster than FP32.
+INT8 is computed in integers, exactly and on every processor alike. Integer weights alone become FP32 when an
+engine is loaded.
 """
 
 import tempfile
@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 
 from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths
 from speakerquant.engine.cpu import available_cpus, describe_cpu
 from speakerquant.errors import UserError, first_line
+from speakerquant.graph.integer_products import compute_in_integers
 from speakerquant.graph.masking import onnx_bits
 from speakerquant.quantization.precision import FloatType, Precision
 
@@ -33,7 +35,10 @@ class OnnxRuntimeEngine(Engine):
 
     def __init__(self, serialized: bytes) -> None:
         super().__init__(serialized)
-        self._session = ort.InferenceSession(serialized, _options(), providers=_providers())
+        options = _options()
+        # Integer weights become FP32 now, and not again and again in every request.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        self._session = ort.InferenceSession(serialized, options, providers=_providers())
 
     @property
     def parallel_requests(self) -> int:
@@ -54,7 +59,7 @@ class OnnxRuntimeBuilder(EngineBuilder):
         return {"ONNX Runtime": ort.__version__, "provider": _providers()[0][0], "CPU": describe_cpu()}
 
     def runs(self, precision: Precision, geometry: LayerGeometry) -> bool:
-        """Whatever is stored in eight bits or fewer, since it is dequantized and computed in FP32."""
+        """Whatever is stored in eight bits or fewer, since it can be dequantized and computed in FP32."""
         return precision.arithmetic is FloatType.float32
 
     def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
@@ -62,13 +67,19 @@ class OnnxRuntimeBuilder(EngineBuilder):
 
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
         with tempfile.TemporaryDirectory() as folder:
-            optimized = Path(folder) / "optimized.onnx"
+            adapted, optimized = Path(folder) / "adapted.onnx", Path(folder) / "optimized.onnx"
             options = _options()
             options.optimized_model_filepath = str(optimized)
             # Beyond this level, models are laid out for one processor; that is done when they are loaded.
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            # Products with weights of 4 bits would round their inputs to INT8 (4); 1 is FP32.
+            options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
             try:
-                ort.InferenceSession(onnx_path, options, providers=_providers())
+                network = onnx.load(onnx_path)
+                if _providers()[0][0] != _CUDA:  # which has none of these operations
+                    compute_in_integers(network)
+                onnx.save(network, adapted)
+                ort.InferenceSession(adapted, options, providers=_providers())
             except Exception as error:  # its exceptions have no common base of their own
                 raise UserError(f"{onnx_path}: ONNX Runtime cannot build it ({first_line(error)})") from None
             return self._deserialize(optimized.read_bytes())
@@ -89,6 +100,4 @@ def _options() -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1  # many small requests in flight rather than all cores on one
     options.log_severity_level = _ERROR
-    # Products with weights of 4 bits would round their inputs to INT8 (4); 1 is FP32.
-    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     return options

@@ -1,0 +1,116 @@
+"""INT8 layers as products of integers, which ONNX Runtime computes as such.
+
+Its CPU provider turns dequantized weights and inputs back to FP32 and convolves these, unless the output is
+rounded, too. Products of unsigned bytes are exact on every processor; those with signed weights saturate
+where there is no VNNI, and convolutions with them are slow.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+from speakerquant.architectures.layers import LayerGeometry, LayerKind
+from speakerquant.graph.editing import constants_of, is_blocked, makers_of, remove_unused, store
+from speakerquant.graph.layer_nodes import LayerNode, convolution_attributes, layer_nodes
+
+_SHIFT = 128  # between signed and unsigned bytes
+_TIME_LAST = [0, 2, 1]
+
+
+def compute_in_integers(model: onnx.ModelProto) -> None:
+    """Change, in place, a network that :func:`speakerquant.graph.masking.write_mask` wrote.
+
+    The function stays as it is, but for the order in which FP32 rounds. Grouped convolutions stay, too.
+    """
+    graph = model.graph
+    makers, constants = makers_of(graph), constants_of(graph)
+    layers = {layer.node.output[0]: layer for layer in layer_nodes(graph) if _is_of_bytes(layer, constants)}
+    nodes = [
+        each
+        for node in graph.node
+        for each in (
+            _in_integers(layers[node.output[0]], graph, makers, constants)
+            if node.output[0] in layers
+            else [node]
+        )
+    ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    remove_unused(graph)
+
+
+def _is_of_bytes(layer: LayerNode, constants: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether inputs and weights are bytes, with a scale for each output channel, made of all the input's."""
+    dequantize = layer.dequantize_weight
+    return (
+        layer.rounds_input
+        and layer.geometry.groups == 1
+        and layer.weight.data_type == onnx.TensorProto.INT8
+        and dequantize is not None
+        and not is_blocked(dequantize)
+        and dequantize.input[1] in constants
+    )
+
+
+def _in_integers(
+    layer: LayerNode,
+    graph: onnx.GraphProto,
+    makers: Mapping[str, onnx.NodeProto],
+    constants: Mapping[str, onnx.TensorProto],
+) -> Iterator[onnx.NodeProto]:
+    """A layer, from its input before that is rounded."""
+    node, geometry, dequantize = layer.node, layer.geometry, layer.dequantize_weight
+    assert dequantize is not None
+    [output] = node.output
+    unrounded, input_scale, *_ = makers[makers[node.input[0]].input[0]].input
+    is_product, is_sequence = _is_product(geometry), geometry.kind is LayerKind.conv1d
+    per_channel = (-1,) if is_product else (-1, *[1] * geometry.num_axes)
+
+    def named(kind: str) -> str:
+        return f"{output}/{kind}"
+
+    def constant(kind: str, value: npt.NDArray[np.generic]) -> str:
+        return store(graph, named(kind), value)
+
+    def value(name: str) -> npt.NDArray[np.float32]:
+        return numpy_helper.to_array(constants[name])
+
+    zero_point = constant("zero_point", np.asarray(_SHIFT, np.uint8))
+    weight = (numpy_helper.to_array(layer.weight).astype(np.int16) + _SHIFT).astype(np.uint8)
+    scales = value(dequantize.input[1]) * value(input_scale)
+    bytes_, result = named("bytes"), output
+    yield helper.make_node("QuantizeLinear", [unrounded, input_scale, zero_point], [bytes_])
+    if is_product:
+        if is_sequence:
+            bytes_, result = named("bytes_by_frame"), named("result_by_frame")
+            yield helper.make_node("Transpose", [named("bytes")], [bytes_], perm=_TIME_LAST)
+        columns = constant("weight", np.ascontiguousarray(weight.reshape(len(weight), -1).T))
+        yield helper.make_node("MatMulInteger", [bytes_, columns, zero_point, zero_point], [named("sums")])
+    else:
+        yield helper.make_node(
+            "ConvInteger",
+            [bytes_, constant("weight", weight), zero_point, zero_point],
+            [named("sums")],
+            **convolution_attributes(geometry),
+        )
+    yield helper.make_node("Cast", [named("sums")], [named("values")], to=onnx.TensorProto.FLOAT)
+    biases = [value(name) for name in node.input[2:]]
+    scaled = named("scaled") if biases else result
+    yield helper.make_node(
+        "Mul", [named("values"), constant("scales", scales.reshape(per_channel))], [scaled]
+    )
+    for bias in biases:
+        yield helper.make_node("Add", [scaled, constant("bias", bias.reshape(per_channel))], [result])
+    if is_product and is_sequence:
+        yield helper.make_node("Transpose", [result], [output], perm=_TIME_LAST)
+
+
+def _is_product(geometry: LayerGeometry) -> bool:
+    """Whether a layer is a product of matrices: a linear one, or a convolution of one tap at every frame."""
+    if geometry.kind is LayerKind.linear:
+        return True
+    is_sequence = geometry.kind is LayerKind.conv1d
+    return is_sequence and (geometry.kernel, geometry.stride, geometry.padding) == ((1,), (1,), ((0, 0),))
