@@ -38,8 +38,8 @@ def status(tracking: Tracking, run: TrackedRun) -> str:
 def test_a_finished_block_is_a_finished_run(tracking: Tracking, tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("content")
     with tracked_run(tracking, "name") as run:
-        run.log_params({"mask.a": "int8", "long": "x" * 10_000})
-        run.log_metrics({"eer": 1.5}, step=3)
+        run.log(params={"mask.a": "int8", "long": "x" * 10_000})
+        run.log(metrics={"eer": 1.5}, step=3)
         run.log_artifact(tmp_path / "file.txt")
     assert status(tracking, run) == "FINISHED"
     record = tracking.client.get_run(run.run_id)
@@ -65,8 +65,8 @@ def test_the_runs_of_a_multirun_come_back_in_order(tracking: Tracking) -> None:
             with tracked_run(tracking, f"child{index}", parent.run_id) as run:
                 if index == 1:
                     raise UserError("broken")
-                run.log_params({"mask.a": "int8", "mask.b.convs.0": "fp32", "other": index})
-                run.log_metrics({"eer": float(index)})
+                run.log(params={"mask.a": "int8", "mask.b.convs.0": "fp32", "other": index})
+                run.log(metrics={"eer": float(index)})
         except UserError:
             pass
     runs = mask_runs(tracking, parent.run_id)
@@ -184,7 +184,7 @@ def test_processes_may_use_a_new_store_together(tmp_path: Path) -> None:
 
 def test_parameters_and_reasons_are_recorded_without_passwords(tracking: Tracking) -> None:
     run = TrackedRun.start(tracking, "name")
-    run.log_params({"tracking.uri": "http://u:secret@host", "api_token": "secret", "seed": 1})
+    run.log(params={"tracking.uri": "http://u:secret@host", "api_token": "secret", "seed": 1})
     run.fail("http://u:secret@host does not answer")
     recorded = tracking.client.get_run(run.run_id).data
     assert recorded.params == {"tracking.uri": "http://u:***@host", "api_token": "***", "seed": "1"}

@@ -16,14 +16,9 @@ from speakerquant.commands.console_script import hydra_job
 from speakerquant.commands.multirun import parent_run_id
 from speakerquant.commands.recorded_evaluation import RecordedEvaluation
 from speakerquant.configuration.conversion import flat, typed
-from speakerquant.configuration.opening import (
-    mask_words,
-    open_cache,
-    open_evaluator,
-    open_mask,
-    open_model,
-)
+from speakerquant.configuration.opening import mask_words, open_cache, open_mask
 from speakerquant.configuration.schema import RunConfig
+from speakerquant.configuration.sharing import MULTIRUN, Sharing
 from speakerquant.measuring.result import Result
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.report.multirun_report import print_runs
@@ -77,7 +72,7 @@ def evaluate(
     with tracked_run(tracking, name, parent_id, tags) as tracked:
         record = RecordedEvaluation(tracked, output, prefix, _source(config))
         record.started(params, command)
-        result = _evaluate(config, output, record)
+        result = _evaluate(config, output, record, MULTIRUN if parent_id else Sharing())
         if parent_id:  # a multirun has many engines; whoever runs a single mask wants its engine here
             record.keep_engine_once(result.engine)
     return result
@@ -88,7 +83,7 @@ def _source(config: RunConfig) -> str:
     return str(Path(config.data.root).absolute()) if config.data.root else "synthetic"
 
 
-def _evaluate(config: RunConfig, output: Path, record: RecordedEvaluation) -> Result:
+def _evaluate(config: RunConfig, output: Path, record: RecordedEvaluation, sharing: Sharing) -> Result:
     times = StageTimes()
     if config.model.checkpoint is None:
         log.warning(
@@ -96,11 +91,11 @@ def _evaluate(config: RunConfig, output: Path, record: RecordedEvaluation) -> Re
         )
     cache = open_cache(config.cache)
     with times.stage("model"):
-        model = open_model(config.model, cache)
+        model = sharing.model(config.model, cache)
     mask = open_mask(config, model.network)
     record.mask_known(mask)
     with times.stage("features"):
-        evaluator = open_evaluator(config, model, cache)
+        evaluator = sharing.evaluator(config, cache)
     return evaluator.evaluate(mask, output, record, times)
 
 

@@ -14,8 +14,9 @@ from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.architectures.registry import architecture_of_network
 from speakerquant.architectures.units import Units, enclosing
 from speakerquant.configuration.conversion import typed
-from speakerquant.configuration.opening import open_cache, open_evaluator, open_mask, open_model
+from speakerquant.configuration.opening import open_cache, open_mask
 from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList
+from speakerquant.configuration.sharing import MULTIRUN
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.errors import UserError
 from speakerquant.mask_search.choices import MASK_AXIS, Choices, stored_differently
@@ -64,7 +65,7 @@ class MaskSearchApplication(SearchApplication):
             raise UserError(f"space.precisions: {error}") from None
         if not precisions:
             return {}
-        network = open_model(run.model, open_cache(run.cache)).network
+        network = MULTIRUN.model(run.model, open_cache(run.cache)).network
         layers = geometries(network)
 
         def sweep(unit: Sequence[str]) -> str:
@@ -91,10 +92,10 @@ class MaskSearchApplication(SearchApplication):
         self._check_directions(goals)
         self._check_times_are_measured(goals, run.engine)
         cache = open_cache(run.cache)
-        model = open_model(run.model, cache)
+        model = MULTIRUN.model(run.model, cache)
         units = model.network.units(run.units)
         masks = _searched_masks(space, units)  # refuses unknown units and precisions before any time is spent
-        evaluator = self._evaluator = open_evaluator(run, model, cache)
+        evaluator = self._evaluator = MULTIRUN.evaluator(run, cache)
         for mask in masks:
             evaluator.check_mask(mask)
         machine = {"machine": ", ".join(evaluator.builder.environment.values())}

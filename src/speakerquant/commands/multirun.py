@@ -126,12 +126,15 @@ def close_parent_run(journal: Path, succeeded: bool) -> None:
         units = dict.fromkeys(f"{MASK_PREFIX}{unit}" for run in runs for unit in run.mask)
         params = [*differing_settings(runs), *units]
         view = share_masks(parent.tracking, parent.run_id, [*SUMMARY, LATENCY.name], params)
-        parent.describe(f"[Masks in a table of their own, the smallest first]({view})\n\n{runs_table(runs)}")
-        if best := smallest_without_loss(runs):
-            parent.set_tags({"smallest_without_loss": "; ".join(each.name for each in best)})
-        if len(best) == 1:  # of several networks or lists none has the one number
-            metrics = best[0].run.metrics
-            parent.log_metrics({name: metrics[name] for name in SUMMARY if name in metrics})
+        best = smallest_without_loss(runs)
+        metrics = (
+            best[0].run.metrics if len(best) == 1 else {}
+        )  # several networks or lists have no one number
+        parent.log(
+            tags={"smallest_without_loss": "; ".join(each.name for each in best)} if best else {},
+            metrics={name: metrics[name] for name in SUMMARY if name in metrics},
+            note=f"[Masks in a table of their own, the smallest first]({view})\n\n{runs_table(runs)}",
+        )
         picture = Path(record.folder) / PICTURE_FILE
         with by_product(picture):
             draw_runs(runs, picture)

@@ -48,21 +48,26 @@ class RecordedEvaluation(EvaluationListener):
     def started(self, params: Mapping[str, object], command: str) -> None:
         """Log the configuration by dotted names, and what the user typed."""
         # The mask is recorded as it applies to the network, when that is known: patterns are no parameters.
-        self._run.log_params({key: x for key, x in params.items() if not key.startswith(MASK_PREFIX)})
-        self._run.set_tags({COMMAND_TAG: hide_credentials(command)})
+        self._run.log(
+            params={key: x for key, x in params.items() if not key.startswith(MASK_PREFIX)},
+            tags={COMMAND_TAG: hide_credentials(command)},
+        )
 
     def mask_known(self, mask: Mask) -> None:
         """Log the precision of every unit, and name the run by the mask."""
         self._run.rename(self._prefix + mask_name(mask.names))
-        self._run.log_params({f"{MASK_PREFIX}{unit}": precision for unit, precision in mask.names.items()})
+        self._run.log(params={f"{MASK_PREFIX}{unit}": precision for unit, precision in mask.names.items()})
 
     def inputs_known(self, inputs: MeasuredOn) -> None:
         ArtifactReference.forget(self._folder)
-        self._run.log_params({f"digest.{name}": digest for name, digest in inputs.digests.items()})
-        if inputs.unreached:
-            self._run.log_params({UNREACHED: inputs.unreached})
         environment = {"speakerquant": version("speakerquant"), **inputs.environment}
-        self._run.set_tags({f"{ENVIRONMENT_TAG}{name}": value for name, value in environment.items()})
+        self._run.log(
+            params={
+                **{f"digest.{name}": digest for name, digest in inputs.digests.items()},
+                UNREACHED: inputs.unreached or None,
+            },
+            tags={f"{ENVIRONMENT_TAG}{name}": value for name, value in environment.items()},
+        )
         data = inputs.data
         counts = {
             "trials": len(data.trials),
@@ -74,11 +79,12 @@ class RecordedEvaluation(EvaluationListener):
         self._run.log_data_set(DataSet(name, data.trials_digest, self._source, "testing", counts))
 
     def finished(self, result: Result) -> None:
-        self._run.log_params({"scores_from": result.scores_from})
-        self._run.describe(run_words(result.as_run()))
-        self._run.log_metrics(result.metrics())
-        if result.published:
-            self._run.set_tags(published_tags(result.published))
+        self._run.log(
+            params={"scores_from": result.scores_from},
+            tags=published_tags(result.published) if result.published else {},
+            metrics=result.metrics(),
+            note=run_words(result.as_run()),
+        )
         engine = engine_path(self._folder, result.engine)
         for path in (*(self._folder / name for name in ARTIFACTS), engine, provenance_path(engine)):
             self._run.log_artifact(path)

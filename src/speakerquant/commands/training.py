@@ -64,14 +64,14 @@ def train(config: TrainConfig, params: Mapping[str, object]) -> None:
         log.info("resuming from %s", state)
     with _tracked(tracking, output) if tracking else nullcontext() as run:
         if run:
-            run.log_params(params)
+            run.log(params=params)
 
         def report(step: int, metrics: Mapping[str, float]) -> None:
             if run:
                 log.info(
                     "step %d: %s", step, ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
                 )
-                run.log_metrics(metrics, step)
+                run.log(metrics=metrics, step=step)
 
         trainer.fit(state, report, validate)
         if run:

@@ -23,7 +23,9 @@ from speakerquant.search.suggestion import MakeSampler
 log = logging.getLogger(__name__)
 
 _REWRITE_SECONDS = 10.0
-"""Between two writings of the report amid the search: drawing its pictures takes longer than a fast trial."""
+_REWRITE_SHARE = 0.05
+"""Between two writings of the report amid the search at least these seconds pass, and so many that writing
+takes no more than this share of the time: its pictures and predictions may take longer than a fast trial."""
 
 EvaluateWith = Callable[[Sequence[Claim], Sequence[str]], Sequence[Outcome]]
 """Evaluates points with further overrides."""
@@ -103,9 +105,10 @@ class Session:
         def show(history: History) -> None:
             nonlocal due
             self.report.print(history)
-            if time.monotonic() >= due:
+            if (start := time.monotonic()) >= due:
                 self._write(history)
-                due = time.monotonic() + _REWRITE_SECONDS
+                end = time.monotonic()
+                due = end + max(_REWRITE_SECONDS, (end - start) / _REWRITE_SHARE)
 
         return show
 

@@ -137,16 +137,6 @@ class TrackedRun:
         with self._recording():
             self.tracking.client.update_run(self.run_id, name=_short(name))
 
-    def describe(self, markdown: str) -> None:
-        """Say in Markdown what the run is, where MLflow shows it."""
-        self.set_tags({MLFLOW_RUN_NOTE: markdown})
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags."""
-        entries = [RunTag(key, value[:_VALUE_LIMIT]) for key, value in tags.items()]
-        with self._recording():
-            self.tracking.client.log_batch(self.run_id, tags=entries)
-
     def log_data_set(self, data_set: DataSet) -> None:
         """Record what the run was measured on."""
         profile = json.dumps(data_set.counts)
@@ -165,23 +155,39 @@ class TrackedRun:
                     self.run_id, inputs
                 )  # with the entry that another run has made
 
-    def log_params(self, params: Mapping[str, object]) -> None:
-        """Log parameters, without passwords; long values are cut to what every store takes, None left out."""
+    def log(
+        self,
+        *,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        note: str | None = None,
+        step: int = 0,
+    ) -> None:
+        """Log what is known, together: each call is a transaction of the store.
+
+        Args:
+            params: Parameters, logged without passwords; long values are cut to what every store takes, None
+                is left out.
+            tags: Tags, cut likewise.
+            metrics: Numbers.
+            note: What the run is, in Markdown, where MLflow shows it.
+            step: Of the numbers.
+        """
         shown = {
             key: hide_credentials(f"{key}={value}").removeprefix(f"{key}=")
-            for key, value in params.items()
+            for key, value in (params or {}).items()
             if value is not None
         }
-        entries = [Param(key, value[:_VALUE_LIMIT]) for key, value in shown.items()]
-        with self._recording():
-            self.tracking.client.log_batch(self.run_id, params=entries)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log numbers."""
+        noted = {} if note is None else {MLFLOW_RUN_NOTE: note}
         now = int(time.time() * 1000)
-        entries = [Metric(key, value, now, step) for key, value in metrics.items()]
         with self._recording():
-            self.tracking.client.log_batch(self.run_id, metrics=entries)
+            self.tracking.client.log_batch(
+                self.run_id,
+                metrics=[Metric(key, value, now, step) for key, value in (metrics or {}).items()],
+                params=[Param(key, value[:_VALUE_LIMIT]) for key, value in shown.items()],
+                tags=[RunTag(key, value[:_VALUE_LIMIT]) for key, value in {**(tags or {}), **noted}.items()],
+            )
 
     def log_artifact(self, path: Path) -> None:
         """Copy a file to the run's artifacts."""

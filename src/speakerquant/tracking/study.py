@@ -63,13 +63,11 @@ class StudyRun(Observer):
     def updated(self, files: Sequence[Path], recommended: Mapping[str, Any] | None) -> None:
         with self._tolerant():
             self._run.restore()
-            self._run.set_tags({TRIALS_TAG: str(len(self._completed()))})
+            note = next((path.read_text() for path in files if path.suffix == ".md"), None)
+            metrics = {name: recommended[name] for name in SUMMARY if recommended and name in recommended}
+            self._run.log(tags={TRIALS_TAG: str(len(self._completed()))}, metrics=metrics, note=note)
             for path in files:
                 self._run.log_artifact(path)
-                if path.suffix == ".md":
-                    self._run.describe(path.read_text())
-            if recommended:
-                self._run.log_metrics({name: recommended[name] for name in SUMMARY if name in recommended})
 
     def closed(self, failure: str | None) -> None:
         with self._tolerant():
