@@ -16,6 +16,7 @@ for ((round = 1; round <= rounds; round++)); do
         git clone --quiet "$checkout" "$work/clone"
         export XDG_CACHE_HOME=$work/caches
         mkdir "$XDG_CACHE_HOME" "$work/said"
+        : >"$work/said/lines"
         start=$(date +%s.%N)
         setsid make -C "$work/clone" demo >"$work/said/lines" 2>&1 &
         demo=$!

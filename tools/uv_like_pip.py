@@ -1,7 +1,7 @@
 """Runs uv with what pip is configured to do: ``python tools/uv_like_pip.py pip install ...``.
 
-uv reads neither ``pip.conf`` nor ``PIP_...``. Whoever has an index, a proxy or a certificate of their own has told pip of it
-there, and is not asked to tell uv again. uv's own variables, where they are set, stand.
+uv reads neither ``pip.conf`` nor ``PIP_...``. Whoever has an index, a proxy or a certificate of their own has
+told pip of it there, and is not asked to tell uv again. uv's own variables, where they are set, stand.
 """
 
 import ast
@@ -36,8 +36,8 @@ def environment_for_uv(lines: Iterable[str]) -> Mapping[str, str]:
     settings = [line.split("=", 1) for line in lines if "=" in line]
     # pip takes the best version of all its indexes; uv would take the first index that has the package.
     environment = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
-    if any((ssl.get_default_verify_paths().cafile, ssl.get_default_verify_paths().capath)):
-        environment["UV_SYSTEM_CERTS"] = "1"  # those that a company adds to the machine's are known to pip
+    if ssl.get_default_verify_paths().cafile or ssl.get_default_verify_paths().capath:
+        environment["UV_SYSTEM_CERTS"] = "1"  # pip knows those that a company adds to the machine's
     for wanted in SECTIONS:
         for key, value in settings:
             section, _, name = key.rpartition(".")
@@ -51,7 +51,7 @@ def environment_for_uv(lines: Iterable[str]) -> Mapping[str, str]:
 
 
 def main(arguments: list[str]) -> None:
-    """Replaces this process by uv, which works on the environment of this interpreter unless told otherwise."""
+    """Replaces this process by uv, which works on the environment of this interpreter unless told another."""
     pip = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(pip, check=True, capture_output=True, text=True).stdout
     environment = {**environment_for_uv(listed.splitlines()), **os.environ, "VIRTUAL_ENV": sys.prefix}
