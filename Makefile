@@ -49,7 +49,7 @@ test-fast: setup ## Run the tests that take seconds
 	$(PYTEST) -m "not slow"
 
 .PHONY: lint
-lint: $(WITH)dev ## Check style, formatting, types and layers
+lint: $(WITH)cluster,dev ## Check style, formatting, types and layers
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
@@ -70,6 +70,15 @@ dashboard: $(WITH)dashboard ## Open Optuna's dashboard on the searches, http://l
 .PHONY: gpu-proof
 gpu-proof: ## Prove TensorRT on this machine's NVIDIA GPU (eight minutes, no network)
 	PYTHONPATH=src $(firstword $(wildcard $(BIN)/python) $(PYTHON)) benchmarks/gpu_proof.py
+
+.PHONY: dist
+dist: $(WITH)dev,release ## Build wheel and source distribution, and check them in an empty environment
+	rm -rf dist build/release
+	$(UV) build --quiet
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	$(PYTHON) -m venv --without-pip build/release
+	$(UV) pip install --python build/release --constraint constraints.txt dist/*.whl
+	SPEAKERQUANT_RELEASE=build/release $(BIN)/pytest tests/test_packaging.py
 
 .PHONY: clean
 clean: ## Remove the environment, outputs and tool caches (recorded runs and corpora stay)
