@@ -1,28 +1,39 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
-CODE := src tests benchmarks examples docs/hooks
+WITH := $(VENV)/.with-
+ALL := $(WITH)synthetic,dashboard,tensorrt-rtx,cluster,peers,docs,dev
+UV := $(BIN)/python tools/uv_like_pip.py
+CODE := src tests benchmarks examples tools docs/hooks
 STUDIES ?= multirun/studies.journal
 # One thread each: tests that run beside each other would wait for each other's threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL: # installations into .venv would get into each other's way
 
 .PHONY: help
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: $(INSTALLED) ## Create .venv and install everything into it
+setup: $(ALL) ## Create .venv and install everything into it
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(BIN)/uv: constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[synthetic,dashboard,tensorrt-rtx,cluster,peers,docs,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	touch $@
 
+# A stamp: the package is installed with the extras that the stamp is named by.
+$(WITH)%: $(BIN)/uv pyproject.toml constraints.txt
+	$(UV) pip install --constraint constraints.txt --editable '.[$*]'
+	touch $@
+
+# Tests start many processes, also where Python may not keep what it compiles.
+$(ALL): export UV_COMPILE_BYTECODE := 1
+
 .PHONY: demo
-demo: setup ## Measure the paper's per-unit table with real INT8 engines (synthetic speech, a few minutes)
+demo: $(WITH)synthetic ## Measure the paper's per-unit table with real INT8 engines (synthetic speech, a few minutes)
 	$(BIN)/speakerquant experiment=per_unit
 
 .PHONY: test
@@ -38,27 +49,36 @@ test-fast: setup ## Run the tests that take seconds
 	$(PYTEST) -m "not slow"
 
 .PHONY: lint
-lint: setup ## Check style, formatting, types and layers
+lint: $(WITH)cluster,dev ## Check style, formatting, types and layers
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 .PHONY: docs
-docs: setup ## Build the documentation site, site/index.html
+docs: $(WITH)docs ## Build the documentation site, site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .PHONY: ui
-ui: setup ## Show the runs in MLflow's UI, on port 5000
+ui: $(WITH)synthetic ## Show the runs in MLflow's UI, on port 5000
 	$(BIN)/speakerquant-ui
 
 .PHONY: dashboard
-dashboard: setup ## Open Optuna's dashboard on the searches, http://localhost:8080
+dashboard: $(WITH)dashboard ## Open Optuna's dashboard on the searches, http://localhost:8080
 	$(BIN)/optuna-dashboard --host 127.0.0.1 --port 8080 $(STUDIES)
 
 .PHONY: gpu-proof
 gpu-proof: ## Prove TensorRT on this machine's NVIDIA GPU (eight minutes, no network)
 	PYTHONPATH=src $(firstword $(wildcard $(BIN)/python) $(PYTHON)) benchmarks/gpu_proof.py
+
+.PHONY: dist
+dist: $(WITH)dev,release ## Build wheel and source distribution, and check them in an empty environment
+	rm -rf dist build/release
+	$(UV) build --quiet
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	$(PYTHON) -m venv --without-pip build/release
+	$(UV) pip install --python build/release --constraint constraints.txt dist/*.whl
+	SPEAKERQUANT_RELEASE=build/release $(BIN)/pytest tests/test_packaging.py
 
 .PHONY: clean
 clean: ## Remove the environment, outputs and tool caches (recorded runs and corpora stay)

@@ -22,6 +22,20 @@ _RUN = "runs:/"
 
 
 @contextmanager
+def folder_for_copies(address: str) -> Iterator[Path]:
+    """A folder for the block, for copies of what MLflow keeps; errors name the address instead of the folder.
+
+    Args:
+        address: What the user calls it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            yield Path(folder)
+        except UserError as error:
+            raise type(error)(str(error).replace(folder, address)) from None
+
+
+@contextmanager
 def found_engine(model: str) -> Iterator[Path]:
     """The file of an engine, with what lies beside it; what only MLflow keeps is fetched for the block.
 
@@ -32,8 +46,7 @@ def found_engine(model: str) -> Iterator[Path]:
         UserError: there is none, or several; or MLflow has lost it or does not answer.
     """
     path = Path(model)
-    with tempfile.TemporaryDirectory() as folder:
-        copies = Path(folder)
+    with folder_for_copies(model) as copies:
         if is_model_address(model):
             path = downloaded_model(_default_store(), model, copies)
         elif reference := _reference(path):
@@ -53,13 +66,13 @@ def found_graph(run: str) -> Iterator[Path]:
         UserError: there is none; or MLflow has lost it or does not answer.
     """
     path = Path(run)
-    with tempfile.TemporaryDirectory() as folder:
+    with folder_for_copies(run) as copies:
         reference = _reference(path)
         if run.startswith(_RUN):
             reference = ArtifactReference(_default_store(), run.removeprefix(_RUN), [ONNX_FILE])
         if reference:
             tracking = find_experiment_of_run(reference.uri, reference.run_id)
-            path = downloaded_file(tracking, reference.run_id, ONNX_FILE, Path(folder))
+            path = downloaded_file(tracking, reference.run_id, ONNX_FILE, copies)
         elif path.is_dir():
             path = path / ONNX_FILE
         if not path.is_file():

@@ -2,13 +2,11 @@
 
 import base64
 import io
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from speakerquant.commands.engine_files import download_engine
+from speakerquant.commands.engine_files import download_engine, folder_for_copies
 from speakerquant.configuration.tracking_schema import RegisterConfig
 from speakerquant.tracking.client import find_experiment
 from speakerquant.tracking.registry import Interface, register_model
@@ -25,8 +23,8 @@ def register(config: RegisterConfig) -> None:
         UserError: there is no such run, it has lost its files, or the engine cannot be loaded here.
     """
     tracking = find_experiment(config.tracking.uri, config.tracking.experiment)
-    with tempfile.TemporaryDirectory() as folder:
-        files = Path(folder) / "engine"
+    with folder_for_copies(f"runs:/{config.run}") as folder:
+        files = folder / "engine"
         files.mkdir()
         engine = download_engine(tracking, config.run, files)
         threshold = config.threshold

@@ -176,16 +176,19 @@ def _own_result(engine: Path) -> tuple[Mapping[str, Any], str]:
     path = engine.with_name(RESULT_FILE)
     try:
         result: Mapping[str, Any] = json.loads(path.read_text())
-        is_of_engine = result.get("engine_sha256") == read_provenance(engine).sha256
+        measured, ours = result.get("engine_sha256"), read_provenance(engine).sha256
         scoring = str(result["scoring"])
     except FileNotFoundError:
         raise _missing(path) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(engine, error) from None
-    if not is_of_engine:
+    if measured is None:
         raise UserError(
-            f"{path}: of another engine than {engine.name} beside it, or of an earlier version of this "
-            "program; measure this engine, or give a threshold"
+            f"{path}: of an earlier version of this program; measure the mask again, or give a threshold"
+        )
+    if measured != ours:
+        raise UserError(
+            f"{path}: of another engine than {engine.name} beside it; measure this one, or give a threshold"
         )
     return result, scoring
 
