@@ -32,7 +32,7 @@ _DAMPINGS = (0.01, 0.1, 1.0)  # of the Hessian's mean diagonal; GPTQ's reference
 _TRIED = 32  # output channels that a damping is tried on
 _SWEEPS, _TRIED_SWEEPS = 6, 2  # of the descent; two tell dampings apart as six do
 _BLOCK = 128  # columns whose errors are passed on together
-_CHUNK = 65536  # weights that scales are sought for at once: they stay in the processor's cache
+_CHUNK = 65536  # weights by scales that are tried at once: they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -296,18 +296,18 @@ def _scales(groups: Tensor, bounds: Bounds, importance: Tensor | None = None) ->
 
 def _scales_of_rows(rows: Tensor, bounds: Bounds, importance: Tensor | None) -> Tensor:
     widest = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12) / bounds[1]
-    best, chosen = torch.full_like(widest, torch.inf), widest
-    squares = torch.empty_like(rows)
-    for share in torch.linspace(_LEAST, 1, _CANDIDATES).tolist():
-        for sign in (1, -1):
-            scales = sign * share * widest
-            torch.div(rows, scales, out=squares).round_().clamp_(*bounds)
-            squares.mul_(scales).sub_(rows).square_()
-            if importance is not None:
-                squares.mul_(importance)
-            loss = squares.sum(-1, keepdim=True)
-            chosen, best = torch.where(loss < best, scales, chosen), torch.minimum(loss, best)
-    return chosen
+    shares = torch.linspace(_LEAST, 1, _CANDIDATES)
+    candidates = torch.stack([shares, -shares], 1).reshape(-1, 1, 1) * widest
+    at_once = max(1, _CHUNK // rows.numel())
+    buffer = rows.new_empty(at_once, *rows.shape)
+    losses = []
+    for scales in torch.split(candidates, at_once):
+        squares = torch.div(rows, scales, out=buffer[: len(scales)]).round_().clamp_(*bounds)
+        squares.mul_(scales).sub_(rows).square_()
+        if importance is not None:
+            squares.mul_(importance)
+        losses.append(squares.sum(-1, keepdim=True))
+    return candidates.gather(0, torch.cat(losses).argmin(0, keepdim=True))[0]
 
 
 def _damped(hessian: Tensor, damping: float) -> Tensor:
