@@ -2,22 +2,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WITH := $(VENV)/.with-
-ALL := $(WITH)synthetic,dashboard,tensorrt-rtx,cluster,peers,docs,dev
+EXTRAS := synthetic,dashboard,tensorrt-rtx,cluster,peers,docs,dev
 UV := $(BIN)/python tools/uv_like_pip.py
 CODE := src tests benchmarks examples tools docs/hooks
 STUDIES ?= multirun/studies.journal
 # One thread each: tests that run beside each other would wait for each other's threads.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
+TESTED = $(VENV)
+PYTEST = OMP_NUM_THREADS=1 $(TESTED)/bin/pytest --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # installations into .venv would get into each other's way
 
 .PHONY: help
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: $(ALL) ## Create .venv and install everything into it
+setup: $(WITH)$(EXTRAS) ## Create .venv and install everything into it
 
 $(BIN)/uv: constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,7 +31,7 @@ $(WITH)%: $(BIN)/uv pyproject.toml constraints.txt
 	touch $@
 
 # Tests start many processes, also where Python may not keep what it compiles.
-$(ALL): export UV_COMPILE_BYTECODE := 1
+$(WITH)$(EXTRAS): export UV_COMPILE_BYTECODE := 1
 
 .PHONY: demo
 demo: $(WITH)synthetic ## Measure the paper's per-unit table with real INT8 engines (synthetic speech, a few minutes)
@@ -47,6 +48,29 @@ test-cluster: setup ## Run the tests on real schedulers and servers: SLURM, Ray,
 .PHONY: test-fast
 test-fast: setup ## Run the tests that take seconds
 	$(PYTEST) -m "not slow"
+
+# Both try other versions than those of constraints.txt, in an environment of their own.
+test-oldest update: export UV_COMPILE_BYTECODE := 1
+test-oldest update: TESTED = build/$@
+define INSTALL_ANEW
+rm -rf $(TESTED)
+$(PYTHON) -m venv $(TESTED)
+$(UV) pip install --python $(TESTED) --editable '.[$(EXTRAS)]' $(RESOLUTION)
+endef
+
+.PHONY: test-oldest
+test-oldest: RESOLUTION := --resolution lowest-direct
+test-oldest: $(BIN)/uv ## Run the tests that take seconds with the oldest versions that pyproject.toml allows
+	$(INSTALL_ANEW)
+	$(PYTEST) -m "not slow"
+
+.PHONY: update
+update: $(BIN)/uv ## Pin the newest versions that pyproject.toml allows, if the tests that take seconds pass with them
+	$(INSTALL_ANEW)
+	$(UV) pip freeze --python $(TESTED) --exclude-editable --exclude pip > build/constraints.txt
+	diff constraints.txt build/constraints.txt || true
+	$(PYTEST) -m "not slow"
+	mv build/constraints.txt constraints.txt
 
 .PHONY: lint
 lint: $(WITH)cluster,dev ## Check style, formatting, types and layers
@@ -72,7 +96,7 @@ gpu-proof: ## Prove TensorRT on this machine's NVIDIA GPU (eight minutes, no net
 	PYTHONPATH=src $(firstword $(wildcard $(BIN)/python) $(PYTHON)) benchmarks/gpu_proof.py
 
 .PHONY: dist
-dist: $(WITH)dev,release ## Build wheel and source distribution, and check them in an empty environment
+dist: $(WITH)dev ## Build wheel and source distribution, and check them in an empty environment
 	rm -rf dist build/release
 	$(UV) build --quiet
 	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
