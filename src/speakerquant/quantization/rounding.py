@@ -203,10 +203,10 @@ class Rounding:
             fitted, held_out = self._hessian(layer, geometry)
             damping = self._damping(parts, fitted, held_out, stored.bounds, sharing)
             rounded = [
-                self._by_hessian(part, hessian, damping, stored.bounds, sharing)
+                self._by_hessian(part[None], _damped(hessian, damping)[None], stored.bounds, sharing)
                 for part, hessian in zip(parts, fitted.double() + held_out.double(), strict=True)
             ]
-            codes, scales = (torch.cat(each) for each in zip(*rounded, strict=True))
+            codes, scales = (torch.cat(each, dim=1)[0] for each in zip(*rounded, strict=True))
         return IntegerWeights(
             geometry.from_columns(codes).numpy().astype(np.int8),
             (scales[:, 0] if length is None else geometry.from_columns(scales)).contiguous().numpy(),
@@ -228,31 +228,24 @@ class Rounding:
             return _DAMPINGS[0]
         tried = range(0, len(parts), -(-len(parts) // _TRIED))
         most = -(-_TRIED // len(tried))
-        samples = [(parts[i][:: -(-len(parts[i]) // most)], fitted[i], held_out[i].double()) for i in tried]
-
-        def loss(damping: float) -> float:
-            total = 0.0
-            for part, hessian, judging in samples:
-                codes, scales = self._by_hessian(part, hessian, damping, bounds, length, _TRIED_SWEEPS)
-                lost = (codes * scales.repeat_interleave(length, 1) - part).double()
-                total += float(((lost @ judging) * lost).sum())
-            return total
-
-        return min(_DAMPINGS, key=loss)
+        sampled = torch.stack([parts[i][:: -(-len(parts[i]) // most)] for i in tried])
+        weights = sampled.repeat(len(_DAMPINGS), 1, 1)
+        damped = torch.stack([_damped(fitted[i], damping) for damping in _DAMPINGS for i in tried])
+        codes, scales = self._by_hessian(weights, damped, bounds, length, _TRIED_SWEEPS)
+        lost = (codes * scales.repeat_interleave(length, 2) - weights).double()
+        lost = lost.reshape(len(_DAMPINGS), len(tried), *lost.shape[1:])
+        losses = ((lost @ held_out[[*tried]].double()) * lost).sum((1, 2, 3))
+        return _DAMPINGS[int(losses.argmin())]
 
     def _by_hessian(
-        self,
-        part: Tensor,
-        hessian: Tensor,
-        damping: float,
-        bounds: Bounds,
-        length: int,
-        sweeps: int = _SWEEPS,
+        self, weights: Tensor, hessians: Tensor, bounds: Bounds, length: int, sweeps: int = _SWEEPS
     ) -> tuple[Tensor, Tensor]:
-        damped = _damped(hessian, damping)
-        codes, scales = _gptq(part, damped, bounds, length)
+        codes, scales = _gptq(weights, hessians, bounds, length)
         if self.method is RoundingMethod.descent:
-            return descended(part, damped, codes, scales, partial(_integers, bounds=bounds), sweeps)
+            nearest = partial(_integers, bounds=bounds)
+            each = zip(weights, hessians, codes, scales, strict=True)
+            descents = [descended(*matrices, nearest, sweeps) for matrices in each]
+            codes, scales = (torch.stack(each) for each in zip(*descents, strict=True))
         return codes, scales
 
     def _hessian(self, layer: str, geometry: LayerGeometry) -> Tensor:
@@ -286,12 +279,18 @@ def _scales(groups: Tensor, bounds: Bounds, importance: Tensor | None = None) ->
     Args:
         groups: Weights.
         bounds: Of the integers.
-        importance: What a squared error counts for, ``[length]``; none counts all alike.
+        importance: What a squared error counts for, of a shape that broadcasts to that of the groups; none
+            counts all alike.
     """
     rows = groups.reshape(-1, groups.shape[-1])
-    parts = torch.split(rows, max(1, _CHUNK // rows.shape[1]))
-    chosen = torch.cat([_scales_of_rows(part, bounds, importance) for part in parts])
-    return chosen.reshape(*groups.shape[:-1], 1)
+    together = max(1, _CHUNK // rows.shape[1])
+    parts = torch.split(rows, together)
+    if importance is None:
+        chosen = [_scales_of_rows(part, bounds, None) for part in parts]
+    else:
+        counts = torch.split(importance.expand(groups.shape).reshape(rows.shape), together)
+        chosen = [_scales_of_rows(part, bounds, count) for part, count in zip(parts, counts, strict=True)]
+    return torch.cat(chosen).reshape(*groups.shape[:-1], 1)
 
 
 def _scales_of_rows(rows: Tensor, bounds: Bounds, importance: Tensor | None) -> Tensor:
@@ -318,23 +317,35 @@ def _damped(hessian: Tensor, damping: float) -> Tensor:
     return hessian
 
 
-def _gptq(weight: Tensor, hessian: Tensor, bounds: Bounds, length: int) -> tuple[Tensor, Tensor]:
-    """Integers ``[out, columns]`` and scales ``[out, columns / length]``."""
-    weight, size = weight.clone(), weight.shape[1]
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+def _gptq(weights: Tensor, hessians: Tensor, bounds: Bounds, length: int) -> tuple[Tensor, Tensor]:
+    """Integers and scales of matrices that are rounded side by side.
+
+    Args:
+        weights: ``[matrices, out, columns]``.
+        hessians: Damped, ``[matrices, columns, columns]``.
+        bounds: Of the integers.
+        length: Columns that share a scale.
+
+    Returns:
+        ``[matrices, out, columns]`` and ``[matrices, out, columns / length]``.
+    """
+    weights, size = weights.clone(), weights.shape[2]
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessians))
     inverse = torch.linalg.cholesky(inverse, upper=True).float()
-    codes, scales = torch.zeros_like(weight), []
+    importance = inverse.diagonal(dim1=1, dim2=2)[:, None] ** -2
+    codes, scales = torch.zeros_like(weights), []
     for start in range(0, size, _BLOCK):
         stop = min(start + _BLOCK, size)
-        errors = torch.zeros(len(weight), stop - start)
+        errors = torch.zeros(*weights.shape[:2], stop - start)
         for column in range(start, stop):
             if column % length == 0:
                 pending = slice(column, column + length)
-                scales.append(_scales(weight[:, pending], bounds, inverse.diagonal()[pending] ** -2))
+                scales.append(_scales(weights[..., pending], bounds, importance[..., pending]))
             scale = scales[-1]
-            codes[:, column] = _nearest(weight[:, column : column + 1], scale, bounds)[:, 0]
-            lost = (weight[:, column] - codes[:, column] * scale[:, 0]) / inverse[column, column]
-            weight[:, column:stop] -= lost[:, None] * inverse[column, column:stop]
-            errors[:, column - start] = lost
-        weight[:, stop:] -= errors @ inverse[start:stop, stop:]
-    return codes, torch.cat(scales, dim=1)
+            codes[..., column] = _nearest(weights[..., column : column + 1], scale, bounds)[..., 0]
+            lost = weights[..., column] - codes[..., column] * scale[..., 0]
+            lost /= inverse[:, column, column, None]
+            weights[..., column:stop] -= lost[..., None] * inverse[:, None, column, column:stop]
+            errors[..., column - start] = lost
+        weights[..., stop:] -= errors @ inverse[:, start:stop, stop:]
+    return codes, torch.cat(scales, dim=2)
