@@ -165,6 +165,14 @@ def _only(label: str, said: str) -> Callable[[Path, Path], list[str]]:
     return spoil
 
 
+def _one_non_target(corpus: Path, first: Path) -> list[str]:
+    path = corpus / TRIALS_FILE
+    lines = path.read_text().splitlines(keepends=True)
+    other = next(line for line in lines if line.startswith("0"))
+    path.write_text("".join([*(line for line in lines if line.startswith("1")), other]))
+    return ["data.trials: 1 trial of one kind", "list at least 2 of each"]
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -178,6 +186,7 @@ def _only(label: str, said: str) -> Callable[[Path, Path], list[str]]:
         pytest.param(_bad_label, id="bad label"),
         pytest.param(_only("1", "no non-target trial"), id="only targets"),
         pytest.param(_only("0", "no target trial"), id="only non-targets"),
+        pytest.param(_one_non_target, id="one non-target"),
     ],
 )
 def test_faulty_corpus(

@@ -66,6 +66,8 @@ Measured on ECAPA-TDNN, C = 512, all in INT8, as the median distance (1 - cosine
 recordings of 0.25 s, 0.00054 with fifty of those; 0.00070 with two of 3 s, 0.00016 with ten, 0.00015 with 50.
 """
 
+_FEWEST_TRIALS = 2  # of a kind: what scores are moved by is told in their deviations
+
 
 @dataclass(frozen=True)
 class EvaluationFeatures:
@@ -244,9 +246,15 @@ class MaskEvaluator:
         """Draws of the speakers of the trial list.
 
         Raises:
-            UserError: the list is of one speaker.
+            UserError: the list is of one speaker, or has a single trial of a kind.
         """
         trials, speakers = self.data.trials, self.data.speakers
+        num_targets = int(trials.labels.sum())
+        if (fewest := min(num_targets, len(trials) - num_targets)) < _FEWEST_TRIALS:
+            raise UserError(
+                f"data.trials: {fewest} trial of one kind, target or non-target, shows no spread of scores; "
+                f"list at least {_FEWEST_TRIALS} of each"
+            )
         return SpeakerBootstrap(speakers[trials.left], speakers[trials.right], trials.labels)
 
     @cached_property
