@@ -95,20 +95,21 @@ def test_a_file_is_read_once_as_long_as_it_is_the_same(
     load = OmegaConf.load
 
     def noted(file: TextIO) -> object:
-        read.append(Path(file.name).name)
+        read.append(Path(file.name))
         return load(file)
 
     compose_once()
-    Path("config.yaml").write_text(FILES["config"].replace("a: 0", "a: 1"))
+    config = Path("config.yaml").resolve()
+    config.write_text(FILES["config"].replace("a: 0", "a: 1"))
     monkeypatch.setattr(OmegaConf, "load", noted)
     first, again = run([], monkeypatch), run([], monkeypatch)
     assert again == first
-    assert read.count("config.yaml") == 1
-    Path("config.yaml").write_text(FILES["config"].replace("a: 0", "a: 2"))
+    assert read.count(config) == 1
+    config.write_text(FILES["config"].replace("a: 0", "a: 2"))
     read.clear()
     assert run([], monkeypatch) == [first[0].replace("a: 1", "a: 2", 1)]
-    assert read == ["config.yaml"]
-    Path("config.yaml").write_text("a: [")
+    assert read == [config]
+    config.write_text("a: [")
     with pytest.raises(YAMLError, match=r'config\.yaml", line 1'):
         run([], monkeypatch)
 

@@ -25,6 +25,9 @@ class RememberingLoader(ConfigLoaderImpl):
     """
 
     def __init__(self, config_search_path: Any) -> None:
+        # Here, as Hydra executes these modules anew when it looks for plugins, which it has done by now.
+        for source in (file_config_source, importlib_resources_config_source):
+            source.OmegaConf = _RememberingReader  # type: ignore[attr-defined]
         super().__init__(config_search_path)
         self._told_mode: tuple[DictConfig, Sequence[str]] | None = None
         self._jobs: dict[Sequence[str], DictConfig] = {}
@@ -109,8 +112,6 @@ def _choices_where_asked_for(
 def compose_once() -> None:
     """Have the commands that Hydra runs in this process use what is above."""
     hydra._internal.hydra.ConfigLoaderImpl = RememberingLoader  # type: ignore[attr-defined]
-    for source in (file_config_source, importlib_resources_config_source):
-        source.OmegaConf = _RememberingReader  # type: ignore[attr-defined]
     defaults_list._create_interpolation_map = _choices_where_asked_for  # type: ignore[assignment]
     # Nor need the schemas be copied for each composition and each listed group: what they give is copied.
     ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
