@@ -40,7 +40,7 @@ from speakerquant.quantization.simulate import simulate
 ENGINES = ("onnxruntime", "openvino")
 PRECISIONS = ("fp32", "int8", "int4")
 LENGTHS = (120, 200, 301)
-TIMED_FRAMES, TIMES = 300, 3
+TIMED_FRAMES, TIMES = 300, 7
 
 FeatureArray = npt.NDArray[np.float32]
 
