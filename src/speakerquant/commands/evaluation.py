@@ -75,6 +75,8 @@ def evaluate(
         result = _evaluate(config, output, record, MULTIRUN if parent_id else Sharing())
         if parent_id:  # a multirun has many engines; whoever runs a single mask wants its engine here
             record.keep_engine_once(result.engine)
+        else:
+            log.info("recorded as MLflow run %s", tracked.run_id)
     return result
 
 
