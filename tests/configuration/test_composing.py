@@ -2,17 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import TextIO
 
 import hydra
 import pytest
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins import file_config_source
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from yaml import YAMLError
 
 from speakerquant.configuration import composing
 from speakerquant.configuration.composing import compose_once
@@ -47,7 +44,6 @@ def composed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", counted)
     # Hydra alone, for now
     monkeypatch.setattr(hydra._internal.hydra, "ConfigLoaderImpl", ConfigLoaderImpl)
-    monkeypatch.setattr(file_config_source, "OmegaConf", OmegaConf)
     monkeypatch.setattr(defaults_list, "_create_interpolation_map", composing._choices)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     return names
@@ -86,32 +82,6 @@ def test_a_command_and_each_job_are_composed_once(
     compose_once()
     assert run(arguments, monkeypatch) == expected
     assert len(composed) == 1 + jobs
-
-
-def test_a_file_is_read_once_as_long_as_it_is_the_same(
-    composed: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read = []
-    load = OmegaConf.load
-
-    def noted(file: TextIO) -> object:
-        read.append(Path(file.name))
-        return load(file)
-
-    compose_once()
-    config = Path("config.yaml").resolve()
-    config.write_text(FILES["config"].replace("a: 0", "a: 1"))
-    monkeypatch.setattr(OmegaConf, "load", noted)
-    first, again = run([], monkeypatch), run([], monkeypatch)
-    assert again == first
-    assert read.count(config) == 1
-    config.write_text(FILES["config"].replace("a: 0", "a: 2"))
-    read.clear()
-    assert run([], monkeypatch) == [first[0].replace("a: 1", "a: 2", 1)]
-    assert read == [config]
-    config.write_text("a: [")
-    with pytest.raises(YAMLError, match=r'config\.yaml", line 1'):
-        run([], monkeypatch)
 
 
 @pytest.mark.parametrize("arguments", [["a=1,2"], ["c=1"], ["--config-name=unchosen"], ["group=three"]])

@@ -1,13 +1,12 @@
-"""Has Hydra compose each configuration of a command once, and read each file of it once."""
+"""Has Hydra compose each configuration of a command once."""
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TextIO
+from typing import Any
 
 import hydra._internal.hydra
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins import file_config_source, importlib_resources_config_source
 from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import InputDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,9 +24,6 @@ class RememberingLoader(ConfigLoaderImpl):
     """
 
     def __init__(self, config_search_path: Any) -> None:
-        # Here, as Hydra executes these modules anew when it looks for plugins, which it has done by now.
-        for source in (file_config_source, importlib_resources_config_source):
-            source.OmegaConf = _RememberingReader  # type: ignore[attr-defined]
         super().__init__(config_search_path)
         self._told_mode: tuple[DictConfig, Sequence[str]] | None = None
         self._jobs: dict[Sequence[str], DictConfig] = {}
@@ -80,21 +76,6 @@ def _adds_mode_only(
         and added in ([], [f"hydra.mode={run_mode.name}"])
         and not OmegaConf.missing_keys(config.hydra.runtime.choices)  # which a single run must refuse
     )
-
-
-class _RememberingReader:
-    """Reads configuration files as OmegaConf does, but each text once: it takes a third of composing."""
-
-    _read: ClassVar[dict[str, Any]] = {}
-
-    @classmethod
-    def load(cls, file: TextIO) -> Any:
-        """What the file holds now."""
-        text = file.read()
-        if text not in cls._read:
-            file.seek(0)  # rather than the text, as errors name the file
-            cls._read[text] = OmegaConf.load(file)
-        return copy.deepcopy(cls._read[text])
 
 
 _choices: Callable[..., DictConfig] = defaults_list._create_interpolation_map
