@@ -51,12 +51,6 @@ torch.set_num_threads(1)
 gc.disable()
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, as some tests wait for processes, servers or a time to pass."""
-    return len(os.sched_getaffinity(0)) + 1
-
-
 def pytest_collection_finish() -> None:
     """Look for garbage in what the tests make only."""
     gc.freeze()
