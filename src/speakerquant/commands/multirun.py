@@ -127,9 +127,8 @@ def close_parent_run(journal: Path, succeeded: bool) -> None:
         params = [*differing_settings(runs), *units]
         view = share_masks(parent.tracking, parent.run_id, [*SUMMARY, LATENCY.name], params)
         best = smallest_without_loss(runs)
-        metrics = (
-            best[0].run.metrics if len(best) == 1 else {}
-        )  # several networks or lists have no one number
+        # Of several networks or lists none has the one number.
+        metrics = best[0].run.metrics if len(best) == 1 else {}
         parent.log(
             tags={"smallest_without_loss": "; ".join(each.name for each in best)} if best else {},
             metrics={name: metrics[name] for name in SUMMARY if name in metrics},
