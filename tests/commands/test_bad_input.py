@@ -346,6 +346,16 @@ def test_a_command_that_reads_makes_nothing_where_there_is_nothing(
     assert [*tmp_path.rglob("*")] == [tmp_path / "run", tmp_path / "run" / REFERENCE_FILE]
 
 
+def test_the_ui_takes_no_port_on_which_something_else_answers(
+    new_store: Callable[[Path], str], invoke: Command, tmp_path: Path
+) -> None:
+    store = [f"tracking.uri={new_store(tmp_path)}", "tracking.experiment=Default"]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = f"port={other.getsockname()[1]}"
+        assert_one_line(invoke(show_ui.main, *store, port), f"{port}: ", "choose another")
+    assert_one_line(invoke(show_ui.main, *store, "port=0"), "port=0", "from 1 to 65535")
+
+
 def test_a_value_that_holds_an_equals_sign_is_to_be_quoted(speakerquant: Command) -> None:
     finished = speakerquant("data.root=/corpora/year=2024/wav")
     assert_one_line(finished, "data.root=/corpora/year=2024/wav: ", """quote a value that holds '='""")

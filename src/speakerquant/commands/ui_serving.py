@@ -1,6 +1,8 @@
 """MLflow's UI, at the runs of the experiment."""
 
+import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,8 +16,10 @@ from speakerquant.tracking.client import Tracking, find_experiment, is_server, r
 from speakerquant.tracking.recorded_runs import latest_multirun
 from speakerquant.tracking.views import masks_address
 
+log = logging.getLogger(__name__)
+
 _HOST = "127.0.0.1"
-_SECONDS = 60  # until MLflow must answer
+_PATIENCE = 20  # seconds of silence before a line says what is waited for
 _ONE_PROCESS = ("--workers", "1")  # four, as MLflow has it, take several times as long to start
 # MLflow's own jobs judge answers of language models; they would start processes that nobody needs here.
 _WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -25,20 +29,22 @@ def show(config: UiConfig) -> None:
     """Serve MLflow's UI until Ctrl-C, unless the store is a server itself; print addresses, open a browser.
 
     Raises:
-        UserError: MLflow's UI does not start.
+        UserError: the port is taken, or MLflow's UI ends before it answers.
     """
     uri = config.tracking.uri
     tracking = find_experiment(uri, config.tracking.experiment)
     if is_server(uri):
         _lead_to(uri, tracking)
         return
-    port = str(config.port)
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", _HOST, "--port", port, *_ONE_PROCESS]
+    _refuse_taken(config.port)
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", _HOST, "--port", str(config.port)]
     with subprocess.Popen(
-        [*command, "--backend-store-uri", uri], env=os.environ | _WITHOUT_JOBS, stdout=subprocess.DEVNULL
+        [*command, *_ONE_PROCESS, "--backend-store-uri", uri],
+        env=os.environ | _WITHOUT_JOBS,
+        stdout=subprocess.DEVNULL,
     ) as server:
         try:
-            base = f"http://{_HOST}:{port}"
+            base = f"http://{_HOST}:{config.port}"
             _wait(base, server)
             _lead_to(base, tracking)
             server.wait()
@@ -46,18 +52,32 @@ def show(config: UiConfig) -> None:
             server.terminate()
 
 
+def _refuse_taken(port: int) -> None:
+    """Refuse what is no port, and one on which something else would answer."""
+    if not 0 < port < 65536:
+        raise UserError(f"port={port}: give a port from 1 to 65535, such as port=5000")
+    try:
+        socket.create_server((_HOST, port)).close()
+    except OSError as error:
+        raise UserError(
+            f"port={port}: MLflow's UI cannot be served there ({error.strerror}); choose another, "
+            f"such as port={port - 1}"
+        ) from error
+
+
 def _wait(address: str, server: "subprocess.Popen[bytes]") -> None:
-    """Wait until MLflow answers."""
-    deadline = time.monotonic() + _SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
+    """Wait until MLflow answers, for as long as it runs: on a loaded machine its start takes minutes."""
+    patient_until = time.monotonic() + _PATIENCE
+    while server.poll() is None:
         try:
             with urllib.request.urlopen(address, timeout=1):
                 return
         except OSError:
             time.sleep(0.2)
-    raise UserError(
-        f"{address}: MLflow's UI does not start; is the port taken? choose another with port=5001"
-    )
+        if time.monotonic() > patient_until:
+            log.info("waiting for MLflow's UI, which is starting (Ctrl-C ends it)")
+            patient_until = float("inf")
+    raise UserError(f"{address}: MLflow's UI ended before it answered; its lines above say why")
 
 
 def _lead_to(server: str, tracking: Tracking) -> None:
