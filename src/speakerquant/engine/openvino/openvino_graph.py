@@ -158,7 +158,8 @@ def _pointwise_convolutions_to_matrix_products(nodes: list[Node], network: onnx.
         weight = node.input_value(1).get_node()
         if not is_of_kind(weight, "Constant"):
             continue  # its weights are integers
-        matrix = np.ascontiguousarray(weight.data[:, :, 0])
+        # As a constant: an array is copied by way of a list of Python's numbers.
+        matrix = ops.constant(np.ascontiguousarray(weight.data[:, :, 0]))
         frames = ops.transpose(node.input_value(0), _TIME_LAST)
         product = ops.transpose(ops.matmul(frames, matrix, False, True), _TIME_LAST)
         for consumer in node.output(0).get_target_inputs():
