@@ -163,11 +163,10 @@ def _sizes(evaluator: MaskEvaluator, masks: Sequence[Ranks]) -> list[int]:
 
     def size(lowered: Mapping[str, str]) -> int:
         mask = Mask(evaluator.units, {**dict.fromkeys(units, PRECISIONS[0]), **lowered})
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            building.build(evaluator.prepared, mask, Path(folder), StageTimes()) as built,
-        ):
-            return built.size_bytes
+        with tempfile.TemporaryDirectory() as folder:
+            path = building.write(evaluator.prepared, mask, Path(folder), StageTimes())
+            with building.build(path, StageTimes()) as built:
+                return built.size_bytes
 
     base = size({})
     changes = [[0, *(size({unit: lower}) - base for lower in PRECISIONS[1:])] for unit in units]

@@ -29,7 +29,6 @@ from speakerquant.corpus.trials import Trials
 from speakerquant.deployment.clients import CLIENTS
 from speakerquant.deployment.drop_in import write_drop_in
 from speakerquant.engine.base import Engine
-from speakerquant.measuring.build import ONNX_FILE
 from speakerquant.measuring.check import Agreement
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.quantization.mask import Mask
@@ -48,7 +47,7 @@ def main() -> None:
     overrides = ["engine=onnxruntime", *sys.argv[1:]]
     trained_with = open_run(overrides).evaluator.model.front_end
     evaluator = open_run([*overrides, f"model/front_end={FORMAT}"]).evaluator
-    front_end = evaluator.model.front_end
+    front_end, building = evaluator.model.front_end, evaluator.pipeline.building
     trials = ten_trials(evaluator.data.trials)
     paths = [evaluator.data.recordings[index] for index in trials.ravel().tolist()]
     waveforms = [inspect_waveform(path, front_end.sample_rate).waveform for path in paths]
@@ -56,17 +55,18 @@ def main() -> None:
     print("|---" * 6 + "|")
     for precision in (FP32, INT8, INT4):
         mask = Mask(evaluator.units, {"*": precision})
-        with (
-            tempfile.TemporaryDirectory() as name,
-            evaluator.pipeline.building.build(evaluator.prepared, mask, Path(name), StageTimes()) as built,
-        ):
+        with tempfile.TemporaryDirectory() as name:
+            path = building.write(evaluator.prepared, mask, Path(name), StageTimes())
             file = Path(name) / "drop_in.onnx"
-            write_drop_in(Path(name) / ONNX_FILE, CLIENTS[FORMAT], file)
+            write_drop_in(path, CLIENTS[FORMAT], file)
             theirs = embedded_by_sherpa_onnx(file, waveforms, front_end.sample_rate)
             title = f"{precision.name} | {file.stat().st_size / 1e6:.3f}"
-            if precision is FP32:
-                print_row("fp32, as trained | ", built.runner, features_of(waveforms, trained_with), theirs)
-            print_row(title, built.runner, features_of(waveforms, front_end), theirs)
+            with building.build(path, StageTimes()) as built:
+                if precision is FP32:
+                    print_row(
+                        "fp32, as trained | ", built.runner, features_of(waveforms, trained_with), theirs
+                    )
+                print_row(title, built.runner, features_of(waveforms, front_end), theirs)
 
 
 def print_row(title: str, engine: Engine, features: Sequence[FeatureArray], theirs: Embeddings) -> None:

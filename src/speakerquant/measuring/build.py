@@ -70,23 +70,20 @@ class MaskBuilder:
         """What determines sizes and embeddings beside the ONNX file, in JSON-representable values."""
         return [_identity(builder) for builder in dict.fromkeys((self.builder, self.runner))]
 
-    @contextmanager
-    def build(
-        self, prepared: PreparedModel, mask: Mask, folder: Path, times: StageTimes
-    ) -> Iterator[BuiltMask]:
-        """Build the engine of a mask; the runner is closed at the end of the block.
+    def write(self, prepared: PreparedModel, mask: Mask, folder: Path, times: StageTimes) -> Path:
+        """Leave the ONNX graph of a mask in a folder.
 
         Args:
             prepared: The network to put the mask on.
             mask: The mask.
-            folder: Where ONNX graph, engine and provenance are left.
+            folder: An existing folder.
             times: Seconds by stage, which are added to.
 
         Raises:
-            UserError: the backend does not run a precision of the mask, or cannot build the engine.
+            UserError: the backend does not run a precision of the mask.
         """
         self.builder.check_mask(mask, self.layers)
-        onnx_path = folder / ONNX_FILE
+        path = folder / ONNX_FILE
         with times.stage("graph"):
             network = exported_network(prepared.model, self.cache)
         with times.stage("export"):
@@ -100,17 +97,28 @@ class MaskBuilder:
                 network,
                 mask,
                 prepared.table,
-                onnx_path,
+                path,
                 max_weight_bits=prepared.max_weight_bits,
                 rounding=prepared.rounding,
                 properties=properties,
             )
+        return path
+
+    @contextmanager
+    def build(self, path: Path, times: StageTimes) -> Iterator[BuiltMask]:
+        """Build the engine of a mask; the runner is closed at the end of the block.
+
+        Args:
+            path: What :meth:`write` left; engine and provenance are left beside it.
+            times: Seconds by stage, which are added to.
+
+        Raises:
+            UserError: the backend cannot build the engine.
+        """
         with times.stage("build"):
-            engine = self.builder.build(onnx_path, self.lengths)
-            engine.save(engine_path(folder, self.builder.name))
-            runner, computed = (
-                (engine, file_digest(onnx_path)) if self.executed else self._built_to_run(onnx_path)
-            )
+            engine = self.builder.build(path, self.lengths)
+            engine.save(engine_path(path.parent, self.builder.name))
+            runner, computed = (engine, file_digest(path)) if self.executed else self._built_to_run(path)
         with runner:
             identity = digest(schema_versions.EMBEDDINGS, computed, *_identity(self.runner))
             yield BuiltMask(engine.size_bytes, engine.provenance.sha256, runner, identity)

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from speakerquant.audio.features import FeatureArray
 from speakerquant.engine.base import Engine
@@ -47,10 +48,23 @@ class Agreement:
 
     @classmethod
     def of(
-        cls, embed: Embed, reference: Embed, recordings: Sequence[FeatureArray], smallest: float
+        cls,
+        embed: Embed,
+        reference: Embed,
+        recordings: Sequence[FeatureArray],
+        smallest: float,
+        expected: Embeddings | None = None,
     ) -> "Agreement":
-        """Compare on recordings ``[n_mels, T]``; ``smallest`` is the cosine that needs no excuse."""
-        expected = reference(recordings)
+        """Compare two ways to embed.
+
+        Args:
+            embed: The first way.
+            reference: The second way, which the first is held against.
+            recordings: Features ``[n_mels, T]`` to compare on.
+            smallest: The cosine that needs no excuse.
+            expected: What the second way gives for the recordings, where that is known.
+        """
+        expected = reference(recordings) if expected is None else expected
         cosine = fidelity(embed(recordings), expected)
         if cosine >= smallest:
             return cls(cosine, 1.0, True)
@@ -60,6 +74,21 @@ class Agreement:
             if cosine >= smallest - _TIMES_SENSITIVITY * (1 - itself):
                 return cls(cosine, itself, True)  # which further noise would not change
         return cls(cosine, itself, False)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A mask as PyTorch computes it.
+
+    Attributes:
+        mask: The mask.
+        network: The network with its integers.
+        embeddings: Of the excerpts that engines are checked on, ``[num_excerpts, dim]``.
+    """
+
+    mask: Mask
+    network: nn.Module
+    embeddings: Embeddings
 
 
 @dataclass(frozen=True)
@@ -82,23 +111,28 @@ class FidelityCheck:
         if not self.excerpts:
             raise UserError("engine.fidelity_recordings: the engine must be checked on at least 1 recording")
 
-    def check(self, engine: Engine, prepared: PreparedModel, mask: Mask) -> float:
-        """The fidelity of the engine of a mask on a prepared network.
+    def simulate(self, prepared: PreparedModel, mask: Mask) -> Simulation:
+        """What an engine of the mask on a prepared network must give."""
+        network = prepared.simulate(mask)
+        return Simulation(mask, network, embed_with_network(network, self.excerpts))
+
+    def check(self, engine: Engine, simulation: Simulation) -> float:
+        """The fidelity of an engine.
 
         Raises:
             UserError: it is too small: the engine does not compute what the mask says.
         """
-        simulated = prepared.simulate(mask)
         agreement = Agreement.of(
             embedding_by(engine),
-            lambda features: embed_with_network(simulated, features),
+            lambda features: embed_with_network(simulation.network, features),
             self.excerpts,
             self.min_fidelity,
+            simulation.embeddings,
         )
         if not agreement.is_enough:
             made = engine.provenance
             raise UserError(
-                f"engine.min_fidelity={self.min_fidelity}: the {made.engine} engine of {mask.key} "
+                f"engine.min_fidelity={self.min_fidelity}: the {made.engine} engine of {simulation.mask.key} "
                 f"({', '.join(made.environment.values())}) agrees with its simulation only to "
                 f"{agreement.cosine:.5f}, which agrees with itself under rounding errors to "
                 f"{agreement.itself:.5f}; its EER would not be a result"

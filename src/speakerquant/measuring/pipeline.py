@@ -1,5 +1,7 @@
 """Measures a mask: builds its engine, checks it, embeds the recordings and scores the trials."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -96,9 +98,13 @@ class MeasurementPipeline:
         if self.recovery:
             with times.stage("recovery"):
                 prepared = self.recovery.recovered(prepared, mask)
-        with self.building.build(prepared, mask, folder, times) as built:
-            with times.stage("fidelity"):
-                fidelity = self.fidelity.check(built.runner, prepared, mask)
+        path = self.building.write(prepared, mask, folder, times)
+        with ExitStack() as stack:
+            with ThreadPoolExecutor(1) as beside:  # a build leaves processors idle
+                simulation = beside.submit(self.fidelity.simulate, prepared, mask)
+                built = stack.enter_context(self.building.build(path, times))
+                with times.stage("fidelity"):
+                    fidelity = self.fidelity.check(built.runner, simulation.result())
             latency = None
             if executed and self.latency is not None:
                 with times.stage("latency"):
