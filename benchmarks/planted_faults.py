@@ -73,15 +73,13 @@ def main() -> None:
     run = open_run(["engine=onnxruntime", f"engine.fidelity_recordings={COUNTS[0]}", *arguments.overrides])
     evaluator = run.evaluator
     mask = Mask(evaluator.units, {"*": INT8})
-    places = np.linspace(0, len(mask.layers) - 1, min(arguments.layers, len(mask.layers))).astype(int)
-    layers = [[*mask.layers][place] for place in dict.fromkeys(places.tolist())]
-    print_table(*caught_faults(run, mask, layers), len(layers))
+    print_table(*caught_faults(run, mask, arguments.layers))
 
 
 def caught_faults(
-    run: OpenedRun, mask: Mask, layers: Sequence[str]
-) -> tuple[dict[str, list[int]], dict[int, float], float]:
-    """By fault, in how many layers it is caught by each count of excerpts; seconds of a check by count."""
+    run: OpenedRun, mask: Mask, num_layers: int
+) -> tuple[dict[str, list[int]], dict[int, float], float, int]:
+    """By fault, in how many layers each count of excerpts catches it; seconds of a check; cosine; layers."""
     evaluator = run.evaluator
     pipeline, prepared = evaluator.pipeline, evaluator.prepared
     smallest = pipeline.fidelity.min_fidelity
@@ -99,6 +97,10 @@ def caught_faults(
                 count: statistics.median(_timed(run, mask, excerpts[count], built.runner)) for count in COUNTS
             }
         model = onnx.load(path)
+        # Some are computed in parts, which have other names.
+        whole = [layer for layer in mask.layers if f"{layer}.weight_quantized" in constants_of(model.graph)]
+        places = np.linspace(0, len(whole) - 1, min(num_layers, len(whole))).astype(int)
+        layers = [whole[place] for place in places]
         cases = [(fault, layer) for fault in FAULTS for layer in layers]
         for fault, layer in track(cases, "faults", total=len(cases)):
             constant, change = FAULTS[fault]
@@ -107,7 +109,7 @@ def caught_faults(
                 for place, count in enumerate(COUNTS):
                     found = Agreement.of(embedding_by(engine), reference, excerpts[count], smallest)
                     caught[fault][place] += not found.is_enough
-    return caught, seconds, smallest
+    return caught, seconds, smallest, len(layers)
 
 
 def plant(model: onnx.ModelProto, name: str, change: Callable[[Constant], Constant], path: Path) -> None:
