@@ -55,5 +55,5 @@ def test_what_is_no_engine_is_one_line(
     finished = invoke(inspect_engine.main, what, path)
     assert finished.code == 2
     error = finished.err
-    assert error.startswith(f"error: {'cannot read engine ' if spoil == 'missing' else ''}{path}")
+    assert error.startswith(f"error: {path}: {'no such file; give' if spoil == 'missing' else ''}")
     assert len(error.splitlines()) == 1

@@ -103,7 +103,8 @@ def test_a_mistake_is_one_line(
         Path(tracking.client.get_run(run).info.artifact_uri.removeprefix("file://")).glob("scores.npy")
     )
     finished = {
-        "has no result.json": register("run=nothing"),
+        "there is no run outputs/chosen; its id is": register("run=outputs/chosen"),
+        "there is no run 0; its id is": register("run='0'"),
         "alias=a b: refused": register(f"run={run}", "alias='a b'"),
         "registered@gone: no such model": invoke(
             verify_speaker.main, "--model", "models:/registered@gone", "a.wav", "b.wav"

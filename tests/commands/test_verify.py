@@ -113,6 +113,10 @@ def test_a_speaker_may_be_enrolled_with_several_recordings(workspace: Workspace,
     [
         (["--false-accepts", "0"], "false accepts of 0 %: give percent"),
         (["nowhere.wav"], "nowhere.wav"),
+        (
+            ["--model", "verifier@champion"],
+            "error: verifier@champion: no such file; give an engine, the folder",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(workspace: Workspace, verify: Verify, arguments: list[str], said: str) -> None:

@@ -52,7 +52,13 @@ def found_engine(model: str) -> Iterator[Path]:
         elif reference := _reference(path):
             tracking = find_experiment_of_run(reference.uri, reference.run_id)
             path = download_engine(tracking, reference.run_id, copies)
-        yield find_engine(path)
+        engine = find_engine(path)
+        if not engine.is_file():
+            raise UserError(
+                f"{engine}: no such file; give an engine, the folder of a run, or models:/name@alias of a "
+                "registered model"
+            )
+        yield engine
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import soundfile
 
 from speakerquant.commands.engine_files import download_engine, folder_for_copies
 from speakerquant.configuration.tracking_schema import RegisterConfig
-from speakerquant.tracking.client import find_experiment
+from speakerquant.tracking.client import find_experiment_of_run
 from speakerquant.tracking.registry import Interface, register_model
 from speakerquant.verification import served_verifier
 from speakerquant.verification.verifier import Verifier, known_threshold
@@ -22,7 +22,7 @@ def register(config: RegisterConfig) -> None:
     Raises:
         UserError: there is no such run, it has lost its files, or the engine cannot be loaded here.
     """
-    tracking = find_experiment(config.tracking.uri, config.tracking.experiment)
+    tracking = find_experiment_of_run(config.tracking.uri, config.run)
     with folder_for_copies(f"runs:/{config.run}") as folder:
         files = folder / "engine"
         files.mkdir()

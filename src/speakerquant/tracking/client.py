@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
 from sqlalchemy import create_engine, inspect
@@ -31,6 +31,7 @@ _TABLE = "experiments"  # which every database of MLflow has
 _SHOWN = 10  # names of experiments in a message
 _REFUSED = (401, 403)  # HTTP status codes
 _NONE_THERE = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
+_NO_ID = ErrorCode.Name(INVALID_PARAMETER_VALUE)
 _CREATION_RETRIES, _CREATION_SECONDS = 10, 0.3
 # MLflow 3's UI shows the runs of such experiments; it would take others for collections of traces.
 _AS_MODEL_DEVELOPMENT = {"mlflow.experimentKind": "custom_model_development"}
@@ -119,9 +120,12 @@ def find_experiment_of_run(uri: str, run_id: str) -> Tracking:
         try:
             return Tracking(client, client.get_run(run_id).info.experiment_id)
         except MlflowException as error:
-            if not is_missing(error):
+            if not is_missing(error) and error.error_code != _NO_ID:
                 raise
-            raise UserError(f"tracking.uri={uri}: there is no run {run_id} any more") from None
+            raise UserError(
+                f"tracking.uri={uri}: there is no run {run_id}; its id is what the command that measured it "
+                "ended with, 'recorded as MLflow run <id>'"
+            ) from None
 
 
 def absolute_uri(uri: str) -> str:
