@@ -274,6 +274,24 @@ class Repeated(nn.Module):
         return self.conv(self.conv(features).relu()).mean(dim=2)
 
 
+def test_segments_cut_short_are_averaged_alike_by_older_runtimes() -> None:
+    """ONNX Runtime before 1.29 divides by the length of a whole one where padding is said to count."""
+
+    class Segments(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv1d(16, 8, 1)
+
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            return nn.functional.avg_pool1d(self.layer(features), 10, 10, ceil_mode=True).amax(dim=2)
+
+    exported = export_network(Segments().eval(), 16)
+    [pooling] = [node for node in exported.graph.node if node.op_type == "AveragePool"]
+    attributes = {each.name: onnx.helper.get_attribute_value(each) for each in pooling.attribute}
+    assert attributes.get("count_include_pad", 0) == 0
+    assert (attributes["ceil_mode"], attributes["kernel_shape"]) == (1, [10])
+
+
 def test_a_layer_that_runs_twice_is_refused() -> None:
     with pytest.raises(UserError, match=r"conv: the network runs this layer 2 times.*layer of its own"):
         export_network(Repeated(), n_mels=80)

@@ -13,7 +13,11 @@ from torch import nn
 
 from speakerquant.errors import UserError
 from speakerquant.graph.editing import makers_of, readers_of
-from speakerquant.graph.passes import read_shared_weights_directly, store_padding
+from speakerquant.graph.passes import (
+    count_no_padding_in_averages,
+    read_shared_weights_directly,
+    store_padding,
+)
 from speakerquant.quantization.pytorch_quantization import TensorQuantizer
 from speakerquant.quantization.quantizers import insert_quantizers, quantized_layers
 
@@ -63,6 +67,7 @@ def export_network(network: nn.Module, n_mels: int) -> onnx.ModelProto:
     _check_runs_each_once(layers, exported.graph)
     read_shared_weights_directly(exported.graph)
     store_padding(exported)
+    count_no_padding_in_averages(exported.graph)
     return onnx.shape_inference.infer_shapes(exported)
 
 

@@ -35,6 +35,19 @@ def store_padding(model: onnx.ModelProto) -> None:
     remove_unused(graph)
 
 
+def count_no_padding_in_averages(graph: onnx.GraphProto) -> None:
+    """Have poolings that pad nothing say so, as they average over what is there.
+
+    The exporter says that padding counts, and ONNX Runtime before 1.29, as sherpa-onnx 2.0.1 has it, divides
+    the sum over a last window that is cut short by the length of a whole one then.
+    """
+    for node in graph.node:
+        if node.op_type == "AveragePool":
+            attributes = {each.name: each for each in node.attribute}
+            if "count_include_pad" in attributes and not any(getattr(attributes.get("pads"), "ints", ())):
+                node.attribute.remove(attributes["count_include_pad"])
+
+
 def compute_in_half(graph: onnx.GraphProto, layers: Collection[str]) -> None:
     """Compute layers, given by name, in FP16 between casts, with their weights stored so."""
     if not layers:
