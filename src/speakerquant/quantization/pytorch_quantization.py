@@ -5,6 +5,7 @@ then it reports every step that it takes.
 """
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,7 +23,9 @@ def _root_logger_kept() -> Iterator[None]:
         root.setLevel(level)
 
 
-with _root_logger_kept():
+with _root_logger_kept(), warnings.catch_warnings():
+    # It uses what PyTorch has deprecated, which is not for its users to change.
+    warnings.simplefilter("ignore")
     from pytorch_quantization.calib import HistogramCalibrator, MaxCalibrator
     from pytorch_quantization.nn import TensorQuantizer
     from pytorch_quantization.tensor_quant import QuantDescriptor
