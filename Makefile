@@ -6,8 +6,8 @@ EXTRAS := synthetic,dashboard,tensorrt-rtx,cluster,peers,docs,dev
 UV := $(BIN)/python tools/uv_like_pip.py
 CODE := src tests benchmarks examples tools docs/hooks
 STUDIES ?= multirun/studies.journal
-# One thread each: tests that run beside each other would wait for each other's threads. And compiled once: tests
-# start many processes, also where Python may not keep what it compiles.
+# One thread each: tests that run beside each other would wait for each other's threads. What is compiled is kept, also
+# where Python may not keep it.
 TESTED = $(VENV)
 PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(TESTED)/bin/pytest --numprocesses auto --dist worksteal
 
@@ -31,6 +31,7 @@ $(WITH)%: $(BIN)/uv pyproject.toml constraints.txt
 	$(UV) pip install --constraint constraints.txt --editable '.[$*]'
 	touch $@
 
+# Tests start many processes, which compile nothing then.
 $(WITH)$(EXTRAS): export UV_COMPILE_BYTECODE := 1
 
 .PHONY: demo

@@ -97,28 +97,31 @@ def caught_faults(
                 count: statistics.median(_timed(run, mask, excerpts[count], built.runner)) for count in COUNTS
             }
         model = onnx.load(path)
+        stored = constants_of(model.graph)
         # Some are computed in parts, which have other names.
-        whole = [layer for layer in mask.layers if f"{layer}.weight_quantized" in constants_of(model.graph)]
+        whole = [layer for layer in mask.layers if f"{layer}.weight_quantized" in stored]
         places = np.linspace(0, len(whole) - 1, min(num_layers, len(whole))).astype(int)
         layers = [whole[place] for place in places]
         cases = [(fault, layer) for fault in FAULTS for layer in layers]
         for fault, layer in track(cases, "faults", total=len(cases)):
             constant, change = FAULTS[fault]
-            plant(model, f"{layer}.{constant}", change, folder / "faulty.onnx")
-            with pipeline.building.runner.build(folder / "faulty.onnx", pipeline.building.lengths) as engine:
+            faulty = folder / "faulty.onnx"
+            plant(model, stored[f"{layer}.{constant}"], change, faulty)
+            with pipeline.building.runner.build(faulty, pipeline.building.lengths) as engine:
                 for place, count in enumerate(COUNTS):
                     found = Agreement.of(embedding_by(engine), reference, excerpts[count], smallest)
                     caught[fault][place] += not found.is_enough
     return caught, seconds, smallest, len(layers)
 
 
-def plant(model: onnx.ModelProto, name: str, change: Callable[[Constant], Constant], path: Path) -> None:
-    """Write a model with one constant changed."""
-    tensor = constants_of(model.graph)[name]
-    sound = onnx.TensorProto.FromString(tensor.SerializeToString())
-    tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(sound)), name))
+def plant(
+    model: onnx.ModelProto, constant: onnx.TensorProto, change: Callable[[Constant], Constant], path: Path
+) -> None:
+    """Write a model with one of its constants changed."""
+    sound = onnx.TensorProto.FromString(constant.SerializeToString())
+    constant.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(sound)), sound.name))
     onnx.save(model, path)
-    tensor.CopyFrom(sound)
+    constant.CopyFrom(sound)
 
 
 def _remembered(embed: Embed) -> Embed:
