@@ -1,10 +1,12 @@
 """What a release holds, and that it runs away from the repository."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import venv
 import zipfile
 from itertools import combinations
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from packaging.version import Version
 
 pytestmark = pytest.mark.slow
 
@@ -81,6 +84,24 @@ def test_source_distribution_gives_the_wheel_of_the_repository(wheel: Path, tmp_
     assert (tmp_path / wheel.name).read_bytes() == wheel.read_bytes()
 
 
+def test_version_is_that_of_the_tag_and_above_the_last_one_without(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", "--no-tags", PROJECT, clone], check=True)
+    [released, *_] = re.findall(r"^## (\d\S+) - ", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert Version(_version(clone)) > Version(released)
+    subprocess.run(["git", "tag", "v7.8.9"], cwd=clone, check=True)
+    assert _version(clone) == "7.8.9"
+
+
+def test_last_release_is_named_alike_everywhere() -> None:
+    changelog = (PROJECT / "CHANGELOG.md").read_text()
+    [(version, day), *_] = re.findall(r"^## (\d\S+) - (\S+)$", changelog, re.MULTILINE)
+    citation = (PROJECT / "CITATION.cff").read_text()
+    assert f"\nversion: {version}\ndate-released: {day}\n" in citation
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    assert settings["tool"]["hatch"]["version"]["fallback-version"] == version
+
+
 def test_installed_wheel_measures_a_mask_and_verifies(commands: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     for speaker in ("test/a", "test/b", "test/c", "others/d", "others/e"):
@@ -105,6 +126,13 @@ def test_installed_wheel_measures_a_mask_and_verifies(commands: Path, tmp_path: 
 def _build(target: str, source: Path, folder: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
     subprocess.run(build, cwd=source, check=True, capture_output=True)
+
+
+def _version(source: Path) -> str:
+    said = subprocess.run(
+        [sys.executable, "-m", "hatchling", "version"], cwd=source, check=True, capture_output=True, text=True
+    )
+    return said.stdout.strip()
 
 
 def _run(command: Path, *arguments: str, folder: Path) -> str:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 
 def test_set_up_takes_packages_from_where_pip_does(tmp_path: Path) -> None:
     company = _index(tmp_path / "company", "2.0", "3.0")
-    further = _index(tmp_path / "further", "1.0")
+    further = _index(tmp_path / "further", "1.0", "2.0")
     (tmp_path / "constraints.txt").write_text("voices-demo<3\n")
     configuration = tmp_path / "pip.conf"
     configuration.write_text(
@@ -31,9 +31,11 @@ def test_set_up_takes_packages_from_where_pip_does(tmp_path: Path) -> None:
     )
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
     variables |= {"PIP_CONFIG_FILE": str(configuration), "PIP_INDEX_URL": company, "UV_NO_CACHE": "1"}
-    command = [sys.executable, TOOL, "pip", "install", "--dry-run", "voices-demo"]
-    said = subprocess.run(command, env=variables, capture_output=True, text=True)
-    assert "+ voices-demo==2.0\n" in said.stderr
+    installed = tmp_path / "installed"
+    command = [sys.executable, TOOL, "pip", "install", "--quiet", "--target", installed, "voices-demo"]
+    subprocess.run(command, env=variables, check=True)
+    metadata = (installed / "voices_demo-2.0.dist-info" / "METADATA").read_text()
+    assert "Summary: from company" in metadata
 
 
 def _index(folder: Path, *versions: str) -> str:
@@ -41,7 +43,7 @@ def _index(folder: Path, *versions: str) -> str:
     pages = folder / "voices-demo"
     pages.mkdir(parents=True)
     metadata = {
-        "METADATA": "Metadata-Version: 2.1\nName: voices-demo\nVersion: {}\n",
+        "METADATA": f"Metadata-Version: 2.1\nName: voices-demo\nVersion: {{}}\nSummary: from {folder.name}\n",
         "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         "RECORD": "",
     }

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from pip._internal.models.index import PyPI
+
 # pip's settings, and where each goes; uv splits lists at what is named last.
 PASSED_ON = {
     "index-url": ("UV_DEFAULT_INDEX", ""),
@@ -47,6 +49,11 @@ def environment_for_uv(lines: Iterable[str]) -> Mapping[str, str]:
                 if name == "find-links":  # pip goes past a folder that is not there
                     values = [place for place in values if "://" in place or Path(place).exists()]
                 environment[variable] = separator.join(values)
+    if "UV_INDEX" in environment:
+        # Of equal versions pip takes the file that fits best, uv that of the first index; the default one comes last.
+        # Further indexes may lack the file for this platform.
+        first = environment.get("UV_DEFAULT_INDEX", PyPI.simple_url)
+        environment["UV_INDEX"] = f"{first} {environment['UV_INDEX']}"
     return environment
 
 
