@@ -50,8 +50,8 @@ def environment_for_uv(lines: Iterable[str]) -> Mapping[str, str]:
                     values = [place for place in values if "://" in place or Path(place).exists()]
                 environment[variable] = separator.join(values)
     if "UV_INDEX" in environment:
-        # Of equal versions pip takes the file that fits best, uv that of the first index; the default one comes last.
-        # Further indexes may lack the file for this platform.
+        # Of equal versions pip takes the file that fits the platform best, uv that of the first index (the
+        # default one is the last): further indexes may lack the best file.
         first = environment.get("UV_DEFAULT_INDEX", PyPI.simple_url)
         environment["UV_INDEX"] = f"{first} {environment['UV_INDEX']}"
     return environment
