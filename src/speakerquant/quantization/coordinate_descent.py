@@ -6,70 +6,98 @@ nothing moves; the error of the layer's outputs falls at every step (for integer
 "QuantEase", 2023).
 """
 
-from collections.abc import Callable
-
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from speakerquant.quantization.fitted_scales import Bounds
+
+Array = npt.NDArray[np.float32]
+
 _BLOCK = 128  # columns whose changes are passed on together
+_TINY = np.finfo(np.float32).tiny
 
 
 def descended(
-    weight: Tensor,
-    hessian: Tensor,
-    codes: Tensor,
-    scales: Tensor,
-    rounded: Callable[[Tensor], Tensor],
-    most_sweeps: int,
+    weights: Tensor, hessians: Tensor, codes: Tensor, scales: Tensor, bounds: Bounds, most_sweeps: int
 ) -> tuple[Tensor, Tensor]:
     """Integers and scales that lose less of a layer's outputs than the given ones, or as much.
 
+    Matrices of one shape are gone through side by side: of small ones each step takes as long as that of one.
+
     Args:
-        weight: ``[out, columns]``.
-        hessian: Sums of products of the columns' inputs, damped, ``[columns, columns]``.
-        codes: Integers to begin from, ``[out, columns]``.
-        scales: Their scales, ``[out, groups]``, none of them zero; signs are kept.
-        rounded: Function from numbers to the nearest integers that there are.
+        weights: ``[matrices, out, columns]``.
+        hessians: Sums of products of the columns' inputs, damped, ``[matrices, columns, columns]``.
+        codes: Integers to begin from, ``[matrices, out, columns]``.
+        scales: Their scales, ``[matrices, out, groups]``, none of them zero; signs are kept.
+        bounds: Of the integers.
         most_sweeps: How often all columns are gone through at most.
     """
-    hessian = hessian.float()
-    # What a column does to all output channels lies together in memory.
-    weight, codes, scales = (
-        each.T.clone(memory_format=torch.contiguous_format) for each in (weight, codes, scales)
+    hessians = hessians.float()
+    # What all output channels of a column take lies together; steps of NumPy start sooner than PyTorch's.
+    weights, codes, scales = (
+        each.mT.clone(memory_format=torch.contiguous_format) for each in (weights, codes, scales)
     )
-    length = len(codes) // len(scales)
+    size, length = codes.shape[1], codes.shape[1] // scales.shape[1]
     block = max(_BLOCK // length, 1) * length
-    curvature = hessian.diagonal().clamp(min=torch.finfo(torch.float32).tiny)
-    values = codes * scales.repeat_interleave(length, 0)
+    values = codes * scales.repeat_interleave(length, 1)
     for _ in range(most_sweeps):
-        slopes, former = hessian @ (values - weight), codes.clone()
-        for start in range(0, len(weight), block):
-            stop = min(start + block, len(weight))
-            inner, slope = hessian[start:stop, start:stop], slopes[start:stop]
-            before = values[start:stop].clone()
-            for first in range(start, stop, length):
-                group, inside = slice(first, first + length), slice(first - start, first - start + length)
-                place = first // length
-                scale = _best_scale(codes[group], slope[inside], inner[inside, inside], scales[place])
-                change = codes[group] * (scale - scales[place])
-                scales[place] = scale
-                values[group] += change
-                slope.addmm_(inner[:, inside], change)
-                for column in range(first, first + length):
-                    row = column - start
-                    best = rounded((values[column] - slope[row] / curvature[column]) / scale)
-                    change = best * scale - values[column]
-                    codes[column] = best
-                    values[column] += change
-                    slope[row:].addr_(inner[row, row:], change)
-            slopes[stop:].addmm_(hessian[stop:, start:stop], values[start:stop] - before)
+        slopes, former = hessians @ (values - weights), codes.clone()
+        for start in range(0, size, block):
+            stop = min(start + block, size)
+            inner = hessians[:, start:stop, start:stop].numpy()
+            slope, value, code = (each[:, start:stop].numpy() for each in (slopes, values, codes))
+            before = value.copy()
+            for first in range(0, stop - start, length):
+                group, place = slice(first, first + length), (start + first) // length
+                # What the groups before it have changed, it hears of now.
+                slope[:, group] += inner[:, group, :first] @ (value[:, :first] - before[:, :first])
+                scales[:, place] = torch.from_numpy(
+                    _descend_in_group(
+                        *(code[:, group], value[:, group], slope[:, group]),
+                        *(scales[:, place].numpy(), inner[:, group, group], bounds),
+                    )
+                )
+            change = values[:, start:stop] - torch.from_numpy(before)
+            slopes[:, stop:].baddbmm_(hessians[:, stop:, start:stop], change)
         if torch.equal(codes, former):
             break
-    return codes.T.contiguous(), scales.T.contiguous()
+    return codes.mT.contiguous(), scales.mT.contiguous()
 
 
-def _best_scale(codes: Tensor, slope: Tensor, hessian: Tensor, scale: Tensor) -> Tensor:
-    """The scale ``[out]`` of least error for a group's integers ``[columns, out]``; its sign stays."""
-    curvature = ((hessian @ codes) * codes).sum(0)
-    best = scale - (slope * codes).sum(0) / curvature.clamp(min=torch.finfo(torch.float32).tiny)
-    return torch.where((curvature > 0) & (best * scale > 0), best, scale)
+def _descend_in_group(
+    codes: Array, values: Array, slope: Array, scale: Array, hessian: Array, bounds: Bounds
+) -> Array:
+    """Change a group's integers and values in place, and return its scale ``[matrices, out]``.
+
+    Args:
+        codes: Its integers, ``[matrices, columns, out]``.
+        values: What they stand for.
+        slope: Of the error, at these values.
+        scale: Of the group.
+        hessian: ``[matrices, columns, columns]``.
+        bounds: Of the integers.
+    """
+    best_scale = _best_scale(codes, slope, hessian, scale)
+    change = codes * (best_scale - scale)[:, None]
+    values += change
+    slope += hessian @ change
+    curvature = hessian.diagonal(0, 1, 2).clip(min=_TINY)[..., None]
+    changes = np.empty_like(values)
+    for column in range(values.shape[1]):
+        felt = hessian[:, column, None, :column] @ changes[:, :column]
+        best = values[:, column] - (slope[:, column] + felt[:, 0]) / curvature[:, column]
+        best = (best / best_scale).round().clip(*bounds)
+        codes[:, column] = best
+        best *= best_scale
+        np.subtract(best, values[:, column], out=changes[:, column])
+        values[:, column] = best
+    return best_scale
+
+
+def _best_scale(codes: Array, slope: Array, hessian: Array, scale: Array) -> Array:
+    """The scale ``[matrices, out]`` of least error for a group's integers; its sign stays."""
+    curvature = ((hessian @ codes) * codes).sum(1)
+    best = scale - (slope * codes).sum(1) / curvature.clip(min=_TINY)
+    return np.where((curvature > 0) & (best * scale > 0), best, scale)

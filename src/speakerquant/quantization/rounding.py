@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from speakerquant import schema_versions
@@ -19,20 +20,16 @@ from speakerquant.cache import Cache
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path, digest
 from speakerquant.quantization.coordinate_descent import descended
+from speakerquant.quantization.fitted_scales import Bounds, fitted_scales
+from speakerquant.quantization.gptq import rounded_in_turn
 from speakerquant.quantization.precision import SMALLEST_GROUP, WeightFormat
 from speakerquant.quantization.rounding_method import RoundingMethod
 
 Array = npt.NDArray[np.float32]
-Bounds = tuple[int, int]
-"""The smallest integer and the largest."""
-
-_CANDIDATES = 40  # scales tried for a group, from _LEAST of the one without clipping up to that
-_LEAST = 0.3
 _DAMPINGS = (0.01, 0.1, 1.0)  # of the Hessian's mean diagonal; GPTQ's reference has the first
 _TRIED = 32  # output channels that a damping is tried on
 _SWEEPS, _TRIED_SWEEPS = 6, 2  # of the descent; two tell dampings apart as six do
-_BLOCK = 128  # columns whose errors are passed on together
-_CHUNK = 65536  # weights by scales that are tried at once: they stay in the processor's cache
+_SMALL = 1 << 20  # entries of Hessians that all dampings are tried on side by side
 
 
 @dataclass(frozen=True)
@@ -196,29 +193,26 @@ class Rounding:
         sharing = length or columns.shape[1]  # columns that share a scale
         if self.method is RoundingMethod.nearest:
             groups = columns.reshape(len(columns), -1, sharing)
-            scales = _scales(groups, stored.bounds)
-            codes, scales = _nearest(groups, scales, stored.bounds).flatten(1), scales[..., 0]
+            scales = fitted_scales(groups, stored.bounds)
+            codes = (groups / scales).round().clamp(*stored.bounds).flatten(1)
+            scales = scales[..., 0]
         else:
-            parts = columns.chunk(geometry.groups)
+            parts = torch.stack(columns.chunk(geometry.groups))
             fitted, held_out = self._hessian(layer, geometry)
             damping = self._damping(parts, fitted, held_out, stored.bounds, sharing)
-            rounded = [
-                self._by_hessian(part[None], _damped(hessian, damping)[None], stored.bounds, sharing)
-                for part, hessian in zip(parts, fitted.double() + held_out.double(), strict=True)
-            ]
-            codes, scales = (torch.cat(each, dim=1)[0] for each in zip(*rounded, strict=True))
+            hessians = _damped(fitted.double() + held_out.double(), damping)
+            rounded = self._by_hessian(parts, hessians, stored.bounds, sharing)
+            codes, scales = (each.flatten(0, 1) for each in rounded)
         return IntegerWeights(
             geometry.from_columns(codes).numpy().astype(np.int8),
             (scales[:, 0] if length is None else geometry.from_columns(scales)).contiguous().numpy(),
         )
 
-    def _damping(
-        self, parts: Sequence[Tensor], fitted: Tensor, held_out: Tensor, bounds: Bounds, length: int
-    ) -> float:
+    def _damping(self, parts: Tensor, fitted: Tensor, held_out: Tensor, bounds: Bounds, length: int) -> float:
         """The damping of least error under the Hessian ``[groups, columns, columns]`` that was held out.
 
         Args:
-            parts: Columns of each group of channels.
+            parts: Columns of each group of channels, ``[groups, out, columns]``.
             fitted: The Hessian to round by.
             held_out: The one to judge by.
             bounds: Of the integers.
@@ -226,29 +220,35 @@ class Rounding:
         """
         if not held_out.any():
             return _DAMPINGS[0]
-        tried = range(0, len(parts), -(-len(parts) // _TRIED))
-        most = -(-_TRIED // len(tried))
-        sampled = torch.stack([parts[i][:: -(-len(parts[i]) // most)] for i in tried])
-        judging = held_out[[*tried]].double()
+        tried = slice(None, None, -(-len(parts) // _TRIED))
+        weights, hessians, judging = parts[tried], fitted[tried].double(), held_out[tried].double()
+        most = -(-_TRIED // len(weights))
+        weights = weights[:, :: -(-weights.shape[1] // most)]
 
-        def loss(damping: float) -> float:
-            damped = torch.stack([_damped(fitted[i], damping) for i in tried])
-            codes, scales = self._by_hessian(sampled, damped, bounds, length, _TRIED_SWEEPS)
-            lost = (codes * scales.repeat_interleave(length, 2) - sampled).double()
-            return float(((lost @ judging) * lost).sum())
+        def losses(dampings: Sequence[float]) -> list[float]:
+            damped = torch.cat([_damped(hessians, damping) for damping in dampings])
+            repeated = weights.repeat(len(dampings), 1, 1)
+            codes, scales = self._by_hessian(repeated, damped, bounds, length, _TRIED_SWEEPS)
+            lost = (codes * scales.repeat_interleave(length, 2) - repeated).double()
+            lost = lost.reshape(len(dampings), *weights.shape)
+            found: list[float] = ((lost @ judging) * lost).sum((1, 2, 3)).tolist()
+            return found
 
-        # One after the other: together they would hold three times the largest layer's matrices.
-        return min(_DAMPINGS, key=loss)
+        # Side by side small matrices take a third of the time; large ones would take three times the memory.
+        together = [_DAMPINGS] if hessians.numel() <= _SMALL else [[damping] for damping in _DAMPINGS]
+        found = [loss for dampings in together for loss in losses(dampings)]
+        return _DAMPINGS[int(np.argmin(found))]
 
     def _by_hessian(
         self, weights: Tensor, hessians: Tensor, bounds: Bounds, length: int, sweeps: int = _SWEEPS
     ) -> tuple[Tensor, Tensor]:
-        codes, scales = _gptq(weights, hessians, bounds, length)
-        if self.method is RoundingMethod.descent:
-            nearest = partial(_integers, bounds=bounds)
-            each = zip(weights, hessians, codes, scales, strict=True)
-            descents = [descended(*matrices, nearest, sweeps) for matrices in each]
-            codes, scales = (torch.stack(each) for each in zip(*descents, strict=True))
+        """Integers and scales of matrices, as :func:`rounded_in_turn` returns them."""
+        with threadpool_limits(
+            1, "blas"
+        ):  # products of a group are small
+            codes, scales = rounded_in_turn(weights, hessians, bounds, length)
+            if self.method is RoundingMethod.descent:
+                codes, scales = descended(weights, hessians, codes, scales, bounds, sweeps)
         return codes, scales
 
     def _hessian(self, layer: str, geometry: LayerGeometry) -> Tensor:
@@ -266,89 +266,11 @@ class Rounding:
         return self.gather()
 
 
-def _integers(steps: Tensor, bounds: Bounds) -> Tensor:
-    return steps.round().clamp(*bounds)
-
-
-def _nearest(values: Tensor, scales: Tensor, bounds: Bounds) -> Tensor:
-    return _integers(values / scales, bounds)
-
-
-def _scales(groups: Tensor, bounds: Bounds, importance: Tensor | None = None) -> Tensor:
-    """Scale of least squared error for each group ``[..., length]``, ``[..., 1]``.
-
-    It may be negative where integers reach further on one side of zero: the sign chooses the side.
-
-    Args:
-        groups: Weights.
-        bounds: Of the integers.
-        importance: What a squared error counts for, of a shape that broadcasts to that of the groups; none
-            counts all alike.
-    """
-    rows = groups.reshape(-1, groups.shape[-1])
-    together = max(1, _CHUNK // rows.shape[1])
-    parts = torch.split(rows, together)
-    if importance is None:
-        chosen = [_scales_of_rows(part, bounds, None) for part in parts]
-    else:
-        counts = torch.split(importance.expand(groups.shape).reshape(rows.shape), together)
-        chosen = [_scales_of_rows(part, bounds, count) for part, count in zip(parts, counts, strict=True)]
-    return torch.cat(chosen).reshape(*groups.shape[:-1], 1)
-
-
-def _scales_of_rows(rows: Tensor, bounds: Bounds, importance: Tensor | None) -> Tensor:
-    widest = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12) / bounds[1]
-    shares = torch.linspace(_LEAST, 1, _CANDIDATES)
-    candidates = torch.stack([shares, -shares], 1).reshape(-1, 1, 1) * widest
-    at_once = max(1, _CHUNK // rows.numel())
-    buffer = rows.new_empty(at_once, *rows.shape)
-    losses = []
-    for scales in torch.split(candidates, at_once):
-        squares = torch.div(rows, scales, out=buffer[: len(scales)]).round_().clamp_(*bounds)
-        squares.mul_(scales).sub_(rows).square_()
-        if importance is not None:
-            squares.mul_(importance)
-        losses.append(squares.sum(-1, keepdim=True))
-    return candidates.gather(0, torch.cat(losses).argmin(0, keepdim=True))[0]
-
-
-def _damped(hessian: Tensor, damping: float) -> Tensor:
-    hessian = hessian.clone()
-    silent = hessian.diagonal() == 0
-    hessian[silent, silent] = 1  # an input that is always zero leaves its weights to the nearest integer
-    hessian.diagonal().add_(damping * hessian.diagonal().mean())
-    return hessian
-
-
-def _gptq(weights: Tensor, hessians: Tensor, bounds: Bounds, length: int) -> tuple[Tensor, Tensor]:
-    """Integers and scales of matrices that are rounded side by side.
-
-    Args:
-        weights: ``[matrices, out, columns]``.
-        hessians: Damped, ``[matrices, columns, columns]``.
-        bounds: Of the integers.
-        length: Columns that share a scale.
-
-    Returns:
-        ``[matrices, out, columns]`` and ``[matrices, out, columns / length]``.
-    """
-    weights, size = weights.clone(), weights.shape[2]
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessians))
-    inverse = torch.linalg.cholesky(inverse, upper=True).float()
-    importance = inverse.diagonal(dim1=1, dim2=2)[:, None] ** -2
-    codes, scales = torch.zeros_like(weights), []
-    for start in range(0, size, _BLOCK):
-        stop = min(start + _BLOCK, size)
-        errors = torch.zeros(*weights.shape[:2], stop - start)
-        for column in range(start, stop):
-            if column % length == 0:
-                pending = slice(column, column + length)
-                scales.append(_scales(weights[..., pending], bounds, importance[..., pending]))
-            scale = scales[-1]
-            codes[..., column] = _nearest(weights[..., column : column + 1], scale, bounds)[..., 0]
-            lost = weights[..., column] - codes[..., column] * scale[..., 0]
-            lost /= inverse[:, column, column, None]
-            weights[..., column:stop] -= lost[..., None] * inverse[:, None, column, column:stop]
-            errors[..., column - start] = lost
-        weights[..., stop:] -= errors @ inverse[:, start:stop, stop:]
-    return codes, torch.cat(scales, dim=2)
+def _damped(hessians: Tensor, damping: float) -> Tensor:
+    """Hessians ``[matrices, columns, columns]`` with a share of their mean diagonal added to it."""
+    hessians = hessians.clone()
+    diagonals = hessians.diagonal(dim1=1, dim2=2)
+    # An input that is always zero leaves its weights to the nearest integer.
+    diagonals[diagonals == 0] = 1
+    diagonals += damping * diagonals.mean(1, keepdim=True)
+    return hessians

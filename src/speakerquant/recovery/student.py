@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from speakerquant.architectures.layers import LayerGeometry, QuantizableLayer, quantizable_layers
+from speakerquant.quantization.fitted_scales import Bounds
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.prepared import PreparedModel
-from speakerquant.quantization.rounding import Array, Bounds, IntegerWeights, KnownIntegers
+from speakerquant.quantization.rounding import Array, IntegerWeights, KnownIntegers
 from speakerquant.quantization.scales import weight_scales
 
 
