@@ -105,6 +105,26 @@ def test_few_inputs_are_trusted_as_far_as_others_bear_them_out(method: RoundingM
     assert losses[0] < 0.9 * losses[1]
 
 
+@pytest.mark.parametrize("stored", [WeightFormat(2, 16), WeightFormat(4, None)], ids=str)
+@pytest.mark.parametrize("method", [RoundingMethod.gptq, RoundingMethod.descent])
+def test_groups_of_channels_are_rounded_as_layers_of_their_own(
+    method: RoundingMethod, stored: WeightFormat
+) -> None:
+    torch.manual_seed(0)
+    grouped = nn.Conv1d(96, 24, 3, groups=3)
+    inputs = torch.randn(3, 200, 96) @ torch.randn(3, 96, 96)
+    hessian = torch.stack([inputs.mT @ inputs, torch.zeros(3, 96, 96)]).numpy()
+    weight = grouped.weight.detach().numpy()
+    together = Rounding(method, lambda: {"layer": hessian})
+    found = together.integers("layer", weight, LayerGeometry.of(grouped), stored).values
+    for group in range(3):
+        alone = Rounding(method, lambda: {"layer": hessian[:, [group]]})  # noqa: B023
+        part = weight[8 * group : 8 * group + 8]
+        expected = alone.integers("layer", part, conv1d(part), stored).values
+        # Scales go on to move until the last group has come to rest.
+        np.testing.assert_allclose(found[8 * group : 8 * group + 8], expected, rtol=0.02)
+
+
 def test_hessians_hold_out_every_fifth_recording() -> None:
     layer = nn.Conv1d(3, 2, 1, bias=False)
     recordings = [torch.randn(3, 400) for _ in range(10)]
