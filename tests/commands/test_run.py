@@ -524,6 +524,7 @@ def test_a_stopped_run_is_closed_as_failed(
     ended, printed = running.end()
     assert ended == code, printed
     assert "Traceback" not in printed
+    assert ("the same command again goes on" in printed) == (stop is signal.SIGINT)
     latest = runs_of(workspace)[0]
     assert latest.data.params["cache.root"] == str(tmp_path / "cache")
     assert latest.info.status == "FAILED"

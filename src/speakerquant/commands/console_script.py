@@ -77,10 +77,14 @@ def _end_if_terminated() -> None:
         sys.exit(_TERMINATED)
 
 
-def run_command(command: Callable[[], object]) -> None:
+def run_command(command: Callable[[], object], if_interrupted: str = "") -> None:
     """Run a command; a user's mistake ends in one line on standard error and exit code 2.
 
     With ``HYDRA_FULL_ERROR=1`` the traceback is shown instead.
+
+    Args:
+        command: What to run.
+        if_interrupted: What Ctrl-C has the user told, beside that it has interrupted the command.
     """
     os.environ[_SHOW_TRACEBACK] = "1"  # or Hydra itself prints the error and exits before it reaches us
     signal.signal(signal.SIGTERM, _Termination())
@@ -117,7 +121,7 @@ def run_command(command: Callable[[], object]) -> None:
             raise
         fail(f"not enough memory ({first_line(error)}); free some, or use shorter recordings")
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print(f"interrupted{if_interrupted}", file=sys.stderr)
         sys.exit(130)
 
 

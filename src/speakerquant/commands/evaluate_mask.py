@@ -25,7 +25,7 @@ def _command() -> None:
 def main() -> None:
     """Entry point of ``speakerquant``."""
     register_schemas()
-    run_command(_command)
+    run_command(_command, "; the same command again goes on where it stopped")
 
 
 if __name__ == "__main__":

@@ -243,9 +243,7 @@ class Rounding:
         self, weights: Tensor, hessians: Tensor, bounds: Bounds, length: int, sweeps: int = _SWEEPS
     ) -> tuple[Tensor, Tensor]:
         """Integers and scales of matrices, as :func:`rounded_in_turn` returns them."""
-        with threadpool_limits(
-            1, "blas"
-        ):  # products of a group are small
+        with threadpool_limits(1, "blas"):  # products of a group are small
             codes, scales = rounded_in_turn(weights, hessians, bounds, length)
             if self.method is RoundingMethod.descent:
                 codes, scales = descended(weights, hessians, codes, scales, bounds, sweeps)
