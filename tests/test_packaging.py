@@ -87,15 +87,14 @@ def test_source_distribution_gives_the_wheel_of_the_repository(wheel: Path, tmp_
 def test_version_is_that_of_the_tag_and_above_the_last_one_without(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", "--no-tags", PROJECT, clone], check=True)
-    [released, *_] = re.findall(r"^## (\d\S+) - ", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    released, _ = _last_release()
     assert Version(_version(clone)) > Version(released)
     subprocess.run(["git", "tag", "v7.8.9"], cwd=clone, check=True)
     assert _version(clone) == "7.8.9"
 
 
 def test_last_release_is_named_alike_everywhere() -> None:
-    changelog = (PROJECT / "CHANGELOG.md").read_text()
-    [(version, day), *_] = re.findall(r"^## (\d\S+) - (\S+)$", changelog, re.MULTILINE)
+    version, day = _last_release()
     citation = (PROJECT / "CITATION.cff").read_text()
     assert f"\nversion: {version}\ndate-released: {day}\n" in citation
     settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())
@@ -126,6 +125,13 @@ def test_installed_wheel_measures_a_mask_and_verifies(commands: Path, tmp_path: 
 def _build(target: str, source: Path, folder: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
     subprocess.run(build, cwd=source, check=True, capture_output=True)
+
+
+def _last_release() -> tuple[str, str]:
+    """Version and day of the newest release that the changelog has."""
+    changelog = (PROJECT / "CHANGELOG.md").read_text()
+    [release, *_] = re.findall(r"^## (\d\S+) - (\S+)$", changelog, re.MULTILINE)
+    return release
 
 
 def _version(source: Path) -> str:

@@ -1,4 +1,4 @@
-"""Changes to an exported ONNX graph that make it smaller or faster and leave what it computes."""
+"""Changes to an exported ONNX graph that make it smaller, faster or safer and leave what it computes."""
 
 from collections.abc import Collection
 

@@ -41,7 +41,7 @@ def descended(
     )
     size, length = codes.shape[1], codes.shape[1] // scales.shape[1]
     block = max(_BLOCK // length, 1) * length
-    values = codes * scales.repeat_interleave(length, 1)
+    values, scale = codes * scales.repeat_interleave(length, 1), scales.numpy()
     for _ in range(most_sweeps):
         slopes, former = hessians @ (values - weights), codes.clone()
         for start in range(0, size, block):
@@ -51,14 +51,10 @@ def descended(
             before = value.copy()
             for first in range(0, stop - start, length):
                 group, place = slice(first, first + length), (start + first) // length
-                # What the groups before it have changed, it hears of now.
+                # What the groups before it in the block have changed.
                 slope[:, group] += inner[:, group, :first] @ (value[:, :first] - before[:, :first])
-                scales[:, place] = torch.from_numpy(
-                    _descend_in_group(
-                        *(code[:, group], value[:, group], slope[:, group]),
-                        *(scales[:, place].numpy(), inner[:, group, group], bounds),
-                    )
-                )
+                at_group = code[:, group], value[:, group], slope[:, group], scale[:, place]
+                scale[:, place] = _descend_in_group(*at_group, inner[:, group, group], bounds)
             change = values[:, start:stop] - torch.from_numpy(before)
             slopes[:, stop:].baddbmm_(hessians[:, stop:, start:stop], change)
         if torch.equal(codes, former):
@@ -79,15 +75,16 @@ def _descend_in_group(
         hessian: ``[matrices, columns, columns]``.
         bounds: Of the integers.
     """
-    best_scale = _best_scale(codes, slope, hessian, scale)
-    change = codes * (best_scale - scale)[:, None]
-    values += change
-    slope += hessian @ change
+    products = hessian @ codes
+    best_scale = _best_scale(codes, slope, products, scale)
+    change = (best_scale - scale)[:, None]
+    values += codes * change
+    slope += products * change
     curvature = hessian.diagonal(0, 1, 2).clip(min=_TINY)[..., None]
     changes = np.empty_like(values)
     for column in range(values.shape[1]):
-        felt = hessian[:, column, None, :column] @ changes[:, :column]
-        best = values[:, column] - (slope[:, column] + felt[:, 0]) / curvature[:, column]
+        inside = hessian[:, column, None, :column] @ changes[:, :column]
+        best = values[:, column] - (slope[:, column] + inside[:, 0]) / curvature[:, column]
         best = (best / best_scale).round().clip(*bounds)
         codes[:, column] = best
         best *= best_scale
@@ -96,8 +93,15 @@ def _descend_in_group(
     return best_scale
 
 
-def _best_scale(codes: Array, slope: Array, hessian: Array, scale: Array) -> Array:
-    """The scale ``[matrices, out]`` of least error for a group's integers; its sign stays."""
-    curvature = ((hessian @ codes) * codes).sum(1)
+def _best_scale(codes: Array, slope: Array, products: Array, scale: Array) -> Array:
+    """The scale ``[matrices, out]`` of least error for a group's integers; its sign stays.
+
+    Args:
+        codes: The integers, ``[matrices, columns, out]``.
+        slope: Of the error, at what they stand for now.
+        products: Of the Hessian with the integers.
+        scale: Of the group.
+    """
+    curvature = (products * codes).sum(1)
     best = scale - (slope * codes).sum(1) / curvature.clip(min=_TINY)
     return np.where((curvature > 0) & (best * scale > 0), best, scale)

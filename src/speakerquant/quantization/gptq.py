@@ -29,28 +29,28 @@ def rounded_in_turn(weights: Tensor, hessians: Tensor, bounds: Bounds, length: i
         ``[matrices, out, columns]`` and ``[matrices, out, columns / length]``.
     """
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessians))
-    passed = torch.linalg.cholesky(inverse).float()  # row by row, what a column hears from those before it
-    importance = passed.diagonal(dim1=1, dim2=2)[:, None] ** -2
+    factors = torch.linalg.cholesky(inverse).float()
+    importance = factors.diagonal(dim1=1, dim2=2)[:, None] ** -2
     # What all output channels of a column take lies together; steps of NumPy start sooner than PyTorch's.
     left = weights.mT.clone(memory_format=torch.contiguous_format)
     codes, scales = torch.zeros_like(left), []
-    values, integers, shares = left.numpy(), codes.numpy(), passed.numpy()
+    values, integers, factor = left.numpy(), codes.numpy(), factors.numpy()
     for start in range(0, left.shape[1], _BLOCK):
         stop = min(start + _BLOCK, left.shape[1])
         errors = np.zeros_like(values[:, start:stop])
-        first = start  # errors of the block's columns before it have reached the values
+        first = start  # the values know the errors of the block's columns before it
         for column in range(start, stop):
             if column % length == 0:
                 near = slice(column, min(column + length, stop))
-                values[:, near] -= shares[:, near, start:column] @ errors[:, : column - start]
+                values[:, near] -= factor[:, near, start:column] @ errors[:, : column - start]
                 first, pending = column, slice(column, column + length)
                 scales.append(fitted_scales(left[:, pending].mT, bounds, importance[..., pending]))
                 scale = scales[-1][..., 0].numpy()
-            heard = slice(first - start, column - start)
-            told = shares[:, column, None, first:column] @ errors[:, heard]
-            value = values[:, column] - told[:, 0]
+            since = slice(first - start, column - start)
+            correction = factor[:, column, None, first:column] @ errors[:, since]
+            value = values[:, column] - correction[:, 0]
             code = (value / scale).round().clip(*bounds)
             integers[:, column] = code
-            errors[:, column - start] = (value - code * scale) / shares[:, column, column, None]
-        left[:, stop:].baddbmm_(passed[:, stop:, start:stop], torch.from_numpy(errors), alpha=-1)
+            errors[:, column - start] = (value - code * scale) / factor[:, column, column, None]
+        left[:, stop:].baddbmm_(factors[:, stop:, start:stop], torch.from_numpy(errors), alpha=-1)
     return codes.mT.contiguous(), torch.cat(scales, dim=2)
