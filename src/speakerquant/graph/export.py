@@ -21,7 +21,9 @@ from speakerquant.graph.passes import (
 from speakerquant.quantization.pytorch_quantization import TensorQuantizer
 from speakerquant.quantization.quantizers import insert_quantizers, quantized_layers
 
-_OPSET = 17
+OPSET = 17
+"""The version of ONNX's operators that networks are exported in."""
+
 _EXAMPLE_FRAMES = 100
 _WEIGHT = ".weight"
 
@@ -59,7 +61,7 @@ def export_network(network: nn.Module, n_mels: int) -> onnx.ModelProto:
                 input_names=["features"],
                 output_names=["embeddings"],
                 dynamic_axes={"features": {0: "batch", 2: "time"}, "embeddings": {0: "batch"}},
-                opset_version=_OPSET,
+                opset_version=OPSET,
                 dynamo=False,
             )
         exported = onnx.load(path)

@@ -92,11 +92,7 @@ def apply_mask(
 ) -> onnx.ModelProto:
     """The graph of a mask; arguments and errors as for :func:`write_mask`."""
     model = onnx.ModelProto()
-    model.CopyFrom(network)
-    opset = max((_opset(each.weights) for each in mask.layers.values() if each.weights), default=0)
-    if opset > model.opset_import[0].version:
-        model = convert_version(model, opset)
-        model.ir_version = helper.find_min_ir_version_for(model.opset_import)  # older runtimes refuse more
+    model.CopyFrom(with_opset(network, opset_of(mask)))
     graph = model.graph
     places = _quantizers(graph)
     editing = _Editing(graph)
@@ -111,6 +107,20 @@ def apply_mask(
     compute_in_half(graph, half)
     del graph.value_info[:]  # shapes of tensors that the mask may have removed
     return model
+
+
+def opset_of(mask: Mask) -> int:
+    """The version of ONNX's operators that a mask's weights need; 0 if any will do."""
+    return max((_opset(each.weights) for each in mask.layers.values() if each.weights), default=0)
+
+
+def with_opset(network: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """A network in a version of ONNX's operators; itself, if it has that or a later one."""
+    if opset <= network.opset_import[0].version:
+        return network
+    converted = convert_version(network, opset)
+    converted.ir_version = helper.find_min_ir_version_for(converted.opset_import)  # older runtimes refuse more
+    return converted
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from speakerquant.cache import Cache
 from speakerquant.engine.base import Engine, EngineBuilder, Lengths
 from speakerquant.engine.provenance import MASK, ROUNDING, WEIGHT_BITS, engine_path
 from speakerquant.files import digest, file_digest
-from speakerquant.graph.masking import write_mask
+from speakerquant.graph.masking import opset_of, write_mask
 from speakerquant.measuring.shared import exported_network
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.quantization.mask import Mask
@@ -85,7 +85,7 @@ class MaskBuilder:
         self.builder.check_mask(mask, self.layers)
         path = folder / ONNX_FILE
         with times.stage("graph"):
-            network = exported_network(prepared.model, self.cache)
+            network = exported_network(prepared.model, opset_of(mask), self.cache)
         with times.stage("export"):
             properties = {
                 **self.properties,

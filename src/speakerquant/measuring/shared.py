@@ -15,7 +15,8 @@ from speakerquant.architectures.checkpoints import SpeakerModel
 from speakerquant.audio.features import CachedFeatures
 from speakerquant.cache import Cache
 from speakerquant.files import digest
-from speakerquant.graph.export import export_network
+from speakerquant.graph.export import OPSET, export_network
+from speakerquant.graph.masking import with_opset
 from speakerquant.measuring.settings import EvaluationSettings
 from speakerquant.progress import track
 from speakerquant.quantization.calibration import calibrate
@@ -103,14 +104,26 @@ def pieces_of(recording: Tensor, number: int, length: int) -> Tensor:
     return torch.stack([recording[:, start : start + length] for start in starts])
 
 
-def exported_network(model: SpeakerModel, cache: Cache) -> onnx.ModelProto:
-    """The graph that masks are put on, exported once per checkpoint and architecture."""
+def exported_network(model: SpeakerModel, opset: int, cache: Cache) -> onnx.ModelProto:
+    """The graph that masks are put on, exported once per checkpoint and architecture.
+
+    Args:
+        model: The network.
+        opset: The earliest version of ONNX's operators that will do.
+        cache: Keeps the graph, and what becomes of it in other versions.
+    """
     key = digest(schema_versions.GRAPH, model.digest, asdict(model.network.config))
 
-    def make(path: Path) -> None:
+    def export(path: Path) -> None:
         onnx.save(export_network(model.network, model.network.n_mels), path)
 
-    return onnx.load(cache.get("graphs", key, make, suffix=".onnx"))
+    def convert(path: Path) -> None:
+        onnx.save(with_opset(onnx.load(exported), opset), path)
+
+    exported = cache.get("graphs", key, export, suffix=".onnx")
+    if opset <= OPSET:
+        return onnx.load(exported)
+    return onnx.load(cache.get("graphs", digest(key, opset), convert, suffix=".onnx"))
 
 
 @contextmanager
