@@ -26,7 +26,7 @@ from ways import PRECISIONS, SETTINGS
 
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.forecasting.additive_model import Ranks
+from speakerquant.forecasting.additive_number import Ranks
 from speakerquant.forecasting.forecast import Forecast, MeasuredList, MeasuredMask
 from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.front_plan import LOSS, SIZE, FrontPlan
@@ -213,7 +213,7 @@ def _table(evaluator: MaskEvaluator, every: Mapping[Ranks, MeasuredMask], measur
     points = _points(list(every.values()))
     reference = points.max(axis=0)
     whole = hypervolume(points, reference)
-    first = 1 + len(PRECISIONS[1:]) * (len(evaluator.units) + 1)
+    first = 1 + len(evaluator.units) + len(PRECISIONS[1:])
     table = Table(
         title=f"{int(pareto_front(points).sum())} masks are on the true front", title_justify="left"
     )

@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution
 
 from speakerquant.corpus.trials import Trials
 from speakerquant.errors import UserError
-from speakerquant.forecasting.additive_model import Ranks
+from speakerquant.forecasting.additive_number import Ranks
 from speakerquant.forecasting.forecast import MeasuredList
 from speakerquant.mask_search import candidates as candidates_module
 from speakerquant.mask_search.candidates import candidates
@@ -201,7 +201,7 @@ def test_what_bounds_are_on_is_predicted_of_measured_masks_too(made_up: MadeUp, 
 
 
 def test_within_a_size_nothing_larger_is_built_but_what_predicts(find: Find) -> None:
-    first = 1 + 2 * UNITS + 2  # the base, each unit alone, and all
+    first = 1 + UNITS + 2  # the base, each unit alone, and all
     for trial in find({"size_ratio": 0.6}).completed[first:]:
         assert trial.user_attrs["result"]["size_ratio"] <= 0.61
 
@@ -215,8 +215,17 @@ def test_what_cannot_be_built_is_left_out(find: Find) -> None:
     history = find(broken=[(0, 0, 2, 0, 0), (2,) * UNITS])
     assert all(ranks[2] != 2 for ranks in levels_in(history))
     assert len(history.completed) > 12
+    assert len(history.failed) == 2
     with pytest.raises(UserError, match="cannot be predicted: broken"):
         find(broken=[(0,) * UNITS])
+
+
+def test_a_precision_that_one_unit_cannot_have_is_left_to_the_others(find: Find) -> None:
+    history = find(broken=[ranks for ranks in EVERY if ranks[1] == 1])
+    assert [CHOICES.ranks_of(trial.params) for trial in history.failed] == [(1,) * UNITS, (0, 1, 0, 0, 0)]
+    measured = np.array(levels_in(history))
+    assert not (measured[:, 1] == 1).any()
+    assert (measured == 1).sum(axis=1).max() > 1
 
 
 def test_many_masks_are_sought_locally(made_up: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:

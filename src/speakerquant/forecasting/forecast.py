@@ -9,7 +9,8 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from speakerquant.corpus.trials import Trials
-from speakerquant.forecasting.additive_model import AdditiveModel, Ranks
+from speakerquant.forecasting.additive_model import AdditiveModel
+from speakerquant.forecasting.additive_number import AdditiveNumber, Ranks
 from speakerquant.forecasting.predicted_rates import PredictedRates
 from speakerquant.statistics.scores import Embeddings
 
@@ -66,23 +67,24 @@ class Forecast:
     masks with several lowered units, each predicted from the others.
 
     Args:
-        measured: By ranks, the base mask (all 0) and masks with one unit lowered among them; and at least
-            one with several.
+        measured: By ranks, the base mask (all 0), each unit lowered alone, and one mask or more with several.
         trials: The list that they were measured on.
     """
 
     def __init__(self, measured: Mapping[Ranks, MeasuredMask], trials: Trials) -> None:
-        self._base = next(mask for ranks, mask in measured.items() if not any(ranks))
-        self._alone = {step: mask for ranks, mask in measured.items() if (step := _only_step(ranks))}
-        several = {ranks: mask for ranks, mask in measured.items() if sum(map(bool, ranks)) > 1}
-        self.several = list(several)
-        self._model = AdditiveModel(
-            self._base.embeddings,
-            {step: mask.embeddings for step, mask in self._alone.items()},
-            {ranks: mask.embeddings for ranks, mask in several.items()},
+        base = next(mask for ranks, mask in measured.items() if not any(ranks))
+        others = {ranks: mask for ranks, mask in measured.items() if any(ranks)}
+        self._sizes = AdditiveNumber(
+            base.size_bytes, {ranks: mask.size_bytes for ranks, mask in others.items()}
         )
+        self._model = AdditiveModel(
+            base.embeddings, {ranks: mask.embeddings for ranks, mask in others.items()}
+        )
+        several = {ranks: mask for ranks, mask in others.items() if sum(map(bool, ranks)) > 1}
+        self.several = list(several)
         self._rates = PredictedRates(self._model.vectors, trials.left, trials.right, trials.labels)
-        coefficients, moved = self._model.left_out()
+        is_of_several = np.array([ranks in several for ranks in others])
+        coefficients, moved = (found[is_of_several] for found in self._model.left_out())
         self._left_out_coefficients = dict(zip(several, coefficients, strict=True))
         self._left_out_eers = self._rates.eers(coefficients)
         self._left_out_moved = moved
@@ -118,15 +120,7 @@ class Forecast:
         return self._rates.embeddings(self._left_out_coefficients[ranks])
 
     def _predicted(self, ranks: npt.NDArray[np.int64], eers: Array, moved: Array) -> Predicted:
-        sizes = np.full(len(ranks), float(self._base.size_bytes))
-        for (unit, steps), mask in self._alone.items():
-            sizes += (ranks[:, unit] == steps) * (mask.size_bytes - self._base.size_bytes)
         deviations = self._off * moved
         beyond = float(stdtrit(len(self.several), (1 + _CONFIDENCE) / 2))
         errors = np.where(moved > 0, np.hypot(self._step, beyond * deviations), 0)
-        return Predicted(sizes, eers, deviations, errors)
-
-
-def _only_step(ranks: Ranks) -> tuple[int, int] | None:
-    lowered = [(unit, steps) for unit, steps in enumerate(ranks) if steps]
-    return lowered[0] if len(lowered) == 1 else None
+        return Predicted(self._sizes.of(ranks), eers, deviations, errors)

@@ -119,7 +119,8 @@ def with_opset(network: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     if opset <= network.opset_import[0].version:
         return network
     converted = convert_version(network, opset)
-    converted.ir_version = helper.find_min_ir_version_for(converted.opset_import)  # older runtimes refuse more
+    # Older runtimes refuse more.
+    converted.ir_version = helper.find_min_ir_version_for(converted.opset_import)
     return converted
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from speakerquant.forecasting.additive_model import Ranks
+from speakerquant.forecasting.additive_number import Ranks
 from speakerquant.mask_search.hypervolume import pareto_front
 from speakerquant.progress import track
 

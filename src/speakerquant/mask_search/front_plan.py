@@ -2,7 +2,7 @@
 
 import bisect
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerquant.errors import UserError
-from speakerquant.forecasting.additive_model import Ranks
+from speakerquant.forecasting.additive_number import AdditiveNumber, Ranks
 from speakerquant.forecasting.forecast import Forecast, MeasuredList, MeasuredMask, Predicted
 from speakerquant.mask_search.candidates import Masks, candidates
 from speakerquant.mask_search.choices import Choices
@@ -65,7 +65,7 @@ class _Outlook:
 class FrontPlan:
     """First points of a search that, once they are measured, need no sampler after them.
 
-    First all units in their highest precision, each alone in each lower one, and all in each lower one. From
+    First all units in their highest precision, each alone in its lowest, and all in each lower one. From
     these all masks are predicted. Then, one after the other, whatever mask is expected to enlarge the
     measured front most, until none is expected to add a thousandth; and if there are bounds on what
     embeddings tell, such as the upper end of the loss, smaller masks that are predicted to meet them.
@@ -89,8 +89,8 @@ class FrontPlan:
         self._list = measured_on
         self._embeddings_of = embeddings_of
         self._bounds = {name: bound for name, bound in goals.constraints.items() if is_of_embeddings(name)}
-        self._num_choices = [len(each) for each in choices.precisions.values()]
-        self._base = (0,) * len(self._num_choices)
+        self._lowest = [len(each) - 1 for each in choices.precisions.values()]
+        self._base = (0,) * len(self._lowest)
         self._embeddings: dict[Ranks, Embeddings] = {}
         self._candidates: Masks | None = None
         self._latest: _Outlook | None = None
@@ -101,7 +101,7 @@ class FrontPlan:
         Raises:
             UserError: the masks that all others are predicted from failed, or no mask meets a constraint.
         """
-        first = self._first()
+        first = self._first(history)
         if any(history.space.key(point) not in history.finished for point in first):
             return first, True
         outlook = self._outlook(history)
@@ -115,7 +115,7 @@ class FrontPlan:
             By number of the trial, size, loss, what 95 of 100 predictions of a loss are off at most, and what
             there are bounds on.
         """
-        if any(history.space.key(point) not in history.finished for point in self._first()):
+        if any(history.space.key(point) not in history.finished for point in self._first(history)):
             return {}
         outlook = self._outlook(history)
         forecast = outlook.forecast
@@ -144,9 +144,30 @@ class FrontPlan:
                 effects.append(Effect(axis.removeprefix(MASK_PREFIX), choice, trial.number))
         return effects
 
-    def _first(self) -> list[Point]:
-        """What all others are predicted from."""
-        return [self._choices.point({}), *self._choices.alone(), *self._choices.uniform()]
+    def _first(self, history: History) -> list[Point]:
+        """What all others are predicted from; and where one of these failed, what tells which unit it was."""
+        failed = self._failed(history)
+        uniform = self._uniform()
+        found = [self._base]
+        for unit, lowest in enumerate(self._lowest):
+            for rank in range(lowest, 0, -1):
+                found.append(self._alone(unit, rank))
+                if found[-1] not in failed:
+                    break
+        found += uniform
+        found += [self._alone(*step) for ranks in uniform if ranks in failed for step in enumerate(ranks)]
+        return [self._choices.point_of(ranks) for ranks in dict.fromkeys(found)]
+
+    def _uniform(self) -> list[Ranks]:
+        """For every lower precision, all units in it."""
+        return [self._choices.ranks_of(point) for point in self._choices.uniform()]
+
+    def _alone(self, unit: int, rank: int) -> Ranks:
+        """One unit lowered."""
+        return (*self._base[:unit], rank, *self._base[unit + 1 :])
+
+    def _failed(self, history: History) -> set[Ranks]:
+        return {self._choices.ranks_of(trial.params) for trial in history.failed}
 
     def _outlook(self, history: History) -> _Outlook:
         results = {self._choices.ranks_of(trial.params): result_of(trial) for trial in history.completed}
@@ -193,18 +214,26 @@ class FrontPlan:
 
         By no others, so that whoever goes on with a study has the same candidates.
         """
-        uniform = [self._choices.ranks_of(point) for point in self._choices.uniform()]
-        first = {*uniform, *(ranks for ranks in results if np.count_nonzero(ranks) < 2)}
+        first = {self._choices.ranks_of(point) for point in self._first(history)}
         forecast = self._forecast({ranks: results[ranks] for ranks in results if ranks in first}, history)
+        failed = self._failed(history)
+        works = [
+            [rank for rank in range(lowest + 1) if self._alone(unit, rank) not in failed]
+            for unit, lowest in enumerate(self._lowest)
+        ]
+
+        def work(masks: Iterable[Ranks]) -> list[bool]:
+            return [all(rank in ranks for rank, ranks in zip(mask, works, strict=True)) for mask in masks]
 
         def objectives(masks: Masks) -> Array:
             predicted = forecast.predict(masks)
             return np.stack([predicted.sizes, predicted.eers], axis=1)
 
-        found = candidates(self._num_choices, objectives, [self._base, *uniform])
-        for unit, rank in _steps(self._num_choices):
-            if _alone(self._base, (unit, rank)) not in results:  # it failed
-                found = found[found[:, unit] != rank]
+        lowest = tuple(ranks[-1] for ranks in works)
+        uniform = self._uniform()
+        seeds = [self._base, lowest, *itertools.compress(uniform, work(uniform))]
+        found = candidates([1 + rank for rank in lowest], objectives, seeds)
+        found = found[work(map(tuple, found))]
         predicted = forecast.predict(found)
         heights = front_heights(np.stack([predicted.sizes, predicted.eers], axis=1))
         return found[predicted.eers - predicted.errors <= heights]
@@ -212,12 +241,8 @@ class FrontPlan:
     def _sums(self, name: str, results: Mapping[Ranks, Result]) -> Array:
         """A number of every candidate, as if changes of units added up."""
         assert self._candidates is not None
-        base = float(results[self._base][name])
-        values = np.full(len(self._candidates), base)
-        for unit, rank in _steps(self._num_choices):
-            if (alone := _alone(self._base, (unit, rank))) in results:
-                values += (self._candidates[:, unit] == rank) * (float(results[alone][name]) - base)
-        return values
+        values = {ranks: float(result[name]) for ranks, result in results.items()}
+        return AdditiveNumber(values.pop(self._base), values).of(self._candidates)
 
     def _enlarging(self, history: History, outlook: _Outlook) -> list[Ranks]:
         """Masks that are expected to enlarge the measured front, the best first."""
@@ -287,17 +312,6 @@ class FrontPlan:
             for trial in (*history.finished.values(), *history.running.values())
         }
         return (ranks for mask in masks if (ranks := tuple(map(int, mask))) not in taken)
-
-
-def _steps(num_choices: Sequence[int]) -> list[tuple[int, int]]:
-    """Every lower rank of every unit."""
-    return [(unit, rank) for unit, count in enumerate(num_choices) for rank in range(1, count)]
-
-
-def _alone(base: Ranks, step: tuple[int, int]) -> Ranks:
-    """The base with one unit at a lower rank."""
-    unit, rank = step
-    return (*base[:unit], rank, *base[unit + 1 :])
 
 
 def _reason(history: History) -> str:
