@@ -120,8 +120,9 @@ def _table(
 
 def _latencies(measured: Mapping[Ranks, Timed], first: Sequence[Ranks], others: Sequence[Ranks]) -> str:
     """How well latencies add up."""
-    base, *rest = (measured[each].latency for each in first)
-    predicted = AdditiveNumber(base, dict(zip(first[1:], rest, strict=True))).of(np.array(others))
+    base, *lowered = first
+    latencies = {each: measured[each].latency for each in lowered}
+    predicted = AdditiveNumber(measured[base].latency, latencies).of(np.array(others))
     found = np.array([measured[each].latency for each in others])
     off = 100 * np.abs(predicted / found - 1)
     return f"latency as a sum: off by {np.median(off):.0f} % (median), {off.max():.0f} % at most"

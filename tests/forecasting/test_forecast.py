@@ -9,7 +9,8 @@ import pytest
 
 from speakerquant.corpus.trials import Trials
 from speakerquant.forecasting import predicted_rates
-from speakerquant.forecasting.additive_model import AdditiveModel, Ranks
+from speakerquant.forecasting.additive_model import AdditiveModel
+from speakerquant.forecasting.additive_number import Ranks
 from speakerquant.forecasting.forecast import Forecast, MeasuredMask
 from speakerquant.forecasting.predicted_rates import PredictedRates
 from speakerquant.statistics.error_rates import eer

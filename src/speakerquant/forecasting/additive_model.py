@@ -57,7 +57,7 @@ class AdditiveModel:
     def deviations(self, ranks: Indices) -> Array:
         """How far predicted embeddings are off, root mean square over recordings, ``[num_masks]``."""
         shared = self._kernel(ranks)
-        first, pairs = self._own(ranks, self._correlation)
+        first, pairs = self._own(ranks)
         own = first + (1 + _HIGHER_ORDERS) * self._pairs * pairs
         left = own - np.einsum("mj,jk,mk->m", shared, self._inverse, shared)
         return np.sqrt(np.where(left > 10 * _ROUNDING * own, left, 0))
@@ -105,11 +105,9 @@ class AdditiveModel:
         )
         return _sums(by_unit, (len(ranks), len(others)))
 
-    def _own(self, ranks: Indices, correlation: float) -> tuple[Array, Array]:
+    def _own(self, ranks: Indices) -> tuple[Array, Array]:
         """The same of each mask with itself, ``[num_masks]``."""
-        by_unit = (
-            np.diag(shared)[rank] for shared, rank in zip(self._shared(correlation), ranks.T, strict=True)
-        )
+        by_unit = (energies[rank] for energies, rank in zip(self._energy.changes, ranks.T, strict=True))
         return _sums(by_unit, (len(ranks),))
 
     def _shared(self, correlation: float) -> Array:

@@ -32,7 +32,7 @@ class AdditiveNumber:
         changed = np.array([*measured.values()], np.float64) - base
         self._base = base
         self.changes = np.zeros((ranks.shape[1], ranks.max() + 1))
-        known = np.zeros((ranks.shape[1], ranks.max() + 1), np.bool_)
+        known = np.zeros_like(self.changes, np.bool_)
         known[:, 0] = True
         at_lowest = np.zeros(ranks.shape[1])  # it stays 0 for a unit that was never lowered alone
         alone = np.flatnonzero(np.count_nonzero(ranks, axis=1) == 1)
