@@ -14,7 +14,7 @@ PROCESSES.set_forkserver_preload(
     [
         *("pytest", "speakerquant.commands.evaluation", "hydra_plugins.optuna_sweeper._implementation"),
         *("speakerquant.commands.mask_search_application", "speakerquant.report.png_picture"),
-        "plotly.graph_objects",
+        *("plotly.graph_objects", "mlflow.store.tracking.sqlalchemy_store"),
     ]  # and no engines: importing them starts threads, which a fork loses
 )
 
@@ -84,4 +84,6 @@ def _run(
     os.environ.update(environment)
     os.chdir(folder)
     gc.enable()  # conftest.py, which a test's function brings along, turns it off
+    # As in a process that a shell has started, which has no server to fork from.
+    multiprocessing.set_start_method(None, force=True)
     function(*arguments)

@@ -5,10 +5,11 @@ import re
 from typing import Any
 
 _HIDDEN = "***"
-_SECRET_NAME = r"[\w.-]*(?:password|passwd|token|secret|api_?key|credential)[\w.-]*"
+# Each begins with what is rare: whatever a word begins with would be looked at again from each of its letters.
+_SECRET_NAME = r"(?:password|passwd|token|secret|api_?key|credential)[\w.-]*"
 _PATTERNS = (
     # Of an address: a password, or a token that stands alone before the host.
-    (re.compile(r"(\b[a-z][\w+.-]*://[^\s/:@]*:)[^\s/]+(?=@)", re.IGNORECASE), rf"\1{_HIDDEN}"),
+    (re.compile(r"(://[^\s/:@]*:)[^\s/]+(?=@)"), rf"\1{_HIDDEN}"),
     (re.compile(r"(\bhttps?://)[^\s/:@]+(?=@)", re.IGNORECASE), rf"\1{_HIDDEN}"),
     # Settings and parts of queries that bear such a name.
     (re.compile(rf"({_SECRET_NAME}['\"]?\s*[=:]\s*)(?!null\b)[^\s&,;}}]+", re.IGNORECASE), rf"\1{_HIDDEN}"),

@@ -72,7 +72,7 @@ NETWORKS: dict[str, tuple[Architecture, Any]] = {
             embedding_dim=48,
         ),
     ),
-    "resnet": (RESNET, ResNetConfig(n_mels=16, channels=16, num_blocks=[1, 1, 1, 1], embedding_dim=48)),
+    "resnet": (RESNET, ResNetConfig(n_mels=16, channels=8, num_blocks=[1, 1, 1, 1], embedding_dim=48)),
     "onnx": (ONNX_FILE, _exported),
     "toy": (TOY, ToyConfig()),
     "varied": (VARIED, VariedConfig()),

@@ -199,9 +199,10 @@ class Rounding:
         else:
             parts = torch.stack(columns.chunk(geometry.groups))
             fitted, held_out = self._hessian(layer, geometry)
-            damping = self._damping(parts, fitted, held_out, stored.bounds, sharing)
-            hessians = _damped(fitted.double() + held_out.double(), damping)
-            rounded = self._by_hessian(parts, hessians, stored.bounds, sharing)
+            with threadpool_limits(1, "blas"):  # products of a group are small
+                damping = self._damping(parts, fitted, held_out, stored.bounds, sharing)
+                hessians = _damped(fitted.double() + held_out.double(), damping)
+                rounded = self._by_hessian(parts, hessians, stored.bounds, sharing)
             codes, scales = (each.flatten(0, 1) for each in rounded)
         return IntegerWeights(
             geometry.from_columns(codes).numpy().astype(np.int8),
@@ -243,10 +244,9 @@ class Rounding:
         self, weights: Tensor, hessians: Tensor, bounds: Bounds, length: int, sweeps: int = _SWEEPS
     ) -> tuple[Tensor, Tensor]:
         """Integers and scales of matrices, as :func:`rounded_in_turn` returns them."""
-        with threadpool_limits(1, "blas"):  # products of a group are small
-            codes, scales = rounded_in_turn(weights, hessians, bounds, length)
-            if self.method is RoundingMethod.descent:
-                codes, scales = descended(weights, hessians, codes, scales, bounds, sweeps)
+        codes, scales = rounded_in_turn(weights, hessians, bounds, length)
+        if self.method is RoundingMethod.descent:
+            codes, scales = descended(weights, hessians, codes, scales, bounds, sweeps)
         return codes, scales
 
     def _hessian(self, layer: str, geometry: LayerGeometry) -> Tensor:
