@@ -1,7 +1,9 @@
 """Fixtures that several folders of tests share."""
 
+import copy
 import functools
 import gc
+import io
 import os
 import shlex
 import shutil
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +22,7 @@ import onnx
 import pytest
 import torch
 from cllr import CLLR
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from sqlalchemy import Engine, event
 from torch import nn
 from toy_network import TOY
@@ -56,6 +60,22 @@ def pytest_collection_finish() -> None:
     """Look for garbage in what the tests make only."""
     gc.freeze()
     gc.enable()
+
+
+_load = OmegaConf.load
+
+
+@functools.lru_cache(maxsize=None)
+def _loaded(text: str) -> DictConfig | ListConfig:
+    return _load(io.StringIO(text))
+
+
+def _load_once(file: str | Path | IO[str]) -> DictConfig | ListConfig:
+    """Parse each text once: hundreds of commands read the same configuration."""
+    return _load(file) if isinstance(file, str | Path) else copy.deepcopy(_loaded(file.read()))
+
+
+OmegaConf.load = staticmethod(_load_once)  # type: ignore[assignment]
 
 
 @event.listens_for(Engine, "connect")

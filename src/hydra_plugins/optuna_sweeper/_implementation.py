@@ -86,7 +86,7 @@ class Implementation:
         settings, application = self._settings, self._application
         given = _by_name(settings.params)
         overrides = parse_overrides(given, arguments, self._loader)
-        own = self._own(overrides.fixed)
+        own = self._own(overrides.fixed, arguments)
         defaults, sample = self._sample(overrides, own)
         if suggested := application.params(sample, overrides.keys):
             overrides = parse_overrides({**suggested, **given}, arguments, self._loader)
@@ -158,8 +158,10 @@ class Implementation:
             )
         return ledgers
 
-    def _own(self, fixed: Sequence[str]) -> DictConfig | None:
+    def _own(self, fixed: Sequence[str], arguments: Sequence[str]) -> DictConfig | None:
         """The configuration before a point is set; none if an axis chooses of a group without a default."""
+        if {*fixed} <= {*arguments} and not OmegaConf.missing_keys(self._config.hydra.runtime.choices):
+            return self._config  # which is of these overrides
         try:
             return self._compose(fixed)
         except HydraException:
@@ -168,7 +170,7 @@ class Implementation:
     def _sample(self, overrides: ParsedOverrides, own: DictConfig | None) -> tuple[Point, DictConfig]:
         """The default point, and its configuration as the jobs see it."""
         defaults = default_point(overrides.space, own)
-        if own is not None and not defaults:
+        if own is not None and all(OmegaConf.select(own, name) == value for name, value in defaults.items()):
             sample = deepcopy(own)
         else:
             sample = self._compose([*point_overrides(defaults), *overrides.fixed])
