@@ -39,12 +39,16 @@ demo: $(WITH)synthetic ## Measure the paper's per-unit table with real INT8 engi
 	$(BIN)/speakerquant experiment=per_unit
 
 .PHONY: test
-test: setup ## Run the tests, but those of clusters
-	$(PYTEST) --ignore tests/cluster
+test: setup ## Run the tests, but those of clusters and releases
+	$(PYTEST) -m "not cluster and not release"
 
 .PHONY: test-cluster
-test-cluster: setup ## Run the tests on real schedulers and servers: SLURM, Ray, PostgreSQL, MLflow (those installed)
-	$(PYTEST) --dist loadfile tests/cluster
+test-cluster: setup ## Run the tests on launchers and real servers: SLURM, Ray, PostgreSQL, MLflow (those installed)
+	$(PYTEST) --dist loadfile -m cluster
+
+.PHONY: test-release
+test-release: setup ## Run the tests on what a release is made of: packages, site, examples
+	$(PYTEST) --dist loadfile -m release
 
 .PHONY: test-fast
 test-fast: setup ## Run the tests that take seconds

@@ -14,6 +14,7 @@ import speakerquant
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.release,
     pytest.mark.skipif(find_spec("material") is None, reason="the extra docs is not installed"),
 ]
 

@@ -30,7 +30,7 @@ from speakerquant.quantization.simulate import simulate
 from speakerquant.statistics.error_rates import eer
 from speakerquant.statistics.scores import cosine_scores
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.release]
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 EXAMPLE = EXAMPLES / "quantize_and_evaluate.py"

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from packaging.version import Version
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.release]
 
 PROJECT = Path(__file__).resolve().parents[1]
 SAMPLE_RATE = 16000

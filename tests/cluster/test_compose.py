@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import pytest
 import yaml
+
+pytestmark = pytest.mark.cluster
 
 PROJECT = Path(__file__).parents[2]
 TEXT = (PROJECT / "deploy" / "compose.yaml").read_text()

@@ -13,7 +13,7 @@ from speakerquant.search.history import INTERRUPTED
 
 from .conftest import Run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 LAUNCHERS = ("submitit_local", "submitit_slurm", "ray")
 

@@ -29,7 +29,7 @@ from speakerquant.tracking.client import connect
 from speakerquant.tracking.recorded_runs import children
 from speakerquant.tracking.runs import TrackedRun
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 
 @pytest.fixture(scope="module")

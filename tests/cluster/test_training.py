@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from speakerquant.corpus.trials import write_trials
 from speakerquant.tracking.client import connect
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 SMALL = ("channels=16", "aggregation_channels=48", "attention_channels=8", "se_channels=8")
 

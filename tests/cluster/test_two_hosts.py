@@ -30,6 +30,7 @@ from speakerquant.tracking.runs import DIED, FAILURE_TAG
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.cluster,
     pytest.mark.skipif(
         "SPEAKERQUANT_TWO_HOSTS" not in os.environ,
         reason="takes three minutes, as a dead host is noticed after two; set SPEAKERQUANT_TWO_HOSTS=1",

@@ -45,6 +45,7 @@ def ask(address: str, request: dict[str, Any]) -> Any:
         return json.load(answer)["predictions"][0]
 
 
+@pytest.mark.cluster
 def test_the_server_answers_as_the_command(
     workspace: Workspace, run: str, register: Command, invoke: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

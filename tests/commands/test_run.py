@@ -455,6 +455,7 @@ def test_a_mask_of_ones_own_is_a_file(workspace: Workspace, speakerquant: Comman
     assert " ".join(result["mask"].values()) == "fp32 int8 int4 int4 int8 int8 fp32"
 
 
+@pytest.mark.cluster
 def test_names_mean_the_same_in_other_processes(workspace: Workspace, tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="the extra 'cluster' is not installed")
     multirun = ["-m", "mask=all,input_conv_int4", "hydra/launcher=submitit_local", "engine=onnxruntime"]

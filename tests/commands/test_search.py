@@ -151,6 +151,7 @@ def test_a_time_may_be_an_objective_and_binds_the_study_to_its_machine(
     assert describe_cpu() in study.user_attrs["search"]["fingerprint"]["machine"]
 
 
+@pytest.mark.cluster
 def test_any_key_can_be_searched_with_workers_in_parallel(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from conftest import console_script
 
 from .conftest import Workspace, free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 
 @pytest.fixture
