@@ -65,7 +65,7 @@ def pytest_collection_finish() -> None:
 _load = OmegaConf.load
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _loaded(text: str) -> DictConfig | ListConfig:
     return _load(io.StringIO(text))
 

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 _HIDDEN = "***"
-# Each begins with what is rare: whatever a word begins with would be looked at again from each of its letters.
+# Each begins with what is rare; what any word begins with would have it looked through again at each letter.
 _SECRET_NAME = r"(?:password|passwd|token|secret|api_?key|credential)[\w.-]*"
 _PATTERNS = (
     # Of an address: a password, or a token that stands alone before the host.

@@ -18,7 +18,13 @@ pytestmark = pytest.mark.slow
 def engine(small: Subject, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("engine")
     mask = "input_conv=int8,embedding_linear=int8,aggregation_conv=fp32"
-    properties = {"mask": mask, "checkpoint": "0123", "frames_per_second": "100", "interface": "{}"}
+    properties = {
+        "mask": mask,
+        "rounding": "descent",
+        "checkpoint": "0123",
+        "frames_per_second": "100",
+        "interface": "{}",
+    }
     write_model(small.network, folder / "model.onnx", properties=properties)
     OpenVinoBuilder().build(folder / "model.onnx").save(folder / "engine.openvino")
     return folder / "engine.openvino"
@@ -32,6 +38,7 @@ def test_info_says_what_made_it_and_what_is_in_it(engine: Path, invoke: Command)
     for text in ("openvino", "OpenVINO", "all but aggregation_conv", "0123", size):
         assert text in printed
     assert "interface" not in printed
+    assert "rounding" not in printed, "no weight of this mask was rounded so"
 
 
 def test_bench_prints_latency_throughput_and_real_time_factor(engine: Path, invoke: Command) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from speakerquant.cache import Cache
 from speakerquant.commands.engine_files import found_engine
 from speakerquant.console import table_console
 from speakerquant.engine.backends import engine_builder
-from speakerquant.engine.provenance import FRONT_END, INTERFACE, MASK, Provenance, read_engine
+from speakerquant.engine.provenance import FRONT_END, INTERFACE, MASK, ROUNDING, Provenance, read_engine
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
 from speakerquant.errors import UserError
 from speakerquant.measuring.latency import (
@@ -21,6 +22,7 @@ from speakerquant.measuring.latency import (
     measure_latency,
     measure_real_time_factor,
 )
+from speakerquant.quantization.precision import precision_of
 from speakerquant.report.mask_words import mask_name
 
 
@@ -74,6 +76,9 @@ def _described(provenance: Provenance) -> Mapping[str, str]:
     for name in (FRONT_END, INTERFACE):  # for programs
         network.pop(name, None)
     units = dict(unit.partition("=")[::2] for unit in mask.split(",")) if mask else {}
+    with suppress(UserError):  # a precision that is registered only where the engine was built
+        if not any(precision_of(name).has_fitted_scales for name in units.values()):
+            network.pop(ROUNDING, None)  # nothing was rounded so
     return {
         "engine": provenance.engine,
         "size": f"{provenance.size_bytes / 1e6:.3f} MB",
