@@ -114,6 +114,7 @@ def test_speakers_may_be_told_by_a_file(corpus: Path, command: Command) -> None:
     [
         (["check", "--trials", "http://["], "http://[: no address"),
         (["check", "--trials", "{trials}", "--sample-rate", "0"], "--sample-rate 0"),
+        (["check", "--trials", "/nowhere.txt"], "check --trials"),
         (
             ["calibration", "--trials", "{trials}", "--num-recordings", "2", "--output", "{wav}"],
             "cannot write",

@@ -19,6 +19,7 @@ from speakerquant.commands import launch
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.search.history import INTERRUPTED, REPEAT_OF, WITHDRAWN
 from speakerquant.tracking.recorded_runs import children, mask_runs
+from speakerquant.tracking.views import masks_address
 
 from .conftest import Command, Workspace, development_list, results
 
@@ -104,7 +105,9 @@ def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
     best = recommended["result"]
     assert parent.data.metrics["engine_size_bytes"] == best["engine_size_bytes"]
     assert parent.data.metrics["delta_eer_high"] == pytest.approx(best["delta_eer_high"])
-    assert "| trial | quantized units |" in parent.data.tags["mlflow.note.content"]
+    note = parent.data.tags["mlflow.note.content"]
+    assert "| trial | quantized units |" in note
+    assert f"]({masks_address(workspace.tracking_of('whole'), '', parent.info.run_id)})" in note
 
     # A report shows the trials, and not the final evaluation, which is on other data.
     assert len(mask_runs(workspace.tracking_of("whole"), parent.info.run_id)) == 4

@@ -232,6 +232,7 @@ def test_thresholds_are_from_the_development_list_where_there_is_one(
     caplog.clear()
     of_others = tuned.evaluate(mask, tmp_path / "mask")
     assert said not in caplog.text
+    assert caplog.text.count("calibrating on") == 1, "both lists calibrate on the same speech"
     assert (of_itself.thresholds_from, of_others.thresholds_from) == ("test", "development")
     scores = replace(alone, data=development).baseline.scores
     [point] = operating_points(ScoredTrials.of(scores, development.trials.labels), [])

@@ -13,7 +13,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from speakerquant.commands.console_script import by_product, fail
-from speakerquant.measuring.engine_metrics import LATENCY
 from speakerquant.measuring.result import DRAWS_FILE, MASK_PREFIX, MaskRun
 from speakerquant.report.multirun_report import draw_runs, print_runs, smallest_without_loss
 from speakerquant.report.networks import has_several_networks, with_differences
@@ -125,14 +124,14 @@ def close_parent_run(journal: Path, succeeded: bool) -> None:
     if failed < len(runs):
         units = dict.fromkeys(f"{MASK_PREFIX}{unit}" for run in runs for unit in run.mask)
         params = [*differing_settings(runs), *units]
-        view = share_masks(parent.tracking, parent.run_id, [*SUMMARY, LATENCY.name], params)
+        link = share_masks(parent.tracking, parent.run_id, params)
         best = smallest_without_loss(runs)
         # Of several networks or lists none has the one number.
         metrics = best[0].run.metrics if len(best) == 1 else {}
         parent.log(
             tags={"smallest_without_loss": "; ".join(each.name for each in best)} if best else {},
             metrics={name: metrics[name] for name in SUMMARY if name in metrics},
-            note=f"[Masks in a table of their own, the smallest first]({view})\n\n{runs_table(runs)}",
+            note=f"{link}\n\n{runs_table(runs)}",
         )
         picture = Path(record.folder) / PICTURE_FILE
         with by_product(picture):

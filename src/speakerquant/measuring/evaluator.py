@@ -140,6 +140,7 @@ class MaskEvaluator:
         bootstrap = self.bootstrap
         with times.stage("features"):
             digests = self._recorded_digests
+            _ = self.calibration_seconds
             _ = self.tuning.features  # what is wrong with that list is said before the work
         with times.stage("calibration"):
             ranges = self.ranges
@@ -265,18 +266,22 @@ class MaskEvaluator:
             UserError: a recording is unreadable, or too short or too long for the network.
         """
         cohort = self.protocol.cohort
-        features = EvaluationFeatures(
+        return EvaluationFeatures(
             cohort=self._features_of(cohort) if cohort is not None else None,
             tested=self._features_of(self.data.recordings),
             calibration=self._features_of(self.data.calibration),
         )
-        if (seconds := features.calibration.seconds) < ENOUGH_SECONDS:
+
+    @cached_property
+    def calibration_seconds(self) -> float:
+        """Seconds of speech that ranges are from; that they are few is said once."""
+        if (seconds := self.features.calibration.seconds) < ENOUGH_SECONDS:
             log.warning(
                 "calibrating on %.1f s of speech in %d recordings: below %.0f s ranges are those of these "
                 "recordings, and an engine may lose what its mask need not; give more",
                 *(seconds, len(self.data.calibration), ENOUGH_SECONDS),
             )
-        return features
+        return seconds
 
     def _features_of(self, recordings: Sequence[Path]) -> CachedFeatures:
         extracted = extract_features(recordings, self.model.front_end, self.cache, self.settings.channel)

@@ -13,11 +13,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from speakerquant.errors import UserError, first_line
 from speakerquant.files import atomic_path
+from speakerquant.measuring.result import MASK_PREFIX
 from speakerquant.search.application import Observer
+from speakerquant.search.history import result_of
 from speakerquant.search.ledger import Ledger
 from speakerquant.tracking.client import IMPATIENT, Tracking, mlflow_settings
 from speakerquant.tracking.recorded_runs import children
 from speakerquant.tracking.runs import DIED, PARENT_FILE, STUDY_TAG, SUMMARY, TRIALS_TAG, TrackedRun
+from speakerquant.tracking.views import share_masks
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +66,11 @@ class StudyRun(Observer):
     def updated(self, files: Sequence[Path], recommended: Mapping[str, Any] | None) -> None:
         with self._tolerant():
             self._run.restore()
-            note = next((path.read_text() for path in files if path.suffix == ".md"), None)
+            report = "".join(path.read_text() for path in files if path.suffix == ".md")
             metrics = {name: recommended[name] for name in SUMMARY if recommended and name in recommended}
-            self._run.log(tags={TRIALS_TAG: str(len(self._completed()))}, metrics=metrics, note=note)
+            link = share_masks(self._tracking, self._run.run_id, self._searched(), self._ledgers[0].name)
+            tags = {TRIALS_TAG: str(len(self._completed()))}
+            self._run.log(tags=tags, metrics=metrics, note=f"{link}\n\n{report}")
             for path in files:
                 self._run.log_artifact(path)
 
@@ -82,6 +87,14 @@ class StudyRun(Observer):
                 self._run.finish()
             else:
                 self._run.fail(failure)
+
+    def _searched(self) -> list[str]:
+        """Names of the parameters that trials differ in; masks are recorded unit by unit."""
+        ledger = self._ledgers[0]
+        axes = [name.lstrip("+") for name in ledger.space.axes]
+        masks = [result_of(trial).get("mask", {}) for trial in ledger.history().completed]
+        units = [f"{MASK_PREFIX}{unit}" for unit in (masks[0] if masks else ())]
+        return [*(name for name in axes if not name.startswith(MASK_PREFIX)), *units]
 
     def _adopt(self) -> None:
         """Choose the oldest of the study's runs, as every process does; remove our own if it is another.
