@@ -1,6 +1,6 @@
 """The exceptions for what a user can mend, and what libraries' exceptions mean."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 
@@ -19,6 +19,25 @@ def first_line(error: BaseException) -> str:
     """What an exception says, cut to its first line; its type if it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+@contextmanager
+def said_as(names: Mapping[str, str]) -> Iterator[None]:
+    """Have the errors of the block call things by the names that the user gave them.
+
+    Args:
+        names: What errors say, to what they shall say instead.
+
+    Raises:
+        UserError: the block's own, in other words.
+    """
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        for name, shown in names.items():
+            text = text.replace(name, shown)
+        raise type(error)(text) from None
 
 
 @contextmanager

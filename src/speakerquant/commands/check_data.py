@@ -1,34 +1,17 @@
 """``speakerquant-data``: whether a corpus is complete, what its list can carry, a list to calibrate on."""
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from speakerquant.commands.console_script import importing, run_command
-from speakerquant.errors import UserError
+from speakerquant.errors import said_as
 
-_SETTINGS = ("data.root", "data.trials", "data.speakers", "data.conditions")
+# Errors of a list name the settings of a run.
+_OPTIONS = {f"data.{name}": f"--{name}" for name in ("root", "trials", "speakers", "conditions")}
 
 
+@said_as(_OPTIONS)
 def _command() -> None:
-    with _naming_its_options():
-        _check_or_choose()
-
-
-@contextmanager
-def _naming_its_options() -> Iterator[None]:
-    """Errors of a list name the settings of a run; here its options, which have the same names."""
-    try:
-        yield
-    except UserError as error:
-        text = str(error)
-        for setting in _SETTINGS:
-            text = text.replace(setting, setting.replace("data.", "--"))
-        raise type(error)(text) from None
-
-
-def _check_or_choose() -> None:
     parser = argparse.ArgumentParser(prog="speakerquant-data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in {

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from speakerquant.commands.console_script import config_folder
 from speakerquant.engine.provenance import engine_path, find_engine, provenance_path
-from speakerquant.errors import UserError
+from speakerquant.errors import UserError, said_as
 from speakerquant.measuring.build import ONNX_FILE
 from speakerquant.measuring.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
 from speakerquant.tracking.artifacts import ArtifactReference
@@ -28,11 +28,8 @@ def folder_for_copies(address: str) -> Iterator[Path]:
     Args:
         address: What the user calls it.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            yield Path(folder)
-        except UserError as error:
-            raise type(error)(str(error).replace(folder, address)) from None
+    with tempfile.TemporaryDirectory() as folder, said_as({folder: address}):
+        yield Path(folder)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError
+from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from speakerquant.errors import UserError, first_line
@@ -17,6 +18,7 @@ from speakerquant.measuring.result import MASK_PREFIX
 from speakerquant.search.application import Observer
 from speakerquant.search.history import result_of
 from speakerquant.search.ledger import Ledger
+from speakerquant.search.space import Space
 from speakerquant.tracking.client import IMPATIENT, Tracking, mlflow_settings
 from speakerquant.tracking.recorded_runs import children
 from speakerquant.tracking.runs import DIED, PARENT_FILE, STUDY_TAG, SUMMARY, TRIALS_TAG, TrackedRun
@@ -68,8 +70,10 @@ class StudyRun(Observer):
             self._run.restore()
             report = "".join(path.read_text() for path in files if path.suffix == ".md")
             metrics = {name: recommended[name] for name in SUMMARY if recommended and name in recommended}
-            link = share_masks(self._tracking, self._run.run_id, self._searched(), self._ledgers[0].name)
-            tags = {TRIALS_TAG: str(len(self._completed()))}
+            ledger, completed = self._ledgers[0], self._ledgers[0].history().completed
+            searched = _searched(ledger.space, completed)
+            link = share_masks(self._tracking, self._run.run_id, searched, ledger.name)
+            tags = {TRIALS_TAG: str(len(completed))}
             self._run.log(tags=tags, metrics=metrics, note=f"{link}\n\n{report}")
             for path in files:
                 self._run.log_artifact(path)
@@ -87,14 +91,6 @@ class StudyRun(Observer):
                 self._run.finish()
             else:
                 self._run.fail(failure)
-
-    def _searched(self) -> list[str]:
-        """Names of the parameters that trials differ in; masks are recorded unit by unit."""
-        ledger = self._ledgers[0]
-        axes = [name.lstrip("+") for name in ledger.space.axes]
-        masks = [result_of(trial).get("mask", {}) for trial in ledger.history().completed]
-        units = [f"{MASK_PREFIX}{unit}" for unit in (masks[0] if masks else ())]
-        return [*(name for name in axes if not name.startswith(MASK_PREFIX)), *units]
 
     def _adopt(self) -> None:
         """Choose the oldest of the study's runs, as every process does; remove our own if it is another.
@@ -183,3 +179,13 @@ class StudyRun(Observer):
         except (UserError, MlflowException, OSError) as error:
             self._answered = False
             log.warning("MLflow could not record the search: %s", first_line(error))
+
+
+def _searched(space: Space, completed: Sequence[FrozenTrial]) -> list[str]:
+    """Names of the parameters that trials differ in; masks are recorded unit by unit."""
+    axes = [name.lstrip("+") for name in space.axes]
+    units = result_of(completed[0]).get("mask", {}) if completed else {}
+    return [
+        *(name for name in axes if not name.startswith(MASK_PREFIX)),
+        *(f"{MASK_PREFIX}{unit}" for unit in units),
+    ]

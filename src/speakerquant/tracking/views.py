@@ -54,11 +54,9 @@ def share_masks(tracking: Tracking, parent_id: str, params: Sequence[str], study
         )
     except MlflowException as error:
         log.warning("MLflow could not set up the view of the masks: %s", first_line(error))
-        return _link(runs_address("", tracking.experiment_id))
-    return _link(runs_address("", tracking.experiment_id, view=parent_id))
-
-
-def _link(address: str) -> str:
+        address = runs_address("", tracking.experiment_id)
+    else:
+        address = runs_address("", tracking.experiment_id, view=parent_id)
     return f"[Masks in a table of their own, the smallest first]({address})"
 
 
