@@ -4,12 +4,12 @@ import hashlib
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from web_server import serve
 
 from speakerquant.architectures.checkpoint_sources import checkpoint_path, shipped_checkpoint
 from speakerquant.cache import Cache
@@ -50,10 +50,8 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serve(Hub) as server:
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def resolve(reference: str, endpoint: str, home: Path) -> subprocess.CompletedProcess[str]:

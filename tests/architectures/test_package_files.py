@@ -4,14 +4,14 @@ import hashlib
 import logging
 import re
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from web_server import serve
 
 from speakerquant.architectures.checkpoint_sources import checkpoint_path
 from speakerquant.cache import Cache
@@ -55,13 +55,11 @@ def wheel(tmp_path: Path) -> Path:
 def index(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """What pip takes for the package index."""
     handler = partial(Index, directory=str(wheel.parent.parent.parent))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serve(handler) as server:
         address = f"http://127.0.0.1:{server.server_port}/simple"
         for name, value in {"CONFIG_FILE": "/dev/null", "INDEX_URL": address, "FIND_LINKS": ""}.items():
             monkeypatch.setenv(f"PIP_{name}", value)
         yield address
-        server.shutdown()
 
 
 @pytest.fixture

@@ -7,8 +7,11 @@ import hydra
 import pytest
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
+from hydra.core.default_element import ResultDefault
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
 from speakerquant.configuration import composing
@@ -82,6 +85,31 @@ def test_a_command_and_each_job_are_composed_once(
     compose_once()
     assert run(arguments, monkeypatch) == expected
     assert len(composed) == 1 + jobs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lists"),
+    [
+        (["-m", "a=1,2,3", "+new=1"], 1),
+        (["-m", "group=one,two", "a=1,2"], 2),
+        (["-m", "--config-name=interpolated", "group=one,two", "group.b=1,2"], 2),
+    ],
+)
+def test_files_are_merged_once_for_all_jobs_that_choose_the_same(
+    arguments: list[str], lists: int, composed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = []
+    load = ConfigLoaderImpl._load_single_config
+
+    def counted(self: ConfigLoaderImpl, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
+        merged.append(default.config_path)
+        return load(self, default, repo)
+
+    expected = run(arguments, monkeypatch)
+    monkeypatch.setattr(ConfigLoaderImpl, "_load_single_config", counted)
+    compose_once()
+    assert run(arguments, monkeypatch) == expected
+    assert merged.count("group/one") + merged.count("group/two") == lists
 
 
 @pytest.mark.parametrize("arguments", [["a=1,2"], ["c=1"], ["--config-name=unchosen"], ["group=three"]])

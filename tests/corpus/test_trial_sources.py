@@ -1,11 +1,11 @@
 """Trial lists by reference; the web is a server on this machine."""
 
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from web_server import serve
 
 from speakerquant.cache import Cache
 from speakerquant.corpus.trial_sources import trial_list_path
@@ -32,10 +32,8 @@ class Web(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Web) as web:
-        threading.Thread(target=web.serve_forever, daemon=True).start()
+    with serve(Web) as web:
         yield web
-        web.shutdown()
 
 
 @pytest.fixture

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, open_dict
 
+from speakerquant.configuration.composing import SharingLoader
 
-class JobLoader(ConfigLoaderImpl):
+
+class JobLoader(SharingLoader):
     """Hydra's loader, which hands the launcher what the sweeper has composed for a job already.
 
     A launcher that composes in other processes does so anew: what is of host and process differs there.
@@ -19,7 +20,7 @@ class JobLoader(ConfigLoaderImpl):
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_composed": {}}
+        return {**super().__getstate__(), "_composed": {}}
 
     def compose_job(self, master: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
         """The configuration of the job of that number in a multirun, whose own one is ``master``."""

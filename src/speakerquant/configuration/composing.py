@@ -1,22 +1,77 @@
-"""Has Hydra compose each configuration of a command once."""
+"""Has Hydra compose each configuration of a command once, and what its jobs share once for all of them."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import astuple, replace
 from typing import Any
 
 import hydra._internal.hydra
-from hydra._internal import defaults_list
+from hydra._internal import config_loader_impl, defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.defaults_list import DefaultsList, create_defaults_list
 from hydra.core.config_store import ConfigStore
-from hydra.core.default_element import InputDefault
+from hydra.core.default_element import InputDefault, ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 _MOST_JOBS = 1000  # that are remembered, each in 0.15 MB
+_MOST_LISTS = 100  # as large
 
 
-class RememberingLoader(ConfigLoaderImpl):
+class SharingLoader(ConfigLoaderImpl):
+    """Hydra's loader, which merges files once for all jobs that choose the same options of groups."""
+
+    def __init__(self, config_search_path: Any) -> None:
+        super().__init__(config_search_path)
+        self._lists: dict[Hashable, DefaultsList] = {}
+        self._merged: dict[Hashable, DictConfig] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is remembered: in other processes, what is of host and process differs."""
+        return {**self.__dict__, "_lists": {}, "_merged": {}}
+
+    def _load_configuration_impl(self, *arguments: Any, **named: Any) -> DictConfig:
+        config_loader_impl.create_defaults_list = self._create_list  # type: ignore[attr-defined]
+        try:
+            return super()._load_configuration_impl(*arguments, **named)
+        finally:
+            config_loader_impl.create_defaults_list = create_defaults_list  # type: ignore[attr-defined]
+
+    def _create_list(
+        self,
+        repo: IConfigRepository,
+        config_name: str | None,
+        overrides_list: list[Override],
+        prepend_hydra: bool,
+        skip_missing: bool,
+    ) -> DefaultsList:
+        values: list[Override] = []
+        choices: list[Override] = []
+        for override in overrides_list:
+            is_value = isinstance(override.value(), dict) or not repo.group_exists(override.key_or_group)
+            (values if is_value else choices).append(override)
+        key = config_name, prepend_hydra, skip_missing, *(each.input_line for each in choices)
+        if key not in self._lists:
+            self._lists[key] = create_defaults_list(repo, config_name, choices, prepend_hydra, skip_missing)
+        values = [each for each in values if not each.is_sweep_override()]
+        return replace(self._lists[key], config_overrides=values)  # to which values are only handed on
+
+    def _compose_config_from_defaults_list(
+        self, defaults: list[ResultDefault], repo: IConfigRepository
+    ) -> DictConfig:
+        files = tuple(map(astuple, defaults))
+        if files not in self._merged:
+            config = super()._compose_config_from_defaults_list(defaults, repo)
+            if len(self._merged) == _MOST_LISTS:
+                return config
+            self._merged[files] = config
+        return copy.deepcopy(self._merged[files])
+
+
+class RememberingLoader(SharingLoader):
     """Hydra's loader, which remembers what it has composed for a command.
 
     Hydra asks it for the configuration twice: to learn whether the command is a multirun, and to run it; and
@@ -29,8 +84,7 @@ class RememberingLoader(ConfigLoaderImpl):
         self._jobs: dict[Sequence[str], DictConfig] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is remembered: in other processes, what is of host and process differs."""
-        return {**self.__dict__, "_told_mode": None, "_jobs": {}}
+        return {**super().__getstate__(), "_told_mode": None, "_jobs": {}}
 
     def load_configuration(
         self,
