@@ -57,7 +57,8 @@ def hub() -> Iterator[str]:
 def resolve(reference: str, endpoint: str, home: Path) -> subprocess.CompletedProcess[str]:
     """In a process of its own: the endpoint is read once."""
     script = (
-        "import sys; from speakerquant.errors import UserError\n"
+        "import sys, time; from speakerquant.errors import UserError\n"
+        "time.sleep = lambda _: None\n"  # between the client's tries
         "from speakerquant.architectures.checkpoint_sources import checkpoint_path\n"
         "from speakerquant.cache import Cache\n"
         "try: print(checkpoint_path(sys.argv[1], Cache()))\n"

@@ -11,6 +11,7 @@ from optuna.storages import BaseStorage
 
 from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.warm_start import MaskWarmStart
+from speakerquant.search import journal
 from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Claim, Ledger
 from speakerquant.search.search_loop import Budget, Outcome, Search, Succeeded
@@ -57,6 +58,7 @@ def take_part(reports: Connection, location: str, study: str, n_trials: int, sec
             reports.send(claim.number)
         return evaluate(claims)
 
+    journal._LOCK_SECONDS = 3  # which others wait where a process that holds the lock is killed
     Search(
         ledger(open_storage(location), study),
         Budget(n_trials),

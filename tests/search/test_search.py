@@ -283,7 +283,7 @@ def test_a_dead_process_is_not_waited_for(storage: BaseStorage, study_name: str,
 def test_whether_another_host_lives_is_told_whatever_its_clock(
     storage: BaseStorage, study_name: str, clock: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owner, "STALE_SECONDS", 0.3)
+    monkeypatch.setattr(owner, "STALE_SECONDS", 0.1)
     record = Owner("elsewhere", 1, 0.0).record()
     ledger = leave_running(record, time.time() + clock, storage, study_name)
     [trial] = ledger.history().running.values()
@@ -291,8 +291,8 @@ def test_whether_another_host_lives_is_told_whatever_its_clock(
         storage.set_trial_user_attr(trial._trial_id, "heartbeat", time.time() + clock)
         ledger.release_dead()
         assert ledger.history().running
-        time.sleep(0.15)
-    time.sleep(0.3)  # it has died
+        time.sleep(0.05)
+    time.sleep(0.1)  # it has died
     ledger.release_dead()
     assert not ledger.history().running
 
