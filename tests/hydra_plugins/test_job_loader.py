@@ -23,7 +23,7 @@ hydra:
 def loader(tmp_path: Path) -> JobLoader:
     (tmp_path / "config.yaml").write_text(CONFIG)
     with initialize_config_dir(str(tmp_path), version_base="1.3"):
-        return JobLoader(GlobalHydra.instance().config_loader().get_search_path())
+        return JobLoader(GlobalHydra.instance().config_loader())
 
 
 def test_the_launcher_gets_what_the_sweeper_composed_and_what_composing_anew_gives(loader: JobLoader) -> None:

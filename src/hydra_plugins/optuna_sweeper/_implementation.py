@@ -64,7 +64,7 @@ class Implementation:
 
     def setup(self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._config = config
-        self._loader = JobLoader(hydra_context.config_loader.get_search_path())
+        self._loader = JobLoader(hydra_context.config_loader)
         self._application = _application(self._settings.application)
         self._launcher = Plugins.instance().instantiate_launcher(
             config=config,

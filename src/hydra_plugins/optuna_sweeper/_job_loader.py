@@ -3,24 +3,25 @@
 from collections.abc import Sequence
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, open_dict
 
-from speakerquant.configuration.composing import SharingLoader
 
-
-class JobLoader(SharingLoader):
-    """Hydra's loader, which hands the launcher what the sweeper has composed for a job already.
+class JobLoader(ConfigLoaderImpl):
+    """Hands the launcher what the sweeper has composed for a job already, by the command's own loader.
 
     A launcher that composes in other processes does so anew: what is of host and process differs there.
     """
 
-    def __init__(self, config_search_path: Any) -> None:
-        super().__init__(config_search_path)
+    def __init__(self, command: ConfigLoader) -> None:
+        super().__init__(command.get_search_path())
+        self._command = command
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_composed": {}}
+        return {**self.__dict__, "_composed": {}}
 
     def compose_job(self, master: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
         """The configuration of the job of that number in a multirun, whose own one is ``master``."""
@@ -40,6 +41,9 @@ class JobLoader(SharingLoader):
     def forget_jobs(self) -> None:
         """Drop the configurations that the launcher has not asked for, as it composes in other processes."""
         self._composed.clear()
+
+    def load_configuration(self, *arguments: Any, **named: Any) -> DictConfig:
+        return self._command.load_configuration(*arguments, **named)
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         composed = self._composed.pop(tuple(sweep_overrides), None)
