@@ -5,22 +5,25 @@ import re
 from typing import Any
 
 _HIDDEN = "***"
-# Each begins with what is rare; what any word begins with would have it looked through again at each letter.
-_SECRET_NAME = r"(?:password|passwd|token|secret|api_?key|credential)[\w.-]*"
-_PATTERNS = (
-    # Of an address: a password, or a token that stands alone before the host.
-    (re.compile(r"(://[^\s/:@]*:)[^\s/]+(?=@)"), rf"\1{_HIDDEN}"),
-    (re.compile(r"(\bhttps?://)[^\s/:@]+(?=@)", re.IGNORECASE), rf"\1{_HIDDEN}"),
-    # Settings and parts of queries that bear such a name.
-    (re.compile(rf"({_SECRET_NAME}['\"]?\s*[=:]\s*)(?!null\b)[^\s&,;}}]+", re.IGNORECASE), rf"\1{_HIDDEN}"),
+# Of an address: a password, or a token that stands alone before the host.
+_OF_ADDRESSES = (
+    re.compile(r"(://[^\s/:@]*:)[^\s/]+(?=@)"),
+    re.compile(r"(\bhttps?://)[^\s/:@]+(?=@)", re.IGNORECASE),
+)
+# Settings and parts of queries that bear such a name. A match begins with what is rare and takes the word with
+# or without a value: long words would be looked through again from each letter, or each name in them.
+_NAMED = re.compile(
+    r"((?:password|passwd|token|secret|api_?key|credential)[\w.-]*+)"
+    r"(?:(['\"]?\s*[=:]\s*)(?!null\b)[^\s&,;}]+)?",
+    re.IGNORECASE,
 )
 
 
 def hide_credentials(text: str) -> str:
     """Return the text with every password and token replaced by ``***``."""
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
-    return text
+    for pattern in _OF_ADDRESSES:
+        text = pattern.sub(rf"\1{_HIDDEN}", text)
+    return _NAMED.sub(lambda found: f"{found[1]}{found[2]}{_HIDDEN}" if found[2] else found[0], text)
 
 
 def without_credentials(address: str) -> str:
