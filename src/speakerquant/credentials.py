@@ -10,8 +10,8 @@ _OF_ADDRESSES = (
     re.compile(r"(://[^\s/:@]*:)[^\s/]+(?=@)"),
     re.compile(r"(\bhttps?://)[^\s/:@]+(?=@)", re.IGNORECASE),
 )
-# Settings and parts of queries that bear such a name. A match begins with what is rare and takes the word with
-# or without a value: long words would be looked through again from each letter, or each name in them.
+# Settings and parts of queries that bear such a name. A match begins with what is rare and takes the word,
+# value or not: a long word would be looked through again from each letter, or from each name in it.
 _NAMED = re.compile(
     r"((?:password|passwd|token|secret|api_?key|credential)[\w.-]*+)"
     r"(?:(['\"]?\s*[=:]\s*)(?!null\b)[^\s&,;}]+)?",
