@@ -1,5 +1,7 @@
 """Tables of conditions, and the groups of trials that they make."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,37 @@ def test_numbers_of_many_values_become_ranges(tmp_path: Path) -> None:
         *(["above 15 to 18"] * 3),
         *(["above 18 to 21"] * 3),
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "ranges"),
+    [
+        (lambda number: 1950 + number, ["to 1952", "above 1952 to 1955", "above 1955 to 1958"]),
+        (lambda number: 1e-5 * (1 + number), ["to 0.00003", "above 0.00003 to 0.00006"]),
+        (lambda number: 2.0001 + 1e-4 * number, ["to 2.0003", "above 2.0003 to 2.0006"]),
+        (lambda number: -11 + number, ["to -9", "above -9 to -6", "above -6 to -3", "above -3 to 0"]),
+        (lambda number: 1e7 * (1 + number), ["to 30000000", "above 30000000 to 60000000"]),
+    ],
+)
+def test_ranges_are_told_apart_and_can_be_names_of_metrics(
+    tmp_path: Path, value: Callable[[int], float], ranges: list[str]
+) -> None:
+    names = tuple(f"s{number:02}/0.wav" for number in range(12))
+    lines = "".join(f"s{number:02}\t{value(number)}\n" for number in range(12))
+    found = read(tmp_path, f"speaker\tx\n{lines}", names)
+    assert list(dict.fromkeys(found["x"]))[: len(ranges)] == ranges
+    groups = trial_groups(trials_of(names), found, np.full(12, 3.0))
+    assert [group.name for group in groups] == [f"x {each}" for each in dict.fromkeys(found["x"])]
+    assert not any(re.search(r"[^\w .:/-]", group.name) for group in groups)
+
+
+def test_what_is_no_number_among_numbers_is_not_known(tmp_path: Path) -> None:
+    names = tuple(f"s{number:02}/0.wav" for number in range(13))
+    ages = "".join(f"s{number:02}\t{10 + number}\n" for number in range(12))
+    found = read(tmp_path, f"speaker\tage\n{ages}s12\tnan\n", names)["age"]
+    assert found[-1] is None and len({*found}) == 5
+    few = read(tmp_path, "speaker\tage\nann\t30\nbob\tinf\ndot\t40\n")["age"]
+    assert few == ["30", "30", None, None]
 
 
 @pytest.mark.parametrize(

@@ -77,11 +77,16 @@ def world() -> World:
     return World(trials, {ranks: embeddings(ranks) for ranks in EVERY})
 
 
-def test_rates_are_those_of_scoring_the_whole_list(world: World) -> None:
+@pytest.mark.parametrize("room", [2**29, 2**16])
+def test_rates_are_those_of_scoring_the_whole_list(
+    world: World, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicted_rates, "_MOST_BYTES", room)
     vectors = np.stack([world.embeddings[ranks] for ranks in FIRST])
     coefficients = np.eye(len(FIRST))
     rates = PredictedRates(vectors, world.trials.left, world.trials.right, world.trials.labels)
     assert rates.eers(coefficients) == pytest.approx([world.eer(ranks) for ranks in FIRST])
+    assert rates._nearest.products.nbytes <= 1.01 * room
 
 
 @pytest.mark.parametrize("room", [2**29, 2**20, 0])

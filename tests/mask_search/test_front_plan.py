@@ -39,7 +39,7 @@ EVERY = list(itertools.product(range(3), repeat=UNITS))
 class MadeUp:
     """A network whose units change embeddings, more so with fewer bits, and two of them together."""
 
-    def __init__(self) -> None:
+    def __init__(self, without_effect: Sequence[int] = ()) -> None:
         generator = np.random.default_rng(3)
         speakers = np.repeat(np.arange(SPEAKERS), RECORDINGS)
         num = len(speakers)
@@ -48,6 +48,7 @@ class MadeUp:
         )
         sizes = 0.03 * np.arange(1, UNITS + 1)[:, None, None]
         self._changes = sizes * generator.standard_normal((UNITS, num, DIM))
+        self._changes[[*without_effect]] = 0
         left, right = np.triu_indices(num, 1)
         self.trials = Trials(
             tuple(map(str, range(num))),
@@ -118,6 +119,7 @@ def find(made_up: MadeUp) -> Find:
         n_trials: int = 60,
         broken: Sequence[Ranks] = (),
         ledger: Ledger | None = None,
+        made_up: MadeUp = made_up,
     ) -> History:
         goals = Goals(OBJECTIVES, constraints or {})
 
@@ -182,6 +184,17 @@ def test_the_smallest_mask_within_a_bound_of_a_swap_is_built(
     history = find({name: bound})
     assert smallest(levels_in(history)) == smallest(EVERY) < smallest(whole)
     assert len(levels_in(history)) <= len(whole) + 5
+
+
+def test_a_unit_that_changes_nothing_hides_no_smaller_mask(find: Find) -> None:
+    name, bound = "swap.frr_at_eer", 3.6
+    made_up = MadeUp(without_effect=[1])
+    history = find({name: bound}, made_up=made_up)
+    smallest, found = (
+        min(size(ranks) for ranks in masks if made_up.result(ranks)[name] <= bound)
+        for masks in (EVERY, levels_in(history))
+    )
+    assert found == smallest
 
 
 def test_what_bounds_are_on_is_predicted_of_measured_masks_too(made_up: MadeUp, find: Find) -> None:

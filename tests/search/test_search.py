@@ -335,6 +335,12 @@ def test_a_study_whose_creator_died_at_once_is_taken_over(
     assert len(search(small_ledger(storage, study_name), 3).completed) == 3
 
 
+def test_a_number_is_found_although_another_group_begins_as_its_own() -> None:
+    result = {"groups": {"snr 3": {"delta_eer": 0.1}, "snr 3.5": {"delta_eer": 0.9}}}
+    goals = Goals({"groups.snr 3.5.delta_eer": "minimize", "groups.snr 3.delta_eer": "minimize"}, {})
+    assert [*goals.read(result).objectives.values()] == [0.9, 0.1]
+
+
 def test_the_same_seed_finds_the_same_points() -> None:
     histories = [run_example(InMemoryStorage(), "study", 25, seed=seed) for seed in (3, 3, 4)]
     first, second, third = ([trial.params for trial in history.completed] for history in histories)

@@ -20,6 +20,8 @@ from speakerquant.search.space import Scalar, Space
         (IntDistribution(3, 9, step=2), 4),
         (IntDistribution(1, 100, log=True), 100),
         (FloatDistribution(0.0, 1.0, step=0.1), 11),
+        (FloatDistribution(0.0, 0.3, step=0.1), 4),
+        (FloatDistribution(99.9, 99.99, step=0.01), 10),
         (FloatDistribution(2.0, 2.0), 1),
         (FloatDistribution(0.0, 1.0), math.inf),
         (FloatDistribution(1e-3, 1.0, log=True), math.inf),

@@ -110,3 +110,12 @@ def test_an_unusable_embedding_of_the_cohort_is_said_to_be_one(embeddings: np.nd
 def test_a_cohort_of_one_recording_again_and_again_is_refused(embeddings: np.ndarray) -> None:
     with pytest.raises(UserError, match="score alike"):
         cohort_statistics(embeddings, np.ones((10, 192)))
+
+
+def test_so_is_one_whose_highest_scores_are_of_copies(embeddings: np.ndarray) -> None:
+    """Their cosines differ by rounding."""
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        copied = np.tile(generator.standard_normal(192), (9, 1))
+        with pytest.raises(UserError, match="score alike"):
+            cohort_statistics(copied[:1], np.concatenate([generator.standard_normal((5, 192)), copied]), 7)

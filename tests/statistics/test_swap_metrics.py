@@ -49,6 +49,16 @@ def rates(scores: Array, threshold: float) -> tuple[float, float]:
     return 100 * float((~accepted[LABELS]).mean()), 100 * float(accepted[~LABELS].mean())
 
 
+@pytest.mark.parametrize("percent", [0.7, 1.4, 2.9, 14.5])
+def test_as_many_are_accepted_as_may_be(percent: float) -> None:
+    """Rounding makes 0.7 / 100 a little less than 14 of 2000."""
+    others = np.arange(2000.0)
+    labels = np.arange(2100) >= len(others)
+    trials = ScoredTrials.of(np.concatenate([others, others[:100]]), labels)
+    [_, point] = operating_points(trials, [percent])
+    assert np.count_nonzero(others >= point.threshold) == round(20 * percent)
+
+
 def test_thresholds_are_those_of_the_rates(scores: Array, former: FormerSystem) -> None:
     assert tuple(point.name for point in former.points) == POINTS
     at_eer, *others = (point.threshold for point in former.points)

@@ -85,16 +85,24 @@ def test_more_draws_begin_with_the_same_ones() -> None:
 
 
 def test_draws_without_trials_of_a_kind_do_not_count() -> None:
-    """With two speakers, half of the draws are of one only."""
+    """With three speakers, every ninth draw is of one only."""
     scores = scores_of(0.0, seed=0)
-    chosen = (SPEAKERS[LEFT] < 2) & (SPEAKERS[RIGHT] < 2)
+    chosen = (SPEAKERS[LEFT] < 3) & (SPEAKERS[RIGHT] < 3)
     drawn = SpeakerBootstrap(SPEAKERS[LEFT][chosen], SPEAKERS[RIGHT][chosen], LABELS[chosen], 200)
     [replicates] = drawn.replicates(scores[chosen], [EER])
     assert 0 < np.isnan(replicates).sum() < 200
     assert np.isfinite(drawn.interval(eer(scores[chosen], LABELS[chosen]), replicates).high)
 
 
-def test_a_list_of_one_speaker_is_refused() -> None:
-    alone = np.zeros(3, np.int32)
-    with pytest.raises(UserError, match="all trials are of one speaker"):
-        SpeakerBootstrap(alone, alone, np.ones(3, bool))
+@pytest.mark.parametrize("num_speakers", [1, 2])
+def test_a_list_of_too_few_speakers_is_refused(num_speakers: int) -> None:
+    speakers = np.arange(3, dtype=np.int32) % num_speakers
+    with pytest.raises(UserError, match=f"3 speakers or more, and the trials are of {num_speakers}"):
+        SpeakerBootstrap(speakers, speakers, np.ones(3, bool))
+
+
+def test_no_interval_ends_beyond_what_can_be() -> None:
+    bootstrap = SpeakerBootstrap(SPEAKERS[LEFT], SPEAKERS[RIGHT], LABELS)
+    replicates = np.random.default_rng(0).uniform(0.9, 1, 1000)
+    assert bootstrap.interval(0.99, replicates).high > 1
+    assert bootstrap.interval(0.99, replicates, largest=1.0).high == 1

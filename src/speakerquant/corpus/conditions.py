@@ -3,6 +3,7 @@
 import csv
 import itertools
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,14 +81,15 @@ def _read(path: Path, rows: Sequence[Sequence[str]]) -> tuple[str, Sequence[str]
 
 
 def _ranged(values: Mapping[str, str], used: set[str]) -> Mapping[str, str]:
-    """The values, or if they are many numbers the ranges that they lie in; without those that are empty."""
+    """The values, or the ranges that many numbers lie in; without what is empty and, of numbers, infinite."""
     known = {name: value for name, value in values.items() if value and name in used}
     try:
         numbers = {name: float(value) for name, value in known.items()}
     except ValueError:
         return known
+    numbers = {name: number for name, number in numbers.items() if math.isfinite(number)}
     if len({*numbers.values()}) <= _MOST_VALUES:
-        return known
+        return {name: known[name] for name in numbers}
     places = np.array([*numbers.values()])
     return dict(zip(numbers, _ranges(places, _QUARTERS, ""), strict=True))
 
@@ -95,10 +97,19 @@ def _ranged(values: Mapping[str, str], used: set[str]) -> Mapping[str, str]:
 def _ranges(values: npt.NDArray[np.floating], shares: Sequence[float], unit: str) -> list[str]:
     """For each value the range that it lies in, in words; as many lie in each as can be."""
     ends = np.unique(np.quantile(values, shares, method="lower"))
-    words = [f"to {ends[0]:.3g}{unit}"]
-    for low, high in itertools.pairwise([*ends, values.max()]):
-        words.append(f"above {low:.3g} to {high:.3g}{unit}")
+    first, *others = _in_words([*ends, values.max()])
+    words = [f"to {first}{unit}"]
+    words += [f"above {low} to {high}{unit}" for low, high in itertools.pairwise([first, *others])]
     return [words[place] for place in np.searchsorted(ends, values)]
+
+
+def _in_words(rising: Sequence[float]) -> list[str]:
+    """Numbers in three digits, or as many more as tell them apart and as stand before the point."""
+    for digits in itertools.count(max(3, len(str(int(max(map(abs, rising))))))):
+        words = [np.format_float_positional(float(f"{each:.{digits}g}"), trim="-") for each in rising]
+        if len({*words}) == len({*rising}):
+            return words
+    raise AssertionError
 
 
 @dataclass(frozen=True)
@@ -147,5 +158,5 @@ def trial_groups(
 
 def _in_order(value: str) -> tuple[float, str]:
     """Ranges and numbers by where they end, after words."""
-    numbers = re.findall(r"\d+(?:\.\d+)?", value)
+    numbers = re.findall(r"(?<!\w)-?\d+(?:\.\d+)?", value)
     return (float(numbers[-1]) if numbers else 0.0, value)

@@ -79,17 +79,21 @@ class PredictedRates:
 
     @cached_property
     def _nearest(self) -> "_NearTrials":
-        return self._near(self._share)
+        return self._near(min(self._share, self._room))
 
     @cached_property
     def _more(self) -> "_NearTrials":
         """As many as there is room for."""
-        room = _MOST_BYTES / (len(self._pairs[0]) * len(self._labels) * np.float32().itemsize)
-        return self._near(max(self._share, room))
+        return self._near(self._room) if self._room > self._share else self._nearest
+
+    @property
+    def _room(self) -> float:
+        """The share of the trials whose products are held."""
+        return _MOST_BYTES / (len(self._pairs[0]) * len(self._labels) * np.float32().itemsize)
 
     def _near(self, share: float) -> "_NearTrials":
         targets, others = (
-            kind[np.argsort(sign * self._first_scores[kind])[: math.ceil(min(1, share) * len(kind))]]
+            kind[np.argsort(sign * self._first_scores[kind])[: max(1, math.ceil(min(1, share) * len(kind)))]]
             for kind, sign in ((np.flatnonzero(self._labels), 1), (np.flatnonzero(~self._labels), -1))
         )
         near = np.concatenate([targets, others])

@@ -281,9 +281,10 @@ class FrontPlan:
         """About where the upper ends of the losses of all masks are, ``[num_masks]``."""
         # By how much they are above the loss grows with how far a mask moves embeddings.
         results, forecast = outlook.results, outlook.forecast
-        lowered = [ranks for ranks in results if any(ranks)]
-        above = np.array([results[ranks][LOSS_HIGH] - results[ranks][LOSS] for ranks in lowered])
-        width = np.median(above / forecast.moved(np.array(lowered)))
+        masks = np.array([*results])
+        above = np.array([result[LOSS_HIGH] - result[LOSS] for result in results.values()])
+        moved = forecast.moved(masks)
+        width = np.median(above[moved > 0] / moved[moved > 0]) if moved.any() else 0.0
         upper_ends: Array = (
             outlook.predicted.eers - self._list.baseline_eer + width * forecast.moved(outlook.masks)
         )

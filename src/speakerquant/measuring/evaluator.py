@@ -247,7 +247,7 @@ class MaskEvaluator:
         """Draws of the speakers of the trial list.
 
         Raises:
-            UserError: the list is of one speaker, or has a single trial of a kind.
+            UserError: the list is of one or two speakers, or has a single trial of a kind.
         """
         trials, speakers = self.data.trials, self.data.speakers
         num_targets = int(trials.labels.sum())

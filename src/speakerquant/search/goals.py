@@ -100,9 +100,11 @@ def find(result: Mapping[str, Any], name: str) -> Any:
     """The value of a dotted name in a nested result; none if it is not there."""
     if name in result:
         return result[name]
-    for key, value in result.items():  # keys may have dots themselves
+    for key, value in result.items():  # keys may have dots themselves, and one begin as another
         if isinstance(value, Mapping) and name.startswith(f"{key}."):
-            return find(value, name.removeprefix(f"{key}."))
+            found = find(value, name.removeprefix(f"{key}."))
+            if found is not None:
+                return found
     return None
 
 

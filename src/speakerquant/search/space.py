@@ -83,8 +83,12 @@ def _axis_values(axis: BaseDistribution) -> list[Scalar]:
     if isinstance(axis, CategoricalDistribution):
         return list(axis.choices)
     assert isinstance(axis, IntDistribution | FloatDistribution)
-    step = axis.step or 0
-    return [axis.low + index * step for index in range(int(_axis_size(axis)))]
+    return [_at_step(axis, index) for index in range(int(_axis_size(axis)))]
+
+
+def _at_step(axis: IntDistribution | FloatDistribution, index: int) -> Scalar:
+    """The value after so many steps, which rounding does not take beyond the axis."""
+    return min(axis.low + index * (axis.step or 0), axis.high)
 
 
 def _random_value(axis: BaseDistribution, generator: random.Random) -> Scalar:
@@ -96,4 +100,4 @@ def _random_value(axis: BaseDistribution, generator: random.Random) -> Scalar:
     if isinstance(axis, CategoricalDistribution):
         return axis.choices[generator.randrange(size)]
     assert isinstance(axis, IntDistribution | FloatDistribution)
-    return axis.low + generator.randrange(size) * (axis.step or 0)
+    return _at_step(axis, generator.randrange(size))

@@ -105,7 +105,7 @@ def compare(
         compared[metric.name] = ComparedMetric(
             metric,
             value,
-            bootstrap.interval(value, replicates),
+            bootstrap.interval(value, replicates, metric.largest),
             baseline,
             difference(value - baseline, replicates, baseline_replicates),
         )

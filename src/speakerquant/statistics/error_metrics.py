@@ -26,7 +26,9 @@ def register(metric: ErrorMetric) -> ErrorMetric:
 
 EER = register(
     ErrorMetric(
-        "eer", "EER", "%", Direction.minimize, compute=lambda trials: crossing(trials.far, trials.frr)
+        *("eer", "EER", "%", Direction.minimize),
+        compute=lambda trials: crossing(trials.far, trials.frr),
+        largest=100.0,
     )
 )
 
@@ -56,5 +58,8 @@ def _min_dcf(p_target: float, name: str, heading: str) -> ErrorMetric:
         return lowest_cost(trials.far, trials.frr, p_target)
 
     return ErrorMetric(
-        name, heading, "", Direction.minimize, compute=compute, settings=f"p_target={p_target}"
+        *(name, heading, "", Direction.minimize),
+        compute=compute,
+        settings=f"p_target={p_target}",
+        largest=1.0,
     )

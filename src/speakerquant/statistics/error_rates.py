@@ -142,7 +142,9 @@ def threshold_at(trials: ScoredTrials, false_accepts: float | None = None) -> fl
         false_accepts: Most percent of non-target trials that may be accepted; none takes the first threshold
             with a FRR not below the FAR, which is that of the EER.
     """
-    reached = trials.frr >= trials.far if false_accepts is None else trials.far <= false_accepts / 100
+    # 0.7 / 100 is a little below 7 of 1000.
+    most = None if false_accepts is None else false_accepts / 100 * (1 + 1e-9)
+    reached = trials.frr >= trials.far if most is None else trials.far <= most
     distinct = np.unique(trials.scores.astype(np.float64))
     return float(np.append(distinct, np.nextafter(distinct[-1], np.inf))[np.argmax(reached)])
 

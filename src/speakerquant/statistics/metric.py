@@ -1,5 +1,6 @@
 """What a number of a result is: one description for tables, pictures, searches and records."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -57,7 +58,13 @@ class Metric:
 
 @dataclass(frozen=True)
 class Estimate(Metric):
-    """A number that a trial list gives, which another list would give a little differently."""
+    """A number that a trial list gives, which another list would give a little differently.
+
+    Attributes:
+        largest: The most that it can be.
+    """
+
+    largest: float = math.inf
 
     @property
     def low(self) -> Metric:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from speakerquant.errors import UserError
 
+_LEAST_DEVIATION = 1e-6  # of cosines; that of equal ones is 0 but for rounding
 _CHUNK = 256  # trials at once: both sides stay in the processor's cache
 
 Embeddings = npt.NDArray[np.float32]
@@ -72,7 +73,7 @@ def cohort_statistics(
         scores = unit[part] @ unit_cohort.T
         highest = np.partition(scores, -kept, axis=1)[:, -kept:]
         statistics[:, part] = highest.mean(axis=1), highest.std(axis=1)
-    if not (statistics[1] > 0).all():
+    if not (statistics[1] > _LEAST_DEVIATION).all():
         raise UserError("scoring.cohort: all its recordings score alike; name recordings of many speakers")
     return CohortStatistics(*statistics)
 

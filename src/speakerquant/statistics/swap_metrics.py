@@ -188,6 +188,7 @@ def _percent(
         targets=100 * targets,
         others=100 * others,
         is_change=is_change,
+        largest=100.0,
     )
 
 
@@ -386,7 +387,7 @@ def swap_numbers(scores: Array, former: FormerSystem, *, voiceprints_kept: bool)
             continue
         baseline, baseline_replicates = former.own[metric.name]
         delta = difference(value - baseline, replicates, baseline_replicates)
-        interval = former.bootstrap.interval(value, replicates)
+        interval = former.bootstrap.interval(value, replicates, metric.largest)
         numbers |= {
             named.name: value,
             named.low.name: interval.low,

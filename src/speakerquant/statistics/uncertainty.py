@@ -29,6 +29,7 @@ Indices = npt.NDArray[np.integer]
 
 CONFIDENCE = 0.95
 _TAILS = 100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2
+_FEWEST_SPEAKERS = 3  # every draw of two with trials of both kinds holds each once
 _THREADS = 2
 _MOST_DRAWS, _MOST_NUMBERS = 128, 2**22  # at once
 
@@ -111,7 +112,7 @@ class SpeakerBootstrap:
         seed: Seed of the draws.
 
     Raises:
-        UserError: there is one speaker only.
+        UserError: there are one or two speakers only.
     """
 
     left: Indices
@@ -121,8 +122,11 @@ class SpeakerBootstrap:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.num_speakers < 2:
-            raise UserError("uncertainty: all trials are of one speaker; intervals need a list of several")
+        if self.num_speakers < _FEWEST_SPEAKERS:
+            raise UserError(
+                f"uncertainty: intervals need a list of {_FEWEST_SPEAKERS} speakers or more, and the trials "
+                f"are of {self.num_speakers}"
+            )
 
     @cached_property
     def num_speakers(self) -> int:
@@ -234,19 +238,24 @@ class SpeakerBootstrap:
         size = max(1, min(_MOST_DRAWS, _MOST_NUMBERS // rows))
         return [slice(start, start + size) for start in range(0, self.num_replicates, size)]
 
-    def interval(self, value: float, replicates: Array) -> Interval:
+    def interval(self, value: float, replicates: Array, largest: float = np.inf) -> Interval:
         """The interval of an error metric, such as an EER.
 
         Rates are skewed, and few speakers are drawn too much alike: Student's t with one degree of freedom
         less than there are speakers, times the deviation of the replicates, on a logarithmic axis. With fewer
         than 100 speakers it is still a little too narrow (docs/uncertainty.md).
+
+        Args:
+            value: On the list.
+            replicates: On every draw.
+            largest: The most that it can be, at which the interval ends at the latest.
         """
         if not value > 0:
             return Interval(0.0, float(np.nanpercentile(replicates, _TAILS[1])))
         freedom = self.num_speakers - 1
         deviation = float(np.nanstd(replicates, ddof=1)) * np.sqrt(self.num_speakers / freedom)
         factor = np.exp(float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * deviation / value)
-        return Interval(float(value / factor), float(value * factor))
+        return Interval(float(value / factor), float(min(largest, value * factor)))
 
 
 def difference(value: float, replicates: Array, baseline: Array) -> Difference:
