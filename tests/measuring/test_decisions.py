@@ -36,6 +36,15 @@ def test_thresholds_outside_all_scores_are_named(
     assert numbers["flips_at_eer"] == numbers[f"delta_{rate}_at_far_5"] == 0.0
 
 
+def test_a_list_without_an_error_is_said_to_show_little(caplog: pytest.LogCaptureFixture) -> None:
+    apart = SCORES + 20 * LABELS
+    Decisions.of("development", apart, LABELS, [5]).on("test", apart, BOOTSTRAP, p_target=0.01)
+    [record] = caplog.records
+    said = "FP32 makes no error on the test list, which says little of other lists: of 200 target trials"
+    assert record.getMessage().startswith(said)
+    assert "up to 1.5 % may be missed" in record.getMessage()
+
+
 def test_thresholds_within_the_scores_are_not_spoken_of(caplog: pytest.LogCaptureFixture) -> None:
     Decisions.of("development", SCORES, LABELS, [5]).on("test", SCORES + 1, BOOTSTRAP, p_target=0.01)
     assert not caplog.records
