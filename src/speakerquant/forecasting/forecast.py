@@ -13,10 +13,9 @@ from speakerquant.forecasting.additive_model import AdditiveModel
 from speakerquant.forecasting.additive_number import AdditiveNumber, Ranks
 from speakerquant.forecasting.predicted_rates import PredictedRates
 from speakerquant.statistics.scores import Embeddings
+from speakerquant.statistics.uncertainty import CONFIDENCE
 
 Array = npt.NDArray[np.float64]
-
-_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -121,6 +120,6 @@ class Forecast:
 
     def _predicted(self, ranks: npt.NDArray[np.int64], eers: Array, moved: Array) -> Predicted:
         deviations = self._off * moved
-        beyond = float(stdtrit(len(self.several), (1 + _CONFIDENCE) / 2))
+        beyond = float(stdtrit(len(self.several), (1 + CONFIDENCE) / 2))
         errors = np.where(moved > 0, np.hypot(self._step, beyond * deviations), 0)
         return Predicted(self._sizes.of(ranks), eers, deviations, errors)
