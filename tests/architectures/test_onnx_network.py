@@ -1,6 +1,6 @@
 """Networks that come as ONNX files: what they compute, their units and front ends, and what is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,17 @@ class Titan(nn.Module):
         spread = pooled.unsqueeze(3).expand(-1, -1, -1, 10).reshape(frames.shape[0], 24, -1)
         frames = frames * spread[:, :, : frames.shape[2]].sigmoid()
         return self.embedding(torch.cat([frames.mean(2), frames.std(2)], 1))
+
+
+class Squeezed(nn.Module):
+    """Loses the axis of a single recording."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(20, 4, 3)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.conv(frames).mean(2, keepdim=True).squeeze()
 
 
 def by_hand(path: Path) -> Path:
@@ -227,6 +238,52 @@ def test_it_is_opened_and_saved_like_any_other(titan: Path, tmp_path: Path) -> N
     assert again.front_end == model.front_end
 
 
+def _convolutions(path: Path, names: Sequence[str], bias: npt.NDArray[np.float32]) -> Path:
+    """Convolutions by nodes of these names, the mean over time, and a linear layer with that bias."""
+    generator = np.random.default_rng(0)
+    weights = {f"w{place}": generator.standard_normal((20, 20, 3)) / 8 for place in range(len(names))}
+    values = {**weights, "w": generator.standard_normal((6, 20)), "bias": bias}
+    nodes = [
+        helper.make_node("Conv", [f"h{place}", f"w{place}"], [f"h{place + 1}"], name, pads=[1, 1])
+        for place, name in enumerate(names)
+    ]
+    mean = helper.make_node("ReduceMean", [f"h{len(names)}"], ["m"], axes=[2], keepdims=0)
+    graph = helper.make_graph(
+        [*nodes, mean, helper.make_node("Gemm", ["m", "w", "bias"], ["y"], "/last/Gemm", transB=1)],
+        "convolutions",
+        [helper.make_tensor_value_info("h0", TensorProto.FLOAT, ["B", 20, "T"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", 6])],
+        [numpy_helper.from_array(np.float32(value), name) for name, value in values.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("nodes", "layers"),
+    [
+        (["/conv/Conv", "/conv/Conv_1", "/conv_1/Conv"], ["conv", "conv_2", "conv_1"]),
+        (["/conv/Conv", "/conv/Conv_1", "/conv_1/proj/Conv"], ["conv", "conv_2", "conv_1.proj"]),
+        (["/config/Conv", "/type/Conv", "/layout/Conv"], ["config_", "type_", "layout_"]),
+        (["/units/a/Conv", "/a/train/Conv", "/constant1/Conv"], ["units_.a", "a.train_", "constant1_"]),
+    ],
+)
+def test_every_layer_has_a_name_of_its_own(nodes: list[str], layers: list[str], tmp_path: Path) -> None:
+    path = _convolutions(tmp_path / "model.onnx", nodes, np.ones((1, 6), np.float32))
+    network = OnnxFileNetwork(OnnxFileConfig(str(path), n_mels=20))
+    check_converted(network)
+    assert [*quantizable_layers(network)] == [*layers, "last"]
+
+
+@pytest.mark.parametrize("shape", [(6,), (1, 6), (1,), (1, 1), ()])
+def test_the_bias_of_a_linear_layer_may_have_any_shape(shape: tuple[int, ...], tmp_path: Path) -> None:
+    bias = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    path = _convolutions(tmp_path / "model.onnx", ["/conv/Conv"], bias)
+    network = OnnxFileNetwork(OnnxFileConfig(str(path), n_mels=20))
+    check_converted(network)
+    assert [*quantizable_layers(network)] == ["conv", "last"]
+
+
 @pytest.mark.parametrize(
     ("keys", "scale", "subtract_mean"),
     [
@@ -323,6 +380,10 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
         "it has 2 inputs (feats, lengths)",
     ),
     "no embedding": (_another(nn.Conv1d(20, 4, 3, padding=1), (1, 20, 50)), "its output embs is [2, 4, 200]"),
+    "no batch of one": (
+        lambda _, path: write_onnx(Squeezed(), path, (2, 20, 50)),
+        "its output embs is [4] for one recording of 200 frames; give a network",
+    ),
     "no weights": (_another(nn.AdaptiveAvgPool1d(1), (1, 20, 50)), "nothing to quantize"),
     "external data": (_without_external_data, "its external data cannot be read"),
     "path outside": (_outside, "its external data cannot be read"),

@@ -1,5 +1,6 @@
 """Names for the layers of an ONNX graph, and the units that they make up, from the names in the file."""
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,11 +34,11 @@ def layer_names(nodes: Sequence[Node]) -> list[str]:
         f"{name}.{node.operator.lower()}" if name in outer else name
         for node, name in zip(nodes, names, strict=True)
     ]
-    seen: Counter[str] = Counter()
-    unique = []
+    unique: list[str] = []
     for name in names:
-        unique.append(f"{name}_{seen[name]}" if seen[name] else name)
-        seen[name] += 1
+        again = (f"{name}_{number}" for number in itertools.count(1))
+        others = {*unique, *names, *outer}
+        unique.append(next(each for each in again if each not in others) if name in unique else name)
     return unique
 
 

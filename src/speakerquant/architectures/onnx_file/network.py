@@ -1,5 +1,6 @@
 """The network of an ONNX file: its nodes in their order, those with weights as layers of PyTorch."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from speakerquant.architectures.units import Granularity, Units
 from speakerquant.errors import UserError, first_line
 from speakerquant.files import file_digest
 
+_TAKEN = re.compile(r"config|layout|training|normalisations|constant\d+")
 _LENGTHS = (200, 251)
 """Frames at which a network is tried out: none needs more, and one of fixed length does not take both."""
 
@@ -188,15 +190,16 @@ class OnnxFileNetwork(SpeakerNetwork):
                 reasons.append(error)
                 continue
             if first == second and len(first) == 2 and first[0] == 2:
+                self._check_alone(layout, graph.output, first[1])
                 return layout, first[1]
-            reasons.insert(
-                0,
-                UserError(
-                    f"its output {graph.output} is {list(first)} for 2 recordings of {_LENGTHS[0]} frames; "
-                    "give a network whose output is [batch, embedding]"
-                ),
-            )
+            reasons.insert(0, _no_embedding(graph.output, first, 2))
         raise self._what_is_fixed(graph, n_mels) or reasons[0]
+
+    def _check_alone(self, layout: Layout, output: str, dim: int) -> None:
+        """Refuse a network that drops the axis of a single recording, as ``squeeze`` without an axis does."""
+        alone = self._tried(layout, 1, _LENGTHS[0]).shape
+        if alone != (1, dim):
+            raise _no_embedding(output, alone, 1)
 
     def _what_is_fixed(self, graph: OnnxGraph, n_mels: int) -> UserError | None:
         """What to say if the nodes allow one batch or one length only."""
@@ -236,6 +239,14 @@ class OnnxFileNetwork(SpeakerNetwork):
         except Exception as error:  # whatever operators raise for operands that they do not take
             node = getattr(error, "__notes__", ["its nodes"])[0]
             raise UserError(f"{node} cannot be run ({first_line(error)[:160]})") from None
+
+
+def _no_embedding(output: str, shape: Sequence[int], batch: int) -> UserError:
+    recordings = f"{batch} recordings" if batch > 1 else "one recording"
+    return UserError(
+        f"its output {output} is {list(shape)} for {recordings} of {_LENGTHS[0]} frames; "
+        "give a network whose output is [batch, embedding]"
+    )
 
 
 def _layouts(graph: OnnxGraph, n_mels: int) -> list[Layout]:
@@ -293,8 +304,16 @@ def _module_names(nodes: Sequence[Node], layers: Sequence[nn.Module | None]) -> 
             normalisations += 1
             result.append(f"normalisations.{normalisations}")
         else:
-            result.append(None if layer is None else next(names))
+            result.append(None if layer is None else _free(next(names)))
     return result
+
+
+def _free(name: str) -> str:
+    """The name, with an underscore behind parts of it that are attributes of the network or of any module."""
+    first, *others = name.split(".")
+    is_taken = hasattr(OnnxFileNetwork, first) or _TAKEN.fullmatch(first)
+    free = (f"{each}_" if hasattr(nn.Module, each) else each for each in others)
+    return ".".join([f"{first}_" if is_taken else first, *free])
 
 
 def _last_readers(nodes: Sequence[Node], kept: set[str]) -> dict[int, tuple[str, ...]]:

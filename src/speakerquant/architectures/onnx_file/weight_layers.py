@@ -41,8 +41,9 @@ def weight_layer(node: Node, constants: Mapping[str, Tensor]) -> nn.Module | Non
         return _linear(values[0].T, None)
     if node.operator == "Gemm" and not node.attributes.get("transA", 0):
         weight = values[0] if node.attributes.get("transB", 0) else values[0].T
-        bias = node.attributes.get("beta", 1.0) * values[1] if len(values) > 1 else None
-        return _linear(node.attributes.get("alpha", 1.0) * weight, bias)
+        bias = node.attributes.get("beta", 1.0) * values[1].flatten() if len(values) > 1 else None
+        if bias is None or len(bias) in (1, len(weight)):
+            return _linear(node.attributes.get("alpha", 1.0) * weight, bias)
     return None
 
 
