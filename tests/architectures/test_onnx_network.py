@@ -275,6 +275,49 @@ def test_every_layer_has_a_name_of_its_own(nodes: list[str], layers: list[str], 
     assert [*quantizable_layers(network)] == [*layers, "last"]
 
 
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [helper.make_node("Dropout", ["h1"], ["h", "mask"])],
+        [helper.make_node("MaxPool", ["h1"], ["h", "places"], kernel_shape=[3], strides=[2])],
+        [helper.make_node("Conv", ["h1", "w0", ""], ["h"], "/second/Conv", pads=[1, 1])],
+        [
+            helper.make_node("Shape", ["h1"], ["s"]),
+            helper.make_node("Clip", ["s", "one"], ["c"]),
+            helper.make_node("Reshape", ["h1", "c"], ["h"]),
+        ],
+        [
+            helper.make_node("Shape", ["h1"], ["s"]),
+            helper.make_node("Slice", ["s", "two", "three"], ["t"]),
+            helper.make_node("Concat", ["nought", "twenty", "t"], ["c"], axis=0),
+            helper.make_node("Reshape", ["h1", "c"], ["h"]),
+        ],
+        *(
+            [helper.make_node("Slice", ["h1", start, end, "two", "back"], ["h"])]
+            for start, end in (("back", "least"), ("back", "two"), ("most", "nought"), ("three", "least"))
+        ),
+    ],
+    ids=["mask", "places", "no bias", "clipped length", "copied size", *(f"backwards {n}" for n in range(4))],
+)
+def test_what_exporters_write_is_converted(nodes: list[onnx.NodeProto], tmp_path: Path) -> None:
+    path = _convolutions(tmp_path / "model.onnx", ["/conv/Conv"], np.ones(6, np.float32))
+    model = onnx.load(path)
+    convolution, mean, linear = model.graph.node
+    mean.input[0] = "h"
+    del model.graph.node[:]
+    model.graph.node.extend([convolution, *nodes, mean, linear])
+    model.opset_import[0].version = 13
+    numbers = {"nought": 0, "two": 2, "three": 3, "twenty": 20, "back": -1}
+    ends = {"most": 2**63 - 1, "least": -(2**63)}
+    values = {name: np.array([number]) for name, number in (numbers | ends).items()} | {"one": np.array(1)}
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
+    onnx.save(model, path)
+    network = OnnxFileNetwork(OnnxFileConfig(str(path), n_mels=20))
+    check_converted(network)
+    write_model(network, path)
+    check_converted(OnnxFileNetwork(OnnxFileConfig(str(path), n_mels=20)))
+
+
 @pytest.mark.parametrize("shape", [(6,), (1, 6), (1,), (1, 1), ()])
 def test_the_bias_of_a_linear_layer_may_have_any_shape(shape: tuple[int, ...], tmp_path: Path) -> None:
     bias = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
@@ -383,6 +426,10 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "no batch of one": (
         lambda _, path: write_onnx(Squeezed(), path, (2, 20, 50)),
         "its output embs is [4] for one recording of 200 frames; give a network",
+    ),
+    "text": (
+        _changed(lambda m: m.graph.node.insert(0, helper.make_node("Constant", [], ["t"], value_string="a"))),
+        "(Constant): it holds no tensor of numbers",
     ),
     "no weights": (_another(nn.AdaptiveAvgPool1d(1), (1, 20, 50)), "nothing to quantize"),
     "external data": (_without_external_data, "its external data cannot be read"),

@@ -136,7 +136,7 @@ class OnnxFileNetwork(SpeakerNetwork):
                 raise
             values.update(zip(step.node.outputs, results, strict=False))
             for name in step.done:
-                del values[name]
+                values.pop(name, None)  # outputs that nobody reads, such as a mask, are not computed
         embeddings: Tensor = values[self._output]
         return embeddings
 

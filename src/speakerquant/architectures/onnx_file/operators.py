@@ -136,7 +136,7 @@ def _clip(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
         if isinstance(limit, Tensor) and _is_traced():
             values = function(values, tensor(limit, values))
         elif limit is not None or name in attributes:
-            number = float(tensor(limit)) if limit is not None else attributes[name]
+            number = tensor(limit).item() if limit is not None else attributes[name]
             values = values.clamp(**{name: number})
     return values
 
@@ -153,17 +153,22 @@ def _split(inputs: Sequence[Operand], attributes: Attributes) -> tuple[Tensor, .
     return torch.split(values, math.ceil(values.shape[axis] / attributes["outputs"]), axis)
 
 
+def _within(end: Any) -> Any:
+    """An end of a slice; none for a number that stands for the end of whatever is sliced."""
+    return None if not isinstance(end, Tensor) and abs(end) >= _LAST // 2 else end
+
+
 def _slice(inputs: Sequence[Operand], _: Attributes) -> Tensor:
     values = tensor(inputs[0])
     starts, ends = _sizes(inputs[1]), _sizes(inputs[2])
     axes = _sizes(inputs[3]) if len(inputs) > 3 and inputs[3] is not None else list(range(len(starts)))
     steps = _sizes(inputs[4]) if len(inputs) > 4 else [1] * len(starts)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        if step == -1 and start == -1:
-            values = values.flip(axis)
-            continue
+        if step == -1:
+            # What is counted from one end is counted from the other one then.
+            values, start, end, step = values.flip(axis), -1 - start, -1 - end, 1
         index = [slice(None)] * values.dim()
-        index[axis] = slice(start, None if not isinstance(end, Tensor) and end >= _LAST // 2 else end, step)
+        index[axis] = slice(_within(start), _within(end), step)
         values = values[tuple(index)]
     return values
 
@@ -185,7 +190,7 @@ def _gather(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
 
 def _reshape(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
     values, sizes = tensor(inputs[0]), _sizes(inputs[1])
-    if not attributes.get("allowzero", 0) and not isinstance(inputs[1], Tensor):
+    if not attributes.get("allowzero", 0):
         sizes = [values.shape[axis] if size == 0 else size for axis, size in enumerate(sizes)]
     return values.reshape(sizes)
 

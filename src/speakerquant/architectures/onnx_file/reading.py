@@ -195,11 +195,22 @@ def _value(attribute: onnx.AttributeProto) -> Any:
     return value if isinstance(value, int | float) else list(value) if isinstance(value, Sequence) else value
 
 
+_KINDS = {
+    "value": None,
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
+
+
 def constant_value(node: Node) -> npt.NDArray[Any]:
-    """The tensor that a node of the operator ``Constant`` holds."""
-    for name, kind in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64)):
+    """The tensor that a node of the operator ``Constant`` holds.
+
+    Raises:
+        UserError: it holds none, but text or a sparse tensor.
+    """
+    for name, kind in _KINDS.items():
         if name in node.attributes:
             return np.asarray(node.attributes[name], kind)
-    return np.asarray(
-        node.attributes["value"] if "value" in node.attributes else node.attributes["value_ints"]
-    )
+    raise UserError(f"{node}: it holds no tensor of numbers, which cannot be converted; store it as one")

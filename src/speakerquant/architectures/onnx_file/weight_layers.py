@@ -29,7 +29,7 @@ def weight_layer(node: Node, constants: Mapping[str, Tensor]) -> nn.Module | Non
     Raises:
         UserError: a convolution of a form that PyTorch does not have.
     """
-    stored = [constants.get(name) for name in node.inputs[1:]]
+    stored = [constants.get(name) for name in node.inputs[1:] if name]  # one without a name is left out
     if not stored or node.inputs[0] in constants or any(value is None for value in stored):
         return None
     values = [value for value in stored if value is not None]
