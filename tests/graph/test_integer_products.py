@@ -40,18 +40,22 @@ def test_every_int8_layer_of_a_mask_is_one_product_of_integers(small: Subject, t
     assert fidelity(run(model, features), expected) > 0.99999
 
 
-@pytest.mark.parametrize("shape", [(8, 64), (8, 64, 1), (8, 64, 3), (8, 4, 3, 3)])
-def test_sums_of_the_largest_integers_are_exact(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("shape", "group"),
+    [((8, 64), 1), ((8, 64, 1), 1), ((8, 64, 3), 1), ((8, 4, 3, 3), 1), ((8, 4, 3), 2), ((8, 1, 3, 3), 4)],
+)
+def test_sums_of_the_largest_integers_are_exact(shape: tuple[int, ...], group: int) -> None:
     """Where bytes of either sign are multiplied, pairs of such products overflow without VNNI."""
-    model = int8_layer(np.full(shape, 127, np.int8))
-    features = np.full((2, shape[1], *[9] * (len(shape) - 2)), 127.0, np.float32)
+    model = int8_layer(np.full(shape, 127, np.int8), group)
+    features = np.full((2, shape[1] * group, *[9] * (len(shape) - 2)), 127.0, np.float32)
     compute_in_integers(model)
+    assert not {"Conv", "Gemm"}.intersection(node.op_type for node in model.graph.node)
     outputs = run(model, features)
     # Weights are 127 times 0.5, inputs 127, a bias of 3, and at no border is all of the kernel inside.
     assert outputs.max() == np.prod(shape[1:]) * 127 * 63.5 + 3
 
 
-def test_grouped_layers_stay() -> None:
+def test_depthwise_layers_stay() -> None:
     model = int8_layer(np.ones((8, 1, 3), np.int8), group=8)
     before = model.SerializeToString()
     compute_in_integers(model)

@@ -2,7 +2,8 @@
 
 Its CPU provider turns dequantized weights and inputs back to FP32 and convolves these, unless the output is
 rounded, too. Products of unsigned bytes are exact on every processor; those with signed weights saturate
-where there is no VNNI, and convolutions with them are slow.
+where there is no VNNI, and convolutions with them are slow. It makes such of depthwise ones that lie before a
+rounding, and sums these in 32 bits.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ _TIME_LAST = [0, 2, 1]
 def compute_in_integers(model: onnx.ModelProto) -> None:
     """Change, in place, a network that :func:`speakerquant.graph.masking.write_mask` wrote.
 
-    The function stays as it is, but for the order in which FP32 rounds. Grouped convolutions stay, too.
+    The function stays as it is, but for the order in which FP32 rounds. Depthwise convolutions stay, too.
     """
     graph = model.graph
     makers, constants = makers_of(graph), constants_of(graph)
@@ -47,7 +48,7 @@ def _is_of_bytes(layer: LayerNode, constants: Mapping[str, onnx.TensorProto]) ->
     dequantize = layer.dequantize_weight
     return (
         layer.rounds_input
-        and layer.geometry.groups == 1
+        and not _is_depthwise(layer.geometry)
         and layer.weight.data_type == onnx.TensorProto.INT8
         and dequantize is not None
         and not is_blocked(dequantize)
@@ -106,6 +107,11 @@ def _in_integers(
         yield helper.make_node("Add", [scaled, constant("bias", bias.reshape(per_channel))], [result])
     if is_product and is_sequence:
         yield helper.make_node("Transpose", [result], [output], perm=_TIME_LAST)
+
+
+def _is_depthwise(geometry: LayerGeometry) -> bool:
+    """Whether each output channel sees an input channel of its own."""
+    return 1 < geometry.groups == geometry.in_channels == geometry.out_channels
 
 
 def _is_product(geometry: LayerGeometry) -> bool:
