@@ -1,7 +1,9 @@
 """Networks that come as ONNX files: what they compute, their units and front ends, and what is refused."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,7 @@ from varied_network import VARIED, VariedConfig
 from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint, save_checkpoint
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
-from speakerquant.architectures.layers import quantizable_layers
+from speakerquant.architectures.layers import quantizable_layers, unreached_share
 from speakerquant.architectures.onnx_file.config import OnnxFileConfig
 from speakerquant.architectures.onnx_file.layer_names import unit_names
 from speakerquant.architectures.onnx_file.network import OnnxFileNetwork
@@ -80,6 +82,34 @@ class Titan(nn.Module):
         return self.embedding(torch.cat([frames.mean(2), frames.std(2)], 1))
 
 
+class Extremes(nn.Module):
+    """Pools by the largest and least values over time, and by the logarithm of the mean exponential."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv1d(20, 24, 3, padding=1), nn.Conv1d(24, 24, 3, padding=1)
+        self.embedding = nn.Linear(72, 16)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        frames = self.second(torch.relu(self.first(frames)))
+        smooth = frames.logsumexp(2) - math.log(frames.shape[2])
+        return self.embedding(torch.cat([frames.amax(2), frames.amin(2), smooth], 1))
+
+
+class Mean(nn.Module):
+    """The mean over all axes behind the channels."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.mean((2, 3))
+
+
+class Paired(nn.Module):
+    """The mean over frames, taken by pairs."""
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return frames.reshape(frames.shape[0], 4, -1, 2).mean((2, 3))
+
+
 class Squeezed(nn.Module):
     """Loses the axis of a single recording."""
 
@@ -99,6 +129,7 @@ def by_hand(path: Path) -> Path:
         "w2": generator.standard_normal((16, 1, 3)) / 2,
         "w3": generator.standard_normal((16, 10)) / 4,
         "slope": np.full((8, 1), 0.1),
+        "slopes": np.linspace(0, 2, 8),
         "roi": np.zeros(0),
         "scales": np.array([1, 1, 3]),
         "low": np.array(-0.5),
@@ -106,7 +137,10 @@ def by_hand(path: Path) -> Path:
     }
     nodes = [
         helper.make_node("Conv", ["x", "w1"], ["a"], pads=[1, 2]),
-        helper.make_node("PRelu", ["a", "slope"], ["b"]),
+        helper.make_node("PRelu", ["a", "slope"], ["b1"]),
+        helper.make_node("Transpose", ["b1"], ["b2"], perm=[0, 2, 1]),
+        helper.make_node("PRelu", ["b2", "slopes"], ["b3"]),
+        helper.make_node("Transpose", ["b3"], ["b"], perm=[0, 2, 1]),
         helper.make_node("Conv", ["b", "w2"], ["c"], pads=[1, 1], group=8, auto_pad="NOTSET"),
         helper.make_node("MaxPool", ["c"], ["d"], kernel_shape=[2], strides=[2], ceil_mode=1),
         helper.make_node(
@@ -146,6 +180,7 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "ecapa": lambda path: write_onnx(_ecapa(), path, (2, 100, 80)),
     "varied": lambda path: write_onnx(VARIED.build(VariedConfig()), path, (2, 16, 100)),
     "titan": lambda path: write_onnx(Titan(), path, (2, 20, 100)),
+    "extremes": lambda path: write_onnx(Extremes(), path, (2, 20, 100)),
     "by_hand": by_hand,
 }
 
@@ -183,18 +218,21 @@ def table(network: OnnxFileNetwork, recordings: list[npt.NDArray[np.float32]]) -
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("engine_name", ["onnxruntime", "openvino"])
 def test_masks_reach_it(
     network: OnnxFileNetwork,
     recordings: list[npt.NDArray[np.float32]],
     table: CalibrationTable,
+    engine_name: str,
     precision: str,
     tmp_path: Path,
 ) -> None:
-    mask = Mask(network.units(), {"*": precision})
-    write_model(network, tmp_path / "model.onnx", mask, table)
-    with engine_builder("onnxruntime").build(tmp_path / "model.onnx") as engine:
+    mask, builder = Mask(network.units(), {"*": precision}), engine_builder(engine_name)
+    weight_bits = builder.exact_weight_bits()
+    write_model(network, tmp_path / "model.onnx", mask, table, weight_bits)
+    with builder.build(tmp_path / "model.onnx") as engine:
         embeddings = np.stack(list(engine.embed_many(recordings)))
-    simulated = embed_with_network(simulate(network, mask, table, 8), recordings)
+    simulated = embed_with_network(simulate(network, mask, table, weight_bits), recordings)
     assert fidelity(embeddings, simulated) >= (0.999 if precision == "int8" else 0.99999)
 
 
@@ -247,9 +285,10 @@ def _convolutions(path: Path, names: Sequence[str], bias: npt.NDArray[np.float32
         helper.make_node("Conv", [f"h{place}", f"w{place}"], [f"h{place + 1}"], name, pads=[1, 1])
         for place, name in enumerate(names)
     ]
-    mean = helper.make_node("ReduceMean", [f"h{len(names)}"], ["m"], axes=[2], keepdims=0)
+    mean = helper.make_node("GlobalAveragePool", [f"h{len(names)}"], ["a"])
+    flat = helper.make_node("Flatten", ["a"], ["m"])
     graph = helper.make_graph(
-        [*nodes, mean, helper.make_node("Gemm", ["m", "w", "bias"], ["y"], "/last/Gemm", transB=1)],
+        [*nodes, mean, flat, helper.make_node("Gemm", ["m", "w", "bias"], ["y"], "/last/Gemm", transB=1)],
         "convolutions",
         [helper.make_tensor_value_info("h0", TensorProto.FLOAT, ["B", 20, "T"])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", 6])],
@@ -283,7 +322,7 @@ def test_every_layer_has_a_name_of_its_own(nodes: list[str], layers: list[str], 
         [helper.make_node("Conv", ["h1", "w0", ""], ["h"], "/second/Conv", pads=[1, 1])],
         [
             helper.make_node("Shape", ["h1"], ["s"]),
-            helper.make_node("Clip", ["s", "one"], ["c"]),
+            helper.make_node("Clip", ["s", "least length"], ["c"]),
             helper.make_node("Reshape", ["h1", "c"], ["h"]),
         ],
         [
@@ -292,30 +331,147 @@ def test_every_layer_has_a_name_of_its_own(nodes: list[str], layers: list[str], 
             helper.make_node("Concat", ["nought", "twenty", "t"], ["c"], axis=0),
             helper.make_node("Reshape", ["h1", "c"], ["h"]),
         ],
+        [helper.make_node("Gather", ["h1", "both ends"], ["h"], axis=2)],
+        [helper.make_node("Split", ["h1"], ["g", "h"], axis=2, num_outputs=2)],
+        [
+            helper.make_node("Unsqueeze", ["h1", "one"], ["u"]),
+            helper.make_node("Concat", ["u", "u"], ["v"], axis=1),
+            helper.make_node("Split", ["v"], ["g", "k"], axis=1, num_outputs=2),
+            helper.make_node("Squeeze", ["k", "one"], ["h"]),
+        ],
+        [
+            helper.make_node("Shape", ["h1"], ["s"]),
+            helper.make_node("Slice", ["s", "two", "three"], ["t"]),
+            helper.make_node("Mod", ["t", "two"], ["e"]),
+            helper.make_node("Concat", ["nought"] * 5 + ["e"], ["p"], axis=0),
+            helper.make_node("Pad", ["h1", "p"], ["h"]),
+        ],
         *(
             [helper.make_node("Slice", ["h1", start, end, "two", "back"], ["h"])]
             for start, end in (("back", "least"), ("back", "two"), ("most", "nought"), ("three", "least"))
         ),
     ],
-    ids=["mask", "places", "no bias", "clipped length", "copied size", *(f"backwards {n}" for n in range(4))],
+    ids=[
+        *(
+            "mask",
+            "places",
+            "no bias",
+            "clipped length",
+            "copied size",
+            "ends",
+            "halves",
+            "split and squeezed",
+        ),
+        *("padded to even", *(f"backwards {n}" for n in range(4))),
+    ],
 )
 def test_what_exporters_write_is_converted(nodes: list[onnx.NodeProto], tmp_path: Path) -> None:
-    path = _convolutions(tmp_path / "model.onnx", ["/conv/Conv"], np.ones(6, np.float32))
-    model = onnx.load(path)
-    convolution, mean, linear = model.graph.node
-    mean.input[0] = "h"
-    del model.graph.node[:]
-    model.graph.node.extend([convolution, *nodes, mean, linear])
-    model.opset_import[0].version = 13
-    numbers = {"nought": 0, "two": 2, "three": 3, "twenty": 20, "back": -1}
+    numbers = {"nought": 0, "one": 1, "two": 2, "three": 3, "twenty": 20, "back": -1}
     ends = {"most": 2**63 - 1, "least": -(2**63)}
-    values = {name: np.array([number]) for name, number in (numbers | ends).items()} | {"one": np.array(1)}
-    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
-    onnx.save(model, path)
+    values = {name: np.array([number]) for name, number in (numbers | ends).items()}
+    values |= {"least length": np.array(1), "both ends": np.array([0, 1, -2, -1])}
+    path = _with_nodes(tmp_path, nodes, values)
     network = OnnxFileNetwork(OnnxFileConfig(str(path), n_mels=20))
     check_converted(network)
     write_model(network, path)
     check_converted(OnnxFileNetwork(OnnxFileConfig(str(path), n_mels=20)))
+
+
+def _with_nodes(
+    folder: Path, nodes: Sequence[onnx.NodeProto], values: Mapping[str, npt.NDArray[Any]]
+) -> Path:
+    """A network with nodes from ``h1`` to ``h`` amid it, and what they name."""
+    path = _convolutions(folder / "model.onnx", ["/conv/Conv"], np.ones(6, np.float32))
+    model = onnx.load(path)
+    convolution, mean, flat, linear = model.graph.node
+    mean.input[0] = "h"
+    del model.graph.node[:]
+    model.graph.node.extend([convolution, *nodes, mean, flat, linear])
+    model.opset_import[0].version = 18
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("nodes", "weights"),
+    [
+        ([helper.make_node("MatMul", ["l", "h1"], ["h"])], (20, 20)),
+        ([helper.make_node("Einsum", ["h1", "l"], ["h"], equation="bct,dc->bdt")], (20, 20)),
+        (
+            [
+                helper.make_node("Transpose", ["h1"], ["f"], perm=[0, 2, 1]),
+                helper.make_node("MatMul", ["f", "l"], ["g"]),
+                helper.make_node("Transpose", ["g"], ["h"], perm=[0, 2, 1]),
+            ],
+            (1, 20, 20),
+        ),
+    ],
+    ids=["on the left", "einsum", "of three axes"],
+)
+def test_weights_that_no_mask_reaches_are_said(
+    nodes: list[onnx.NodeProto], weights: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = _with_nodes(tmp_path, nodes, {"l": np.ones(weights, np.float32)})
+    network = OnnxFileNetwork(OnnxFileConfig(str(path), n_mels=20))
+    assert unreached_share(network) == 400 / (400 + 20 * 20 * 3 + 20 * 6)
+
+
+@pytest.mark.parametrize(
+    ("axes", "time_last", "is_said"),
+    [
+        (("B", "T", "F"), False, True),
+        (("B", "bands", "num_frames"), True, True),
+        (("B", "x", "y"), False, False),
+        (("B", "x", 20), False, True),
+        (("B", 20, "x"), True, True),
+    ],
+)
+def test_the_axis_of_time_is_told_by_names_and_sizes(
+    axes: tuple[str | int, ...],
+    time_last: bool,
+    is_said: bool,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Of a network of images, which takes both for features."""
+    path = tmp_path / "model.onnx"
+    write_onnx(
+        nn.Sequential(nn.Unflatten(1, (1, -1)), nn.Conv2d(1, 4, 3), Mean(), nn.Linear(4, 6)),
+        path,
+        (2, 20, 30),
+    )
+    model = onnx.load(path)
+    for axis, said in zip(model.graph.input[0].type.tensor_type.shape.dim, axes, strict=True):
+        axis.Clear()
+        setattr(axis, "dim_value" if isinstance(said, int) else "dim_param", said)
+    onnx.save(model, path)
+    assert OnnxFileNetwork(OnnxFileConfig(str(path), n_mels=20)).layout.time_last == time_last
+    assert ("is taken for the first" in caplog.text) != is_said
+
+
+def test_weights_stored_beside_it_are_a_part_of_its_digest(titan: Path, tmp_path: Path) -> None:
+    path, digests = tmp_path / "model.onnx", set()
+    for factor in (1, 2):
+        model = onnx.load(titan)
+        for stored in model.graph.initializer:
+            values = numpy_helper.to_array(stored)
+            if values.dtype.kind == "f":
+                stored.CopyFrom(numpy_helper.from_array(values * np.float32(factor), stored.name))
+        (tmp_path / "weights.bin").unlink(missing_ok=True)
+        onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+        digests.add((path.read_bytes(), _opened(path, tmp_path, FrontEnd(n_mels=20)).digest))
+    assert len({contents for contents, _ in digests}) == 1
+    assert len(digests) == 2
+
+
+def test_weights_may_lie_beside_a_link_to_it(titan: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    path = tmp_path / "model.onnx"
+    onnx.save(onnx.load(titan), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    path.rename(tmp_path / "elsewhere" / "blob")
+    path.symlink_to(tmp_path / "elsewhere" / "blob")
+    assert _opened(path, tmp_path, FrontEnd(n_mels=20)).network.n_mels == 20
 
 
 @pytest.mark.parametrize("shape", [(6,), (1, 6), (1,), (1, 1), ()])
@@ -423,6 +579,18 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
         "it has 2 inputs (feats, lengths)",
     ),
     "no embedding": (_another(nn.Conv1d(20, 4, 3, padding=1), (1, 20, 50)), "its output embs is [2, 4, 200]"),
+    "even lengths": (
+        lambda _, path: write_onnx(nn.Sequential(nn.Conv1d(20, 4, 1), Paired()), path, (2, 20, 50)),
+        "it takes 200 frames and not 251",
+    ),
+    "cast": (
+        _changed(
+            lambda m: (relu := _first(m, "Relu")).CopyFrom(
+                helper.make_node("Cast", relu.input, relu.output, to=TensorProto.FLOAT16)
+            )
+        ),
+        "cast to FLOAT16",
+    ),
     "no batch of one": (
         lambda _, path: write_onnx(Squeezed(), path, (2, 20, 50)),
         "its output embs is [4] for one recording of 200 frames; give a network",

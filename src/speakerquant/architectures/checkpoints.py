@@ -87,7 +87,8 @@ def load_checkpoint(
         raise UserError(f"{path}: {error}") from None
     if config is not None and config != network.config:
         raise UserError(f"{path}: {_difference(network.config, config)}; use another checkpoint or model")
-    return SpeakerModel(network, front_end, file_digest(path))
+    digest = network.config.digest if path.suffix == ONNX_SUFFIX else file_digest(path)
+    return SpeakerModel(network, front_end, digest)
 
 
 def _of_onnx_file(path: Path, family: str, front_end: FrontEnd | None) -> tuple[SpeakerNetwork, FrontEnd]:
@@ -97,7 +98,7 @@ def _of_onnx_file(path: Path, family: str, front_end: FrontEnd | None) -> tuple[
 
     if family != AUTO:
         raise UserError(f"an ONNX file, not a checkpoint of family {family}; leave model.family at auto")
-    known = OnnxFileConfig(str(path.resolve()))
+    known = OnnxFileConfig(str(path.absolute()))  # not resolved: its data lies beside a link
     network = ONNX_FILE.build(replace(known, n_mels=front_end.n_mels) if front_end else known)
     return network, front_end or front_end_of(network.interface.metadata, network.n_mels)
 

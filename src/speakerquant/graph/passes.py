@@ -22,11 +22,14 @@ def read_shared_weights_directly(graph: onnx.GraphProto) -> None:
 def store_padding(model: onnx.ModelProto) -> None:
     """Put numbers where the exporter computes each padding by a dozen operations on constants."""
     graph = model.graph
+    inputs = {each.name for each in graph.input}
     for node in graph.node:
         if node.op_type != "Pad":
             continue
         amounts = helper.make_tensor_value_info(node.input[1], onnx.TensorProto.INT64, None)
         nodes = used_nodes(graph.node, {amounts.name})
+        if inputs.intersection(name for each in nodes for name in each.input):
+            continue  # it depends on the length
         constant = helper.make_graph(nodes, "padding", [], [amounts])
         [value] = ReferenceEvaluator(helper.make_model(constant, opset_imports=model.opset_import)).run(
             None, {}

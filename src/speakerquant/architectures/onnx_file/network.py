@@ -1,5 +1,6 @@
 """The network of an ONNX file: its nodes in their order, those with weights as layers of PyTorch."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,9 +33,13 @@ from speakerquant.architectures.onnx_file.weight_layers import (
 from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.architectures.units import Granularity, Units
 from speakerquant.errors import UserError, first_line
-from speakerquant.files import file_digest
+
+log = logging.getLogger(__name__)
 
 _TAKEN = re.compile(r"config|layout|training|normalisations|constant\d+")
+_TIME = re.compile(r"t|.*(time|frame|len|seq).*", re.IGNORECASE)
+"""What files call the axis of time."""
+_PRODUCTS = ("Conv", "Einsum", "Gemm", "MatMul")
 _LENGTHS = (200, 251)
 """Frames at which a network is tried out: none needs more, and one of fixed length does not take both."""
 
@@ -61,6 +66,9 @@ class Layout:
     time_last: bool
     bands: int
 
+    def __str__(self) -> str:
+        return f"[batch, {'bands, time' if self.time_last else 'time, bands'}]"
+
     def arranged(self, features: Tensor) -> Tensor:
         """Features ``[B, bands, T]`` in this layout."""
         return features if self.time_last else features.transpose(1, 2)
@@ -85,10 +93,9 @@ class OnnxFileNetwork(SpeakerNetwork):
         path = Path(config.file)
         if not path.is_file():
             raise UserError(f"{path}: no such ONNX file")
-        digest = file_digest(path)
+        model, digest = read_model(path)
         if config.digest not in ("", digest):
             raise UserError(f"{path} has changed since the checkpoint was made from it")
-        model = read_model(path)
         graph = read_graph(model)
         self._input, self._output = graph.input, graph.output
         self._settings: dict[str, Operand] = {}
@@ -159,7 +166,8 @@ class OnnxFileNetwork(SpeakerNetwork):
             if layer is not None and name is not None:
                 _put(self, name, layer)
             elif node.operator in OPERATORS:
-                self._keep({each: constants[each] for each in node.inputs if constants.get(each) is not None})
+                kept = {each: constants[each] for each in node.inputs if constants.get(each) is not None}
+                self._keep(kept, is_weight=node.operator in _PRODUCTS)
             else:
                 raise UserError(f"{node}: its weights are computed, not stored, which cannot be converted")
         ends = _last_readers(nodes, {*constants, graph.output, ""})
@@ -168,13 +176,17 @@ class OnnxFileNetwork(SpeakerNetwork):
             for place, (node, name) in enumerate(zip(nodes, names, strict=True))
         )
 
-    def _keep(self, constants: Mapping[str, Operand]) -> None:
+    def _keep(self, constants: Mapping[str, Operand], is_weight: bool) -> None:
+        """Keep stored values, and matrices that no layer holds as parameters, which masks do not reach."""
         for name, value in constants.items():
             if not isinstance(value, Tensor):
                 self._settings[name] = value
             elif name not in self._buffer_of:
                 self._buffer_of[name] = f"constant{len(self._buffer_of) + 1}"
-                self.register_buffer(self._buffer_of[name], value)
+                if is_weight and value.dim() > 1:
+                    self.register_parameter(self._buffer_of[name], nn.Parameter(value))
+                else:
+                    self.register_buffer(self._buffer_of[name], value)
 
     def _found_layout(self, graph: OnnxGraph, n_mels: int) -> tuple[Layout, int]:
         """The layout in which the network runs at several lengths and batches, and the embedding's length.
@@ -182,7 +194,8 @@ class OnnxFileNetwork(SpeakerNetwork):
         Raises:
             UserError: there is none, or no embedding comes out.
         """
-        reasons = []
+        reasons: list[UserError] = []
+        possible: list[tuple[Layout, int]] = []
         for layout in _layouts(graph, n_mels):
             try:
                 first, second = (self._tried(layout, 2, frames).shape for frames in _LENGTHS)
@@ -190,10 +203,20 @@ class OnnxFileNetwork(SpeakerNetwork):
                 reasons.append(error)
                 continue
             if first == second and len(first) == 2 and first[0] == 2:
-                self._check_alone(layout, graph.output, first[1])
-                return layout, first[1]
-            reasons.insert(0, _no_embedding(graph.output, first, 2))
-        raise self._what_is_fixed(graph, n_mels) or reasons[0]
+                possible.append((layout, first[1]))
+            else:
+                reasons.insert(0, _no_embedding(graph.output, first, 2))
+        if not possible:
+            raise self._what_is_fixed(graph, n_mels) or reasons[0]
+        if len(possible) > 1 and _is_unsaid(graph):
+            log.warning(
+                "%s: its input %s may be %s or %s, which it does not say, and is taken for the first; if "
+                "that is wrong, export it with the number of bands, or with the axis of time named so",
+                *(self.config.file, graph.input, *(layout for layout, _ in possible)),
+            )
+        layout, dim = possible[0]
+        self._check_alone(layout, graph.output, dim)
+        return layout, dim
 
     def _check_alone(self, layout: Layout, output: str, dim: int) -> None:
         """Refuse a network that drops the axis of a single recording, as ``squeeze`` without an axis does."""
@@ -206,8 +229,12 @@ class OnnxFileNetwork(SpeakerNetwork):
         advice = "export the network with dynamic_axes for batch and time"
         for layout in _layouts(graph, n_mels):
             axis = 2 if layout.time_last else 1
-            if all(self._runs(layout, 1, frames) for frames in _LENGTHS):
+            runs = [self._runs(layout, 1, frames) for frames in _LENGTHS]
+            if all(runs):
                 return UserError(f"axis 0 (batch) of its input is fixed to 1; {advice}")
+            if any(runs):
+                some, other = _LENGTHS if runs[0] else reversed(_LENGTHS)
+                return UserError(f"it takes {some} frames and not {other}; give a network of any length")
             frames = graph.sizes[axis]
             if frames and any(self._runs(layout, batch, frames) for batch in (1, 2)):
                 return UserError(f"axis {axis} (time) of its input is fixed to {frames}; {advice}")
@@ -250,13 +277,26 @@ def _no_embedding(output: str, shape: Sequence[int], batch: int) -> UserError:
 
 
 def _layouts(graph: OnnxGraph, n_mels: int) -> list[Layout]:
-    """Both layouts, the likelier one first: that whose time is open, then that with the front end's bands."""
+    """Both layouts, the likelier one first.
+
+    That is the one whose time is called so, then whose time is open, then that with the front end's bands.
+    """
+
+    def unlikely(layout: Layout) -> tuple[bool, ...]:
+        time = 2 if layout.time_last else 1
+        return not _TIME.fullmatch(graph.axes[time]), graph.sizes[time] is not None, layout.bands != n_mels
+
     _, second, third = graph.sizes
-    open_time = {
-        Layout(False, third or n_mels): second is None,
-        Layout(True, second or n_mels): third is None,
-    }
-    return sorted(open_time, key=lambda layout: (not open_time[layout], layout.bands != n_mels))
+    return sorted([Layout(False, third or n_mels), Layout(True, second or n_mels)], key=unlikely)
+
+
+def _is_unsaid(graph: OnnxGraph) -> bool:
+    """Whether neither sizes nor names tell the axis of time from that of the bands."""
+    _, second, third = (
+        (size is None, bool(_TIME.fullmatch(name)))
+        for size, name in zip(graph.sizes, graph.axes, strict=True)
+    )
+    return second == third
 
 
 def _without_constants(graph: OnnxGraph) -> tuple[list[Node], dict[str, Operand]]:

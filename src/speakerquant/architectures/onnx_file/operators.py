@@ -5,7 +5,6 @@ An operand is a tensor, or an array of NumPy where it is known before the networ
 that the exporter sees how, and the network can be exported again for every length.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -120,9 +119,18 @@ def _product(values: Tensor, axes: list[int], keep: bool) -> Tensor:
     return values
 
 
+def _log_sum_exp(values: Tensor, axes: list[int], keep: bool) -> Tensor:
+    # Not by PyTorch's, which becomes an operator whose axes OpenVINO (2026.4) does not read.
+    largest = values.amax(axes, keepdim=True)
+    result = (values - largest).exp().sum(axes, keepdim=True).log() + largest
+    return result if keep else result.squeeze(axes)
+
+
 def _cast(inputs: Sequence[Operand], attributes: Attributes) -> Operand:
-    values, dtype = tensor(inputs[0]), DTYPES[attributes["to"]]
-    return values.to(dtype)
+    kind = attributes["to"]
+    if kind not in DTYPES:
+        raise NotImplementedError(f"cast to {TensorProto.DataType.Name(kind)}")
+    return tensor(inputs[0]).to(DTYPES[kind])
 
 
 def _cast_like(inputs: Sequence[Operand], _: Attributes) -> Operand:
@@ -150,7 +158,7 @@ def _split(inputs: Sequence[Operand], attributes: Attributes) -> tuple[Tensor, .
     given = attributes.get("split") or (_sizes(inputs[1]) if len(inputs) > 1 else [])
     if given:
         return torch.split(values, list(given), axis)
-    return torch.split(values, math.ceil(values.shape[axis] / attributes["outputs"]), axis)
+    return torch.chunk(values, attributes["outputs"], axis)
 
 
 def _within(end: Any) -> Any:
@@ -179,9 +187,9 @@ def _gather(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
     if not isinstance(places, Tensor) and np.ndim(places) == 0:  # type: ignore[arg-type]
         return values.select(axis, int(places))  # type: ignore[arg-type]
     axis %= values.dim()
-    if not isinstance(places, Tensor):
-        places = np.where(np.less(places, 0), np.add(places, values.shape[axis]), places)  # type: ignore[arg-type]
     index = tensor(places, values)
+    if isinstance(places, Tensor) or np.any(np.less(places, 0)):  # type: ignore[arg-type]
+        index = torch.where(index < 0, index + values.shape[axis], index)
     flat = values.index_select(axis, index.flatten())
     if index.dim() == 1:
         return flat
@@ -208,7 +216,9 @@ def _squeeze(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
     if not axes:
         return values.squeeze()
     for axis in sorted((axis % values.dim() for axis in axes), reverse=True):
-        values = values.squeeze(axis)
+        if not _is_traced() and values.shape[axis] != 1:
+            raise ValueError(f"axis {axis} of {list(values.shape)} has more than one place")
+        values = values.select(axis, 0)  # the exporter makes control flow of a squeeze of sizes it can't tell
     return values
 
 
@@ -358,7 +368,8 @@ def _cumulated(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
 
 def _prelu(inputs: Sequence[Operand], _: Attributes) -> Tensor:
     values, slope = _together(inputs)
-    return torch.relu(values) - slope * torch.relu(-values)
+    # Not by differences of Relu, of which OpenVINO (2026.4) makes slopes of axis 1, whichever they are of.
+    return torch.where(values < 0, slope * values, values)
 
 
 def _hard_sigmoid(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
@@ -430,7 +441,7 @@ OPERATORS: dict[str, Operator] = {
     "Reciprocal": _each(torch.reciprocal),
     "ReduceL1": _reduce(lambda values, axes, keep: values.abs().sum(axes, keepdim=keep)),
     "ReduceL2": _reduce(lambda values, axes, keep: (values * values).sum(axes, keepdim=keep).sqrt()),
-    "ReduceLogSumExp": _reduce(lambda values, axes, keep: values.logsumexp(axes, keepdim=keep)),
+    "ReduceLogSumExp": _reduce(_log_sum_exp),
     "ReduceMax": _reduce(lambda values, axes, keep: values.amax(axes, keepdim=keep)),
     "ReduceMean": _reduce(lambda values, axes, keep: values.mean(axes, keepdim=keep)),
     "ReduceMin": _reduce(lambda values, axes, keep: values.amin(axes, keepdim=keep)),

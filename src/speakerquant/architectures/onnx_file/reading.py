@@ -10,11 +10,15 @@ import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
 from speakerquant.architectures.onnx_file.operators import DTYPES, OPERATORS
 from speakerquant.errors import UserError, first_line
+from speakerquant.files import digest, file_digest
 
 _OPSETS = range(11, 26)
+_ADVISED_OPSET = 17  # in which normalisations and attention are made of operators that are known here
+_AXES = 3
 _LARGEST = 2**31  # bytes: what a message of protobuf may have
 _LAYERS = ("Conv", "Gemm", "MatMul", "BatchNormalization")
 _CONTROL_FLOW = ("If", "Loop", "Scan")
@@ -53,18 +57,22 @@ class OnnxGraph:
         constants: The stored tensors by name.
         input: Name of the features.
         sizes: Sizes of the features' three axes as the file says them; None where it leaves them open.
+        axes: What the file calls these axes; empty where it does not.
         output: Name of the embedding.
     """
 
     nodes: Sequence[Node]
     constants: Mapping[str, npt.NDArray[Any]]
     input: str
-    sizes: tuple[int | None, int | None, int | None]
+    sizes: tuple[int | None, ...]
+    axes: tuple[str, ...]
     output: str
 
 
-def read_model(path: Path) -> onnx.ModelProto:
-    """The file's message, with what it stores in files beside it, which must lie in its folder.
+def read_model(path: Path) -> tuple[onnx.ModelProto, str]:
+    """The file's message, with what it stores in files beside it, and the digest of all these files' bytes.
+
+    The files beside it must lie in its folder.
 
     Raises:
         UserError: it is no ONNX file, or incomplete.
@@ -72,7 +80,10 @@ def read_model(path: Path) -> onnx.ModelProto:
     if path.stat().st_size >= _LARGEST:
         raise UserError("larger than 2 GB, which no speaker network is")
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
+        beside = _files_beside(model)
+        load_external_data_for_model(model, str(path.parent))
+        contents = [file_digest(path), *(file_digest(path.with_name(name)) for name in beside)]
     except (onnx.checker.ValidationError, OSError) as error:
         raise UserError(
             f"its external data cannot be read ({first_line(error)[:200]}); put the files "
@@ -82,7 +93,14 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise UserError(f"no ONNX file, or damaged ({first_line(error)[:100]})") from None
     if not model.graph.node:
         raise UserError("no ONNX file, or one without a network")
-    return model
+    return model, digest(*contents) if beside else contents[0]
+
+
+def _files_beside(model: onnx.ModelProto) -> list[str]:
+    """Names of the files that tensors of a model are stored in."""
+    constants = [attribute.t for node in model.graph.node for attribute in node.attribute]
+    stored = filter(uses_external_data, [*model.graph.initializer, *constants])
+    return sorted({ExternalDataInfo(tensor).location for tensor in stored})
 
 
 def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
@@ -100,8 +118,8 @@ def read_graph(model: onnx.ModelProto) -> OnnxGraph:
     opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
     if opset not in _OPSETS:
         raise UserError(
-            f"opset {opset}, and 11 to 25 are known; export it with opset_version=17, or convert it with "
-            "onnx.version_converter"
+            f"opset {opset}, and 11 to 25 are known; export it with opset_version={_ADVISED_OPSET}, or "
+            "convert it with onnx.version_converter"
         )
     graph = model.graph
     nodes = [_node(node, place, opset) for place, node in enumerate(graph.node)]
@@ -111,7 +129,8 @@ def read_graph(model: onnx.ModelProto) -> OnnxGraph:
             kind = TensorProto.DataType.Name(tensor.data_type)
             raise UserError(f"{tensor.name} is stored as {kind}; give the FP32 file that it was made from")
     inputs = [each for each in graph.input if each.name not in stored]
-    sizes = _sizes(inputs)
+    features = _features(inputs)
+    shape = features.type.tensor_type.shape.dim or [onnx.TensorShapeProto.Dimension()] * _AXES
     if len(graph.output) != 1:
         names = ", ".join(each.name for each in graph.output)
         raise UserError(
@@ -119,7 +138,14 @@ def read_graph(model: onnx.ModelProto) -> OnnxGraph:
             "onnx.utils.extract_model"
         )
     constants = {name: numpy_helper.to_array(tensor) for name, tensor in stored.items()}
-    return OnnxGraph(nodes, constants, inputs[0].name, sizes, graph.output[0].name)
+    return OnnxGraph(
+        nodes,
+        constants,
+        features.name,
+        tuple(axis.dim_value or None for axis in shape),
+        tuple(axis.dim_param for axis in shape),
+        graph.output[0].name,
+    )
 
 
 def with_open_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -135,7 +161,8 @@ def with_open_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
     return opened
 
 
-def _sizes(inputs: Sequence[onnx.ValueInfoProto]) -> tuple[int | None, int | None, int | None]:
+def _features(inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ValueInfoProto:
+    """The one input, of three axes if it says how many."""
     if len(inputs) != 1:
         names = ", ".join(each.name for each in inputs)
         raise UserError(
@@ -146,16 +173,14 @@ def _sizes(inputs: Sequence[onnx.ValueInfoProto]) -> tuple[int | None, int | Non
     if declared.elem_type != TensorProto.FLOAT:
         kind = TensorProto.DataType.Name(declared.elem_type)
         raise UserError(f"its input {features.name} is {kind}; give a network that takes features in FP32")
-    if not declared.HasField("shape"):
-        return None, None, None
-    sizes = [axis.dim_value or None for axis in declared.shape.dim]
-    if len(sizes) != 3:
-        what = {4: "images", 2: "waveforms, or features of one recording"}.get(len(sizes), "something else")
+    axes = len(declared.shape.dim) if declared.HasField("shape") else _AXES
+    if axes != _AXES:
+        what = {4: "images", 2: "waveforms, or features of one recording"}.get(axes, "something else")
         raise UserError(
-            f"its input {features.name} has {len(sizes)} axes, as {what}; a speaker network takes features "
+            f"its input {features.name} has {axes} axes, as {what}; a speaker network takes features "
             "[batch, time, bands] or [batch, bands, time]"
         )
-    return sizes[0], sizes[1], sizes[2]
+    return features
 
 
 def _node(node: onnx.NodeProto, place: int, opset: int) -> Node:
@@ -175,7 +200,8 @@ def _node(node: onnx.NodeProto, place: int, opset: int) -> Node:
             f"{said}: of {node.domain}, not of ONNX; give the file as exported, before any optimization"
         )
     if node.op_type not in OPERATORS and node.op_type not in (*_LAYERS, "Constant"):
-        raise UserError(f"{said}: an operator that cannot be converted; export the network without it")
+        older = f", such as with opset_version={_ADVISED_OPSET}" if opset > _ADVISED_OPSET else ""
+        raise UserError(f"{said}: an operator that cannot be converted; export the network without it{older}")
     attributes = {each.name: _value(each) for each in node.attribute}
     return Node(
         node.op_type,

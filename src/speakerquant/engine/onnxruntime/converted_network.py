@@ -28,7 +28,8 @@ def check_converted(network: SpeakerNetwork) -> None:
     path = Path(network.config.file)
     options = ort.SessionOptions()
     options.log_severity_level = _ERROR
-    model = with_open_sizes(read_model(path)).SerializeToString()
+    stored, _ = read_model(path)
+    model = with_open_sizes(stored).SerializeToString()
     with _said_of(path):
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     fewest = network.min_frames

@@ -3,6 +3,8 @@
 Each leaves the function as it is.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -68,9 +70,12 @@ def _stop_low_precision_propagation(nodes: list[Node]) -> None:
 
     It moves a quantizer up through a concatenation and the operations by elements behind that, and what a
     normalisation adds down through an average of maps padded with zeros. What it moves down through a
-    reduction is then fused to that (:func:`_keep_channels_from_reductions`).
+    reduction is then fused to that (:func:`_keep_channels_from_reductions`). What is quantized behind a
+    maximum or minimum over time is wrong.
     """
     for node in nodes:
+        if is_of_kind(node, "ReduceMax", "ReduceMin"):
+            _insert_behind(node, stop)
         if (
             (is_of_kind(node, "FakeQuantize") and is_of_kind(_origin(node, _JOINED_BY_QUANTIZERS), "Concat"))
             or (is_of_kind(node, "AvgPool") and _pools_padding(node))
@@ -110,10 +115,7 @@ def _give_every_rounding_layer_a_bias(nodes: list[Node], network: onnx.ModelProt
     next_to_nothing = ops.constant(np.finfo(np.float32).tiny)
     for node in nodes:
         if is_of_kind(node, *_LAYERS) and layer_name(node) in without:
-            readers = node.output(0).get_target_inputs()
-            biased = ops.add(node, next_to_nothing)
-            for reader in readers:
-                reader.replace_source_output(biased.output(0))
+            _insert_behind(node, lambda output: ops.add(output, next_to_nothing).output(0))
 
 
 def _origin(node: Node, passed: tuple[str, ...]) -> Node:
@@ -140,9 +142,18 @@ def _stop_before(node: Node) -> None:
     computed.replace_source_output(stop(computed.get_source_output()))
 
 
+def _insert_behind(node: Node, change: Callable[[Output], Output]) -> None:
+    """Give all readers of a node's output what is computed from that."""
+    readers = node.output(0).get_target_inputs()
+    changed = change(node.output(0))
+    for reader in readers:
+        reader.replace_source_output(changed)
+
+
 def stop(source: Output) -> Output:
     """The same values, through an operation that no transformation moves anything past."""
-    return ops.maximum(source, np.finfo(np.float32).min).output(0)
+    least = np.finfo(source.get_element_type().to_dtype()).min
+    return ops.maximum(source, ops.constant(least)).output(0)
 
 
 def _pointwise_convolutions_to_matrix_products(nodes: list[Node], network: onnx.ModelProto) -> None:
