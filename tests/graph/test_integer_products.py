@@ -10,7 +10,8 @@ import pytest
 from conftest import Subject, write_model
 from onnx import TensorProto, helper, numpy_helper
 
-from speakerquant.graph.integer_products import compute_in_integers
+from speakerquant.engine.cpu import describe_cpu
+from speakerquant.graph.integer_products import compute_in_integers, sign_second_factors
 from speakerquant.measuring.check import fidelity
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP32, INT4, INT8
@@ -53,6 +54,35 @@ def test_sums_of_the_largest_integers_are_exact(shape: tuple[int, ...], group: i
     outputs = run(model, features)
     # Weights are 127 times 0.5, inputs 127, a bias of 3, and at no border is all of the kernel inside.
     assert outputs.max() == np.prod(shape[1:]) * 127 * 63.5 + 3
+
+
+@pytest.mark.parametrize("shape", [(8, 64), (8, 64, 1), (8, 64, 3), (8, 4, 3, 3)])
+def test_weights_of_seven_bits_are_multiplied_by_signed_bytes(shape: tuple[int, ...]) -> None:
+    """ONNX Runtime computes these faster, and two such products fit 16 bits."""
+    model = int8_layer(np.full(shape, 63, np.int8))
+    features = np.full((2, shape[1], *[9] * (len(shape) - 2)), 127.0, np.float32)
+    compute_in_integers(model)
+    [product] = [node for node in model.graph.node if node.op_type in ("MatMulInteger", "ConvInteger")]
+    zero_points = {each.name: each.data_type for each in model.graph.initializer}
+    second = product.input[3 if product.op_type == "MatMulInteger" else 2]
+    assert zero_points[second] == TensorProto.INT8
+    assert run(model, features).max() == np.prod(shape[1:]) * 127 * 31.5 + 3
+
+
+def test_signed_second_factors_change_nothing_but_the_speed(small: Subject, tmp_path: Path) -> None:
+    mask = Mask(small.network.units(), {"*": INT8})
+    write_model(small.network, tmp_path / "model.onnx", mask, small.table)
+    model = onnx.load(tmp_path / "model.onnx")
+    features = np.stack([each[:, :100] for each in small.recordings])
+    compute_in_integers(model)
+    unsigned = run(model, features)
+    sign_second_factors(model, adds_in_32_bits=True)
+    onnx.checker.check_model(model, full_check=True)
+    signed = run(model, features)
+    sign_second_factors(model, adds_in_32_bits=True)
+    assert np.array_equal(run(model, features), signed)
+    if "vnni" in describe_cpu():
+        assert np.array_equal(signed, unsigned)
 
 
 def test_depthwise_layers_stay() -> None:
