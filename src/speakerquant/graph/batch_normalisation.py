@@ -1,6 +1,6 @@
 """Puts the batch normalisation behind a layer with integer weights into what the layer stores anyway."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,17 +8,20 @@ import onnx
 from onnx import helper, numpy_helper
 
 from speakerquant.graph.editing import constants_of, readers_of, remove_unused, store
-from speakerquant.graph.layer_nodes import layer_nodes
+from speakerquant.graph.layer_nodes import LayerNode
 
 Array = npt.NDArray[np.float32]
 
 
-def multiply_batch_normalisations_into_scales(graph: onnx.GraphProto) -> None:
+def multiply_batch_normalisations_into_scales(graph: onnx.GraphProto, layers: Sequence[LayerNode]) -> None:
     """Multiply the factors of batch normalisations into scales and biases of the layers before them.
 
-    Such are layers with integer weights whose inputs are not rounded. A normalisation by channels multiplies
-    and adds. Positive factors may as well be multiplied before a ReLU that lies between. What is added stays
-    behind the ReLU, or joins the bias where there is none.
+    A normalisation by channels multiplies and adds. Positive factors may as well be multiplied before a ReLU
+    that lies between. What is added stays behind the ReLU, or joins the bias where there is none.
+
+    Args:
+        graph: Changed in place.
+        layers: Layers of it with integer weights that may be changed.
     """
     constants, readers = constants_of(graph), readers_of(graph)
 
@@ -26,11 +29,9 @@ def multiply_batch_normalisations_into_scales(graph: onnx.GraphProto) -> None:
         found = readers.get(node.output[0], [])
         return found[0] if len(found) == 1 and found[0].op_type == kind else None
 
-    for layer in [*layer_nodes(graph)]:
-        dequantize = layer.dequantize_weight
-        if dequantize is None or layer.rounds_input:
-            continue
-        node = layer.node
+    for layer in layers:
+        node, dequantize = layer.node, layer.dequantize_weight
+        assert dequantize is not None
         relu = only_reader(node, "Relu")
         normalisation = only_reader(relu or node, "BatchNormalization")
         if normalisation is None:

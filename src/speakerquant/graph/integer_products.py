@@ -15,6 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from speakerquant.architectures.layers import LayerGeometry, LayerKind
+from speakerquant.graph.batch_normalisation import multiply_batch_normalisations_into_scales
 from speakerquant.graph.editing import Makers, constants_of, is_blocked, makers_of, remove_unused, store
 from speakerquant.graph.layer_nodes import LayerNode, convolution_attributes, layer_nodes
 
@@ -29,8 +30,12 @@ def compute_in_integers(model: onnx.ModelProto) -> None:
     The function stays as it is, but for the order in which FP32 rounds. Depthwise convolutions stay, too.
     """
     graph = model.graph
+    multiply_batch_normalisations_into_scales(graph, _layers_of_bytes(graph))
     makers, constants = makers_of(graph), constants_of(graph)
-    layers = {layer.node.output[0]: layer for layer in layer_nodes(graph) if _is_of_bytes(layer, constants)}
+    layers = {layer.node.output[0]: layer for layer in _layers_of_bytes(graph)}
+    for channels in {layer.geometry.out_channels for layer in layers.values()}:
+        for name, value in zip(_unit(channels), (0, 1), strict=True):
+            store(graph, name, np.full(channels, value, np.float32))
     nodes = [
         each
         for node in graph.node
@@ -98,6 +103,11 @@ def _with_signed_factor(
     yield node
 
 
+def _layers_of_bytes(graph: onnx.GraphProto) -> list[LayerNode]:
+    constants = constants_of(graph)
+    return [layer for layer in layer_nodes(graph) if _is_of_bytes(layer, constants)]
+
+
 def _is_of_bytes(layer: LayerNode, constants: Mapping[str, onnx.TensorProto]) -> bool:
     """Whether inputs and weights are bytes, with a scale for each output channel, made of all the input's."""
     dequantize = layer.dequantize_weight
@@ -123,7 +133,6 @@ def _in_integers(
     [output] = node.output
     unrounded, input_scale, *_ = makers[makers[node.input[0]].input[0]].input
     is_product, is_sequence = _is_product(geometry), geometry.kind is LayerKind.conv1d
-    per_channel = (-1,) if is_product else (-1, *[1] * geometry.num_axes)
 
     def named(kind: str) -> str:
         return f"{output}/{kind}"
@@ -137,31 +146,42 @@ def _in_integers(
     zero_point = constant("zero_point", np.asarray(_SHIFT, np.uint8))
     weight = (numpy_helper.to_array(layer.weight).astype(np.int16) + _SHIFT).astype(np.uint8)
     scales = value(dequantize.input[1]) * value(input_scale)
-    bytes_, result = named("bytes"), output
+    bytes_, sums = named("bytes"), named("sums")
     yield helper.make_node("QuantizeLinear", [unrounded, input_scale, zero_point], [bytes_])
     if is_product:
         if is_sequence:
-            bytes_, result = named("bytes_by_frame"), named("result_by_frame")
+            bytes_, sums = named("bytes_by_frame"), named("sums_by_frame")
             yield helper.make_node("Transpose", [named("bytes")], [bytes_], perm=_TIME_LAST)
         columns = constant("weight", np.ascontiguousarray(weight.reshape(len(weight), -1).T))
-        yield helper.make_node("MatMulInteger", [bytes_, columns, zero_point, zero_point], [named("sums")])
+        yield helper.make_node("MatMulInteger", [bytes_, columns, zero_point, zero_point], [sums])
+        if is_sequence:
+            yield helper.make_node("Transpose", [sums], [named("sums")], perm=_TIME_LAST)
     else:
         yield helper.make_node(
             "ConvInteger",
             [bytes_, constant("weight", weight), zero_point, zero_point],
-            [named("sums")],
+            [sums],
             **convolution_attributes(geometry),
         )
     yield helper.make_node("Cast", [named("sums")], [named("values")], to=onnx.TensorProto.FLOAT)
     biases = [value(name) for name in node.input[2:]]
-    scaled = named("scaled") if biases else result
+    if biases and geometry.kind is not LayerKind.linear:
+        # In one operation, where two would read and write all values twice.
+        affine = [constant("scales", scales), constant("bias", biases[0]), *_unit(len(scales))]
+        yield helper.make_node("BatchNormalization", [named("values"), *affine], [output], epsilon=0.0)
+        return
+    scaled = named("scaled") if biases else output
+    per_channel = (-1, *[1] * geometry.num_axes)
     yield helper.make_node(
         "Mul", [named("values"), constant("scales", scales.reshape(per_channel))], [scaled]
     )
     for bias in biases:
-        yield helper.make_node("Add", [scaled, constant("bias", bias.reshape(per_channel))], [result])
-    if is_product and is_sequence:
-        yield helper.make_node("Transpose", [result], [output], perm=_TIME_LAST)
+        yield helper.make_node("Add", [scaled, constant("bias", bias)], [output])
+
+
+def _unit(channels: int) -> tuple[str, str]:
+    """Names of the mean 0 and the variance 1, which layers of so many channels share."""
+    return f"mean_of_{channels}", f"variance_of_{channels}"
 
 
 def _is_depthwise(geometry: LayerGeometry) -> bool:

@@ -15,7 +15,7 @@ from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.files import atomic_path
 from speakerquant.graph.batch_normalisation import multiply_batch_normalisations_into_scales
 from speakerquant.graph.editing import constants_of, follow, remove_unused, store
-from speakerquant.graph.layer_nodes import LAYERS, geometry_of
+from speakerquant.graph.layer_nodes import LAYERS, geometry_of, layer_nodes
 from speakerquant.graph.passes import compute_in_half
 from speakerquant.graph.repeated_frames import convolve_constants_once
 from speakerquant.quantization.mask import Mask
@@ -101,7 +101,8 @@ def apply_mask(
         editing.set_input(layer, places[layer], precision, table)
         editing.set_weight(layer, places[layer], precision, table, rounding or Rounding())
     editing.finish()
-    multiply_batch_normalisations_into_scales(graph)
+    weights_alone = [layer for layer in layer_nodes(graph) if layer.has_integer_weights_only]
+    multiply_batch_normalisations_into_scales(graph, weights_alone)
     convolve_constants_once(graph)
     half = {layer for layer, precision in mask.layers.items() if precision.arithmetic is FloatType.float16}
     compute_in_half(graph, half)
