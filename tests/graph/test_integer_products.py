@@ -56,17 +56,28 @@ def test_sums_of_the_largest_integers_are_exact(shape: tuple[int, ...], group: i
     assert outputs.max() == np.prod(shape[1:]) * 127 * 63.5 + 3
 
 
-@pytest.mark.parametrize("shape", [(8, 64), (8, 64, 1), (8, 64, 3), (8, 4, 3, 3)])
-def test_weights_of_seven_bits_are_multiplied_by_signed_bytes(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("shape", "runs_everywhere"),
+    [((8, 64), True), ((8, 64, 1), True), ((8, 64, 3), False), ((8, 4, 3, 3), False)],
+)
+def test_weights_of_seven_bits_are_multiplied_by_signed_bytes(
+    shape: tuple[int, ...], runs_everywhere: bool
+) -> None:
     """ONNX Runtime computes these faster, and two such products fit 16 bits."""
     model = int8_layer(np.full(shape, 63, np.int8))
     features = np.full((2, shape[1], *[9] * (len(shape) - 2)), 127.0, np.float32)
     compute_in_integers(model)
-    [product] = [node for node in model.graph.node if node.op_type in ("MatMulInteger", "ConvInteger")]
-    zero_points = {each.name: each.data_type for each in model.graph.initializer}
-    second = product.input[3 if product.op_type == "MatMulInteger" else 2]
-    assert zero_points[second] == TensorProto.INT8
+    assert has_signed_factor(model) == runs_everywhere
+    sign_second_factors(model, adds_in_32_bits=False)
+    assert has_signed_factor(model)
     assert run(model, features).max() == np.prod(shape[1:]) * 127 * 31.5 + 3
+
+
+def has_signed_factor(model: onnx.ModelProto) -> bool:
+    """Whether the second factor of a model's one product of integers is signed."""
+    [product] = [node for node in model.graph.node if node.op_type in ("MatMulInteger", "ConvInteger")]
+    kinds = {each.name: each.data_type for each in model.graph.initializer}
+    return kinds[product.input[3 if product.op_type == "MatMulInteger" else 2]] == TensorProto.INT8
 
 
 def test_signed_second_factors_change_nothing_but_the_speed(small: Subject, tmp_path: Path) -> None:

@@ -47,11 +47,13 @@ def compute_in_integers(model: onnx.ModelProto) -> None:
     ]
     del graph.node[:]
     graph.node.extend(nodes)
-    sign_second_factors(model, adds_in_32_bits=False)
+    remove_unused(graph)
 
 
 def sign_second_factors(model: onnx.ModelProto, *, adds_in_32_bits: bool) -> None:
     """Change, in place, products that :func:`compute_in_integers` wrote to ones with signed second factors.
+
+    ONNX Runtime convolves signed inputs from 1.24 on, so this is not for files that others run.
 
     Args:
         model: The network.
@@ -137,14 +139,14 @@ def _in_integers(
     def named(kind: str) -> str:
         return f"{output}/{kind}"
 
-    def constant(kind: str, value: npt.NDArray[np.generic]) -> str:
+    def constant(kind: str, value: npt.ArrayLike) -> str:
         return store(graph, named(kind), value)
 
     def value(name: str) -> npt.NDArray[np.float32]:
         return numpy_helper.to_array(constants[name])
 
-    zero_point = constant("zero_point", np.asarray(_SHIFT, np.uint8))
-    weight = (numpy_helper.to_array(layer.weight).astype(np.int16) + _SHIFT).astype(np.uint8)
+    zero_point = constant("zero_point", np.uint8(_SHIFT))
+    codes = numpy_helper.to_array(layer.weight).astype(np.int16)
     scales = value(dequantize.input[1]) * value(input_scale)
     bytes_, sums = named("bytes"), named("sums")
     yield helper.make_node("QuantizeLinear", [unrounded, input_scale, zero_point], [bytes_])
@@ -152,14 +154,19 @@ def _in_integers(
         if is_sequence:
             bytes_, sums = named("bytes_by_frame"), named("sums_by_frame")
             yield helper.make_node("Transpose", [named("bytes")], [bytes_], perm=_TIME_LAST)
-        columns = constant("weight", np.ascontiguousarray(weight.reshape(len(weight), -1).T))
-        yield helper.make_node("MatMulInteger", [bytes_, columns, zero_point, zero_point], [sums])
+        columns = np.ascontiguousarray(codes.reshape(len(codes), -1).T)
+        factor = (
+            [constant("weight", columns.astype(np.int8)), constant("weight_zero_point", np.int8(0))]
+            if np.abs(codes).max() <= _SEVEN_BITS
+            else [constant("weight", _unsigned(columns)), zero_point]
+        )
+        yield helper.make_node("MatMulInteger", [bytes_, factor[0], zero_point, factor[1]], [sums])
         if is_sequence:
             yield helper.make_node("Transpose", [sums], [named("sums")], perm=_TIME_LAST)
     else:
         yield helper.make_node(
             "ConvInteger",
-            [bytes_, constant("weight", weight), zero_point, zero_point],
+            [bytes_, constant("weight", _unsigned(codes)), zero_point, zero_point],
             [sums],
             **convolution_attributes(geometry),
         )
@@ -177,6 +184,10 @@ def _in_integers(
     )
     for bias in biases:
         yield helper.make_node("Add", [scaled, constant("bias", bias)], [output])
+
+
+def _unsigned(codes: npt.NDArray[np.int16]) -> npt.NDArray[np.uint8]:
+    return (codes + _SHIFT).astype(np.uint8)
 
 
 def _unit(channels: int) -> tuple[str, str]:

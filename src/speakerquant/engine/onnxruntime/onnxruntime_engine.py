@@ -95,10 +95,8 @@ class OnnxRuntimeBuilder(EngineBuilder):
 
 def _for_this_processor(serialized: bytes) -> bytes:
     """A model whose integer products are the fastest that this processor computes exactly."""
-    if not _adds_in_32_bits():
-        return serialized
     model = onnx.load_from_string(serialized)
-    sign_second_factors(model, adds_in_32_bits=True)
+    sign_second_factors(model, adds_in_32_bits=_adds_in_32_bits())
     signed: bytes = model.SerializeToString()
     return signed
 
