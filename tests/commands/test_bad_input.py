@@ -23,7 +23,7 @@ from speakerquant.corpus.recordings import find_recordings
 from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.tracking.artifacts import REFERENCE_FILE
 
-from .conftest import Command, Finished, Workspace, results
+from .conftest import Command, Finished, Workspace, development_list, results
 
 pytestmark = pytest.mark.slow
 
@@ -110,6 +110,14 @@ def test_a_development_list_that_cannot_be_read_is_named_before_the_work(
     finished = speakerquant(*workspace.arguments(), "data.development_trials=/nowhere.txt")
     assert_one_line(finished, "/nowhere.txt")
     assert not [*tmp_path.rglob("engine.*")]
+
+
+def test_a_development_folder_that_is_missing_is_called_so(
+    workspace: Workspace, speakerquant: Command
+) -> None:
+    arguments = ("data.development_root=/nowhere", f"data.development_trials={development_list(workspace)}")
+    finished = speakerquant(*workspace.arguments(), *arguments)
+    assert_one_line(finished, "check data.development_root and data.development_trials")
 
 
 def _remove_recording(corpus: Path, first: Path) -> list[str]:

@@ -81,6 +81,13 @@ def test_check_does_not_stop_at_the_first(corpus: Path, command: Command) -> Non
     ]
 
 
+def test_check_names_recordings_that_are_too_short(corpus: Path, command: Command) -> None:
+    soundfile.write(corpus / "wav" / "id1" / "video" / "0.wav", 0.1 * np.sin(np.arange(480) / 9), 16000)
+    finished = command("check", "--root", corpus / "wav", "--trials", corpus / "trials.txt")
+    assert finished.code == 2
+    assert "0.wav: 30 ms, too short for a network" in finished.out
+
+
 def test_a_calibration_list_is_balanced_seeded_and_of_other_speakers(corpus: Path, command: Command) -> None:
     lists = []
     for seed in (0, 0, 1):

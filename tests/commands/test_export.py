@@ -47,6 +47,10 @@ def test_a_run_is_exported_from_its_folder_and_from_mlflow(
         assert needs.startswith("needs ONNX Runtime 1.19 or newer (opset 21); sherpa-onnx")
         assert agrees == "agrees with the mask's network: cosine 1.00000"
     assert len({file.read_bytes() for file in files}) == 1
+    finished = invoke(export_mask.main, run, run / "model.onnx")
+    assert finished.code == 2
+    assert finished.err.startswith(f"error: {run / 'model.onnx'}: the run's own graph")
+    assert invoke(export_mask.main, run, tmp_path / "again.onnx").code == 0
 
 
 def test_an_onnx_file_is_replaced_by_one_that_is_asked_alike(

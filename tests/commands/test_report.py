@@ -59,6 +59,39 @@ def test_the_latest_multirun_is_reported_and_renders_on_desktop_and_phone(
         assert "CONSOLE" not in log
 
 
+def test_a_report_may_be_called_anything(
+    workspace: Workspace,
+    finished_multirun: str,
+    invoke: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = (f"tracking.uri={workspace.tracking_uri}", finished_multirun)
+    for output in ("ours.v1", "ours.v2", "ours.html"):
+        assert invoke(show_report.main, *store, f"output={output}").code == 0
+    assert sorted(path.stem for path in tmp_path.glob("*.html")) == ["ours", "ours.v1", "ours.v2"]
+    assert len([*tmp_path.glob("ours.v?.png")]) == len([*tmp_path.glob("ours.v?.md")]) == 2
+
+
+def test_what_is_no_multirun_is_one_line(
+    workspace: Workspace, finished_multirun: str, invoke: Command, tmp_path: Path
+) -> None:
+    tracking = workspace.tracking_of("finished")
+    run = next(iter(tracking.client.search_runs([tracking.experiment_id])))
+    parent = run.data.tags["mlflow.parentRunId"]
+    store = (f"tracking.uri={workspace.tracking_uri}", finished_multirun)
+    for given, said in (
+        (run.info.run_id, f"a run of the multirun {parent}; give MLflow's id of a multirun"),
+        (str(tmp_path), "no such run in this MLflow experiment"),
+        ("0" * 32, "no such run in this MLflow experiment"),
+    ):
+        finished = invoke(show_report.main, *store, f"run={given}")
+        assert finished.code == 2
+        [line] = finished.err.splitlines()
+        assert line.startswith(f"error: run={given}: {said}")
+
+
 def test_a_multirun_over_lists_and_calibrations_tells_its_runs_apart_everywhere(
     workspace: Workspace, speakerquant: Command, tmp_path: Path, invoke: Command
 ) -> None:

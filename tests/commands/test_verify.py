@@ -108,6 +108,43 @@ def test_a_speaker_may_be_enrolled_with_several_recordings(workspace: Workspace,
     assert one.out != several.out
 
 
+def test_the_channel_that_was_measured_is_verified(
+    workspace: Workspace, speakerquant: Command, invoke: Command, tmp_path: Path
+) -> None:
+    stereo = {name: tmp_path / name for name in ("corpus", "calibration")}
+    for name, folder in stereo.items():
+        source = getattr(workspace, name)
+        for path in source.rglob("*.wav"):
+            speech, rate = soundfile.read(path)
+            copy = folder / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(copy, np.stack([np.sin(np.arange(len(speech)) / 9), speech], axis=1), rate)
+    finished = speakerquant(
+        *workspace.arguments(),
+        *(f"data.root={stereo['corpus']}", f"data.calibration_root={stereo['calibration']}"),
+        *("data.channel=2", "mask=none", f"hydra.run.dir={tmp_path}/run"),
+    )
+    assert finished.code == 0, finished.err
+    trials = read_trials(workspace.corpus / TRIALS_FILE)
+    names = [trials.recordings[side[0]] for side in (trials.left, trials.right)]
+    command = (verify_speaker.main, "--model", tmp_path / "run")
+    found = re.search(r"score (\S+),", invoke(*command, *(stereo["corpus"] / name for name in names)).out)
+    known = np.load(tmp_path / "run" / "scores.npy")
+    assert found and float(found[1]) == pytest.approx(known[0], abs=1e-5)
+    finished = invoke(*command, *(workspace.corpus / name for name in names))
+    assert finished.code == 2
+    assert "has no channel 2, only 1" in finished.err
+
+
+def test_a_network_is_no_engine(engine: Path, invoke: Command) -> None:
+    network = engine.with_name("model.onnx")
+    finished = invoke(verify_speaker.main, "--model", network, "a.wav", "b.wav")
+    assert (finished.code, finished.err) == (
+        2,
+        f"error: {network}: a network, not an engine; give the folder of its run\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

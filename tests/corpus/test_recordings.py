@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from speakerquant.corpus.evaluation_data import EvaluationData, open_cohort, open_evaluation_data
+from speakerquant.corpus.evaluation_data import (
+    EvaluationData,
+    numbered_speakers,
+    open_cohort,
+    open_evaluation_data,
+)
 from speakerquant.corpus.recordings import Recordings, open_recordings, read_list
 from speakerquant.corpus.trials import read_trials, write_trials
 from speakerquant.errors import UserError
@@ -214,4 +219,21 @@ def test_speakers_that_names_do_not_tell_are_warned_of(
     assert caplog.text == ""
     opened(tmp_path, "wav/")
     assert "1 of 2 trials disagree with the speakers that names tell" in caplog.text
-    assert "wav/id1/x/00001.wav wav/id2/x/00001.wav (wav and wav)" in caplog.text
+    assert "0 wav/id1/x/00001.wav wav/id2/x/00001.wav (wav and wav)" in caplog.text
+    assert "set data.root to the folder of the speakers" in caplog.text
+
+
+def test_few_labels_that_contradict_the_names_are_mistakes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [[f"id{speaker}/{number}.wav" for number in range(3)] for speaker in range(60)]
+    pairs = [(True, own[0], own[number]) for own in names for number in (1, 2)]
+    pairs += [(False, own[0], other[0]) for own, other in zip(names, names[1:] + names[:1], strict=True)]
+    pairs += [(False, own[1], other[2]) for own, other in zip(names, names[1:] + names[:1], strict=True)]
+    pairs[7] = (False, *pairs[7][1:])
+    path, recordings = tmp_path / "trials.txt", open_recordings(tmp_path)
+    write_trials(path, pairs)
+    speakers = numbered_speakers(recordings, read_trials(path, recordings), path)
+    assert len({*speakers}) == 60
+    assert "1 of 240 trials disagree" in caplog.text
+    assert "such as 0 id3/0.wav id3/2.wav (id3 and id3); as all others agree" in caplog.text

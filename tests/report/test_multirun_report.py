@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toy_network import TOY
 
-from speakerquant.measuring.result import MaskRun
+from speakerquant.measuring.result import UNFINISHED, MaskRun
 from speakerquant.report.multirun_report import draw_runs, print_runs, runs_picture
 from speakerquant.report.run_words import runs_table
 
@@ -23,6 +23,15 @@ def runs(make_mask: MakeMask, make_run: MakeRun) -> list[MaskRun]:
         MaskRun(make_mask("se_res2block1"), {}, "the engine broke [/dev/null]"),
         MaskRun({}, {}, "mask.typo: unknown unit", name="typo=int8"),
     ]
+
+
+def test_runs_that_go_on_have_not_failed(
+    runs: list[MaskRun], make_mask: MakeMask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_runs([runs[0], MaskRun(make_mask("input_conv"), {}, UNFINISHED)], "title")
+    printed = capsys.readouterr().out
+    assert "input_conv: not finished yet" in printed
+    assert "running" in printed and "failed" not in printed
 
 
 def test_table_puts_ours_beside_the_papers_and_shows_failures(

@@ -11,6 +11,7 @@ import pytest
 from processes import PROCESSES, Program
 
 from speakerquant.errors import UserError
+from speakerquant.measuring.result import UNFINISHED
 from speakerquant.tracking.client import (
     Tracking,
     connect,
@@ -76,6 +77,13 @@ def test_the_runs_of_a_multirun_come_back_in_order(tracking: Tracking) -> None:
     assert runs[1].mask == {}, "it failed before its mask was known"
     assert [run.name for run in runs] == ["child0", "child1", "child2"]
     assert latest_multirun(tracking) == parent.run_id
+
+
+def test_a_run_that_goes_on_has_not_failed(tracking: Tracking) -> None:
+    parent = TrackedRun.start(tracking, "parent")
+    with tracked_run(tracking, "child", parent.run_id):
+        [run] = mask_runs(tracking, parent.run_id)
+        assert run.failure == UNFINISHED
 
 
 def test_a_run_whose_process_died_is_closed_with_its_multirun(tracking: Tracking) -> None:

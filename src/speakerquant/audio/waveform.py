@@ -68,7 +68,10 @@ def _mono(path: Path, sound: Sound, channel: int | None) -> Waveform:
         return averaged
     num_channels = sound.samples.shape[1]
     if not 1 <= channel <= num_channels:
-        raise UserError(f"{path}: has no channel {channel}, only {num_channels}; check data.channel")
+        raise UserError(
+            f"{path}: has no channel {channel}, only {num_channels}; give recordings with it (data.channel "
+            "says which is taken)"
+        )
     return np.ascontiguousarray(sound.samples[:, channel - 1])
 
 

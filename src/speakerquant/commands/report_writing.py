@@ -21,7 +21,16 @@ from speakerquant.report.networks import with_differences
 from speakerquant.report.run_names import name_runs
 from speakerquant.statistics.comparison import read_draws
 from speakerquant.tracking.client import Tracking, find_experiment
-from speakerquant.tracking.recorded_runs import downloaded, latest_multirun, mask_runs, missing_runs, run_name
+from speakerquant.tracking.recorded_runs import (
+    downloaded,
+    latest_multirun,
+    mask_runs,
+    missing_runs,
+    no_multirun,
+    run_name,
+)
+
+_SUFFIXES = (".html", ".md", ".png")
 
 log = logging.getLogger(__name__)
 
@@ -48,16 +57,20 @@ def report(config: ReportConfig) -> None:
         )
     title = ", ".join(dict.fromkeys(run_name(tracking, parent) for parent in parents))
     comparison = compare_runs(title, scored)
-    output = Path(config.output)
-    for suffix, write in {".html": write_html, ".md": write_markdown}.items():
-        path = output.with_suffix(suffix)
+    page, text, picture = _outputs(Path(config.output))
+    for path, write in ((page, write_html), (text, write_markdown)):
         with by_product(path):
             write(comparison, path)
             print(f"written to {path}")
-    picture = output.with_suffix(".png")
     with by_product(picture):
         draw_runs(runs, picture)
         print(f"drawn into {picture}")
+
+
+def _outputs(output: Path) -> list[Path]:
+    """The files of a report, named alike; a name may end as one of them does."""
+    stem = output.name.removesuffix(output.suffix) if output.suffix in _SUFFIXES else output.name
+    return [output.with_name(f"{stem}{suffix}") for suffix in _SUFFIXES]
 
 
 def _parents(given: Any, tracking: Tracking) -> list[str]:
@@ -71,7 +84,9 @@ def _scored_runs(tracking: Tracking, parent_id: str) -> Iterator[ScoredRun]:
     runs = mask_runs(tracking, parent_id)
     if not runs:
         why = "".join(f"; {sentence}" for sentence in missing_runs(tracking, parent_id))
-        raise UserError(f"run={parent_id}: no runs of such a multirun in this MLflow experiment{why}")
+        raise UserError(
+            f"run={parent_id}: {no_multirun(tracking, parent_id)}; give MLflow's id of a multirun{why}"
+        )
     with tempfile.TemporaryDirectory() as folder:
         kept = [
             downloaded(tracking, parent_id, name, Path(folder) / name)

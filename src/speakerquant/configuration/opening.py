@@ -35,7 +35,7 @@ from speakerquant.corpus.synthetic import DEVELOPMENT, TEST
 from speakerquant.corpus.trial_sources import trial_list_path
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
-from speakerquant.errors import UserError
+from speakerquant.errors import UserError, said_as
 from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.measuring.protocol import Protocol
 from speakerquant.measuring.settings import EvaluationSettings
@@ -218,18 +218,22 @@ def _open_data(data: DataConfig, config: RunConfig, trial_list: TrialList, cache
     root = data.development_root if is_development and data.development_root else data.root
     assert trials is not None
     speaker_of = speaker_from_mapping(Path(data.speakers)) if data.speakers else None
-    return open_evaluation_data(
-        open_recordings(Path(root), speaker_of),
-        trial_list_path(trials, cache),
-        open_recordings(Path(data.calibration_root), speaker_of),
-        num_calibration=calibration.num_recordings,
-        calibration_seed=calibration.seed,
-        calibration_list=Path(data.calibration_list) if data.calibration_list else None,
-        rounding=open_recordings(Path(rounding.root), speaker_of) if rounding.root else None,
-        num_rounding=rounding.num_recordings,
-        keep_repeated_trials=data.keep_repeated_trials,
-        conditions=Path(data.conditions) if data.conditions else None,
-    )
+    names = {"data.trials": "data.development_trials"} if is_development else {}
+    if is_development and data.development_root:
+        names["data.root"] = "data.development_root"
+    with said_as(names):
+        return open_evaluation_data(
+            open_recordings(Path(root), speaker_of),
+            trial_list_path(trials, cache),
+            open_recordings(Path(data.calibration_root), speaker_of),
+            num_calibration=calibration.num_recordings,
+            calibration_seed=calibration.seed,
+            calibration_list=Path(data.calibration_list) if data.calibration_list else None,
+            rounding=open_recordings(Path(rounding.root), speaker_of) if rounding.root else None,
+            num_rounding=rounding.num_recordings,
+            keep_repeated_trials=data.keep_repeated_trials,
+            conditions=Path(data.conditions) if data.conditions else None,
+        )
 
 
 def _open_protocol(config: RunConfig, data: EvaluationData) -> Protocol:

@@ -18,6 +18,8 @@ from speakerquant.files import file_digest
 
 log = logging.getLogger(__name__)
 
+_MISTAKEN_SHARE = 0.01  # of target or other trials; where names do not tell speakers, many more disagree
+
 
 @dataclass(frozen=True)
 class EvaluationData:
@@ -196,9 +198,10 @@ def _existing(recordings: Recordings, names: Sequence[str], listed_in: Path, key
 
 
 def numbered_speakers(recordings: Recordings, trials: Trials, trials_path: Path) -> IndexArray:
-    """The speaker of every recording; if trials contradict them, a number of its own, with a warning.
+    """The speaker of every recording; if many trials contradict them, a number of its own, with a warning.
 
-    By speakers, overlaps with other recordings are found, and intervals drawn.
+    By speakers, overlaps with other recordings are found, and intervals drawn. Few trials that contradict
+    them are warned of as mistakes of the list.
     """
     numbers: dict[str, int] = {}
     speakers = np.array(
@@ -209,12 +212,21 @@ def numbered_speakers(recordings: Recordings, trials: Trials, trials_path: Path)
     if len(wrong):
         pair = [trials.recordings[side[wrong[0]]] for side in (trials.left, trials.right)]
         told = " and ".join(recordings.speaker_of(name) for name in pair)
-        log.warning(
-            "%s: %d of %d trials disagree with the speakers that names tell, such as %s %s (%s); whether a "
-            "calibration speaker is tested too is not known then, and intervals are too narrow: set "
-            "data.root to the folder of the speakers, or data.speakers",
-            *(trials_path, len(wrong), len(trials), *pair, told),
+        kinds = trials.labels[wrong]
+        is_mistaken = all(
+            np.count_nonzero(kinds == kind) <= _MISTAKEN_SHARE * np.count_nonzero(trials.labels == kind)
+            for kind in (True, False)
         )
+        log.warning(
+            "%s: %d of %d trials disagree with the speakers that names tell, such as %d %s %s (%s); %s",
+            *(trials_path, len(wrong), len(trials), trials.labels[wrong[0]], *pair, told),
+            "as all others agree, their labels seem mistaken: correct them, or take the trials out"
+            if is_mistaken
+            else "whether a calibration speaker is tested too is not known then, and intervals are too "
+            "narrow: set data.root to the folder of the speakers, or data.speakers",
+        )
+        if is_mistaken:
+            return speakers
         return np.arange(len(speakers), dtype=np.int32)
     return speakers
 

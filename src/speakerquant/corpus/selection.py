@@ -10,6 +10,8 @@ from speakerquant.corpus.recordings import Recordings
 from speakerquant.errors import UserError, enough_memory
 from speakerquant.progress import track
 
+_SHORTEST_SECONDS = 0.05  # fewer frames than networks with pooling take
+
 
 @dataclass
 class Findings:
@@ -87,6 +89,8 @@ def _read(
             found = inspect_waveform(path, sample_rate, channel)
     except UserError as error:
         return None, str(error)
+    seconds = len(found.waveform) / sample_rate
+    too_short = seconds < _SHORTEST_SECONDS and f"{1000 * seconds:.0f} ms, too short for a network"
     wrong_rate = found.stored_rate != sample_rate and f"{found.stored_rate} Hz, not {sample_rate}"
-    problems = [problem for problem in (wrong_rate, found.doubt) if problem]
-    return len(found.waveform) / sample_rate, f"{path}: {'; '.join(problems)}" if problems else None
+    problems = [problem for problem in (wrong_rate, too_short, found.doubt) if problem]
+    return seconds, f"{path}: {'; '.join(problems)}" if problems else None

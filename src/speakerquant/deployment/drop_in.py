@@ -60,8 +60,12 @@ def write_drop_in(graph: Path, client: Client, output: Path) -> DropIn:
 
     Raises:
         UserError: ``graph`` is no such file; the client computes other features than the mask was measured
-            with; the file would give other embeddings; or it cannot be written.
+            with; the file would give other embeddings; or it cannot be written, or would replace ``graph``.
     """
+    if output.exists() and output.samefile(graph):
+        raise UserError(
+            f"{output}: the run's own graph, which is needed to export it again; name another file"
+        )
     mask = MaskGraph.read(graph)
     _check_front_end(client, mask.front_end)
     recordings = _noise(mask)

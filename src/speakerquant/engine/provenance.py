@@ -46,6 +46,9 @@ class Provenance:
 FRONT_END, MIN_FRAMES = "front_end", "min_frames"
 """What an engine must tell of its network to be given recordings."""
 
+CHANNEL = "channel"
+"""Which channel of recordings it was measured on, if not on their average."""
+
 INTERFACE = "interface"
 """How the file that its network came as is asked: the fields of an ``Interface``, in JSON."""
 
@@ -111,6 +114,8 @@ def read_provenance(engine: Path) -> Provenance:
     try:
         record = json.loads(path.read_text())
     except FileNotFoundError:
+        if engine.suffix == ".onnx":
+            raise UserError(f"{engine}: a network, not an engine; give the folder of its run") from None
         raise UserError(f"{engine}: what made it is not known; copy {path.name} beside it too") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)}); build the engine again") from None

@@ -19,7 +19,7 @@ from speakerquant.corpus.conditions import trial_groups
 from speakerquant.corpus.evaluation_data import EvaluationData
 from speakerquant.engine.backends import REFERENCE, engine_builder
 from speakerquant.engine.base import EngineBuilder, Lengths
-from speakerquant.engine.provenance import FRONT_END, INTERFACE, MIN_FRAMES, remove_engines
+from speakerquant.engine.provenance import CHANNEL, FRONT_END, INTERFACE, MIN_FRAMES, remove_engines
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path
 from speakerquant.measuring.assembly import assemble_result
@@ -352,7 +352,14 @@ class MaskEvaluator:
         """What evaluates masks on the list that thresholds are from."""
         if self.development is None:
             return self
-        return replace(self, data=self.development(), trial_list="development", development=None)
+        data = self.development()
+        if shared := {*data.recordings}.intersection(self.data.recordings):
+            log.warning(
+                "%d of %d recordings of the development list are in the trial list, too, such as %s: FP32's "
+                "thresholds fit it better than others then; give recordings of other speakers",
+                *(len(shared), len(data.recordings), min(shared)),
+            )
+        return replace(self, data=data, trial_list="development", development=None)
 
     @cached_property
     def decisions(self) -> Decisions:
@@ -402,6 +409,7 @@ class MaskEvaluator:
                 FRONT_END: json.dumps(asdict(self.model.front_end)),
                 MIN_FRAMES: str(network.min_frames),
                 INTERFACE: json.dumps(asdict(network.interface)),
+                **({CHANNEL: str(settings.channel)} if settings.channel else {}),
             },
             self.cache,
         )

@@ -28,6 +28,9 @@ SWAP_PREFIX = "swap."
 GROUPS_PREFIX = "groups."
 """Before the name of a group and that of one of its numbers."""
 
+UNFINISHED = "not finished yet"
+"""Why a run that goes on has no numbers, in place of a failure."""
+
 _SECONDS_PREFIX = "seconds."
 
 
@@ -201,7 +204,7 @@ class MaskRun:
     Attributes:
         mask: Precision by unit; empty if the run failed before its mask was known.
         metrics: Its numbers (:meth:`Result.metrics`).
-        failure: Why it failed; none if it finished.
+        failure: Why it failed, or :data:`UNFINISHED`; none if it finished.
         name: Its mask as it was given, in words.
         scores_from: Backend that computed its embeddings instead of the engine, which was built only; none if
             the engine ran.

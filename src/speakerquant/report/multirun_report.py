@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO
-from speakerquant.measuring.result import MaskRun
+from speakerquant.measuring.result import UNFINISHED, MaskRun
 from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import precisions_of
 from speakerquant.report.metric_cells import metric_cells
@@ -51,7 +51,9 @@ def print_runs(runs: Sequence[MaskRun], title: str) -> None:
     named = name_runs(runs)
     for group in comparable_runs(named):
         _print_group(group, title)
-    print_failures(f"{each.name}: {each.run.failure}" for each in named if each.run.failure)
+    without = [each for each in named if each.run.failure]
+    print_lines(f"{each.name}: {UNFINISHED}" for each in without if each.run.failure == UNFINISHED)
+    print_failures(f"{each.name}: {each.run.failure}" for each in without if each.run.failure != UNFINISHED)
 
 
 def _print_group(group: ComparableRuns, title: str) -> None:
@@ -156,5 +158,6 @@ def _execution(runs: Sequence[NamedRun]) -> list[str]:
 
 def _our_cells(run: MaskRun, shown: Sequence[Metric]) -> list[str]:
     if run.failure:
-        return ["failed", *[NOTHING] * (len(shown) - 1)]
+        word = "running" if run.failure == UNFINISHED else "failed"
+        return [word, *[NOTHING] * (len(shown) - 1)]
     return metric_cells(shown, run.metrics)

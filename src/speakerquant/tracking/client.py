@@ -30,7 +30,7 @@ logging.getLogger("mlflow.utils.git_utils").setLevel(logging.ERROR)  # git need 
 _TABLE = "experiments"  # which every database of MLflow has
 _SHOWN = 10  # names of experiments in a message
 _REFUSED = (401, 403)  # HTTP status codes
-_NONE_THERE = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
+_NONE_THERE = (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE))
 _NO_ID = ErrorCode.Name(INVALID_PARAMETER_VALUE)
 _CREATION_RETRIES, _CREATION_SECONDS = 10, 0.3
 # MLflow 3's UI shows the runs of such experiments; it would take others for collections of traces.
@@ -135,8 +135,8 @@ def absolute_uri(uri: str) -> str:
 
 
 def is_missing(error: MlflowException) -> bool:
-    """Whether MLflow says that there is no such run or experiment."""
-    return bool(error.error_code == _NONE_THERE)
+    """Whether MLflow says that there is no such run or experiment, or that none can be called so."""
+    return error.error_code in _NONE_THERE
 
 
 def is_file(uri: str) -> bool:

@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from speakerquant.errors import UserError, first_line
-from speakerquant.measuring.result import MASK_PREFIX, PUBLISHED_PREFIX, MaskRun, Published
+from speakerquant.measuring.result import MASK_PREFIX, PUBLISHED_PREFIX, UNFINISHED, MaskRun, Published
 from speakerquant.statistics.score_norm import ScoreNorm
 from speakerquant.tracking.client import Tracking, is_missing, mlflow_settings
 from speakerquant.tracking.runs import (
@@ -98,6 +98,15 @@ def missing_runs(tracking: Tracking, parent_id: str) -> list[str]:
     return sentences
 
 
+def no_multirun(tracking: Tracking, run_id: str) -> str:
+    """What a run is instead that no others belong to, in words."""
+    run = _found(tracking, run_id)
+    if run is None:
+        return "no such run in this MLflow experiment"
+    parent: str | None = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+    return f"a run of the multirun {parent}" if parent else "a run alone, not of a multirun"
+
+
 def fail_running(tracking: Tracking, parent_id: str) -> None:
     """Close the runs of a finished multirun that are still open because their processes died."""
     for run in children(tracking, parent_id):
@@ -134,7 +143,9 @@ def _mask_run(run: Run) -> MaskRun:
         if name.startswith(MASK_PREFIX)
     }
     failure = None
-    if run.info.status != "FINISHED":
+    if run.info.status == "RUNNING":
+        failure = UNFINISHED
+    elif run.info.status != "FINISHED":
         failure = run.data.tags.get(FAILURE_TAG, run.info.status.lower())
     metrics = dict(run.data.metrics)
     scores_from = None if metrics.get("executed", True) else run.data.params.get("scores_from")

@@ -18,7 +18,7 @@ from speakerquant.audio.waveform import Waveform, inspect_waveform
 from speakerquant.cache import Cache
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import Engine
-from speakerquant.engine.provenance import FRONT_END, MIN_FRAMES, read_engine, read_provenance
+from speakerquant.engine.provenance import CHANNEL, FRONT_END, MIN_FRAMES, read_engine, read_provenance
 from speakerquant.errors import UserError, first_line
 from speakerquant.measuring.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
 from speakerquant.statistics.error_rates import ScoredTrials, threshold_at
@@ -55,11 +55,13 @@ class Verifier:
         engine: What embeds.
         front_end: Features that it takes.
         min_frames: Fewest frames that it takes.
+        channel: Which channel of recordings it was measured on, from 1; none if on their average.
     """
 
     engine: Engine
     front_end: FrontEnd
     min_frames: int
+    channel: int | None = None
 
     @classmethod
     def load(cls, engine: Path) -> "Verifier":
@@ -72,10 +74,11 @@ class Verifier:
         network = provenance.network
         try:
             front_end, min_frames = FrontEnd(**json.loads(network[FRONT_END])), int(network[MIN_FRAMES])
+            channel = int(network[CHANNEL]) if CHANNEL in network else None
         except (KeyError, ValueError, TypeError):
             raise UserError(f"{engine}: does not say what features it takes; build it again") from None
         builder = engine_builder(provenance.engine, cache=Cache())
-        return cls(builder.load(engine), front_end, min_frames)
+        return cls(builder.load(engine), front_end, min_frames, channel)
 
     def __enter__(self) -> "Verifier":
         return self
@@ -87,9 +90,9 @@ class Verifier:
         """A recording from its file, of any rate and number of channels.
 
         Raises:
-            UserError: it cannot be read.
+            UserError: it cannot be read, or lacks the channel.
         """
-        found = inspect_waveform(path, self.front_end.sample_rate)
+        found = inspect_waveform(path, self.front_end.sample_rate, self.channel)
         if found.doubt:
             log.warning("%s: %s", path, found.doubt)
         return Recording(str(path), found.waveform)
