@@ -259,9 +259,13 @@ class SpeakerBootstrap:
 
 
 def difference(value: float, replicates: Array, baseline: Array) -> Difference:
-    """The interval of the difference between two systems' rates, by percentiles of that on the same draws."""
+    """The interval of the difference between two systems' rates, by percentiles of that on the same draws.
+
+    So few draws never show that a difference is impossible: its own counts as one of them (Davison and
+    Hinkley: "Bootstrap Methods and their Application", 1997, section 4.2.1).
+    """
     differences = replicates - baseline
     differences = differences[np.isfinite(differences)]
     low, high = np.percentile(differences, _TAILS)
-    smaller_tail = min((differences <= 0).mean(), (differences >= 0).mean())
-    return Difference(float(low), float(high), value, float(min(1.0, 2 * smaller_tail)))
+    smaller_tail = 1 + min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
+    return Difference(float(low), float(high), value, min(1.0, 2 * smaller_tail / (1 + len(differences))))
