@@ -1,5 +1,6 @@
 """OpenVINO: the engine for machines without an NVIDIA GPU."""
 
+import os
 import zlib
 from collections.abc import Mapping
 from functools import cache
@@ -43,6 +44,9 @@ _CONFIG = {
     # A compiled form is kept per input length and layer; unbounded, every new length takes 2 MB for good.
     "CPU_RUNTIME_CACHE_CAPACITY": 128,
 }
+# Kernels are generated for each layer at each length, and the engines of other masks need most of them again.
+# oneDNN keeps 1024, which some 25 lengths fill; these take half a gigabyte at most.
+_KERNEL_CACHE, _KEPT_KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384"
 _PROBE_CHANNELS = 64
 
 
@@ -53,6 +57,7 @@ def _core() -> ov.Core:
     With AMX every core registers a signal stack, and several destroyed out of order leave a freed one
     behind: the next signal that Python handles, Ctrl-C too, would crash the process (OpenVINO 2026.4).
     """
+    os.environ.setdefault(_KERNEL_CACHE, _KEPT_KERNELS)  # it is read when the first kernel is made
     core = ov.Core()
     # OpenVINO's binding looks NumPy up at the first inference: two threads that get there together deadlock.
     source = ops.parameter([1], np.float32)
