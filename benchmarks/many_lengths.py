@@ -1,9 +1,9 @@
 """What recordings of many lengths cost: ``python benchmarks/many_lengths.py [model=campplus ...]``.
 
 Engines in FP32 and in INT8, each in a process of its own, embed as many recordings as the list has: all of
-its median length, then the list, then the list by another engine of the same mask, as trials of a search do one
-after the other. The figures are processor time for each recording. Arguments are settings of ``speakerquant``;
-without any, the shipped checkpoint embeds the synthetic development list.
+its median length, then the list, then the list by another engine of the same mask, as trials of a search do.
+The figures are processor time for each recording. Arguments are settings of ``speakerquant``; without any,
+the shipped checkpoint embeds the synthetic development list.
 """
 
 import argparse

@@ -25,7 +25,7 @@ ROUNDED_WEIGHTS = 4
 RECOVERY = 1
 """What training makes of the same integers on the same speech, by the same settings."""
 
-GRAPH = 4
+GRAPH = 5
 """ONNX graph of the same network, before a mask is put on it."""
 
 EMBEDDINGS = 4

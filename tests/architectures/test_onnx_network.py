@@ -333,6 +333,11 @@ def test_every_layer_has_a_name_of_its_own(nodes: list[str], layers: list[str], 
         ],
         [helper.make_node("Gather", ["h1", "both ends"], ["h"], axis=2)],
         [helper.make_node("Split", ["h1"], ["g", "h"], axis=2, num_outputs=2)],
+        *(
+            [helper.make_node(kind, ["h1"], ["h"], kernel_shape=[2], strides=[3], pads=pads, ceil_mode=1)]
+            for kind in ("MaxPool", "AveragePool")
+            for pads in ([0, 0], [1, 1])
+        ),
         [
             helper.make_node("Unsqueeze", ["h1", "one"], ["u"]),
             helper.make_node("Concat", ["u", "u"], ["v"], axis=1),
@@ -360,8 +365,9 @@ def test_every_layer_has_a_name_of_its_own(nodes: list[str], layers: list[str], 
             "copied size",
             "ends",
             "halves",
-            "split and squeezed",
         ),
+        *(f"{kind}, last window {where}" for kind in ("max", "mean") for where in ("behind", "in padding")),
+        "split and squeezed",
         *("padded to even", *(f"backwards {n}" for n in range(4))),
     ],
 )
@@ -451,15 +457,17 @@ def test_the_axis_of_time_is_told_by_names_and_sizes(
 
 
 def test_weights_stored_beside_it_are_a_part_of_its_digest(titan: Path, tmp_path: Path) -> None:
+    """In a folder below its own, too."""
     path, digests = tmp_path / "model.onnx", set()
+    (tmp_path / "below").mkdir()
     for factor in (1, 2):
         model = onnx.load(titan)
         for stored in model.graph.initializer:
             values = numpy_helper.to_array(stored)
             if values.dtype.kind == "f":
                 stored.CopyFrom(numpy_helper.from_array(values * np.float32(factor), stored.name))
-        (tmp_path / "weights.bin").unlink(missing_ok=True)
-        onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+        (tmp_path / "below" / "weights.bin").unlink(missing_ok=True)
+        onnx.save(model, path, save_as_external_data=True, location="below/weights.bin", size_threshold=0)
         digests.add((path.read_bytes(), _opened(path, tmp_path, FrontEnd(n_mels=20)).digest))
     assert len({contents for contents, _ in digests}) == 1
     assert len(digests) == 2

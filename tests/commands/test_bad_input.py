@@ -375,6 +375,17 @@ def test_channels_are_counted_from_one(workspace: Workspace, speakerquant: Comma
     assert_one_line(finished, "data.channel" if channel != "left" else "left")
 
 
+def test_a_module_and_a_part_of_it_are_not_both_set(workspace: Workspace, speakerquant: Command) -> None:
+    arguments = ("units=layer", "mask=all", "mask.se_res2block1=fp32", "mask.se_res2block1.conv_in=int8")
+    finished = speakerquant(*workspace.arguments(), *arguments)
+    assert_one_line(finished, "mask.se_res2block1 and mask.se_res2block1.conv_in", "a module and its part")
+
+
+def test_a_cohort_needs_the_folder_of_its_recordings(workspace: Workspace, speakerquant: Command) -> None:
+    finished = speakerquant(*workspace.arguments(), "scoring.cohort=/cohort.txt")
+    assert_one_line(finished, "scoring.cohort is set: set scoring.cohort_root too")
+
+
 SAMPLER = "hydra.sweeper.sampler._target_"
 
 
@@ -400,6 +411,18 @@ SAMPLER = "hydra.sweeper.sampler._target_"
         (["hydra.sweeper.storage=nonsense://x"], ["hydra.sweeper.storage=nonsense://x"]),
         (["hydra.sweeper.storage=/dev/null/x.journal"], ["hydra.sweeper.storage=/dev/null/x.journal"]),
         (["hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials=0", "at least 1"]),
+        (
+            ["mask.input_conv=choice(fp32,int8)", "hydra.sweeper.n_trial=5"],
+            ["Could not override 'hydra.sweeper.n_trial'"],
+        ),
+        (["calibration=choice(max,mse)", "data.num_speaker=6"], ["num_speaker"]),
+        (
+            ["units=layer", "mask.se_res2block1=int8", "mask.se_res2block1.conv_in=choice(fp32,int8)"],
+            ["mask.se_res2block1 and mask.se_res2block1.conv_in", "a module and its part"],
+        ),
+        (["mask.input_conv=choice(int4,int4_g64)"], ["mask.input_conv: two of its choices are the same"]),
+        (["+hydra.sweeper.constraints.fidelity=0.5"], ["constraints.fidelity", "better the larger it is"]),
+        (["data.trials=/nowhere.txt"], ["/nowhere.txt: cannot read the trial list"]),
         (["hydra.sweeper.n_jobs=0"], ["hydra.sweeper.n_jobs=0", "at least 1"]),
         (
             ["hydra.sweeper.n_jobs=2", "hydra.sweeper.objectives.latency_ms_p50=minimize"],

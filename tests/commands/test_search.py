@@ -96,7 +96,7 @@ def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["study"] == "whole"
     assert [run.data.tags["trial"] for run in runs] == ["0", "1", "2", "3", "0"]
-    assert runs[-1].data.tags["study"] == "whole-final"
+    assert runs[-1].data.tags["study"].startswith("whole-final-")
     artifacts = workspace.tracking_of("whole").client.list_artifacts(parent.info.run_id)
     assert {"front.json", "front.csv", "front.md", "front.png", "front.html"} <= {
         file.path for file in artifacts
@@ -261,6 +261,6 @@ def test_two_searches_at_once_share_the_work_and_one_parent_run(
     assert all(WITHDRAWN in trial.user_attrs for trial in trials if trial not in completed)
     parent, runs = parent_and_children(workspace, "shared")
     assert parent.info.status == "FINISHED"
-    final = [run for run in runs if run.data.tags["study"] == "shared-final"]
+    final = [run for run in runs if run.data.tags["study"].startswith("shared-final-")]
     assert len(final) == 1
     assert len(runs) == 5

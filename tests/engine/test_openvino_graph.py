@@ -187,6 +187,24 @@ def statistics(x: Tensor, first: nn.Module, norm: nn.Module, last: nn.Module) ->
     return last(norm(pooled))
 
 
+def extremes(x: Tensor, first: nn.Module, last: nn.Module) -> Tensor:
+    x = first(x)
+    return last(
+        torch.cat([x.amax(2), x.amin(2), x.logsumexp(2), x.logsumexp(2, keepdim=True)[..., 0]], dim=1)
+    )
+
+
+def factor_before(x: Tensor, first: nn.Module, norm: nn.Module, last: nn.Module) -> Tensor:
+    return last(norm(first(x).relu() * 0.01))
+
+
+class NormByMagnitudes(nn.BatchNorm1d):
+    """A normalisation whose factors are computed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight.abs() + self.eps, self.bias)
+
+
 def gate(x: Tensor, first: nn.Module, norm: nn.Module, squeeze: nn.Module, excite: nn.Module) -> Tensor:
     x = norm(first(x).relu())
     return x * excite(squeeze(x.mean(dim=2, keepdim=True)).relu()).sigmoid()
@@ -234,6 +252,11 @@ def patterns(bias: bool) -> dict[str, Pattern]:
         "maximum": Pattern(largest, conv(80, 32), norm(32), conv(32, 24)),
         "normalised mean": Pattern(normalised_mean, conv(80, 32), norm(32), conv(32, 24)),
         "statistics pooling": Pattern(statistics, conv(80, 32), norm(64), nn.Linear(64, 24, bias=bias)),
+        "extremes": Pattern(extremes, conv(80, 32), nn.Linear(128, 24, bias=bias)),
+        "factor before a normalisation": Pattern(
+            factor_before, conv(80, 32), nn.InstanceNorm1d(32), conv(32, 24)
+        ),
+        "computed factors": Pattern(factor_before, conv(80, 32), NormByMagnitudes(32), conv(32, 24)),
         "squeeze-excitation": Pattern(gate, conv(80, 32, 3), norm(32), conv(32, 16), conv(16, 32)),
         "residual images": Pattern(image, conv2d(1, 3), conv2d(8, 3, 2), conv2d(8, 1, 2), conv2d(8, 3)),
         "depthwise": Pattern(separable, conv(80, 32), norm(32), conv(32, 32, 5, groups=32), conv(32, 24)),
@@ -275,6 +298,13 @@ def with_biases_of_zeros() -> Pattern:
             with_biases_of_zeros(), {"*": INT8}, 1e-2, id="int8 dense connections with biases of zeros"
         ),
         pytest.param(patterns(True)["normalised mean"], {}, 1e-5, id="fp32 mean before a normalisation"),
+        pytest.param(patterns(True)["extremes"], {}, 1e-5, id="fp32 extremes"),
+        pytest.param(
+            Pattern(lambda x, first, norm: norm(first(x)), nn.Conv1d(80, 32, 1), NormByMagnitudes(32)),
+            {"*": INT4},
+            1e-5,
+            id="packed before computed factors",
+        ),
     ],
 )
 def test_computes_what_the_graph_says(

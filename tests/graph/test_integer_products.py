@@ -43,7 +43,15 @@ def test_every_int8_layer_of_a_mask_is_one_product_of_integers(small: Subject, t
 
 @pytest.mark.parametrize(
     ("shape", "group"),
-    [((8, 64), 1), ((8, 64, 1), 1), ((8, 64, 3), 1), ((8, 4, 3, 3), 1), ((8, 4, 3), 2), ((8, 1, 3, 3), 4)],
+    [
+        ((8, 64), 1),
+        ((8, 64, 1), 1),
+        ((8, 64, 3), 1),
+        ((8, 4, 3, 3), 1),
+        ((8, 4, 3), 2),
+        ((8, 4, 1), 2),
+        ((8, 1, 3, 3), 4),
+    ],
 )
 def test_sums_of_the_largest_integers_are_exact(shape: tuple[int, ...], group: int) -> None:
     """Where bytes of either sign are multiplied, pairs of such products overflow without VNNI."""

@@ -27,9 +27,14 @@ from speakerquant.search.application import SearchApplication
 class Final(SearchApplication):
     final_overrides = ("c=100",)
 
+    def final_fingerprint(self, config):
+        return {"data of the final evaluation": str(config.unseen)}
+
 @hydra.main(config_path=str(Path(__file__).parent), config_name="config", version_base="1.3")
 def main(config):
-    return {"cost": config.a + config.b + config.c}
+    if config.unseen == "broken" and config.c:
+        raise ValueError("broken")
+    return {"cost": config.a + config.b + config.c + (config.unseen if config.c else 0)}
 
 """
 
@@ -40,6 +45,7 @@ defaults:
 a: 0
 b: 0
 c: 0
+unseen: 0
 hydra:
   sweep: {dir: sweep}
   sweeper:
@@ -94,6 +100,37 @@ def test_an_application_is_found_by_its_import_path(folder: Path, search: Search
     assert code == 0, err
     [front] = folder.glob("sweep/front.json")
     assert json.loads(front.read_text())["recommended"]["final_result"] == {"cost": 101}
+
+
+def test_a_final_evaluation_is_of_the_data_that_are_given(folder: Path, search: Search) -> None:
+    study = (
+        "hydra.sweeper.application=program.Final",
+        "hydra.sweeper.study_name=s",
+        "hydra.sweeper.storage=s.journal",
+    )
+    costs = []
+    for unseen in (0, 10, 0):
+        code, err = search(*study, f"unseen={unseen}")
+        assert code == 0, err
+        costs.append(json.loads((folder / "sweep" / "front.json").read_text())["recommended"]["final_result"])
+    assert costs == [{"cost": 101}, {"cost": 111}, {"cost": 101}]
+    assert len(list(folder.glob("sweep/[0-9]*"))) == 2, "the search itself is not repeated"
+    assert len(list(folder.glob("sweep/final-*"))) == 2
+
+
+def test_a_final_evaluation_that_failed_is_tried_again(
+    folder: Path, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = (
+        "hydra.sweeper.application=program.Final",
+        "hydra.sweeper.study_name=s",
+        "hydra.sweeper.storage=s.journal",
+    )
+    for _ in range(2):
+        code, err = search(*study, "unseen=broken")
+        assert code != 0
+        assert "could not be evaluated on unseen data: broken" in err
+    assert len(list(folder.glob("sweep/final-*"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -27,3 +27,10 @@ def test_of_the_same_bits_smaller_groups_are_higher() -> None:
     space = Space({"mask.a": CategoricalDistribution(("int2_channel", "int4_g128", "int2", "int4", "fp32"))})
     [ordered] = Choices(space, {}).precisions.values()
     assert [*map(str, ordered)] == ["fp32", "int4", "int4_g128", "int2", "int2_channel"]
+
+
+def test_points_write_precisions_as_the_axis_does() -> None:
+    space = Space({"mask.a": CategoricalDistribution(("int8", "int4_g64"))})
+    choices = Choices(space, {})
+    assert choices.alone() == [{"mask.a": "int4_g64"}]
+    assert choices.ranks_of({"mask.a": "int4_g64"}) == (1,)

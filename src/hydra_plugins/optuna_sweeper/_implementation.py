@@ -109,8 +109,12 @@ class Implementation:
         if make_sampler and (warning := check_sampler(make_sampler(0), space, goals)):
             log.warning(warning)
         self._check_choices(space, defaults, overrides.fixed)
+        finally_comparable = self._final_fingerprint(overrides, defaults)
         comparable = application.fingerprint(sample, space, goals)
-        ledger, *final_ledgers = self._open_ledgers(space, goals, comparable)
+        ledger, *final_ledgers = self._open_ledgers(space, goals, comparable, finally_comparable)
+        first_points = (
+            application.first_points(sample, space, goals, defaults) if settings.warm_start else None
+        )
         self._folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(self._folder / "multirun.yaml") as part:
             part.write_text(hide_credentials(OmegaConf.to_yaml(self._config)))
@@ -131,13 +135,26 @@ class Implementation:
             ),
             application.observer(sample, [ledger, *final_ledgers], self._folder),
         )
-        first_points = (
-            application.first_points(sample, space, goals, defaults) if settings.warm_start else None
-        )
         session.run(budget, first_points, make_sampler, self._seed())
         return self._returns
 
-    def _open_ledgers(self, space: Space, goals: Goals, comparable: Mapping[str, str]) -> list[Ledger]:
+    def _final_fingerprint(self, overrides: ParsedOverrides, defaults: Point) -> Mapping[str, str]:
+        """What a final evaluation depends on beside the rest; nothing if the application has none."""
+        if not self._application.final_overrides:
+            return {}
+        point = point_overrides(defaults)
+        config = self._compose([*point, *overrides.fixed, *self._application.final_overrides])
+        with open_dict(config):
+            del config["hydra"]
+        return self._application.final_fingerprint(config)
+
+    def _open_ledgers(
+        self,
+        space: Space,
+        goals: Goals,
+        comparable: Mapping[str, str],
+        finally_comparable: Mapping[str, str],
+    ) -> list[Ledger]:
         """The ledger of the search, and that of the final evaluation if the application has one."""
         fingerprint = {
             **{f"axis {name}": text for name, text in space.describe().items()},
@@ -146,10 +163,13 @@ class Implementation:
             **comparable,
         }
         name = self._settings.study_name or f"search-{digest(fingerprint)[:8]}"
-        names = [name, f"{name}-final"] if self._application.final_overrides else [name]
         location = self._settings.storage
         storage = open_storage(location)
-        ledgers = [Ledger(storage, each, space, goals, fingerprint) for each in names]
+        ledgers = [Ledger(storage, name, space, goals, fingerprint)]
+        if self._application.final_overrides:
+            which = f"-{digest(finally_comparable)[:8]}" if finally_comparable else ""
+            final = {**fingerprint, **finally_comparable}
+            ledgers.append(Ledger(storage, f"{name}-final{which}", space, goals, final))
         others = {machine for ledger in ledgers for machine in ledger.other_machines()}
         if location and others and not is_for_several_machines(location):
             raise UserError(

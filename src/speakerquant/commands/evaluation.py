@@ -16,8 +16,8 @@ from speakerquant.commands.console_script import hydra_job
 from speakerquant.commands.multirun import parent_run_id
 from speakerquant.commands.recorded_evaluation import RecordedEvaluation
 from speakerquant.configuration.conversion import flat, typed
-from speakerquant.configuration.opening import mask_words, open_cache, open_mask
-from speakerquant.configuration.schema import RunConfig
+from speakerquant.configuration.opening import check_mask_keys, mask_words, open_cache, open_mask
+from speakerquant.configuration.schema import RunConfig, TrialList
 from speakerquant.configuration.sharing import MULTIRUN, Sharing
 from speakerquant.measuring.result import Result
 from speakerquant.measuring.stage_times import StageTimes
@@ -35,7 +35,9 @@ def evaluate_configured(config: DictConfig) -> dict[str, Any]:
     hydra_config = HydraConfig.get()
     output = Path(hydra_config.runtime.output_dir)
     with hydra_job():
-        command = shlex.join(["speakerquant", *hydra_config.overrides.task])
+        task = hydra_config.overrides.task
+        check_mask_keys(override.lstrip("+").partition("=")[0] for override in task)
+        command = shlex.join(["speakerquant", *task])
         params = {**flat(config), **_options(hydra_config.runtime.choices), MASK: mask_words(config.mask)}
         result = evaluate(typed(config, RunConfig), params, output, command, parent_run_id())
     if hydra_config.mode is RunMode.RUN:
@@ -82,7 +84,10 @@ def evaluate(
 
 def _source(config: RunConfig) -> str:
     """Where the recordings are, for whoever reads the record in another folder."""
-    return str(Path(config.data.root).absolute()) if config.data.root else "synthetic"
+    data = config.data
+    is_development = data.evaluate_on is TrialList.development and data.development_trials
+    root = data.development_root if is_development and data.development_root else data.root
+    return str(Path(root).absolute()) if root else "synthetic"
 
 
 def _evaluate(config: RunConfig, output: Path, record: RecordedEvaluation, sharing: Sharing) -> Result:

@@ -62,9 +62,8 @@ class FrontApplication(MaskSearchApplication):
 
     def view(self, config: DictConfig, goals: Goals) -> MaskView:
         cache = open_cache(typed(config, RunConfig).cache)
-        return MaskView(
-            TrialList.test.name, cache, self._published(), predict=self._predictions, effects=self._alone
-        )
+        names, published = self._names(config), self._published()
+        return MaskView(TrialList.test.name, cache, published, names, self._predictions, self._alone)
 
     def _check_list(self, num_speakers: int, goals: Goals) -> None:
         if LOSS_HIGH in goals.constraints and num_speakers < _FEWEST_SPEAKERS:
@@ -75,9 +74,10 @@ class FrontApplication(MaskSearchApplication):
 
     def _predictions(self, history: History) -> Mapping[int, Mapping[str, float]]:
         """By number of each trial with several lowered units, what was predicted from the others."""
-        if self._plan is None:
+        try:
+            return self._plan.predictions(history) if self._plan else {}
+        except UserError:  # which ends the search; what was measured is shown without predictions then
             return {}
-        return self._plan.predictions(history)
 
     def _alone(self, history: History) -> Sequence[Effect]:
         """The trials with one lowered unit."""

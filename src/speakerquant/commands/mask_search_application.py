@@ -14,27 +14,30 @@ from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.architectures.registry import architecture_of_network
 from speakerquant.architectures.units import Units, enclosing
 from speakerquant.configuration.conversion import typed
-from speakerquant.configuration.opening import open_cache, open_mask
+from speakerquant.configuration.opening import check_mask_keys, open_cache, open_mask
 from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList
 from speakerquant.configuration.sharing import MULTIRUN
+from speakerquant.corpus.evaluation_data import EvaluationData
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.errors import UserError
+from speakerquant.files import digest
 from speakerquant.mask_search.choices import MASK_AXIS, Choices, stored_differently
 from speakerquant.mask_search.front_plan import LOSS_HIGH, RATIO, SIZE
 from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.measuring.engine_metrics import LATENCY, LATENCY_P95
 from speakerquant.measuring.evaluator import MaskEvaluator
-from speakerquant.measuring.result import metric_of
+from speakerquant.measuring.result import SWAP_PREFIX, is_of_groups, metric_of
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import precision_of
 from speakerquant.quantization.rounding_method import RoundingMethod
-from speakerquant.report.mask_view import MaskView
+from speakerquant.report.mask_view import MaskNames, MaskView
 from speakerquant.search.application import Observer, SearchApplication
 from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Ledger
 from speakerquant.search.search_loop import FirstPoints
 from speakerquant.search.space import Point, Space
 from speakerquant.statistics.group_metrics import WORST_HIGH
+from speakerquant.statistics.metric import Direction
 from speakerquant.tracking.client import connect, is_file
 from speakerquant.tracking.study import StudyRun
 
@@ -58,6 +61,7 @@ class MaskSearchApplication(SearchApplication):
 
         Of precisions that store a unit's weights alike, as its layers have no larger groups, the first stays.
         """
+        check_mask_keys(given)
         run = typed(config, RunConfig)
         try:
             precisions = [precision_of(name) for name in run.space.precisions]
@@ -70,7 +74,7 @@ class MaskSearchApplication(SearchApplication):
 
         def sweep(unit: Sequence[str]) -> str:
             choices = stored_differently(precisions, [layers[layer] for layer in unit])
-            return f"choice({','.join(map(str, choices))})"
+            return f"choice({','.join(map(str, choices))})" if len(choices) > 1 else str(choices[0])
 
         units = network.units(run.units)
         return {f"mask.{unit}": sweep(units[unit]) for unit in units if not _is_set(unit, given)}
@@ -100,7 +104,14 @@ class MaskSearchApplication(SearchApplication):
             evaluator.check_mask(mask)
         machine = {"machine": ", ".join(evaluator.builder.environment.values())}
         digests = evaluator.digests
+        judged = {
+            "conditions": any(is_of_groups(name) for name in goals.names) and _conditions(evaluator.data),
+            "false accepts of FP32": any(name.startswith(SWAP_PREFIX) for name in goals.names)
+            and " ".join(f"{rate:g}" for rate in evaluator.protocol.false_accepts),
+        }
         return {
+            **{name: text for name, text in judged.items() if text},
+            "speakers": _speakers(evaluator.data),
             **(machine if any(map(self.is_time, goals.names)) else {}),
             "checkpoint": digests["checkpoint"],
             "trial list": digests["trials"],
@@ -119,12 +130,36 @@ class MaskSearchApplication(SearchApplication):
             "way of measuring": ", ".join(f"{name} {version}" for name, version in _versions().items()),
         }
 
+    def final_fingerprint(self, config: DictConfig) -> Mapping[str, str]:
+        """Of the test list, which is opened so that what is wrong with it is said before the search."""
+        run = typed(config, RunConfig)
+        data = MULTIRUN.evaluator(run, open_cache(run.cache)).data
+        return {
+            "final trial list": data.trials_digest,
+            "final recordings": digest(sorted(map(str, data.recordings))),
+            "final speakers": _speakers(data),
+            "final conditions": _conditions(data),
+        }
+
     def first_points(self, config: DictConfig, space: Space, goals: Goals, defaults: Point) -> FirstPoints:
         return MaskWarmStart(Choices(space, defaults), goals)
 
     def view(self, config: DictConfig, goals: Goals) -> MaskView:
         cache = open_cache(typed(config, RunConfig).cache)
-        return MaskView(TrialList.test.name, cache, self._published())
+        return MaskView(TrialList.test.name, cache, self._published(), self._names(config))
+
+    def _names(self, config: DictConfig) -> MaskNames:
+        """The precisions of all units by those of the axes, as others are fixed."""
+        assert self._evaluator is not None
+        fixed = open_mask(typed(config, RunConfig), self._evaluator.model.network).names
+
+        def names(axes: Mapping[str, str]) -> Mapping[str, str]:
+            return {
+                unit: next((axes[module] for module in enclosing(unit) if module in axes), name)
+                for unit, name in fixed.items()
+            }
+
+        return names
 
     def observer(self, config: DictConfig, ledgers: Sequence[Ledger], folder: Path) -> Observer:
         uri = config.tracking.uri
@@ -147,7 +182,14 @@ class MaskSearchApplication(SearchApplication):
         return architecture_of_network(self._evaluator.model.network).published
 
     def _check_directions(self, goals: Goals) -> None:
-        """Refuse objectives that prefer the worse of two values."""
+        """Refuse objectives that prefer the worse of two values, and constraints that forbid better ones."""
+        for name in goals.constraints:
+            metric = metric_of(name)
+            if metric and metric.direction is Direction.maximize:
+                raise UserError(
+                    f"hydra.sweeper.constraints.{name}: {metric.heading} is better the larger it is, and "
+                    "constraints are upper bounds; choose another number"
+                )
         for name, direction in goals.objectives.items():
             metric = metric_of(name)
             if metric and metric.direction != direction:
@@ -164,6 +206,14 @@ class MaskSearchApplication(SearchApplication):
                 f"engine.latency_requests=0: {latencies[0]} is a goal of the search but is not measured; "
                 f"set engine.latency_requests, such as {_LATENCY_REQUESTS}"
             )
+
+
+def _speakers(data: EvaluationData) -> str:
+    return digest(data.speakers.tolist())
+
+
+def _conditions(data: EvaluationData) -> str:
+    return digest({name: list(values) for name, values in data.conditions.items()})
 
 
 def _budgets(config: FrontConfig) -> dict[str, float]:
@@ -189,6 +239,9 @@ def _searched_masks(space: Space, units: Units) -> list[Mask]:
         if axis := MASK_AXIS.fullmatch(name):
             if not isinstance(distribution, CategoricalDistribution):
                 raise UserError(f"{name}: not a choice of precisions; write {name}=choice(...)")
+            means = [*map(precision_of, map(str, distribution.choices))]
+            if len({*means}) < len(means):
+                raise UserError(f"{name}: two of its choices are the same precision; remove one")
             masks += [Mask(units, {axis.group(1): str(choice)}) for choice in distribution.choices]
     return masks
 

@@ -81,6 +81,7 @@ class RememberingLoader(SharingLoader):
     def __init__(self, config_search_path: Any) -> None:
         super().__init__(config_search_path)
         self._told_mode: tuple[DictConfig, Sequence[str]] | None = None
+        self._is_mistaken = False
         self._jobs: dict[Sequence[str], DictConfig] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -95,6 +96,8 @@ class RememberingLoader(SharingLoader):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         told, self._told_mode = self._told_mode, None
+        if self._is_mistaken:  # which Hydra takes for a single run, and would complain of its sweeps
+            self._is_mistaken = validate_sweep_overrides = False
         if validate_sweep_overrides and told and _adds_mode_only(overrides, run_mode, *told):
             self.validate_sweep_overrides_legal(
                 OverridesParser.create().parse_overrides(overrides), run_mode, from_shell
@@ -103,9 +106,13 @@ class RememberingLoader(SharingLoader):
             config.hydra.mode = run_mode
             config.hydra.overrides.hydra.extend(overrides[len(known) :])
             return config
-        config = super().load_configuration(
-            config_name, overrides, run_mode, from_shell, validate_sweep_overrides
-        )
+        try:
+            config = super().load_configuration(
+                config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+            )
+        except Exception:
+            self._is_mistaken = not validate_sweep_overrides
+            raise
         if not validate_sweep_overrides:  # only the mode is asked for
             self._told_mode = config, tuple(overrides)
         return config

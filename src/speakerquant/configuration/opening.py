@@ -1,7 +1,8 @@
 """Reads a run's configuration: what it names becomes the objects of the library."""
 
+import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,24 @@ def mask_entries(config: Any) -> dict[str, str]:
     return {key: str(value) for key, value in flat(config).items()}
 
 
+def check_mask_keys(keys: Iterable[str]) -> None:
+    """Refuse a module beside a part of it: of the two, a configuration would keep the one set last.
+
+    Args:
+        keys: Of any settings, such as ``mask.block`` and ``mask.block.conv``.
+
+    Raises:
+        UserError: there are two such.
+    """
+    masked = [key for key in keys if key.startswith("mask.")]
+    for module, part in itertools.permutations(masked, 2):
+        if part.startswith(f"{module}."):
+            raise UserError(
+                f"{module} and {part}: a configuration keeps one of a module and its part; write both into a "
+                "file of conf/mask, as keys with dots in quotes"
+            )
+
+
 def mask_words(config: Any) -> str:
     """The mask as a command line would say it."""
     return " ".join(value if key == NAME else f"{key}={value}" for key, value in mask_entries(config).items())
@@ -144,6 +163,7 @@ def open_evaluator(config: RunConfig, model: SpeakerModel, cache: Cache) -> Mask
     """
     tensorrt = config.engine if isinstance(config.engine, TensorRtSettings) else None
     builder = engine_builder(config.engine.name, tensorrt, cache)
+    builder.expect_many_engines()
     settings = EvaluationSettings(
         units=config.units,
         method=config.calibration.method,
@@ -240,6 +260,10 @@ def _open_protocol(config: RunConfig, data: EvaluationData) -> Protocol:
     scoring = config.scoring
     judged = (scoring.p_targets, scoring.false_accepts)
     if scoring.cohort_root is None:
+        if scoring.cohort:
+            raise UserError(
+                "scoring.cohort is set: set scoring.cohort_root too, the folder of its recordings"
+            )
         return Protocol(scoring.norm, scoring.top_n, None, *judged)
     if scoring.norm is ScoreNorm.none:
         raise UserError(

@@ -34,8 +34,8 @@ def multiply_batch_normalisations_into_scales(graph: onnx.GraphProto, layers: Se
         assert dequantize is not None
         relu = only_reader(node, "Relu")
         normalisation = only_reader(relu or node, "BatchNormalization")
-        if normalisation is None:
-            continue
+        if normalisation is None or any(name not in constants for name in normalisation.input[1:]):
+            continue  # there is none, or its parameters are computed
         factor, offset = _factor_and_offset(normalisation, constants)
         if relu is not None and not (factor > 0).all():
             continue

@@ -16,6 +16,7 @@ from speakerquant.graph.editing import makers_of, readers_of
 from speakerquant.graph.passes import (
     count_no_padding_in_averages,
     read_shared_weights_directly,
+    spell_out_log_sum_exp,
     store_padding,
 )
 from speakerquant.quantization.pytorch_quantization import TensorQuantizer
@@ -70,6 +71,7 @@ def export_network(network: nn.Module, n_mels: int) -> onnx.ModelProto:
     read_shared_weights_directly(exported.graph)
     store_padding(exported)
     count_no_padding_in_averages(exported.graph)
+    spell_out_log_sum_exp(exported.graph)
     return onnx.shape_inference.infer_shapes(exported)
 
 

@@ -202,7 +202,5 @@ def _is_depthwise(geometry: LayerGeometry) -> bool:
 
 def _is_product(geometry: LayerGeometry) -> bool:
     """Whether a layer is a product of matrices: a linear one, or a convolution of one tap at every frame."""
-    if geometry.kind is LayerKind.linear:
-        return True
     is_sequence = geometry.kind is LayerKind.conv1d
-    return is_sequence and (geometry.kernel, geometry.stride, geometry.padding) == ((1,), (1,), ((0, 0),))
+    return geometry.kind is LayerKind.linear or (is_sequence and geometry.is_pointwise)

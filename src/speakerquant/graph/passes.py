@@ -51,6 +51,36 @@ def count_no_padding_in_averages(graph: onnx.GraphProto) -> None:
                 node.attribute.remove(attributes["count_include_pad"])
 
 
+def spell_out_log_sum_exp(graph: onnx.GraphProto) -> None:
+    """Put operations of its parts in place of ReduceLogSumExp, whose axes OpenVINO (2026.4) does not read.
+
+    As in PyTorch, the largest value is subtracted before and added behind.
+    """
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type != "ReduceLogSumExp":
+            nodes.append(node)
+            continue
+        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        [source], [output] = node.input, node.output
+        axes = store(graph, f"{output}/axes", np.array(attributes["axes"], np.int64))
+        keeps_axes = attributes.get("keepdims", 1)
+        parts = ("largest", "below", "exponential", "sum", "logarithm", "result")
+        largest, below, exponential, total, logarithm, result = (f"{output}/{part}" for part in parts)
+        nodes += [
+            helper.make_node("ReduceMax", [source], [largest], axes=attributes["axes"], keepdims=1),
+            helper.make_node("Sub", [source, largest], [below]),
+            helper.make_node("Exp", [below], [exponential]),
+            helper.make_node("ReduceSum", [exponential, axes], [total], keepdims=1),
+            helper.make_node("Log", [total], [logarithm]),
+            helper.make_node("Add", [logarithm, largest], [output if keeps_axes else result]),
+        ]
+        if not keeps_axes:
+            nodes.append(helper.make_node("Squeeze", [result, axes], [output]))
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
 def compute_in_half(graph: onnx.GraphProto, layers: Collection[str]) -> None:
     """Compute layers, given by name, in FP16 between casts, with their weights stored so."""
     if not layers:

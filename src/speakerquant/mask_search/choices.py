@@ -43,7 +43,10 @@ class Choices:
 
     def point(self, lowered: Mapping[str, Precision]) -> Point:
         """The point with these precisions by axis, and every other unit in its highest."""
-        chosen = {axis: lowered.get(axis, choices[0]).name for axis, choices in self.precisions.items()}
+        chosen = {
+            axis: self._written(axis, lowered.get(axis, choices[0]))
+            for axis, choices in self.precisions.items()
+        }
         point = {**self.defaults, **chosen}
         return {name: point[name] for name in self.space.axes}
 
@@ -59,9 +62,13 @@ class Choices:
     def ranks_of(self, point: Point) -> Ranks:
         """The ranks of a point."""
         return tuple(
-            [choice.name for choice in choices].index(str(point[axis]))
-            for axis, choices in self.precisions.items()
+            choices.index(precision_of(str(point[axis]))) for axis, choices in self.precisions.items()
         )
+
+    def _written(self, axis: str, precision: Precision) -> str:
+        """A precision as the axis has it, which may write it in another way."""
+        choices = map(str, getattr(self.space.axes[axis], "choices", ()))
+        return next(choice for choice in choices if precision_of(choice) == precision)
 
     def alone(self) -> list[Point]:
         """The points with one unit in one of its lower precisions."""

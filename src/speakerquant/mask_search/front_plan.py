@@ -104,6 +104,8 @@ class FrontPlan:
         first = self._first(history)
         if any(history.space.key(point) not in history.finished for point in first):
             return first, True
+        if self._is_of_one_unit:
+            return [], False  # all masks are among the first
         outlook = self._outlook(history)
         worth = self._enlarging(history, outlook) or self._proving(history, outlook)
         return [self._choices.point_of(ranks) for ranks in worth], bool(worth or history.running)
@@ -115,7 +117,8 @@ class FrontPlan:
             By number of the trial, size, loss, what 95 of 100 predictions of a loss are off at most, and what
             there are bounds on.
         """
-        if any(history.space.key(point) not in history.finished for point in self._first(history)):
+        first = self._first(history)
+        if self._is_of_one_unit or any(history.space.key(point) not in history.finished for point in first):
             return {}
         outlook = self._outlook(history)
         forecast = outlook.forecast
@@ -143,6 +146,10 @@ class FrontPlan:
                 choice = precisions[ranks[unit]].name
                 effects.append(Effect(axis.removeprefix(MASK_PREFIX), choice, trial.number))
         return effects
+
+    @property
+    def _is_of_one_unit(self) -> bool:
+        return len(self._lowest) == 1
 
     def _first(self, history: History) -> list[Point]:
         """What all others are predicted from; and where one of these failed, what tells which unit it was."""

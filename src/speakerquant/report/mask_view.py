@@ -15,6 +15,8 @@ from speakerquant.search.space import Point
 from speakerquant.search.view import Effect, PlainQuantity, Plane, Predictions, Quantity, Reference
 from speakerquant.statistics.comparison import is_tie
 
+MaskNames = Callable[[Mapping[str, str]], Mapping[str, str]]
+
 
 class MaskView:
     """Masks by their quantized units; size and EER relative to FP32, as those of others can be compared.
@@ -23,6 +25,7 @@ class MaskView:
         final_list: The trial list of the final evaluation; a search on it has seen the data it is judged by.
         cache: Where evaluations keep what masks are compared by.
         published: What others have published of the network, if they have.
+        names: The precisions of all units, by name, for those of the searched ones.
         predict: What trials were predicted to be, by number, if they were.
         effects: Trials with one unit in a lower precision, if there are such by plan.
     """
@@ -35,11 +38,13 @@ class MaskView:
         final_list: str,
         cache: Cache,
         published: PublishedResults | None = None,
+        names: MaskNames = lambda searched: searched,
         predict: Callable[[History], Predictions] = lambda history: {},
         effects: Callable[[History], Sequence[Effect]] = lambda history: [],
     ) -> None:
         self._final_list = final_list
         self._cache = cache
+        self._names = names
         self.plane = Plane(X.name, Y.name, _references(published) if published else ())
         self.predictions = predict
         self.effects = effects
@@ -54,7 +59,7 @@ class MaskView:
             if name.startswith(MASK_PREFIX)
         }
         others = [f"{name}={value}" for name, value in point.items() if not name.startswith(MASK_PREFIX)]
-        return " ".join([mask_name(mask), *others] if mask else others)
+        return " ".join([mask_name(self._names(mask)), *others] if mask else others)
 
     def data(self, result: Mapping[str, Any], *, searched: bool) -> str:
         words = [f"on the {result['trial_list']} list"]

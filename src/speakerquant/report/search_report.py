@@ -126,7 +126,7 @@ class SearchReport:
 
     def _recommendation(self, recommended: Entry | None, final_result: Mapping[str, Any] | None) -> list[str]:
         if recommended is None:
-            return ["recommended: nothing yet meets the constraints"]
+            return ["recommended: nothing that was measured meets the constraints"]
         return [
             f"recommended: trial {recommended.number}, {self.view.describe(recommended.point)}",
             self._numbers(recommended.result, searched=True),

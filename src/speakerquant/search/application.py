@@ -62,6 +62,17 @@ class SearchApplication:
         """
         return {}
 
+    def final_fingerprint(self, config: Any) -> Mapping[str, str]:
+        """What must be equal, beside the fingerprint, for a final evaluation to be taken for another.
+
+        Args:
+            config: The configuration of one point, with ``final_overrides``.
+
+        Raises:
+            UserError: no point can be evaluated finally with this configuration.
+        """
+        return {}
+
     def goals(self, config: Any, goals: Goals) -> Goals:
         """What the search is for: the sweeper's goals, and what the application's configuration adds.
 

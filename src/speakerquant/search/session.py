@@ -16,7 +16,7 @@ from speakerquant.search.application import Observer, SearchApplication
 from speakerquant.search.front import Entry, front_of
 from speakerquant.search.history import FAILURE, History, result_of
 from speakerquant.search.ledger import Claim, Ledger
-from speakerquant.search.search_loop import Budget, FirstPoints, Outcome, Search
+from speakerquant.search.search_loop import Budget, Failed, FirstPoints, Outcome, Search
 from speakerquant.search.space import Point
 from speakerquant.search.suggestion import MakeSampler
 
@@ -141,15 +141,25 @@ class Session:
         evaluated = Search(
             ledger,
             Budget(sys.maxsize),
-            lambda claims: self._evaluate(claims, self.application.final_overrides),
+            self._evaluate_finally,
             first_points=only,
         ).run()
         trial = evaluated.finished[ledger.space.key(recommended.point)]
         if FAILURE in trial.user_attrs:
-            raise UserError(
-                f"the recommended point could not be evaluated on unseen data: {trial.user_attrs[FAILURE]}"
-            )
+            raise _no_final_result(trial.user_attrs[FAILURE])
         return result_of(trial)
+
+    def _evaluate_finally(self, claims: Sequence[Claim]) -> Sequence[Outcome]:
+        """A failure breaks the evaluation off, so that the same command tries it again."""
+        outcomes = self._evaluate(claims, self.application.final_overrides)
+        for outcome in outcomes:
+            if isinstance(outcome, Failed):
+                raise _no_final_result(outcome.reason)
+        return outcomes
+
+
+def _no_final_result(reason: str) -> UserError:
+    return UserError(f"the recommended point could not be evaluated on unseen data: {reason}")
 
 
 @dataclass(frozen=True)

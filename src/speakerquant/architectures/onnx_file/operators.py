@@ -119,13 +119,6 @@ def _product(values: Tensor, axes: list[int], keep: bool) -> Tensor:
     return values
 
 
-def _log_sum_exp(values: Tensor, axes: list[int], keep: bool) -> Tensor:
-    # Not by PyTorch's, which becomes an operator whose axes OpenVINO (2026.4) does not read.
-    largest = values.amax(axes, keepdim=True)
-    result = (values - largest).exp().sum(axes, keepdim=True).log() + largest
-    return result if keep else result.squeeze(axes)
-
-
 def _cast(inputs: Sequence[Operand], attributes: Attributes) -> Operand:
     kind = attributes["to"]
     if kind not in DTYPES:
@@ -279,6 +272,8 @@ def _pad(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
 
 def _average_pool(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
     values, kernel, strides, pads, tails = _pooled(inputs, attributes)
+    if any(step != 1 for step in attributes.get("dilations", [])):
+        raise NotImplementedError("an average of dilated windows")
     pool = F.avg_pool1d if len(kernel) == 1 else F.avg_pool2d
     if not any(pads) and not any(tails):
         return pool(values, kernel, strides)
@@ -286,16 +281,25 @@ def _average_pool(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
     counts = float(attributes.get("count_include_pad", 0))
     counted = pad(torch.ones_like(values[:1, :1]), _around(pads), fill=counts)
     counted = pad(counted, _around([0] * len(pads), tails))
-    return pool(padded, kernel, strides) / pool(counted, kernel, strides)
+    averages: Tensor = pool(padded, kernel, strides) / pool(counted, kernel, strides)
+    return _begun_within(averages, values, pads, strides) if any(tails) else averages
 
 
 def _max_pool(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
     values, kernel, strides, pads, tails = _pooled(inputs, attributes)
-    if any(pads) or any(tails):
-        values = pad(values, _around(pads, tails), fill=torch.finfo(values.dtype).min)
+    is_padded = any(pads) or any(tails)
+    padded = pad(values, _around(pads, tails), fill=torch.finfo(values.dtype).min) if is_padded else values
     pool = F.max_pool1d if len(kernel) == 1 else F.max_pool2d
-    dilations = attributes.get("dilations", [1] * len(kernel))
-    return pool(values, kernel, strides, 0, dilations)
+    largest = pool(padded, kernel, strides, 0, attributes.get("dilations", [1] * len(kernel)))
+    return _begun_within(largest, values, pads, strides) if any(tails) else largest
+
+
+def _begun_within(pooled: Tensor, values: Tensor, pads: Sequence[int], strides: Sequence[int]) -> Tensor:
+    """Without windows that begin behind the values, as a last one may that need not be whole."""
+    for axis, (before, stride) in enumerate(zip(pads[: len(strides)], strides, strict=True), 2):
+        windows = (values.shape[axis] + before - 1) // stride + 1
+        pooled = pooled[(slice(None),) * axis + (slice(windows),)]
+    return pooled
 
 
 def _pooled(
@@ -441,7 +445,7 @@ OPERATORS: dict[str, Operator] = {
     "Reciprocal": _each(torch.reciprocal),
     "ReduceL1": _reduce(lambda values, axes, keep: values.abs().sum(axes, keepdim=keep)),
     "ReduceL2": _reduce(lambda values, axes, keep: (values * values).sum(axes, keepdim=keep).sqrt()),
-    "ReduceLogSumExp": _reduce(_log_sum_exp),
+    "ReduceLogSumExp": _reduce(lambda values, axes, keep: values.logsumexp(axes, keepdim=keep)),
     "ReduceMax": _reduce(lambda values, axes, keep: values.amax(axes, keepdim=keep)),
     "ReduceMean": _reduce(lambda values, axes, keep: values.mean(axes, keepdim=keep)),
     "ReduceMin": _reduce(lambda values, axes, keep: values.amin(axes, keepdim=keep)),

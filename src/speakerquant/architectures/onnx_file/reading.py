@@ -83,7 +83,7 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, str]:
         model = onnx.load(path, load_external_data=False)
         beside = _files_beside(model)
         load_external_data_for_model(model, str(path.parent))
-        contents = [file_digest(path), *(file_digest(path.with_name(name)) for name in beside)]
+        contents = [file_digest(path), *(file_digest(path.parent / name) for name in beside)]
     except (onnx.checker.ValidationError, OSError) as error:
         raise UserError(
             f"its external data cannot be read ({first_line(error)[:200]}); put the files "

@@ -44,9 +44,8 @@ _CONFIG = {
     # A compiled form is kept per input length and layer; unbounded, every new length takes 2 MB for good.
     "CPU_RUNTIME_CACHE_CAPACITY": 128,
 }
-# Kernels are generated for each layer at each length, and the engines of other masks need most of them again.
-# oneDNN keeps 1024, which some 25 lengths fill; these take half a gigabyte at most.
-_KERNEL_CACHE, _KEPT_KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384"
+_KERNEL_CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+_KERNEL_BYTES, _MOST_KERNELS, _MEMORY_SHARE = 100_000, 16384, 16
 _PROBE_CHANNELS = 64
 
 
@@ -57,7 +56,6 @@ def _core() -> ov.Core:
     With AMX every core registers a signal stack, and several destroyed out of order leave a freed one
     behind: the next signal that Python handles, Ctrl-C too, would crash the process (OpenVINO 2026.4).
     """
-    os.environ.setdefault(_KERNEL_CACHE, _KEPT_KERNELS)  # it is read when the first kernel is made
     core = ov.Core()
     # OpenVINO's binding looks NumPy up at the first inference: two threads that get there together deadlock.
     source = ops.parameter([1], np.float32)
@@ -126,6 +124,17 @@ class OpenVinoBuilder(EngineBuilder):
     @property
     def environment(self) -> Mapping[str, str]:
         return {"OpenVINO": version("openvino"), "CPU": describe_cpu()}
+
+    def expect_many_engines(self) -> None:
+        """Kernels are made for each layer at each length; oneDNN keeps 1024, which some 25 lengths fill.
+
+        It reads how many it shall keep when this process makes the first.
+        """
+        if not hasattr(os, "sysconf"):
+            return  # as on Windows
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        kept = min(_MOST_KERNELS, memory // _MEMORY_SHARE // _KERNEL_BYTES)
+        os.environ.setdefault(_KERNEL_CACHE, str(kept))
 
     def runs(self, precision: Precision, geometry: LayerGeometry) -> bool:
         if precision.arithmetic is not FloatType.float32:

@@ -71,7 +71,8 @@ def _stop_low_precision_propagation(nodes: list[Node]) -> None:
     It moves a quantizer up through a concatenation and the operations by elements behind that, and what a
     normalisation adds down through an average of maps padded with zeros. What it moves down through a
     reduction is then fused to that (:func:`_keep_channels_from_reductions`). What is quantized behind a
-    maximum or minimum over time is wrong.
+    maximum or minimum over time is wrong. A factor before an instance or layer normalisation is left out, as
+    if nothing were added to variances.
     """
     for node in nodes:
         if is_of_kind(node, "ReduceMax", "ReduceMin"):
@@ -79,6 +80,7 @@ def _stop_low_precision_propagation(nodes: list[Node]) -> None:
         if (
             (is_of_kind(node, "FakeQuantize") and is_of_kind(_origin(node, _JOINED_BY_QUANTIZERS), "Concat"))
             or (is_of_kind(node, "AvgPool") and _pools_padding(node))
+            or is_of_kind(node, "MVN")
             or (is_of_kind(node, *_REDUCTIONS) and node.get_output_element_type(0).is_real())
         ):
             _stop_before(node)
