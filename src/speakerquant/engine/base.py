@@ -169,7 +169,7 @@ class EngineBuilder(ABC):
             raise UserError(f"engine.weight_bits: {requested!r} is not possible; choose auto, 8 or 7")
         return self.exact_weight_bits() if requested == "auto" else int(requested)
 
-    def expect_many_engines(self) -> None:
+    def expect_many_engines(self) -> None:  # noqa: B027 (most have nothing to keep)
         """Called before the engines of several masks are built and run in this process.
 
         What they have in common may be kept, in up to a sixteenth of the machine's memory.
