@@ -1,11 +1,8 @@
 """A layer's geometry says what each output is computed from, whatever the layer."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
 
 from speakerquant.architectures.layers import (
     LayerGeometry,
@@ -15,7 +12,6 @@ from speakerquant.architectures.layers import (
     unreached_layers,
     unreached_share,
 )
-from speakerquant.errors import UserError
 from speakerquant.quantization.quantizers import QuantizedLayer
 
 LAYERS: dict[str, tuple[QuantizableLayer, tuple[int, ...]]] = {
@@ -93,10 +89,3 @@ def test_every_layer_out_of_reach_is_named() -> None:
         "network (Odd), up (ConvTranspose1d), attention (MultiheadAttention)"
     )
     assert unreached_in_words(network.conv) == ""
-
-
-@pytest.mark.parametrize("normalise", [parametrizations.weight_norm, nn.utils.weight_norm])
-def test_weights_that_are_computed_are_refused_by_name(normalise: Callable[[nn.Module], nn.Module]) -> None:
-    network = nn.Sequential(nn.Conv1d(4, 4, 1), normalise(nn.Conv1d(4, 4, 1)))
-    with pytest.raises(UserError, match=r"^1: its weight is computed, as by weight normalisation"):
-        quantizable_layers(network)

@@ -144,5 +144,5 @@ def test_a_channel_can_be_chosen(tmp_path: Path) -> None:
         chosen = inspect_waveform(path, RATE, channel)
         np.testing.assert_allclose(chosen.waveform, sign * speech(), atol=1e-6)
         assert chosen.doubt is None
-    with pytest.raises(UserError, match=r"has no channel 3, only 2; check data\.channel"):
+    with pytest.raises(UserError, match=r"has no channel 3, only 2; give recordings with it"):
         read_waveform(path, RATE, 3)

@@ -202,7 +202,8 @@ def test_other_features_than_the_measured_ones_are_refused(
 def test_what_is_no_graph_of_a_run_is_refused(leave: Leave, spoil: str, tmp_path: Path) -> None:
     graph, file = leave(), tmp_path / "drop_in.onnx"
     if spoil == "written for a client":
-        write_drop_in(graph, CLIENTS["onnx"], graph)
+        write_drop_in(graph, CLIENTS["onnx"], tmp_path / "written.onnx")
+        graph = tmp_path / "written.onnx"
     elif spoil == "cut":
         graph.write_bytes(graph.read_bytes()[:1000])
     else:

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -298,3 +299,10 @@ def test_a_layer_that_runs_twice_is_refused() -> None:
     layer = nn.Conv1d(80, 80, 1)
     with pytest.raises(UserError, match=r"0 and 1: one layer under two names.*layer of its own"):
         export_network(nn.Sequential(layer, layer, nn.AdaptiveAvgPool1d(1), nn.Flatten()), n_mels=80)
+
+
+@pytest.mark.parametrize("normalise", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+def test_weights_that_are_computed_are_refused_by_name(normalise: Callable[[nn.Module], nn.Module]) -> None:
+    network = nn.Sequential(nn.Conv1d(8, 8, 1), normalise(nn.Conv1d(8, 8, 1)))
+    with pytest.raises(UserError, match=r"^1: its weight is computed, as by weight normalisation"):
+        export_network(network, n_mels=8)

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speakerquant.architectures.units import UnreachedLayer
-from speakerquant.errors import UserError
 
 QuantizableLayer: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Linear
 """The layers whose weights can be quantized."""
@@ -255,17 +254,8 @@ def unreached_in_words(model: nn.Module) -> str:
 
 
 def _layers(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The modules with matrices of weights, by name; the whole where it computes with its parts' weights.
-
-    Raises:
-        UserError: a layer's weight is no parameter.
-    """
+    """The modules with matrices of weights, by name; the whole where it computes with its parts' weights."""
     is_layer = isinstance(module, QuantizableLayer | nn.MultiheadAttention)
-    if isinstance(module, QuantizableLayer) and not isinstance(module.weight, nn.Parameter):
-        raise UserError(
-            f"{prefix}: its weight is computed, as by weight normalisation; make it a parameter before, by "
-            "remove_parametrizations or remove_weight_norm of torch.nn.utils"
-        )
     if is_layer or any(parameter.dim() > 1 for parameter in module.parameters(recurse=False)):
         yield prefix or "network", module
     if not is_layer:

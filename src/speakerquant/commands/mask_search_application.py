@@ -239,10 +239,11 @@ def _searched_masks(space: Space, units: Units) -> list[Mask]:
         if axis := MASK_AXIS.fullmatch(name):
             if not isinstance(distribution, CategoricalDistribution):
                 raise UserError(f"{name}: not a choice of precisions; write {name}=choice(...)")
-            means = [*map(precision_of, map(str, distribution.choices))]
-            if len({*means}) < len(means):
-                raise UserError(f"{name}: two of its choices are the same precision; remove one")
             masks += [Mask(units, {axis.group(1): str(choice)}) for choice in distribution.choices]
+            if len({precision_of(str(choice)) for choice in distribution.choices}) < len(
+                distribution.choices
+            ):
+                raise UserError(f"{name}: two of its choices are the same precision; remove one")
     return masks
 
 

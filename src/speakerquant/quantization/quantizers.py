@@ -47,14 +47,24 @@ def insert_quantizers(model: nn.Module) -> nn.Module:
     computes exactly what ``model`` computes until a quantizer is enabled.
 
     Raises:
-        UserError: one layer has two names in the network.
+        UserError: one layer has two names in the network, or a weight that is no parameter.
     """
     _check_names(model)
+    _check_weights(model)
     quantized = copy.deepcopy(model).eval()
     for name, layer in quantizable_layers(quantized).items():
         parent_name, _, child_name = name.rpartition(".")
         setattr(quantized.get_submodule(parent_name), child_name, QuantizedLayer(layer).eval())
     return quantized
+
+
+def _check_weights(model: nn.Module) -> None:
+    for name, layer in quantizable_layers(model).items():
+        if not isinstance(layer.weight, nn.Parameter):
+            raise UserError(
+                f"{name}: its weight is computed, as by weight normalisation; make it a parameter before, by "
+                "remove_parametrizations or remove_weight_norm of torch.nn.utils"
+            )
 
 
 def _check_names(model: nn.Module) -> None:
