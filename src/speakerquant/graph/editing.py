@@ -17,12 +17,17 @@ Readers = Mapping[str, Sequence[onnx.NodeProto]]
 def remove_unused(graph: onnx.GraphProto) -> None:
     """Leave the nodes and initializers that the outputs are computed from."""
     kept = used_nodes(graph.node, {output.name for output in graph.output})
-    del graph.node[:]
-    graph.node.extend(kept)
+    replace_nodes(graph, kept)
     used = {name for node in kept for name in node.input}
     for index in reversed(range(len(graph.initializer))):  # removing by value compares weights
         if graph.initializer[index].name not in used:
             del graph.initializer[index]
+
+
+def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Make these the graph's nodes, of which they may hold any."""
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def makers_of(graph: onnx.GraphProto) -> Makers:

@@ -16,10 +16,21 @@ from onnx import helper, numpy_helper
 
 from speakerquant.architectures.layers import LayerGeometry, LayerKind
 from speakerquant.graph.batch_normalisation import multiply_batch_normalisations_into_scales
-from speakerquant.graph.editing import Makers, constants_of, is_blocked, makers_of, remove_unused, store
+from speakerquant.graph.editing import (
+    Makers,
+    constants_of,
+    is_blocked,
+    makers_of,
+    remove_unused,
+    replace_nodes,
+    store,
+)
 from speakerquant.graph.layer_nodes import LayerNode, convolution_attributes, layer_nodes
 
 _SHIFT = 128  # between signed and unsigned bytes
+_SECOND_ZERO_POINT = {"MatMulInteger": 3, "ConvInteger": 2}
+"""By operation of integers, the place of the zero point of its second factor."""
+
 _SEVEN_BITS = 63  # the largest such weight: two products of it and a byte fit 16 bits
 _TIME_LAST = [0, 2, 1]
 
@@ -45,8 +56,8 @@ def compute_in_integers(model: onnx.ModelProto) -> None:
             else [node]
         )
     ]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_nodes(graph, nodes)
+    _sign_weights_of_products(graph, adds_in_32_bits=False)
     remove_unused(graph)
 
 
@@ -60,49 +71,62 @@ def sign_second_factors(model: onnx.ModelProto, *, adds_in_32_bits: bool) -> Non
         adds_in_32_bits: Whether the processor adds all products so; else only those with weights of 7 bits
             are changed.
     """
-    graph = model.graph
-    makers, constants = makers_of(graph), constants_of(graph)
-    nodes: dict[str, onnx.NodeProto] = {}
+    _sign_weights_of_products(model.graph, adds_in_32_bits)
+    _sign_inputs_of_convolutions(model.graph, adds_in_32_bits)
+    remove_unused(model.graph)
+
+
+def has_integer_products(model: onnx.ModelProto) -> bool:
+    """Whether :func:`compute_in_integers` has made any."""
+    return any(node.op_type in _SECOND_ZERO_POINT for node in model.graph.node)
+
+
+def _sign_weights_of_products(graph: onnx.GraphProto, adds_in_32_bits: bool) -> None:
+    for node, codes in _exact_when_signed("MatMulInteger", graph, adds_in_32_bits):
+        named = f"{node.output[0]}/signed"
+        node.input[1] = store(graph, f"{named}/weight", codes.astype(np.int8))
+        node.input[3] = store(graph, f"{named}/zero_point", np.int8(0))
+
+
+def _sign_inputs_of_convolutions(graph: onnx.GraphProto, adds_in_32_bits: bool) -> None:
+    makers = makers_of(graph)
+    signed: dict[str, onnx.NodeProto] = {}
+    for node, codes in _exact_when_signed("ConvInteger", graph, adds_in_32_bits):
+        quantize = makers[node.input[0]]
+        if quantize.op_type != "QuantizeLinear":
+            continue  # ONNX Runtime moves some up
+        named, [unsigned] = f"{node.output[0]}/signed", quantize.output
+        shift = np.uint8(_SEVEN_BITS + 1 if _has_seven_bits(codes) else _SHIFT)
+        zero = store(graph, f"{named}/zero_point", np.int8(0))
+        made = helper.make_node("QuantizeLinear", [*quantize.input[:2], zero], [f"{unsigned}/signed"])
+        signed.setdefault(unsigned, made)
+        weight = store(graph, f"{named}/weight", (codes + shift).astype(np.uint8))
+        node.input[:] = [*made.output, weight, zero, store(graph, f"{named}/shift", shift)]
+    nodes = [
+        each
+        for node in graph.node
+        for each in ((node, signed[node.output[0]]) if node.output[0] in signed else (node,))
+    ]
+    replace_nodes(graph, nodes)
+
+
+def _exact_when_signed(
+    operation: str, graph: onnx.GraphProto, adds_in_32_bits: bool
+) -> Iterator[tuple[onnx.NodeProto, npt.NDArray[np.int16]]]:
+    """The products of an operation that stay exact with a signed second factor, and their weights' codes."""
+    constants = constants_of(graph)
     for node in graph.node:
-        signed = _with_signed_factor(node, graph, makers, constants, adds_in_32_bits)
-        nodes |= {each.output[0]: each for each in signed}
-    changed = [*nodes.values()]
-    del graph.node[:]
-    graph.node.extend(changed)
-    remove_unused(graph)
+        if node.op_type != operation:
+            continue
+        second = constants[node.input[_SECOND_ZERO_POINT[operation]]]
+        weight, zero_point = (numpy_helper.to_array(constants[name]) for name in node.input[1::2])
+        codes = weight.astype(np.int16) - zero_point
+        if second.data_type == onnx.TensorProto.UINT8 and (adds_in_32_bits or _has_seven_bits(codes)):
+            yield node, codes
 
 
-def _with_signed_factor(
-    node: onnx.NodeProto,
-    graph: onnx.GraphProto,
-    makers: Makers,
-    constants: Mapping[str, onnx.TensorProto],
-    adds_in_32_bits: bool,
-) -> Iterator[onnx.NodeProto]:
-    """The node, changed where it may be, behind what makes its input then."""
-    if node.op_type in ("MatMulInteger", "ConvInteger"):
-        first, weight, first_zero_point, zero_point = node.input
-        stored = numpy_helper.to_array(constants[weight])
-        codes = stored.astype(np.int16) - numpy_helper.to_array(constants[zero_point])
-        has_seven_bits = np.abs(codes).max() <= _SEVEN_BITS
-        named, zero = f"{node.output[0]}/signed", np.int8(0)
-        if not (has_seven_bits or adds_in_32_bits):
-            pass
-        elif node.op_type == "MatMulInteger":
-            if stored.dtype == np.uint8:
-                node.input[1] = store(graph, f"{named}/weight", codes.astype(np.int8))
-                node.input[3] = store(graph, f"{named}/zero_point", zero)
-        elif (
-            constants[first_zero_point].data_type == onnx.TensorProto.UINT8
-            and makers[first].op_type == "QuantizeLinear"  # ONNX Runtime moves some up
-        ):
-            shift = np.uint8(_SEVEN_BITS + 1 if has_seven_bits else _SHIFT)
-            unrounded, scale, _ = makers[first].input
-            node.input[0], node.input[2] = f"{first}/signed", store(graph, f"{named}/zero_point", zero)
-            node.input[1] = store(graph, f"{named}/weight", (codes + shift).astype(np.uint8))
-            node.input[3] = store(graph, f"{named}/shift", shift)
-            yield helper.make_node("QuantizeLinear", [unrounded, scale, node.input[2]], [node.input[0]])
-    yield node
+def _has_seven_bits(codes: npt.NDArray[np.int16]) -> bool:
+    return bool(np.abs(codes).max() <= _SEVEN_BITS)
 
 
 def _layers_of_bytes(graph: onnx.GraphProto) -> list[LayerNode]:
@@ -146,7 +170,7 @@ def _in_integers(
         return numpy_helper.to_array(constants[name])
 
     zero_point = constant("zero_point", np.uint8(_SHIFT))
-    codes = numpy_helper.to_array(layer.weight).astype(np.int16)
+    weight = (numpy_helper.to_array(layer.weight).astype(np.int16) + _SHIFT).astype(np.uint8)
     scales = value(dequantize.input[1]) * value(input_scale)
     bytes_, sums = named("bytes"), named("sums")
     yield helper.make_node("QuantizeLinear", [unrounded, input_scale, zero_point], [bytes_])
@@ -154,19 +178,14 @@ def _in_integers(
         if is_sequence:
             bytes_, sums = named("bytes_by_frame"), named("sums_by_frame")
             yield helper.make_node("Transpose", [named("bytes")], [bytes_], perm=_TIME_LAST)
-        columns = np.ascontiguousarray(codes.reshape(len(codes), -1).T)
-        factor = (
-            [constant("weight", columns.astype(np.int8)), constant("weight_zero_point", np.int8(0))]
-            if np.abs(codes).max() <= _SEVEN_BITS
-            else [constant("weight", _unsigned(columns)), zero_point]
-        )
-        yield helper.make_node("MatMulInteger", [bytes_, factor[0], zero_point, factor[1]], [sums])
+        columns = constant("weight", np.ascontiguousarray(weight.reshape(len(weight), -1).T))
+        yield helper.make_node("MatMulInteger", [bytes_, columns, zero_point, zero_point], [sums])
         if is_sequence:
             yield helper.make_node("Transpose", [sums], [named("sums")], perm=_TIME_LAST)
     else:
         yield helper.make_node(
             "ConvInteger",
-            [bytes_, constant("weight", _unsigned(codes)), zero_point, zero_point],
+            [bytes_, constant("weight", weight), zero_point, zero_point],
             [sums],
             **convolution_attributes(geometry),
         )
@@ -184,10 +203,6 @@ def _in_integers(
     )
     for bias in biases:
         yield helper.make_node("Add", [scaled, constant("bias", bias)], [output])
-
-
-def _unsigned(codes: npt.NDArray[np.int16]) -> npt.NDArray[np.uint8]:
-    return (codes + _SHIFT).astype(np.uint8)
 
 
 def _unit(channels: int) -> tuple[str, str]:

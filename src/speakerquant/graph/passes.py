@@ -7,7 +7,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from speakerquant.graph.editing import follow, remove_unused, store, used_nodes
+from speakerquant.graph.editing import follow, remove_unused, replace_nodes, store, used_nodes
 from speakerquant.graph.layer_nodes import LAYERS
 
 
@@ -77,8 +77,7 @@ def spell_out_log_sum_exp(graph: onnx.GraphProto) -> None:
         ]
         if not keeps_axes:
             nodes.append(helper.make_node("Squeeze", [result, axes], [output]))
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_nodes(graph, nodes)
 
 
 def compute_in_half(graph: onnx.GraphProto, layers: Collection[str]) -> None:
@@ -111,6 +110,5 @@ def compute_in_half(graph: onnx.GraphProto, layers: Collection[str]) -> None:
                 "Cast", [computed], [output], f"{node.name}/to_float", to=onnx.TensorProto.FLOAT
             ),
         ]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_nodes(graph, nodes)
     remove_unused(graph)

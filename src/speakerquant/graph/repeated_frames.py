@@ -6,7 +6,15 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from speakerquant.graph.editing import Makers, constants_of, is_blocked, makers_of, remove_unused, store
+from speakerquant.graph.editing import (
+    Makers,
+    constants_of,
+    is_blocked,
+    makers_of,
+    remove_unused,
+    replace_nodes,
+    store,
+)
 from speakerquant.graph.layer_nodes import layer_nodes
 
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
@@ -38,8 +46,7 @@ def convolve_constants_once(graph: onnx.GraphProto) -> None:
             nodes.extend(_by_parts(node, *chain, makers, constants, graph))
         else:
             nodes.append(node)
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_nodes(graph, nodes)
     remove_unused(graph)
 
 

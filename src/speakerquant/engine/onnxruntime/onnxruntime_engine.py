@@ -19,7 +19,11 @@ from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths
 from speakerquant.engine.cpu import available_cpus, describe_cpu
 from speakerquant.errors import UserError, first_line
-from speakerquant.graph.integer_products import compute_in_integers, sign_second_factors
+from speakerquant.graph.integer_products import (
+    compute_in_integers,
+    has_integer_products,
+    sign_second_factors,
+)
 from speakerquant.graph.masking import onnx_bits
 from speakerquant.quantization.precision import FloatType, Precision
 
@@ -96,6 +100,8 @@ class OnnxRuntimeBuilder(EngineBuilder):
 def _for_this_processor(serialized: bytes) -> bytes:
     """A model whose integer products are the fastest that this processor computes exactly."""
     model = onnx.load_from_string(serialized)
+    if not has_integer_products(model):
+        return serialized
     sign_second_factors(model, adds_in_32_bits=_adds_in_32_bits())
     signed: bytes = model.SerializeToString()
     return signed

@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.engine.tensorrt.images import Images, as_image
 from speakerquant.engine.tensorrt.packed_products import packed_product, stays_packed
-from speakerquant.graph.editing import constants_of, is_blocked, remove_unused, store
+from speakerquant.graph.editing import constants_of, is_blocked, remove_unused, replace_nodes, store
 from speakerquant.graph.layer_nodes import LayerNode, convolution_attributes, layer_nodes
 from speakerquant.quantization.rounding import IntegerWeights
 
@@ -41,8 +41,8 @@ def adapt(model: onnx.ModelProto) -> None:
         images.nodes.extend(_layer(layer, graph, constants))
     for output in graph.output:
         images.restore(output.name)
-    del graph.node[:], graph.value_info[:]
-    graph.node.extend(images.nodes)
+    del graph.value_info[:]
+    replace_nodes(graph, images.nodes)
     remove_unused(graph)
 
 

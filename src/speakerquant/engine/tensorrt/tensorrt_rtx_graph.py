@@ -20,6 +20,7 @@ from speakerquant.graph.editing import (
     makers_of,
     readers_of,
     remove_unused,
+    replace_nodes,
     store,
 )
 from speakerquant.graph.layer_nodes import geometry_of
@@ -52,8 +53,7 @@ def convolve_groups_apart(model: onnx.ModelProto) -> None:
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         nodes.extend(replaced.get(node.output[0], [node]))
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_nodes(graph, nodes)
     remove_unused(graph)
 
 
@@ -132,8 +132,7 @@ def quantize_in_equal_steps(model: onnx.ModelProto) -> None:
             quantize.input[:2] = [scaled, one]
             dequantize.input[1] = one
         nodes.append(quantize)
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_nodes(graph, nodes)
     remove_unused(graph)
 
 
