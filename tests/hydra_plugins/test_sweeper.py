@@ -54,6 +54,12 @@ hydra:
 """
 
 
+FINAL_STUDY = (
+    "hydra.sweeper.application=program.Final",
+    "hydra.sweeper.study_name=s",
+    "hydra.sweeper.storage=s.journal",
+)
+
 Search = Callable[..., tuple[int, str]]
 
 
@@ -103,14 +109,9 @@ def test_an_application_is_found_by_its_import_path(folder: Path, search: Search
 
 
 def test_a_final_evaluation_is_of_the_data_that_are_given(folder: Path, search: Search) -> None:
-    study = (
-        "hydra.sweeper.application=program.Final",
-        "hydra.sweeper.study_name=s",
-        "hydra.sweeper.storage=s.journal",
-    )
     costs = []
     for unseen in (0, 10, 0):
-        code, err = search(*study, f"unseen={unseen}")
+        code, err = search(*FINAL_STUDY, f"unseen={unseen}")
         assert code == 0, err
         costs.append(json.loads((folder / "sweep" / "front.json").read_text())["recommended"]["final_result"])
     assert costs == [{"cost": 101}, {"cost": 111}, {"cost": 101}]
@@ -118,16 +119,9 @@ def test_a_final_evaluation_is_of_the_data_that_are_given(folder: Path, search: 
     assert len(list(folder.glob("sweep/final-*"))) == 2
 
 
-def test_a_final_evaluation_that_failed_is_tried_again(
-    folder: Path, search: Search, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = (
-        "hydra.sweeper.application=program.Final",
-        "hydra.sweeper.study_name=s",
-        "hydra.sweeper.storage=s.journal",
-    )
+def test_a_final_evaluation_that_failed_is_tried_again(folder: Path, search: Search) -> None:
     for _ in range(2):
-        code, err = search(*study, "unseen=broken")
+        code, err = search(*FINAL_STUDY, "unseen=broken")
         assert code != 0
         assert "could not be evaluated on unseen data: broken" in err
     assert len(list(folder.glob("sweep/final-*"))) == 2

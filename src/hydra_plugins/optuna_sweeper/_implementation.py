@@ -142,11 +142,8 @@ class Implementation:
         """What a final evaluation depends on beside the rest; nothing if the application has none."""
         if not self._application.final_overrides:
             return {}
-        point = point_overrides(defaults)
-        config = self._compose([*point, *overrides.fixed, *self._application.final_overrides])
-        with open_dict(config):
-            del config["hydra"]
-        return self._application.final_fingerprint(config)
+        final = [*point_overrides(defaults), *overrides.fixed, *self._application.final_overrides]
+        return self._application.final_fingerprint(_of_job(self._compose(final)))
 
     def _open_ledgers(
         self,
@@ -194,9 +191,7 @@ class Implementation:
             sample = deepcopy(own)
         else:
             sample = self._compose([*point_overrides(defaults), *overrides.fixed])
-        with open_dict(sample):
-            del sample["hydra"]
-        return defaults, sample
+        return defaults, _of_job(sample)
 
     def _check_choices(self, space: Space, defaults: Point, fixed: Sequence[str]) -> None:
         """Compose with every choice, as many axes at once as compose together: each time takes a while.
@@ -286,6 +281,13 @@ class Implementation:
         overrides = [*kept, "hydra.mode=RUN", *point_overrides(point), *fixed]
         command = shlex.join([*words, *flags, *overrides, *self._application.final_overrides])
         return hide_credentials(command)
+
+
+def _of_job(config: DictConfig) -> DictConfig:
+    """A configuration as a job sees it, which this changes it to."""
+    with open_dict(config):
+        del config["hydra"]
+    return config
 
 
 def _application(path: str | None) -> SearchApplication:

@@ -16,8 +16,15 @@ from speakerquant.commands.console_script import hydra_job
 from speakerquant.commands.multirun import parent_run_id
 from speakerquant.commands.recorded_evaluation import RecordedEvaluation
 from speakerquant.configuration.conversion import flat, typed
-from speakerquant.configuration.opening import check_mask_keys, mask_words, open_cache, open_mask
-from speakerquant.configuration.schema import RunConfig, TrialList
+from speakerquant.configuration.opening import (
+    check_mask_keys,
+    evaluated_list,
+    mask_words,
+    open_cache,
+    open_mask,
+    root_of,
+)
+from speakerquant.configuration.schema import RunConfig
 from speakerquant.configuration.sharing import MULTIRUN, Sharing
 from speakerquant.measuring.result import Result
 from speakerquant.measuring.stage_times import StageTimes
@@ -84,9 +91,7 @@ def evaluate(
 
 def _source(config: RunConfig) -> str:
     """Where the recordings are, for whoever reads the record in another folder."""
-    data = config.data
-    is_development = data.evaluate_on is TrialList.development and data.development_trials
-    root = data.development_root if is_development and data.development_root else data.root
+    root = root_of(config.data, evaluated_list(config.data))
     return str(Path(root).absolute()) if root else "synthetic"
 
 

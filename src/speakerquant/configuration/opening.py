@@ -178,19 +178,28 @@ def open_evaluator(config: RunConfig, model: SpeakerModel, cache: Cache) -> Mask
         channel=config.data.channel,
     )
     builder.check_mask(open_mask(config, model.network), geometries(model.network))
-    trial_list = _trial_list(config)
+    trial_list = evaluated_list(config.data)
+    if trial_list is not config.data.evaluate_on:
+        log.warning("data.development_trials is not set: evaluating on the test list, data.trials")
     data = _open_data(config.data, config, trial_list, cache)
     protocol = _open_protocol(config, data)
     development = _development(config, trial_list, cache)
     return MaskEvaluator(model, data, builder, cache, protocol, settings, trial_list.name, development)
 
 
-def _trial_list(config: RunConfig) -> TrialList:
-    data = config.data
-    if data.evaluate_on is TrialList.development and data.root is not None and not data.development_trials:
-        log.warning("data.development_trials is not set: evaluating on the test list, data.trials")
-        return TrialList.test
-    return data.evaluate_on
+def evaluated_list(data: DataConfig) -> TrialList:
+    """The list that masks are evaluated on: the test list where there is no other."""
+    return data.evaluate_on if _has_development_list(data) else TrialList.test
+
+
+def _has_development_list(data: DataConfig) -> bool:
+    return data.root is None or bool(data.development_trials)
+
+
+def root_of(data: DataConfig, trial_list: TrialList) -> str | None:
+    """Where the recordings of a list are; none for the synthetic corpus."""
+    is_development = trial_list is TrialList.development
+    return data.development_root if is_development and data.development_root else data.root
 
 
 def _development(
@@ -200,7 +209,7 @@ def _development(
     data = config.data
     if data.development_root and not data.development_trials:
         raise UserError("data.development_root is set: set data.development_trials too")
-    if trial_list is TrialList.development or (data.root is not None and not data.development_trials):
+    if trial_list is TrialList.development or not _has_development_list(data):
         return None
     data = replace(data, conditions=None)  # which are of the list that is evaluated on
     if data.num_speakers is not None:  # thresholds need no more speakers than the list has by default
@@ -235,8 +244,8 @@ def _open_data(data: DataConfig, config: RunConfig, trial_list: TrialList, cache
     if data.trials is None or data.calibration_root is None:
         raise UserError("data.root is set: set data.trials and data.calibration_root too")
     trials = data.development_trials if is_development else data.trials
-    root = data.development_root if is_development and data.development_root else data.root
-    assert trials is not None
+    root = root_of(data, trial_list)
+    assert trials is not None and root is not None
     speaker_of = speaker_from_mapping(Path(data.speakers)) if data.speakers else None
     names = {"data.trials": "data.development_trials"} if is_development else {}
     if is_development and data.development_root:

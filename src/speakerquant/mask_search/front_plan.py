@@ -101,8 +101,7 @@ class FrontPlan:
         Raises:
             UserError: the masks that all others are predicted from failed, or no mask meets a constraint.
         """
-        first = self._first(history)
-        if any(history.space.key(point) not in history.finished for point in first):
+        if first := self._first_to_come(history):
             return first, True
         if self._is_of_one_unit:
             return [], False  # all masks are among the first
@@ -117,8 +116,7 @@ class FrontPlan:
             By number of the trial, size, loss, what 95 of 100 predictions of a loss are off at most, and what
             there are bounds on.
         """
-        first = self._first(history)
-        if self._is_of_one_unit or any(history.space.key(point) not in history.finished for point in first):
+        if self._is_of_one_unit or self._first_to_come(history):
             return {}
         outlook = self._outlook(history)
         forecast = outlook.forecast
@@ -150,6 +148,11 @@ class FrontPlan:
     @property
     def _is_of_one_unit(self) -> bool:
         return len(self._lowest) == 1
+
+    def _first_to_come(self, history: History) -> list[Point]:
+        """What all others are predicted from, unless all of it is known."""
+        first = self._first(history)
+        return first if any(history.space.key(point) not in history.finished for point in first) else []
 
     def _first(self, history: History) -> list[Point]:
         """What all others are predicted from; and where one of these failed, what tells which unit it was."""

@@ -16,6 +16,7 @@ from speakerquant.search.view import Effect, PlainQuantity, Plane, Predictions, 
 from speakerquant.statistics.comparison import is_tie
 
 MaskNames = Callable[[Mapping[str, str]], Mapping[str, str]]
+"""Gives the precisions of all units, by name, for those of the searched ones."""
 
 
 class MaskView:

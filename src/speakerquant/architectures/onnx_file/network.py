@@ -69,6 +69,11 @@ class Layout:
     def __str__(self) -> str:
         return f"[batch, {'bands, time' if self.time_last else 'time, bands'}]"
 
+    @property
+    def time_axis(self) -> int:
+        """The axis of time."""
+        return 2 if self.time_last else 1
+
     def arranged(self, features: Tensor) -> Tensor:
         """Features ``[B, bands, T]`` in this layout."""
         return features if self.time_last else features.transpose(1, 2)
@@ -208,7 +213,7 @@ class OnnxFileNetwork(SpeakerNetwork):
                 reasons.insert(0, _no_embedding(graph.output, first, 2))
         if not possible:
             raise self._what_is_fixed(graph, n_mels) or reasons[0]
-        if len(possible) > 1 and _is_unsaid(graph):
+        if len(possible) > 1 and _signs_of_time(graph, 1) == _signs_of_time(graph, 2):
             log.warning(
                 "%s: its input %s may be %s or %s, which it does not say, and is taken for the first; if "
                 "that is wrong, export it with the number of bands, or with the axis of time named so",
@@ -228,7 +233,7 @@ class OnnxFileNetwork(SpeakerNetwork):
         """What to say if the nodes allow one batch or one length only."""
         advice = "export the network with dynamic_axes for batch and time"
         for layout in _layouts(graph, n_mels):
-            axis = 2 if layout.time_last else 1
+            axis = layout.time_axis
             runs = [self._runs(layout, 1, frames) for frames in _LENGTHS]
             if all(runs):
                 return UserError(f"axis 0 (batch) of its input is fixed to 1; {advice}")
@@ -283,20 +288,15 @@ def _layouts(graph: OnnxGraph, n_mels: int) -> list[Layout]:
     """
 
     def unlikely(layout: Layout) -> tuple[bool, ...]:
-        time = 2 if layout.time_last else 1
-        return not _TIME.fullmatch(graph.axes[time]), graph.sizes[time] is not None, layout.bands != n_mels
+        return *(not sign for sign in _signs_of_time(graph, layout.time_axis)), layout.bands != n_mels
 
     _, second, third = graph.sizes
     return sorted([Layout(False, third or n_mels), Layout(True, second or n_mels)], key=unlikely)
 
 
-def _is_unsaid(graph: OnnxGraph) -> bool:
-    """Whether neither sizes nor names tell the axis of time from that of the bands."""
-    _, second, third = (
-        (size is None, bool(_TIME.fullmatch(name)))
-        for size, name in zip(graph.sizes, graph.axes, strict=True)
-    )
-    return second == third
+def _signs_of_time(graph: OnnxGraph, axis: int) -> tuple[bool, bool]:
+    """Whether the file calls an axis as time is called, and whether it leaves its length open."""
+    return bool(_TIME.fullmatch(graph.axes[axis])), graph.sizes[axis] is None
 
 
 def _without_constants(graph: OnnxGraph) -> tuple[list[Node], dict[str, Operand]]:
