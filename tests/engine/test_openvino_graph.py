@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from speakerquant.graph.export import export_network
 from speakerquant.graph.masking import write_mask
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import INT2, INT4, INT8, Precision
+from speakerquant.quantization.precision import FP32, INT2, INT4, INT8, Precision
 from speakerquant.quantization.simulate import simulate
 
 
@@ -262,6 +263,11 @@ def patterns(bias: bool) -> dict[str, Pattern]:
     }
 
 
+def in_turn(network: nn.Module, *precisions: Precision) -> dict[str, Precision]:
+    """One precision after the other, by layer."""
+    return dict(zip(quantizable_layers(network), cycle(precisions), strict=False))
+
+
 def with_biases_of_zeros() -> Pattern:
     pattern = patterns(bias=True)["dense connections"]
     for name, parameter in pattern.named_parameters():
@@ -289,9 +295,17 @@ def with_biases_of_zeros() -> Pattern:
         ),
         pytest.param(FewChannels(), {"*": INT4, "last": INT8}, 1e-2, id="few packed channels before int8"),
         *(
-            pytest.param(pattern, {"*": INT8}, 1e-2, id=f"int8 {name}{' with biases' if bias else ''}")
+            pytest.param(pattern, precisions, tolerance, id=f"{how} {name}{' with biases' if bias else ''}")
             for bias in (False, True)
             for name, pattern in patterns(bias).items()
+            for how, precisions, tolerance in (
+                ("int8", {"*": INT8}, 1e-2),
+                ("packed", {"*": INT4}, 1e-5),
+                ("packed and int8", in_turn(pattern, INT4, INT8), 1e-2),
+                ("int8 and packed", in_turn(pattern, INT8, INT4), 1e-2),
+                ("packed and fp32", in_turn(pattern, INT4, FP32), 1e-5),
+                ("fp32 and packed", in_turn(pattern, FP32, INT4), 1e-5),
+            )
         ),
         pytest.param(
             with_biases_of_zeros(), {"*": INT8}, 1e-2, id="int8 dense connections with biases of zeros"

@@ -65,6 +65,14 @@ def shorten_names(model: Model) -> None:
                 output.get_tensor().set_names(set())
 
 
+def insert_behind(output: Output, change: Callable[[Output], Output]) -> None:
+    """Give all readers of an operation's output what is computed from that."""
+    readers = output.get_target_inputs()
+    changed = change(output)
+    for reader in readers:
+        reader.replace_source_output(changed)
+
+
 def _stop_low_precision_propagation(nodes: list[Node]) -> None:
     """Keep low-precision propagation from where OpenVINO (2026.4) gets it wrong.
 
@@ -76,7 +84,7 @@ def _stop_low_precision_propagation(nodes: list[Node]) -> None:
     """
     for node in nodes:
         if is_of_kind(node, "ReduceMax", "ReduceMin"):
-            _insert_behind(node, stop)
+            insert_behind(node.output(0), stop)
         if (
             (is_of_kind(node, "FakeQuantize") and is_of_kind(_origin(node, _JOINED_BY_QUANTIZERS), "Concat"))
             or (is_of_kind(node, "AvgPool") and _pools_padding(node))
@@ -117,7 +125,7 @@ def _give_every_rounding_layer_a_bias(nodes: list[Node], network: onnx.ModelProt
     next_to_nothing = ops.constant(np.finfo(np.float32).tiny)
     for node in nodes:
         if is_of_kind(node, *_LAYERS) and layer_name(node) in without:
-            _insert_behind(node, lambda output: ops.add(output, next_to_nothing).output(0))
+            insert_behind(node.output(0), lambda output: ops.add(output, next_to_nothing).output(0))
 
 
 def _origin(node: Node, passed: tuple[str, ...]) -> Node:
@@ -142,14 +150,6 @@ def _pools_padding(pooling: Node) -> bool:
 def _stop_before(node: Node) -> None:
     computed = _computed_inputs(node)[0]
     computed.replace_source_output(stop(computed.get_source_output()))
-
-
-def _insert_behind(node: Node, change: Callable[[Output], Output]) -> None:
-    """Give all readers of a node's output what is computed from that."""
-    readers = node.output(0).get_target_inputs()
-    changed = change(node.output(0))
-    for reader in readers:
-        reader.replace_source_output(changed)
 
 
 def stop(source: Output) -> Output:

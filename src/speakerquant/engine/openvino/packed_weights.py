@@ -18,14 +18,14 @@ from openvino import Model, Node, Output, Tensor, Type
 from openvino import opset13 as ops
 
 from speakerquant.architectures.layers import LayerGeometry
+from speakerquant.engine.openvino.frames_first import exchanged, put_frames_first
 from speakerquant.engine.openvino.openvino_graph import is_of_kind, layer_name, stop
 from speakerquant.graph.editing import constants_of
 from speakerquant.graph.layer_nodes import layer_nodes
 from speakerquant.quantization.rounding import IntegerWeights
 
 _LAYERS = ("Convolution", "GroupConvolution", "MatMul")
-_ROW = 2  # where features along time become an image of one row
-_TIME_AND_CHANNELS = (0, 2, 1)  # what exchanges them
+_FRAMES, _CHANNELS = 1, 2  # axes of what a product is computed from
 _FEWEST_COLUMNS = 4
 _TWO_BITS_MIDDLE = 2  # two bits are stored without a sign
 _FOUR_BITS_OPSET = 21
@@ -84,6 +84,8 @@ def keep_packed(model: Model, network: onnx.ModelProto) -> None:
     layers = {
         layer.node.name: layer for layer in layer_nodes(network.graph) if layer.has_integer_weights_only
     }
+    if not layers:
+        return
     constants = constants_of(network.graph)
     shared = _Shared(model)
     for node in model.get_ordered_ops():
@@ -103,6 +105,7 @@ def keep_packed(model: Model, network: onnx.ModelProto) -> None:
             node.input(1).replace_source_output(
                 _looked_up(bits, weights, node.get_input_shape(1), shared).output(0)
             )
+    put_frames_first(model)
 
 
 class _Shared:
@@ -163,7 +166,7 @@ def _become_product(
         last, bias = _bias(node)
         if bias is not None:
             product = ops.add(product, ops.constant(bias)).output(0)
-        computed = ops.transpose(product, shared.numbers(*_TIME_AND_CHANNELS)).output(0)
+        computed = exchanged(product)
     for consumer in last.output(0).get_target_inputs():
         consumer.replace_source_output(computed)
 
@@ -181,16 +184,20 @@ def _bias(convolution: Node) -> tuple[Node, Scales | None]:
 
 def _seen(inputs: Output, geometry: LayerGeometry, shared: _Shared) -> Output:
     """What each output of a convolution along time is computed from, ``[B, T, taps * in]``."""
-    if geometry.is_padded and not geometry.keeps_length:
-        begin, end = (shared.numbers(0, 0, *amounts) for amounts in zip(*geometry.padding, strict=True))
+    inputs = exchanged(inputs)
+    if geometry.num_taps == 1 and not (geometry.has_stride or geometry.is_padded):
+        return inputs
+    [stride], [dilation], [padding] = geometry.stride, geometry.dilation, geometry.padding
+    if geometry.is_padded:
+        begin, end = (shared.numbers(0, amount, 0) for amount in padding)
         inputs = ops.pad(inputs, begin, end, "constant", shared.no_value).output(0)
-    if geometry.num_taps > 1 or geometry.has_stride:
-        image = ops.unsqueeze(inputs, shared.numbers(_ROW))
-        sizes, strides, rates = ([1, *each] for each in (geometry.kernel, geometry.stride, geometry.dilation))
-        padding = "same_upper" if geometry.keeps_length else "valid"
-        seen = ops.extract_image_patches(image, sizes, strides, rates, padding)
-        inputs = ops.squeeze(seen, shared.numbers(_ROW)).output(0)
-    return ops.transpose(inputs, shared.numbers(*_TIME_AND_CHANNELS)).output(0)
+    by_tap = []
+    for tap in range(geometry.num_taps):
+        left = (geometry.num_taps - 1 - tap) * dilation  # frames behind the last that this tap sees
+        stop = -left if left else np.iinfo(np.int64).max
+        bounds = (shared.numbers(number) for number in (tap * dilation, stop, stride))
+        by_tap.append(ops.slice(inputs, *bounds, shared.numbers(_FRAMES)))
+    return ops.concat(by_tap, _CHANNELS).output(0)
 
 
 def _product(
