@@ -17,6 +17,7 @@ from processes import Program, start_command
 
 from speakerquant.commands import launch
 from speakerquant.engine.cpu import describe_cpu
+from speakerquant.files import sha256_of
 from speakerquant.search.history import INTERRUPTED, REPEAT_OF, WITHDRAWN
 from speakerquant.tracking.recorded_runs import children, mask_runs
 from speakerquant.tracking.views import masks_address
@@ -85,6 +86,9 @@ def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
     assert recommended["final_result"]["mask"] == recommended["result"]["mask"]
     assert "on the development list: EER %" in finished.out
     assert "on the test list: EER %" in finished.out
+    engine = Path(recommended["final_result"]["engine_file"])
+    assert f"engine: {engine}\n" in finished.out
+    assert sha256_of(engine) == recommended["final_result"]["engine_sha256"]
 
     with (sweep_folder(tmp_path) / "front.csv").open() as file:
         rows = list(csv.DictReader(file))

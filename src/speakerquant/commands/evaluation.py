@@ -26,7 +26,8 @@ from speakerquant.configuration.opening import (
 )
 from speakerquant.configuration.schema import RunConfig
 from speakerquant.configuration.sharing import MULTIRUN, Sharing
-from speakerquant.measuring.result import Result
+from speakerquant.engine.provenance import engine_path
+from speakerquant.measuring.result import ENGINE_FILE, Result
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.report.multirun_report import print_runs
 from speakerquant.search.application import TRIAL_FILE
@@ -38,7 +39,11 @@ log = logging.getLogger(__name__)
 
 
 def evaluate_configured(config: DictConfig) -> dict[str, Any]:
-    """What a Hydra job does: evaluate the mask of its configuration, and print the result of a single run."""
+    """What a Hydra job does: evaluate the mask of its configuration, and print the result of a single run.
+
+    Returns:
+        The result, and where its engine is.
+    """
     hydra_config = HydraConfig.get()
     output = Path(hydra_config.runtime.output_dir)
     with hydra_job():
@@ -49,7 +54,7 @@ def evaluate_configured(config: DictConfig) -> dict[str, Any]:
         result = evaluate(typed(config, RunConfig), params, output, command, parent_run_id())
     if hydra_config.mode is RunMode.RUN:
         print_runs([result.as_run()], title=str(output))
-    return result.to_dict()
+    return {**result.to_dict(), ENGINE_FILE: str(engine_path(output, result.engine))}
 
 
 def evaluate(

@@ -102,6 +102,9 @@ class View(Protocol):
     def data(self, result: Mapping[str, Any], *, searched: bool) -> str:
         """What a result was measured on; ``searched`` tells that the search has chosen by it."""
 
+    def files(self, result: Mapping[str, Any]) -> str | None:
+        """What the job of a result has left and where, if that is known."""
+
     def is_tie(self, result: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
         """Whether nothing shows which of two results is better, size aside; none if that is not known."""
 
@@ -133,6 +136,9 @@ class PlainView:
 
     def data(self, result: Mapping[str, Any], *, searched: bool) -> str:
         return "while searching" if searched else "afterwards"
+
+    def files(self, result: Mapping[str, Any]) -> str | None:
+        return None
 
     def is_tie(self, result: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
         return None
