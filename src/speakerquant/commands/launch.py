@@ -1,6 +1,8 @@
 """What the console scripts start; only the module of the command that was typed is imported."""
 
 import importlib
+import sys
+from importlib.metadata import version
 
 from speakerquant.commands.console_script import importing
 
@@ -56,6 +58,9 @@ def manage_cache() -> None:
 
 
 def _launch(module: str) -> None:
+    if sys.argv[1:] == ["--version"]:  # of which Hydra would tell its own
+        print(f"speakerquant {version('speakerquant')}")
+        return
     with importing():
         command = importlib.import_module(f"speakerquant.commands.{module}")
     command.main()
