@@ -86,9 +86,9 @@ def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
     assert recommended["final_result"]["mask"] == recommended["result"]["mask"]
     assert "on the development list: EER %" in finished.out
     assert "on the test list: EER %" in finished.out
-    engine = Path(recommended["final_result"]["engine_file"])
-    assert f"engine: {engine}\n" in finished.out
-    assert sha256_of(engine) == recommended["final_result"]["engine_sha256"]
+    folder = recommended["final_result"]["folder"]
+    assert f"in {folder}\n" in finished.out
+    assert sha256_of(Path(folder, "engine.openvino")) == recommended["final_result"]["engine_sha256"]
 
     with (sweep_folder(tmp_path) / "front.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -26,8 +26,7 @@ from speakerquant.configuration.opening import (
 )
 from speakerquant.configuration.schema import RunConfig
 from speakerquant.configuration.sharing import MULTIRUN, Sharing
-from speakerquant.engine.provenance import engine_path
-from speakerquant.measuring.result import ENGINE_FILE, Result
+from speakerquant.measuring.result import FOLDER, Result
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.report.multirun_report import print_runs
 from speakerquant.search.application import TRIAL_FILE
@@ -42,7 +41,7 @@ def evaluate_configured(config: DictConfig) -> dict[str, Any]:
     """What a Hydra job does: evaluate the mask of its configuration, and print the result of a single run.
 
     Returns:
-        The result, and where its engine is.
+        The result, and the folder that has it and the engine.
     """
     hydra_config = HydraConfig.get()
     output = Path(hydra_config.runtime.output_dir)
@@ -54,7 +53,7 @@ def evaluate_configured(config: DictConfig) -> dict[str, Any]:
         result = evaluate(typed(config, RunConfig), params, output, command, parent_run_id())
     if hydra_config.mode is RunMode.RUN:
         print_runs([result.as_run()], title=str(output))
-    return {**result.to_dict(), ENGINE_FILE: str(engine_path(output, result.engine))}
+    return {**result.to_dict(), FOLDER: str(output)}
 
 
 def evaluate(

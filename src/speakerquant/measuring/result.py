@@ -17,8 +17,8 @@ from speakerquant.statistics.swap_metrics import swap_number
 
 RESULT_FILE, SCORES_FILE, LABELS_FILE, DRAWS_FILE = "result.json", "scores.npy", "labels.npy", "draws.npz"
 RANGES_FILE = "calibration.safetensors"
-ENGINE_FILE = "engine_file"
-"""Name under which a job of a multirun or search returns where its engine is, beside its result."""
+FOLDER = "folder"
+"""Name under which a job returns where its files are, beside its result."""
 MASK_PREFIX = "mask."
 """Before the name of a unit, in configurations and parameters."""
 PUBLISHED_PREFIX = "published."

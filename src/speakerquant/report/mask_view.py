@@ -5,7 +5,7 @@ from typing import Any
 
 from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.cache import Cache
-from speakerquant.measuring.result import ENGINE_FILE, MASK_PREFIX, metric_of
+from speakerquant.measuring.result import FOLDER, MASK_PREFIX, metric_of
 from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import POINT_HEADING, X, Y
@@ -70,9 +70,8 @@ class MaskView:
             words.append(built_only(result["scores_from"]))
         return ", ".join(words)
 
-    def files(self, result: Mapping[str, Any]) -> str | None:
-        path = result.get(ENGINE_FILE)  # results of earlier versions have none
-        return f"engine: {path}" if path else None
+    def folder(self, result: Mapping[str, Any]) -> str | None:
+        return result.get(FOLDER)  # results of earlier versions have none
 
     def is_tie(self, result: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
         draws, others = result.get("draws"), other.get("draws")  # results of earlier versions have none

@@ -127,12 +127,12 @@ class SearchReport:
     def _recommendation(self, recommended: Entry | None, final_result: Mapping[str, Any] | None) -> list[str]:
         if recommended is None:
             return ["recommended: nothing that was measured meets the constraints"]
-        files = self.view.files(recommended.result if final_result is None else final_result)
+        folder = self.view.folder(recommended.result if final_result is None else final_result)
         return [
             f"recommended: trial {recommended.number}, {self.view.describe(recommended.point)}",
             self._numbers(recommended.result, searched=True),
             *([] if final_result is None else [self._numbers(final_result, searched=False)]),
-            *([f"  {files}"] if files else []),
+            *([f"  in {folder}"] if folder else []),
             f"  {self.command(recommended.point)}",
         ]
 
