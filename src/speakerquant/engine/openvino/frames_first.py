@@ -13,33 +13,9 @@ from speakerquant.engine.openvino.openvino_graph import insert_behind, is_of_kin
 
 _EXCHANGE = (0, 2, 1)
 _BY_ELEMENTS = (
-    *(
-        "Abs",
-        "Add",
-        "Clamp",
-        "Divide",
-        "Elu",
-        "Exp",
-        "Gelu",
-        "HSigmoid",
-        "HSwish",
-        "Log",
-        "Maximum",
-        "Minimum",
-    ),
-    *(
-        "Mish",
-        "Multiply",
-        "Negative",
-        "Power",
-        "Relu",
-        "Sigmoid",
-        "SoftPlus",
-        "Sqrt",
-        "Subtract",
-        "Swish",
-        "Tanh",
-    ),
+    *("Abs", "Add", "Clamp", "Divide", "Elu", "Exp", "Gelu", "HSigmoid", "HSwish", "Log", "Maximum"),
+    *("Minimum", "Mish", "Multiply", "Negative", "Power", "Relu", "Sigmoid", "SoftPlus", "Sqrt"),
+    *("Subtract", "Swish", "Tanh"),
 )
 _AXIS_AS_ATTRIBUTE = ("Concat", "Softmax")
 _AXES_AS_INPUT = {
