@@ -37,6 +37,8 @@ class Features(Sequence[FeatureArray]):
 
     def __init__(self, folder: Path) -> None:
         self._frames = folder / "frames.npy"
+        frames = np.load(self._frames, mmap_mode="r", allow_pickle=False)
+        self._first_byte, self._n_mels = frames.offset, frames.shape[1]
         self._offsets = np.load(folder / "offsets.npy", allow_pickle=False)
 
     def __len__(self) -> int:
@@ -56,9 +58,14 @@ class Features(Sequence[FeatureArray]):
             return [self[i] for i in range(len(self))[index]]
         if not 0 <= index < len(self):
             raise IndexError(index)
-        # Mapped anew each time: pages that were read count as the process's memory until they are unmapped.
-        frames = np.load(self._frames, mmap_mode="r", allow_pickle=False)
-        return np.ascontiguousarray(frames[self._offsets[index] : self._offsets[index + 1]].T)
+        # Not mapped: pages that were read would count as the process's memory until they are unmapped.
+        values = np.fromfile(
+            self._frames,
+            np.float32,
+            self._n_mels * (self._offsets[index + 1] - self._offsets[index]),
+            offset=self._first_byte + self._n_mels * self._offsets[index] * np.float32().itemsize,
+        )
+        return np.ascontiguousarray(values.reshape(-1, self._n_mels).T)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ _AXIS_AS_ATTRIBUTE = ("Concat", "Softmax")
 _AXES_AS_INPUT = {
     **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Split", "VariadicSplit"), 1),
     "Gather": 2,
+    "Slice": 4,
 }
 """By operation, which of its inputs names axes; the first is what it computes from."""
 
@@ -35,6 +36,8 @@ def put_frames_first(model: Model) -> None:
     for node in model.get_ordered_ops():
         if is_of_kind(node, "Transpose"):
             _leave_out_with_the_one_before(node)
+        elif is_of_kind(node, "ShapeOf"):
+            _look_at_shape_before_exchange(node)
         elif is_of_kind(node, "BatchNormInference"):
             _normalise_before_exchange(node)
         elif _may_be_exchanged(node):
@@ -47,6 +50,13 @@ def _leave_out_with_the_one_before(node: Node) -> None:
     source = _before_exchange(exchange) if exchange else None
     if source:
         insert_behind(node.output(0), lambda _: source)
+
+
+def _look_at_shape_before_exchange(node: Node) -> None:
+    if before := _before_exchange(node.input_value(0)):
+        node.input(0).replace_source_output(before)
+        order, axis = ops.constant(np.array(_EXCHANGE, np.int64)), ops.constant(np.int64(0))
+        insert_behind(node.output(0), lambda shape: ops.gather(shape, order, axis).output(0))
 
 
 def _normalise_before_exchange(node: Node) -> None:
@@ -88,7 +98,8 @@ def _may_be_exchanged(node: Node) -> bool:
     if axes_input is None:
         return is_of_kind(node, *_BY_ELEMENTS, *_AXIS_AS_ATTRIBUTE)
     keeps_axes = all(len(each.get_partial_shape()) == len(_EXCHANGE) for each in node.outputs())
-    return keeps_axes and is_of_kind(node.input_value(axes_input).get_node(), "Constant")
+    names_axes = node.get_input_size() > axes_input
+    return keeps_axes and names_axes and is_of_kind(node.input_value(axes_input).get_node(), "Constant")
 
 
 def _before_exchange(values: Output) -> Output | None:
