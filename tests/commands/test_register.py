@@ -95,6 +95,26 @@ def wait_for(address: str) -> None:
     raise AssertionError(f"{address} does not answer")
 
 
+def test_the_threshold_that_a_model_is_registered_with_is_its_own(
+    workspace: Workspace, run: str, register: Command, invoke: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert register(f"run={run}", "alias=chosen", "threshold=0.9").code == 0
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", workspace.tracking_uri)
+    asked = ("--model", NAME, *sorted(workspace.corpus.rglob("*.wav"))[:2])
+    assert "threshold 0.900000" in invoke(verify_speaker.main, *asked).out
+    assert "threshold 0.900000" not in invoke(verify_speaker.main, *asked, "--false-accepts", "50").out
+    assert "threshold 0.300000" in invoke(verify_speaker.main, *asked, "--threshold", "0.3").out
+
+
+def test_a_server_that_does_not_answer_is_said_so(invoke: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    start = time.monotonic()
+    finished = invoke(verify_speaker.main, "--model", NAME, "a.wav", "b.wav")
+    assert time.monotonic() - start < 60  # MLflow itself would wait for four minutes
+    assert finished.code == 2
+    assert "does not answer" in finished.err.splitlines()[-1]
+
+
 def test_a_mistake_is_one_line(
     workspace: Workspace, run: str, register: Command, invoke: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +131,9 @@ def test_a_mistake_is_one_line(
             verify_speaker.main, "--model", "models:/registered@gone", "a.wav", "b.wav"
         ),
         "run: not set": register(),
+        "threshold=0.5 false_accepts=1: give one of them": register(
+            f"run={run}", "threshold=0.5", "false_accepts=1"
+        ),
     }
     scores.unlink()
     finished["has no scores.npy"] = register(f"run={run}")

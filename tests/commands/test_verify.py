@@ -205,6 +205,10 @@ def test_a_list_is_verified_line_by_line(
     finished = invoke(verify_speaker.main, "--model", engine, "--list", questions)
     assert (finished.code, finished.err.count("\n")) == (2, 1)
     assert "questions.txt:1: one recording" in finished.err
+    questions.write_text(f"{first} {second}\n{first} nowhere.wav\n")
+    finished = invoke(verify_speaker.main, "--model", engine, "--list", questions)
+    assert (finished.code, finished.out, finished.err.count("\n")) == (2, "", 1)
+    assert "questions.txt:2: nowhere.wav: no such recording" in finished.err
 
 
 def test_a_recording_that_is_too_short_is_named(workspace: Workspace, verify: Verify, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -16,7 +17,8 @@ from speakerquant.measuring.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
 from speakerquant.tracking.artifacts import ArtifactReference
 from speakerquant.tracking.client import Tracking, find_experiment_of_run
 from speakerquant.tracking.recorded_runs import downloaded_file
-from speakerquant.tracking.registry import downloaded_model, is_model_address
+from speakerquant.tracking.registry import downloaded_model, is_model_address, parameters_of
+from speakerquant.verification.served_verifier import THRESHOLD
 
 _RUN = "runs:/"
 
@@ -32,8 +34,21 @@ def folder_for_copies(address: str) -> Iterator[Path]:
         yield Path(folder)
 
 
+@dataclass(frozen=True)
+class FoundEngine:
+    """An engine that a user has named.
+
+    Attributes:
+        path: Its file, with what lies beside it.
+        threshold: The one that it is registered with; none if it is not a registered model.
+    """
+
+    path: Path
+    threshold: float | None
+
+
 @contextmanager
-def found_engine(model: str) -> Iterator[Path]:
+def found_engine(model: str) -> Iterator[FoundEngine]:
     """The file of an engine, with what lies beside it; what only MLflow keeps is fetched for the block.
 
     Args:
@@ -42,10 +57,11 @@ def found_engine(model: str) -> Iterator[Path]:
     Raises:
         UserError: there is none, or several; or MLflow has lost it or does not answer.
     """
-    path = Path(model)
+    path, threshold = Path(model), None
     with folder_for_copies(model) as copies:
         if is_model_address(model):
             path = downloaded_model(_default_store(), model, copies)
+            threshold = parameters_of(path).get(THRESHOLD)
         elif reference := _reference(path):
             tracking = find_experiment_of_run(reference.uri, reference.run_id)
             path = download_engine(tracking, reference.run_id, copies)
@@ -55,7 +71,7 @@ def found_engine(model: str) -> Iterator[Path]:
                 f"{engine}: no such file; give an engine, the folder of a run, or models:/name@alias of a "
                 "registered model"
             )
-        yield engine
+        yield FoundEngine(engine, threshold)
 
 
 @contextmanager

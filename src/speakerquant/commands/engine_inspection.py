@@ -32,8 +32,8 @@ def info(model: str) -> None:
     Raises:
         UserError: the engine, or what says what made it, cannot be read.
     """
-    with found_engine(model) as path:
-        _, provenance = read_engine(path)
+    with found_engine(model) as engine:
+        _, provenance = read_engine(engine.path)
     _print(model, _described(provenance))
 
 
@@ -43,8 +43,8 @@ def bench(model: str, python: str | None) -> None:
     Raises:
         UserError: it cannot be loaded here.
     """
-    with found_engine(model) as path:
-        _print(model, _benchmarked(path, python))
+    with found_engine(model) as engine:
+        _print(model, _benchmarked(engine.path, python))
 
 
 def _benchmarked(path: Path, python: str | None) -> Mapping[str, str]:

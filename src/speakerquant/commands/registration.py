@@ -8,6 +8,7 @@ import soundfile
 
 from speakerquant.commands.engine_files import download_engine, folder_for_copies
 from speakerquant.configuration.tracking_schema import RegisterConfig
+from speakerquant.errors import UserError
 from speakerquant.tracking.client import find_experiment_of_run
 from speakerquant.tracking.registry import Interface, register_model
 from speakerquant.verification import served_verifier
@@ -20,8 +21,14 @@ def register(config: RegisterConfig) -> None:
     """Register the engine of the run ``config.run`` and print the address of the model.
 
     Raises:
-        UserError: there is no such run, it has lost its files, or the engine cannot be loaded here.
+        UserError: two thresholds are asked for; or there is no such run, it has lost its files, or the engine
+            cannot be loaded here.
     """
+    if None not in (config.threshold, config.false_accepts):
+        raise UserError(
+            f"threshold={config.threshold:g} false_accepts={config.false_accepts:g}: give one of them; the "
+            "second tells a threshold, too"
+        )
     tracking = find_experiment_of_run(config.tracking.uri, config.run)
     with folder_for_copies(f"runs:/{config.run}") as folder:
         files = folder / "engine"

@@ -41,8 +41,8 @@ def verify(
     Args:
         model: Path of an engine or of a folder with one, or MLflow's address of a registered model.
         question: What is asked.
-        threshold: Score from which on speakers are the same; none is that of the list which the engine was
-            measured on.
+        threshold: Score from which on speakers are the same; none is the one that the model is registered
+            with, or that of the list which the engine was measured on.
         false_accepts: Most percent of other speakers that it may accept; none takes that of the EER.
 
     Raises:
@@ -157,9 +157,13 @@ def _opened(
     model: str, threshold: float | None, false_accepts: float | None
 ) -> Iterator[tuple[Verifier, float, ScoreCalibration | None]]:
     with found_engine(model) as engine:
-        chosen = known_threshold(engine, false_accepts) if threshold is None else threshold
-        with Verifier.load(engine) as verifier:
-            yield verifier, chosen, known_calibration(engine)
+        chosen = threshold
+        if chosen is None and false_accepts is None:
+            chosen = engine.threshold
+        if chosen is None:
+            chosen = known_threshold(engine.path, false_accepts)
+        with Verifier.load(engine.path) as verifier:
+            yield verifier, chosen, known_calibration(engine.path)
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,8 @@ def _read_questions(path: Path) -> _Questions:
     @cache
     def place_of(field: str) -> int:
         file = listed_path(path, field)
+        if not file.is_file():
+            raise FileNotFoundError(field)
         return files.setdefault(file_identity(file), (len(files), file))[0]
 
     for number, line in enumerate(read_lines(path, "the list of recordings"), 1):
@@ -192,7 +198,10 @@ def _read_questions(path: Path) -> _Questions:
         if len(fields) == 1:
             raise UserError(f"{path}:{number}: one recording; write those of a speaker, then the tested one")
         lines.append(line)
-        asked.append(array("i", map(place_of, fields)))
+        try:
+            asked.append(array("i", map(place_of, fields)))
+        except FileNotFoundError as missing:
+            raise UserError(f"{path}:{number}: {missing}: no such recording; correct the line") from None
     if not files:
         raise UserError(
             f"{path}: nothing to verify; write recordings of a speaker and a tested one in each line"

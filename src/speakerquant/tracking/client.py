@@ -77,6 +77,9 @@ def find_store(uri: str) -> MlflowClient:
         UserError: there is no such database, or it is not MLflow's.
     """
     with _answering(uri):
+        client = MlflowClient(absolute_uri(uri))
+        if is_server(uri):
+            client.search_experiments(max_results=1)
         if (file := _sqlite_file(uri)) is not None and not file.is_file():
             raise UserError(
                 f"tracking.uri={uri}: there is no file {file}; give the database that the runs are in, or "
@@ -86,7 +89,7 @@ def find_store(uri: str) -> MlflowClient:
             raise UserError(
                 f"tracking.uri={uri}: holds no runs of MLflow; give the database that they are in"
             )
-        return MlflowClient(absolute_uri(uri))
+        return client
 
 
 def find_experiment(uri: str, experiment: str) -> Tracking:

@@ -11,7 +11,7 @@ import mlflow.pyfunc
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType
 
@@ -129,3 +129,10 @@ def downloaded_model(uri: str, address: str, folder: Path) -> Path:
             f"{address}: no such model in {uri} ({first_line(error)[:200]}); see its Models page"
         ) from None
     return Path(copy)
+
+
+def parameters_of(model: Path) -> dict[str, float]:
+    """Default of every number that a request to a model may set, by name, from a copy of the model."""
+    signature = Model.load(str(model)).signature
+    params = signature.params if signature else None
+    return {param.name: float(param.default) for param in params or ()}
