@@ -47,8 +47,10 @@ def test_a_stopped_front_goes_on_and_says_what_was_predicted(
     bound = "+hydra.sweeper.constraints.swap.voiceprints_flips_at_eer=100"
     stopped = speakerquant(*arguments(workspace, "front", bound, "hydra.sweeper.n_trials=2"))
     assert stopped.code == 0, stopped.err
+    assert "hydra.sweeper.n_trials=2 is used up, and 2 points or more" in stopped.out + stopped.err
     finished = speakerquant(*arguments(workspace, "front", bound))
     assert finished.code == 0, finished.err
+    assert "is used up" not in finished.out + finished.err
     masks = [str(each["mask"]) for each in results(tmp_path) if each["trial_list"] == "development"]
     assert len({*masks}) == len(masks) == 4, "none is measured again"
     front = front_in(tmp_path)

@@ -87,7 +87,7 @@ def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
     assert "on the development list: EER %" in finished.out
     assert "on the test list: EER %" in finished.out
     folder = recommended["final_result"]["folder"]
-    assert f"in {folder}\n" in finished.out
+    assert f"in {folder}, MLflow run {recommended['final_result']['run_id']}\n" in finished.out
     assert sha256_of(Path(folder, "engine.openvino")) == recommended["final_result"]["engine_sha256"]
 
     with (sweep_folder(tmp_path) / "front.csv").open() as file:
@@ -101,6 +101,7 @@ def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
     assert parent.data.tags["study"] == "whole"
     assert [run.data.tags["trial"] for run in runs] == ["0", "1", "2", "3", "0"]
     assert runs[-1].data.tags["study"].startswith("whole-final-")
+    assert runs[-1].info.run_id == recommended["final_result"]["run_id"]
     artifacts = workspace.tracking_of("whole").client.list_artifacts(parent.info.run_id)
     assert {"front.json", "front.csv", "front.md", "front.png", "front.html"} <= {
         file.path for file in artifacts

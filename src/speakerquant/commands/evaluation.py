@@ -26,7 +26,7 @@ from speakerquant.configuration.opening import (
 )
 from speakerquant.configuration.schema import RunConfig
 from speakerquant.configuration.sharing import MULTIRUN, Sharing
-from speakerquant.measuring.result import FOLDER, Result
+from speakerquant.measuring.result import FOLDER, RUN_ID, Result
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.report.multirun_report import print_runs
 from speakerquant.search.application import TRIAL_FILE
@@ -41,7 +41,7 @@ def evaluate_configured(config: DictConfig) -> dict[str, Any]:
     """What a Hydra job does: evaluate the mask of its configuration, and print the result of a single run.
 
     Returns:
-        The result, and the folder that has it and the engine.
+        The result, and where it and the engine are: the folder and the MLflow run.
     """
     hydra_config = HydraConfig.get()
     output = Path(hydra_config.runtime.output_dir)
@@ -50,10 +50,10 @@ def evaluate_configured(config: DictConfig) -> dict[str, Any]:
         check_mask_keys(override.lstrip("+").partition("=")[0] for override in task)
         command = shlex.join(["speakerquant", *task])
         params = {**flat(config), **_options(hydra_config.runtime.choices), MASK: mask_words(config.mask)}
-        result = evaluate(typed(config, RunConfig), params, output, command, parent_run_id())
+        run_id, result = evaluate(typed(config, RunConfig), params, output, command, parent_run_id())
     if hydra_config.mode is RunMode.RUN:
         print_runs([result.as_run()], title=str(output))
-    return {**result.to_dict(), FOLDER: str(output)}
+    return {**result.to_dict(), FOLDER: str(output), RUN_ID: run_id}
 
 
 def evaluate(
@@ -62,7 +62,7 @@ def evaluate(
     output: Path,
     command: str = "",
     parent_id: str | None = None,
-) -> Result:
+) -> tuple[str, Result]:
     """Evaluate ``config.mask`` and leave ``result.json``, engine, ONNX and scores in ``output``.
 
     Args:
@@ -71,6 +71,9 @@ def evaluate(
         output: An existing folder.
         command: What the user typed, for MLflow.
         parent_id: MLflow run of the multirun that this is part of.
+
+    Returns:
+        The MLflow run, and the result.
 
     Raises:
         UserError: see the modules that it calls; the MLflow run is closed as FAILED with the message.
@@ -90,7 +93,7 @@ def evaluate(
             record.keep_engine_once(result.engine)
         else:
             log.info("recorded as MLflow run %s", tracked.run_id)
-    return result
+    return tracked.run_id, result
 
 
 def _source(config: RunConfig) -> str:

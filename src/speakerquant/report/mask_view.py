@@ -1,11 +1,12 @@
 """How a search over masks is shown."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.cache import Cache
-from speakerquant.measuring.result import FOLDER, MASK_PREFIX, metric_of
+from speakerquant.measuring.result import FOLDER, MASK_PREFIX, RUN_ID, metric_of
 from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import POINT_HEADING, X, Y
@@ -70,8 +71,11 @@ class MaskView:
             words.append(built_only(result["scores_from"]))
         return ", ".join(words)
 
-    def folder(self, result: Mapping[str, Any]) -> str | None:
-        return result.get(FOLDER)  # results of earlier versions have none
+    def place(self, result: Mapping[str, Any]) -> str | None:
+        if RUN_ID not in result:  # as those of earlier versions
+            return None
+        run = f"MLflow run {result[RUN_ID]}"
+        return f"in {result[FOLDER]}, {run}" if Path(result[FOLDER]).is_dir() else run
 
     def is_tie(self, result: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
         draws, others = result.get("draws"), other.get("draws")  # results of earlier versions have none

@@ -127,12 +127,12 @@ class SearchReport:
     def _recommendation(self, recommended: Entry | None, final_result: Mapping[str, Any] | None) -> list[str]:
         if recommended is None:
             return ["recommended: nothing that was measured meets the constraints"]
-        folder = self.view.folder(recommended.result if final_result is None else final_result)
+        place = self.view.place(recommended.result if final_result is None else final_result)
         return [
             f"recommended: trial {recommended.number}, {self.view.describe(recommended.point)}",
             self._numbers(recommended.result, searched=True),
             *([] if final_result is None else [self._numbers(final_result, searched=False)]),
-            *([f"  in {folder}"] if folder else []),
+            *([f"  {place}"] if place else []),
             f"  {self.command(recommended.point)}",
         ]
 

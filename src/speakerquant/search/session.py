@@ -85,6 +85,8 @@ class Session:
         )
         try:
             history = search.run()
+            if first_points and len(history.finished) >= budget.n_trials:
+                self._say_what_is_left(history, budget, first_points)
             self._show(history, self._final_result(front_of(history, self.ledger.goals).recommended))
         except (StorageInternalError, SQLAlchemyError) as error:
             self.observer.closed(first_line(error))
@@ -111,6 +113,20 @@ class Session:
                 due = end + max(_REWRITE_SECONDS, (end - start) / _REWRITE_SHARE)
 
         return show
+
+    def _say_what_is_left(self, history: History, budget: Budget, first_points: FirstPoints) -> None:
+        """Say that the budget ended before the points that come first."""
+        try:
+            points, _ = first_points.known(history)
+        except UserError:  # by what was found there is no telling
+            return
+        left = {self.ledger.space.key(point) for point in points} - history.finished.keys()
+        if left:
+            log.warning(
+                "hydra.sweeper.n_trials=%d is used up, and %d points or more were to come before this can be "
+                "relied on; the same command with a larger number goes on",
+                *(budget.n_trials, len(left)),
+            )
 
     def _show_unfinished(self) -> None:
         try:

@@ -102,8 +102,8 @@ class View(Protocol):
     def data(self, result: Mapping[str, Any], *, searched: bool) -> str:
         """What a result was measured on; ``searched`` tells that the search has chosen by it."""
 
-    def folder(self, result: Mapping[str, Any]) -> str | None:
-        """Where the job of a result has left its files, if that is known."""
+    def place(self, result: Mapping[str, Any]) -> str | None:
+        """Where what a job has left beside its result can be found, if that is known."""
 
     def is_tie(self, result: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
         """Whether nothing shows which of two results is better, size aside; none if that is not known."""
@@ -137,7 +137,7 @@ class PlainView:
     def data(self, result: Mapping[str, Any], *, searched: bool) -> str:
         return "while searching" if searched else "afterwards"
 
-    def folder(self, result: Mapping[str, Any]) -> str | None:
+    def place(self, result: Mapping[str, Any]) -> str | None:
         return None
 
     def is_tie(self, result: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:

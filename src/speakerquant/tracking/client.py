@@ -77,9 +77,6 @@ def find_store(uri: str) -> MlflowClient:
         UserError: there is no such database, or it is not MLflow's.
     """
     with _answering(uri):
-        client = MlflowClient(absolute_uri(uri))
-        if is_server(uri):
-            client.search_experiments(max_results=1)
         if (file := _sqlite_file(uri)) is not None and not file.is_file():
             raise UserError(
                 f"tracking.uri={uri}: there is no file {file}; give the database that the runs are in, or "
@@ -89,6 +86,9 @@ def find_store(uri: str) -> MlflowClient:
             raise UserError(
                 f"tracking.uri={uri}: holds no runs of MLflow; give the database that they are in"
             )
+        client = MlflowClient(absolute_uri(uri))
+        if is_server(uri):
+            client.search_experiments(max_results=1)  # what asks later would wait for minutes
         return client
 
 
@@ -127,7 +127,7 @@ def find_experiment_of_run(uri: str, run_id: str) -> Tracking:
                 raise
             raise UserError(
                 f"tracking.uri={uri}: there is no run {run_id}; its id is what the command that measured it "
-                "ended with, 'recorded as MLflow run <id>'"
+                "ended with, 'MLflow run <id>'"
             ) from None
 
 
