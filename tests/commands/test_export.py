@@ -51,6 +51,10 @@ def test_a_run_is_exported_from_its_folder_and_from_mlflow(
     assert finished.code == 2
     assert finished.err.startswith(f"error: {run / 'model.onnx'}: the run's own graph")
     assert invoke(export_mask.main, run, tmp_path / "again.onnx").code == 0
+    (run / "result.json").unlink()
+    finished = invoke(export_mask.main, run, tmp_path / "unfinished.onnx")
+    assert (finished.code, finished.err.count("\n")) == (2, 1)
+    assert f"{run}: has no result.json, as its run did not finish" in finished.err
 
 
 def test_an_onnx_file_is_replaced_by_one_that_is_asked_alike(

@@ -101,6 +101,7 @@ def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
     assert parent.data.tags["study"] == "whole"
     assert [run.data.tags["trial"] for run in runs] == ["0", "1", "2", "3", "0"]
     assert runs[-1].data.tags["study"].startswith("whole-final-")
+    assert [run.info.run_name.partition(":")[0] for run in runs[-2:]] == ["trial 3", "final"]
     assert runs[-1].info.run_id == recommended["final_result"]["run_id"]
     artifacts = workspace.tracking_of("whole").client.list_artifacts(parent.info.run_id)
     assert {"front.json", "front.csv", "front.md", "front.png", "front.html"} <= {

@@ -243,7 +243,8 @@ class Implementation:
             name = str(config.hydra.sweep.subdir)
             folder = self._new_folder(f"final-{name}" if further else name)
             record = {"study": claim.study, "trial": claim.number, "source": claim.source}
-            (self._folder / folder / TRIAL_FILE).write_text(json.dumps({**record, "point": claim.point}))
+            record |= {"point": claim.point, "is_final": bool(further)}
+            (self._folder / folder / TRIAL_FILE).write_text(json.dumps(record))
             jobs.append(self._loader.place_job(config, overrides, folder))
         try:
             returns = self._launcher.launch(jobs, initial_job_idx=claims[0].number)

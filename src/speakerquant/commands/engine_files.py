@@ -82,7 +82,7 @@ def found_graph(run: str) -> Iterator[Path]:
         run: Path of the graph or of the folder of a run, or MLflow's address of a run.
 
     Raises:
-        UserError: there is none; or MLflow has lost it or does not answer.
+        UserError: there is none, or its run did not finish; or MLflow has lost it or does not answer.
     """
     path = Path(run)
     with folder_for_copies(run) as copies:
@@ -93,7 +93,12 @@ def found_graph(run: str) -> Iterator[Path]:
             tracking = find_experiment_of_run(reference.uri, reference.run_id)
             path = downloaded_file(tracking, reference.run_id, ONNX_FILE, copies)
         elif path.is_dir():
-            path = path / ONNX_FILE
+            folder, path = path, path / ONNX_FILE
+            if path.is_file() and not (folder / RESULT_FILE).is_file():
+                raise UserError(
+                    f"{folder}: has no {RESULT_FILE}, as its run did not finish, and what its mask loses is "
+                    f"not known; run it again, or give {path}"
+                )
         if not path.is_file():
             raise UserError(
                 f"{path}: no such file; give the folder of one run, or {_RUN}<id> with MLflow's id of it"

@@ -83,7 +83,8 @@ def evaluate(
     prefix, tags = "", {}
     if (output / TRIAL_FILE).exists():
         trial = json.loads((output / TRIAL_FILE).read_text())
-        prefix, tags = f"trial {trial['trial']}: ", trial_tags(trial["study"], trial["trial"])
+        prefix = "final: " if trial["is_final"] else f"trial {trial['trial']}: "
+        tags = trial_tags(trial["study"], trial["trial"])
     name = prefix + mask_words(config.mask)  # until the network is open
     with tracked_run(tracking, name, parent_id, tags) as tracked:
         record = RecordedEvaluation(tracked, output, prefix, _source(config))

@@ -11,7 +11,10 @@ from speakerquant.search.space import Point, Space
 from speakerquant.search.view import PlainView, View
 
 TRIAL_FILE = "trial.json"
-"""File in a job's folder that names ``study``, ``trial`` (its number), ``source`` and ``point``."""
+"""File in a job's folder that names ``study``, ``trial`` (its number), ``source`` and ``point``.
+
+It tells whether it ``is_final``, too: measured on data that the search has not seen.
+"""
 
 
 class Observer:
