@@ -223,6 +223,17 @@ def separable(x: Tensor, first: nn.Module, norm: nn.Module, depthwise: nn.Module
     return last(depthwise(x.relu()) + x)
 
 
+def normalised_residual(x: Tensor, first: nn.Module, norm: nn.Module, inner: nn.Module) -> Tensor:
+    hidden: Tensor = first(x)
+    summed: Tensor = hidden + inner(norm(hidden))
+    return summed
+
+
+def complement(x: Tensor, first: nn.Module) -> Tensor:
+    rest: Tensor = 1 - first(x)
+    return rest
+
+
 def patterns(bias: bool) -> dict[str, Pattern]:
     """The arrangements that deployed networks have."""
 
@@ -259,6 +270,9 @@ def patterns(bias: bool) -> dict[str, Pattern]:
         "computed factors": Pattern(factor_before, conv(80, 32), NormByMagnitudes(32), conv(32, 24)),
         "squeeze-excitation": Pattern(gate, conv(80, 32, 3), norm(32), conv(32, 16), conv(16, 32)),
         "residual images": Pattern(image, conv2d(1, 3), conv2d(8, 3, 2), conv2d(8, 1, 2), conv2d(8, 3)),
+        "normalised residual": Pattern(normalised_residual, conv(80, 32), norm(32), conv(32, 32)),
+        "complement": Pattern(complement, conv(80, 48)),
+        "complement of one channel": Pattern(complement, conv(80, 1)),
         "depthwise": Pattern(separable, conv(80, 32), norm(32), conv(32, 32, 5, groups=32), conv(32, 24)),
     }
 

@@ -9,7 +9,7 @@ import numpy as np
 from openvino import Model, Node, Output
 from openvino import opset13 as ops
 
-from speakerquant.engine.openvino.openvino_graph import insert_behind, is_of_kind
+from speakerquant.engine.openvino.openvino_graph import insert_behind, is_of_kind, stop, stop_before
 
 _EXCHANGE = (0, 2, 1)
 _BY_ELEMENTS = (
@@ -17,6 +17,7 @@ _BY_ELEMENTS = (
     *("Minimum", "Mish", "Multiply", "Negative", "Power", "Relu", "Sigmoid", "SoftPlus", "Sqrt"),
     *("Subtract", "Swish", "Tanh"),
 )
+_LINEAR = ("Divide", "Multiply", "Negative", "Subtract")
 _AXIS_AS_ATTRIBUTE = ("Concat", "Softmax")
 _AXES_AS_INPUT = {
     **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Split", "VariadicSplit"), 1),
@@ -31,8 +32,21 @@ def exchanged(values: Output) -> Output:
     return ops.transpose(values, ops.constant(np.array(_EXCHANGE, np.int64))).output(0)
 
 
-def put_frames_first(model: Model) -> None:
-    """Leave out, in place, exchanges of time and channels that undo one another."""
+def with_frames_first(model: Model) -> Model:
+    """The network without exchanges of time and channels that undo one another.
+
+    Where each of several readers would need one of its own, it stays as it is.
+    """
+    changed = model.clone()
+    _put_frames_first(changed)
+    return changed if _num_exchanges(changed) < _num_exchanges(model) else model
+
+
+def _num_exchanges(model: Model) -> int:
+    return sum(is_of_kind(node, "Transpose") for node in model.get_ordered_ops())
+
+
+def _put_frames_first(model: Model) -> None:
     for node in model.get_ordered_ops():
         if is_of_kind(node, "Transpose"):
             _leave_out_with_the_one_before(node)
@@ -42,6 +56,10 @@ def put_frames_first(model: Model) -> None:
             _normalise_before_exchange(node)
         elif _may_be_exchanged(node):
             _exchange_behind(node)
+    for node in model.get_ordered_ops():
+        if is_of_kind(node, "FakeQuantize") and _before_exchange(node.input_value(0)):
+            # It would be moved up past the exchange, and take what is done by channels for the same in all.
+            stop_before(node)
     model.validate_nodes_and_infer_types()
 
 
@@ -63,11 +81,11 @@ def _normalise_before_exchange(node: Node) -> None:
     """Compute a normalisation, which takes channels for the second axis, as a product and a sum."""
     values, *parameters = node.input_values()
     before = _before_exchange(values)
-    if before and all(is_of_kind(each.get_node(), "Constant") for each in parameters):
+    if before and all(map(_is_constant, parameters)):
         weight, bias, mean, variance = (each.get_node().data.astype(np.float64) for each in parameters)
         factor = weight / np.sqrt(variance + node.get_attributes()["epsilon"])
         addend = bias - mean * factor
-        scaled = ops.multiply(before, ops.constant(factor.astype(np.float32)))
+        scaled = ops.multiply(_kept_from_weights(before), ops.constant(factor.astype(np.float32)))
         normalised = ops.add(scaled, ops.constant(addend.astype(np.float32))).output(0)
         insert_behind(node.output(0), lambda _: exchanged(normalised))
 
@@ -79,8 +97,10 @@ def _exchange_behind(node: Node) -> None:
     values = [each.get_source_output() for each in inputs]
     if not any(map(_before_exchange, values)) or not all(map(_is_exchanged_for_nothing, values)):
         return
+    by_constant = is_of_kind(node, *_LINEAR) and any(map(_is_constant, values))
     for each, value in zip(inputs, values, strict=True):
-        each.replace_source_output(_exchanged_for_nothing(value))
+        exchanged_value = _exchanged_for_nothing(value)
+        each.replace_source_output(_kept_from_weights(exchanged_value) if by_constant else exchanged_value)
     if is_of_kind(node, *_AXIS_AS_ATTRIBUTE):
         node.set_attribute("axis", _EXCHANGE[node.get_attributes()["axis"]])
     elif axes_input is not None:
@@ -99,7 +119,7 @@ def _may_be_exchanged(node: Node) -> bool:
         return is_of_kind(node, *_BY_ELEMENTS, *_AXIS_AS_ATTRIBUTE)
     keeps_axes = all(len(each.get_partial_shape()) == len(_EXCHANGE) for each in node.outputs())
     names_axes = node.get_input_size() > axes_input
-    return keeps_axes and names_axes and is_of_kind(node.input_value(axes_input).get_node(), "Constant")
+    return keeps_axes and names_axes and _is_constant(node.input_value(axes_input))
 
 
 def _before_exchange(values: Output) -> Output | None:
@@ -112,24 +132,33 @@ def _before_exchange(values: Output) -> Output | None:
     return node.input_value(0) if is_exchange else None
 
 
+def _kept_from_weights(values: Output) -> Output:
+    """What a product makes, so that what follows is not multiplied into its weights, which then expand.
+
+    A factor of -1 is multiplied wrongly, and not always (OpenVINO 2026.4).
+    """
+    return stop(values) if is_of_kind(values.get_node(), "MatMul") else values
+
+
 def _is_exchanged_for_nothing(values: Output) -> bool:
     """Whether exchanging time and channels of values moves none of them at run time."""
     if _before_exchange(values) or _is_one_constant(values):
         return True
     shape = values.get_partial_shape()
-    is_constant = is_of_kind(values.get_node(), "Constant")
-    return len(shape) == len(_EXCHANGE) and (is_constant or shape[2] == 1)
+    return len(shape) == len(_EXCHANGE) and (_is_constant(values) or shape[2] == 1)
 
 
 def _exchanged_for_nothing(values: Output) -> Output:
     if _is_one_constant(values):
         return values
-    node = values.get_node()
-    if is_of_kind(node, "Constant"):
-        return ops.constant(np.ascontiguousarray(node.data.transpose(_EXCHANGE))).output(0)
+    if _is_constant(values):
+        return ops.constant(np.ascontiguousarray(values.get_node().data.transpose(_EXCHANGE))).output(0)
     return _before_exchange(values) or exchanged(values)
 
 
 def _is_one_constant(values: Output) -> bool:
-    node = values.get_node()
-    return is_of_kind(node, "Constant") and node.data.size == 1
+    return _is_constant(values) and values.get_node().data.size == 1
+
+
+def _is_constant(values: Output) -> bool:
+    return is_of_kind(values.get_node(), "Constant")

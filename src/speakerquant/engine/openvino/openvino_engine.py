@@ -152,8 +152,7 @@ class OpenVinoBuilder(EngineBuilder):
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
         try:
             network = onnx.load(onnx_path)
-            model = _core().read_model(readable(onnx_path, network))
-            keep_packed(model, network)
+            model = keep_packed(_core().read_model(readable(onnx_path, network)), network)
             adapt(model, network, matrix_products=not _has_avx512())
             shorten_names(model)
             blob = _core().compile_model(model, "CPU", _CONFIG).export_model()

@@ -91,7 +91,7 @@ def _stop_low_precision_propagation(nodes: list[Node]) -> None:
             or is_of_kind(node, "MVN")
             or (is_of_kind(node, *_REDUCTIONS) and node.get_output_element_type(0).is_real())
         ):
-            _stop_before(node)
+            stop_before(node)
 
 
 def _keep_channels_from_reductions(nodes: list[Node]) -> None:
@@ -102,7 +102,7 @@ def _keep_channels_from_reductions(nodes: list[Node]) -> None:
     """
     for node in nodes:
         if is_of_kind(node, *_BY_CHANNELS) and is_of_kind(_origin(node, _JOINED_BY_REDUCTIONS), *_REDUCTIONS):
-            _stop_before(node)
+            stop_before(node)
 
 
 def _give_every_rounding_layer_a_bias(nodes: list[Node], network: onnx.ModelProto) -> None:
@@ -147,7 +147,8 @@ def _pools_padding(pooling: Node) -> bool:
     return not attributes["exclude-pad"] and any((*attributes["pads_begin"], *attributes["pads_end"]))
 
 
-def _stop_before(node: Node) -> None:
+def stop_before(node: Node) -> None:
+    """Put such an operation before what a node is computed from."""
     computed = _computed_inputs(node)[0]
     computed.replace_source_output(stop(computed.get_source_output()))
 

@@ -18,7 +18,7 @@ from openvino import Model, Node, Output, Tensor, Type
 from openvino import opset13 as ops
 
 from speakerquant.architectures.layers import LayerGeometry
-from speakerquant.engine.openvino.frames_first import exchanged, put_frames_first
+from speakerquant.engine.openvino.frames_first import exchanged, with_frames_first
 from speakerquant.engine.openvino.openvino_graph import is_of_kind, layer_name, stop
 from speakerquant.graph.editing import constants_of
 from speakerquant.graph.layer_nodes import layer_nodes
@@ -67,25 +67,25 @@ def _is_product(bits: int, geometry: LayerGeometry) -> bool:
 
     Products of grouped convolutions would be many. Images have so many places that expanding the weights
     takes less time than laying side by side what each place sees. Where a row of weights does not fill whole
-    bytes, or is shorter than four, the product can be wrong (OpenVINO 2026.4).
+    bytes, is shorter than four, or is the only one, the product can be wrong (OpenVINO 2026.4).
     """
     columns = geometry.num_taps * geometry.channels_seen
-    is_possible = columns >= _FEWEST_COLUMNS and not bits * columns % _BYTE
+    is_possible = columns >= _FEWEST_COLUMNS and not bits * columns % _BYTE and geometry.out_channels > 1
     return is_possible and geometry.groups == 1 and geometry.num_axes < 2
 
 
-def keep_packed(model: Model, network: onnx.ModelProto) -> None:
-    """Keep the weights of all layers packed, in place, that have integer weights only.
+def keep_packed(model: Model, network: onnx.ModelProto) -> Model:
+    """The network with the weights of all layers packed that have integer weights only.
 
     Args:
-        model: The network as OpenVINO has read it.
+        model: The network as OpenVINO has read it, which may be changed.
         network: The same in ONNX, whose names the model keeps.
     """
     layers = {
         layer.node.name: layer for layer in layer_nodes(network.graph) if layer.has_integer_weights_only
     }
     if not layers:
-        return
+        return model
     constants = constants_of(network.graph)
     shared = _Shared(model)
     for node in model.get_ordered_ops():
@@ -105,7 +105,7 @@ def keep_packed(model: Model, network: onnx.ModelProto) -> None:
             node.input(1).replace_source_output(
                 _looked_up(bits, weights, node.get_input_shape(1), shared).output(0)
             )
-    put_frames_first(model)
+    return with_frames_first(model)
 
 
 class _Shared:
