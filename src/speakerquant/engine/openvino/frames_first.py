@@ -97,7 +97,7 @@ def _exchange_behind(node: Node) -> None:
     values = [each.get_source_output() for each in inputs]
     if not any(map(_before_exchange, values)) or not all(map(_is_exchanged_for_nothing, values)):
         return
-    by_constant = is_of_kind(node, *_LINEAR) and any(map(_is_constant, values))
+    by_constant = is_of_kind(node, *_LINEAR) and (len(values) == 1 or any(map(_is_constant, values)))
     for each, value in zip(inputs, values, strict=True):
         exchanged_value = _exchanged_for_nothing(value)
         each.replace_source_output(_kept_from_weights(exchanged_value) if by_constant else exchanged_value)
