@@ -135,4 +135,4 @@ def parameters_of(model: Path) -> dict[str, float]:
     """Default of every number that a request to a model may set, by name, from a copy of the model."""
     signature = Model.load(str(model)).signature
     params = signature.params if signature else None
-    return {param.name: float(param.default) for param in params or ()}
+    return {param.name: param.default for param in params or () if isinstance(param.default, float)}

@@ -194,8 +194,8 @@ def _seen(inputs: Output, geometry: LayerGeometry, shared: _Shared) -> Output:
     by_tap = []
     for tap in range(geometry.num_taps):
         left = (geometry.num_taps - 1 - tap) * dilation  # frames behind the last that this tap sees
-        stop = -left if left else np.iinfo(np.int64).max
-        bounds = (shared.numbers(number) for number in (tap * dilation, stop, stride))
+        until = -left if left else np.iinfo(np.int64).max
+        bounds = (shared.numbers(number) for number in (tap * dilation, until, stride))
         by_tap.append(ops.slice(inputs, *bounds, shared.numbers(_FRAMES)))
     return ops.concat(by_tap, _CHANNELS).output(0)
 
