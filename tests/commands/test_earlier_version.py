@@ -9,6 +9,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from mlflow.models import get_model_info
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -65,14 +66,17 @@ def earlier(unpacked: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_an_engine_verifies_by_a_threshold(earlier: Path, workspace: Workspace, invoke: Command) -> None:
     recordings = sorted(workspace.corpus.rglob("*.wav"))[:2]
+    verified = invoke(verify_speaker.main, "--model", "runs/0", *recordings)
+    assert verified.code == 2
+    assert verified.err.startswith("error: runs/0/")
+    assert f"result.json: {AGAIN}, or give a threshold" in verified.err
+    assert verified.err.count("\n") == 1
     for model in ("runs/0", MODEL):
-        verified = invoke(verify_speaker.main, "--model", model, *recordings)
-        assert verified.code == 2
-        assert verified.err.startswith(f"error: {model}/")
-        assert f"result.json: {AGAIN}, or give a threshold" in verified.err
-        assert verified.err.count("\n") == 1
         verified = invoke(verify_speaker.main, "--model", model, "--threshold", 0.99, *recordings)
         assert verified.code == 0, verified.err
+    [registered] = get_model_info(MODEL).signature.params
+    verified = invoke(verify_speaker.main, "--model", MODEL, *recordings)
+    assert f"threshold {registered.default:.6f}" in verified.out
     assert "all" in invoke(inspect_engine.main, "info", "runs/0/engine.onnxruntime").out
 
 
