@@ -4,8 +4,8 @@
 # both are run, although it is computed by elements and could be on either side. They are not among the fast kernels: between
 # products of 512 channels they take more than a tenth of the whole time.
 #
-# Seen (eight products of 512 channels, 300 frames, one thread): 7 ReLUs between transposes, 16 transposes run, 9.5 ms; ReLUs on the
-# other side of theirs, 2 transposes, 7.4 ms. AMD EPYC with AVX-512.
+# Seen (eight products of 512 channels, 300 frames, one thread): 7 ReLUs between transposes, 16 transposes run, 15.4 to 15.9 ms; ReLUs on
+# the other side of theirs, 2 transposes, 12.6 to 13.0 ms. AMD EPYC with AVX-512.
 #
 # Fails if that changes.
 set -euo pipefail
