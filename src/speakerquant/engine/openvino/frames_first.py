@@ -9,7 +9,13 @@ import numpy as np
 from openvino import Model, Node, Output
 from openvino import opset13 as ops
 
-from speakerquant.engine.openvino.openvino_graph import insert_behind, is_of_kind, stop, stop_before
+from speakerquant.engine.openvino.openvino_graph import (
+    insert_behind,
+    is_of_kind,
+    read_instead,
+    stop,
+    stop_before,
+)
 
 _EXCHANGE = (0, 2, 1)
 _BY_ELEMENTS = (
@@ -67,7 +73,7 @@ def _leave_out_with_the_one_before(node: Node) -> None:
     exchange = _before_exchange(node.output(0))
     source = _before_exchange(exchange) if exchange else None
     if source:
-        insert_behind(node.output(0), lambda _: source)
+        read_instead(node.output(0), source)
 
 
 def _look_at_shape_before_exchange(node: Node) -> None:
@@ -87,7 +93,7 @@ def _normalise_before_exchange(node: Node) -> None:
         addend = bias - mean * factor
         scaled = ops.multiply(_kept_from_weights(before), ops.constant(factor.astype(np.float32)))
         normalised = ops.add(scaled, ops.constant(addend.astype(np.float32))).output(0)
-        insert_behind(node.output(0), lambda _: exchanged(normalised))
+        read_instead(node.output(0), exchanged(normalised))
 
 
 def _exchange_behind(node: Node) -> None:

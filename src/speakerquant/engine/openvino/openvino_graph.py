@@ -65,6 +65,12 @@ def shorten_names(model: Model) -> None:
                 output.get_tensor().set_names(set())
 
 
+def read_instead(former: Output, output: Output) -> None:
+    """Give all readers of a former output another one."""
+    for reader in former.get_target_inputs():
+        reader.replace_source_output(output)
+
+
 def insert_behind(output: Output, change: Callable[[Output], Output]) -> None:
     """Give all readers of an operation's output what is computed from that."""
     readers = output.get_target_inputs()
@@ -176,5 +182,4 @@ def _pointwise_convolutions_to_matrix_products(nodes: list[Node], network: onnx.
         matrix = ops.constant(np.ascontiguousarray(weight.data[:, :, 0]))
         frames = ops.transpose(node.input_value(0), _TIME_LAST)
         product = ops.transpose(ops.matmul(frames, matrix, False, True), _TIME_LAST)
-        for consumer in node.output(0).get_target_inputs():
-            consumer.replace_source_output(product.output(0))
+        read_instead(node.output(0), product.output(0))

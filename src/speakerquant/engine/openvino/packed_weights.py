@@ -19,7 +19,7 @@ from openvino import opset13 as ops
 
 from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.engine.openvino.frames_first import exchanged, with_frames_first
-from speakerquant.engine.openvino.openvino_graph import is_of_kind, layer_name, stop
+from speakerquant.engine.openvino.openvino_graph import is_of_kind, layer_name, read_instead, stop
 from speakerquant.graph.editing import constants_of
 from speakerquant.graph.layer_nodes import layer_nodes
 from speakerquant.quantization.rounding import IntegerWeights
@@ -167,8 +167,7 @@ def _become_product(
         if bias is not None:
             product = ops.add(product, ops.constant(bias)).output(0)
         computed = exchanged(product)
-    for consumer in last.output(0).get_target_inputs():
-        consumer.replace_source_output(computed)
+    read_instead(last.output(0), computed)
 
 
 def _bias(convolution: Node) -> tuple[Node, Scales | None]:
@@ -185,7 +184,7 @@ def _bias(convolution: Node) -> tuple[Node, Scales | None]:
 def _seen(inputs: Output, geometry: LayerGeometry, shared: _Shared) -> Output:
     """What each output of a convolution along time is computed from, ``[B, T, taps * in]``."""
     inputs = exchanged(inputs)
-    if geometry.num_taps == 1 and not (geometry.has_stride or geometry.is_padded):
+    if geometry.is_pointwise:
         return inputs
     [stride], [dilation], [padding] = geometry.stride, geometry.dilation, geometry.padding
     if geometry.is_padded:
