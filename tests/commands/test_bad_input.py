@@ -51,6 +51,14 @@ def assert_one_line(finished: Finished, *said: str) -> None:
             ["mask.input_conv=int2", "engine=tensorrt_rtx"],
             ["input_conv=int2", "runs fp32, fp16, int8, int8_fitted, int4"],
         ),
+        (
+            ["mask.input_conv=int8_dynamic", "engine=openvino"],
+            [
+                "mask.input_conv=int8_dynamic",
+                "openvino does not run it",
+                "runs fp32, int8, int8_fitted, int4",
+            ],
+        ),
         (["mask.input_conv=int5"], ["mask.input_conv", "'int5'", "fp32, fp16, int8"]),
         (["calibration.method=guess"], ["calibration.method", "'guess'", "max, percentile, entropy, mse"]),
         (["recovery.steps=-1"], ["recovery.steps=-1", "0 trains none"]),

@@ -143,5 +143,5 @@ def test_tab_completion_offers_masks(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    precisions = ("", "_fp16", "_int2", "_int4", "_int8_fitted")
+    precisions = ("", "_fp16", "_int2", "_int4", "_int4_dynamic", "_int8_dynamic", "_int8_fitted")
     assert sorted(completed.stdout.split()) == [f"mask=se_res2block1{precision}" for precision in precisions]

@@ -121,7 +121,8 @@ def test_every_registered_network_is_here() -> None:
 
 
 @pytest.mark.parametrize(
-    "precision", ["fp32", "int8", "int8_fitted", "int4", "int2", "int4_channel", "mixed"]
+    "precision",
+    ["fp32", "int8", "int8_fitted", "int8_dynamic", "int4", "int4_dynamic", "int2", "int4_channel", "mixed"],
 )
 def test_engines_compute_what_the_mask_says(
     prepared: Prepared, builder: EngineBuilder, precision: str, tmp_path: Path
@@ -131,6 +132,9 @@ def test_engines_compute_what_the_mask_says(
     mask = Mask(units, {unit: cycle[place % len(cycle)] for place, unit in enumerate(units)})
     bits = builder.weight_bits()
     layers = geometries(prepared.network)
+    if not all(builder.runs(each, layers[name]) for name, each in mask.layers.items()):
+        assert precision.endswith("_dynamic")
+        pytest.skip(f"{builder.name} does not find such ranges on this processor")
     builder.check_mask(mask, layers)
     assert not builder.widened(mask, layers)
     prepared.write(mask, tmp_path / "model.onnx", bits)

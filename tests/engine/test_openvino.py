@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -18,15 +19,18 @@ import pytest
 from conftest import Subject, write_model
 from processes import Program
 
+from speakerquant.architectures.layers import LayerGeometry, LayerKind
 from speakerquant.engine.base import Engine
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
+from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder, OpenVinoEngine
 from speakerquant.engine.provenance import MASK, WEIGHT_BITS, provenance_path
 from speakerquant.errors import UserError
+from speakerquant.measuring.check import fidelity
 from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.named_masks import named_mask
-from speakerquant.quantization.precision import INT8
+from speakerquant.quantization.precision import INT4, INT4_DYNAMIC, INT8
+from speakerquant.quantization.simulate import simulate
 
 pytestmark = pytest.mark.slow
 
@@ -50,20 +54,63 @@ def compiled_by_openvino_alone(engine: Engine, folder: Path) -> ov.CompiledModel
     engine.save(folder / "engine.openvino")
     coding = [zlib.compress, lambda text: zlib.decompressobj().decompress(text)]
     serialized = (folder / "engine.openvino").read_bytes()
-    config = {
-        "CACHE_ENCRYPTION_CALLBACKS": coding,
-        "INFERENCE_PRECISION_HINT": "f32",
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
-    }
+    config = {"CACHE_ENCRYPTION_CALLBACKS": coding, "INFERENCE_PRECISION_HINT": "f32"}
     return ov.Core().import_model(serialized, "CPU", config)
 
 
-def test_another_program_runs_an_engine_by_openvino_alone(small: Subject, tmp_path: Path) -> None:
-    write_model(small.network, tmp_path / "model.onnx", named_mask("all_int4", small.network.units(), {}))
+def skip_unless_frames_are_rounded() -> None:
+    if not OpenVinoBuilder().runs(INT4_DYNAMIC, LayerGeometry(LayerKind.linear, 64, 64)):
+        pytest.skip("OpenVINO rounds inputs of products by frame only where there is VNNI")
+
+
+@pytest.mark.parametrize("mask", ["all_int4", "all_int4_dynamic"])
+def test_another_program_runs_an_engine_by_openvino_alone(small: Subject, mask: str, tmp_path: Path) -> None:
+    if mask == "all_int4_dynamic":
+        skip_unless_frames_are_rounded()
+    write_model(small.network, tmp_path / "model.onnx", named_mask(mask, small.network.units(), {}))
     engine = OpenVinoBuilder().build(tmp_path / "model.onnx")
     network = compiled_by_openvino_alone(engine, tmp_path)
     features = small.recordings[0][np.newaxis]
     assert np.array_equal(network(features)[0], engine.embed(features))
+
+
+def test_a_layer_rounds_frames_where_its_mask_says_so_whatever_others_do(
+    small: Subject, tmp_path: Path
+) -> None:
+    skip_unless_frames_are_rounded()
+    units = small.network.units()
+    others = {"se_res2block1": "int4", "se_res2block2": "int4_channel", "attentive_pooling": "int2"}
+    precisions, exact = ({"*": each, **others} for each in (INT4_DYNAMIC, INT4))
+    write_model(small.network, tmp_path / "model.onnx", Mask(units, precisions), small.table)
+    rounded, unrounded = (
+        embed_with_network(simulate(small.network, Mask(units, each), small.table), small.recordings)
+        for each in (precisions, exact)
+    )
+    engine = OpenVinoBuilder().build(tmp_path / "model.onnx")
+    embeddings = np.stack(list(engine.embed_many(small.recordings)))
+    lost = 1 - fidelity(embeddings, rounded)
+    assert lost < 0.05 * (1 - fidelity(embeddings, unrounded)), lost
+
+
+def test_an_engine_that_stores_no_groups_of_inputs_rounds_none(small: Subject, tmp_path: Path) -> None:
+    """As those of versions before did, for which OpenVINO would take 32."""
+    write_model(small.network, tmp_path / "model.onnx", named_mask("all_int4", small.network.units(), {}))
+    engine = OpenVinoBuilder().build(tmp_path / "model.onnx")
+    written: list[bytes] = []
+
+    def without_groups(text: bytes) -> bytes:
+        written.append(text)
+        return zlib.compress(re.sub(rb"<runtime_options>.*?</runtime_options>", b"", text, flags=re.DOTALL))
+
+    blob = ov.Core().import_model(
+        engine.serialized,
+        "CPU",
+        {"CACHE_ENCRYPTION_CALLBACKS": [without_groups, lambda text: zlib.decompressobj().decompress(text)]},
+    )
+    former = OpenVinoEngine(blob.export_model().getvalue())
+    features = small.recordings[0][np.newaxis]
+    assert any(b"DYNAMIC_QUANTIZATION_GROUP_SIZE" in text for text in written)
+    assert np.array_equal(former.embed(features), engine.embed(features))
 
 
 def test_values_stay_as_products_read_them(small: Subject, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from speakerquant.engine.cpu import describe_cpu
 from speakerquant.graph.integer_products import compute_in_integers, sign_second_factors
 from speakerquant.measuring.check import fidelity
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import FP32, INT4, INT8
+from speakerquant.quantization.precision import FP32, INT4, INT8, INT8_DYNAMIC, Precision
 
 
 def run(model: onnx.ModelProto, features: np.ndarray) -> np.ndarray:
@@ -23,9 +23,12 @@ def run(model: onnx.ModelProto, features: np.ndarray) -> np.ndarray:
     return session.run(None, {name: features})[0]
 
 
-def test_every_int8_layer_of_a_mask_is_one_product_of_integers(small: Subject, tmp_path: Path) -> None:
+@pytest.mark.parametrize("int8", [INT8, INT8_DYNAMIC], ids=str)
+def test_every_int8_layer_of_a_mask_is_one_product_of_integers(
+    small: Subject, int8: Precision, tmp_path: Path
+) -> None:
     units = small.network.units()
-    cycle = (INT8, INT4, FP32)
+    cycle = (int8, INT4, FP32)
     mask = Mask(units, {unit: cycle[place % 3] for place, unit in enumerate(units)})
     write_model(small.network, tmp_path / "model.onnx", mask, small.table)
     model = onnx.load(tmp_path / "model.onnx")
@@ -35,7 +38,7 @@ def test_every_int8_layer_of_a_mask_is_one_product_of_integers(small: Subject, t
     onnx.checker.check_model(model, full_check=True)
     operations = Counter(node.op_type for node in model.graph.node)
     layers = Counter(str(precision) for precision in mask.layers.values())
-    assert operations["ConvInteger"] + operations["MatMulInteger"] == layers["int8"]
+    assert operations["ConvInteger"] + operations["MatMulInteger"] == layers[str(int8)]
     assert operations["DequantizeLinear"] == layers["int4"]
     assert {each.domain for each in model.opset_import} == {""}
     assert fidelity(run(model, features), expected) > 0.99999
@@ -88,8 +91,11 @@ def has_signed_factor(model: onnx.ModelProto) -> bool:
     return kinds[product.input[3 if product.op_type == "MatMulInteger" else 2]] == TensorProto.INT8
 
 
-def test_signed_second_factors_change_nothing_but_the_speed(small: Subject, tmp_path: Path) -> None:
-    mask = Mask(small.network.units(), {"*": INT8})
+@pytest.mark.parametrize("int8", [INT8, INT8_DYNAMIC], ids=str)
+def test_signed_second_factors_change_nothing_but_the_speed(
+    small: Subject, int8: Precision, tmp_path: Path
+) -> None:
+    mask = Mask(small.network.units(), {"*": int8})
     write_model(small.network, tmp_path / "model.onnx", mask, small.table)
     model = onnx.load(tmp_path / "model.onnx")
     features = np.stack([each[:, :100] for each in small.recordings])

@@ -11,8 +11,11 @@ from speakerquant.quantization.precision import INT4, INT8, WeightFormat, precis
     [
         ("int8", WeightFormat(8, is_fitted=False)),
         ("int8_fitted", WeightFormat(8)),
+        ("int8_dynamic", WeightFormat(8, is_fitted=False)),
         ("int4", WeightFormat(4, 64)),
         ("int4_g128", WeightFormat(4, 128)),
+        ("int4_dynamic", WeightFormat(4, 64)),
+        ("int4_dynamic_g128", WeightFormat(4, 128)),
         ("int2_g16", WeightFormat(2, 16)),
         ("int2_channel", WeightFormat(2)),
     ],
@@ -26,16 +29,18 @@ def test_groups_belong_to_the_precision(name: str, weights: WeightFormat) -> Non
 def test_equal_precisions_have_one_name() -> None:
     assert precision_of("int4_g64") is INT4
     assert precision_of("int4_g128") == precision_of("int4_g128")
-    assert len(registered()) == 6  # nothing is listed that nobody registered
+    assert len(registered()) == 8  # nothing is listed that nobody registered
 
 
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("int5", "unknown precision 'int5'; valid are fp32, fp16, int8, int8_fitted, int4, int2"),
+        ("int5", "unknown precision 'int5'; valid are fp32, fp16, int8, int8_fitted, int8_dynamic, int4, "),
         ("int4_128", "unknown precision 'int4_128'"),
         ("int4_g48", "precision 'int4_g48': groups of 48: give a power of two from 16 on"),
         ("int4_g8", "power of two from 16 on"),
+        ("int4_dynamic_g32", "inputs are rounded 64 channels by 64"),
+        ("int4_dynamic_channel", "inputs are rounded 64 channels by 64"),
         ("int8_g64", "unknown precision 'int8_g64'; the weights of int8 are not in groups"),
         ("fp32_channel", "the weights of fp32 are not in groups"),
     ],

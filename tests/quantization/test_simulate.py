@@ -43,6 +43,30 @@ def test_int8_layers_see_rounded_inputs_and_weights(small: Subject, weight_bits:
     )
 
 
+def test_ranges_found_at_run_time_are_those_of_each_recording(small: Subject) -> None:
+    layer = simulate(
+        small.network, _mask(small, {"aggregation_conv": "int8_dynamic"}), small.table
+    ).aggregation_conv
+    loud = torch.linspace(-1, 3, 512).repeat(layer.in_channels, 1)
+    constant = torch.full_like(loud, 5.0)
+    seen = _seen_by(layer, torch.stack([loud, loud / 100, -constant, 0 * loud]))
+    step = 4 / 255  # from -1 to 3, in which 0 is the 64th step
+    torch.testing.assert_close(seen[0], step * ((loud / step).round().clamp(-64, 191)))
+    torch.testing.assert_close(seen[1], seen[0] / 100)
+    torch.testing.assert_close(seen[2:], torch.stack([-constant, 0 * loud]))
+
+
+def test_ranges_found_in_frames_are_those_of_64_channels(small: Subject) -> None:
+    unit = {"se_res2block1": "int4_dynamic"}
+    layers = quantizable_layers(simulate(small.network, _mask(small, unit), small.table))
+    wide, narrow = layers["se_res2block1.conv_in"], layers["se_res2block1.res2_conv.convs.0"]
+    assert (wide.weight.shape[1], narrow.weight.shape[1]) == (64, 16)
+    frames = torch.linspace(-127, 100, 64)[:, None] * torch.tensor([1, 0.01, 0])
+    seen = _seen_by(wide, frames[None])[0]
+    torch.testing.assert_close(seen, frames[:, :1].round() * torch.tensor([1, 0.01, 0]))
+    assert torch.equal(_seen_by(narrow, frames[None, :16])[0], frames[:16])
+
+
 def test_half_layers_see_rounded_inputs_and_weights(small: Subject) -> None:
     simulated = simulate(small.network, _mask(small, {"aggregation_conv": "fp16"}), small.table)
     layer, plain = simulated.aggregation_conv, small.network.aggregation_conv

@@ -18,7 +18,7 @@ from speakerquant.engine.provenance import MASK, WEIGHT_BITS, Provenance, networ
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path, sha256
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import Precision, precision_of, registered
+from speakerquant.quantization.precision import InputRange, Precision, precision_of, registered
 from speakerquant.quantization.scales import MAX_WEIGHT_BITS
 
 log = logging.getLogger(__name__)
@@ -240,8 +240,8 @@ class EngineBuilder(ABC):
         if network.get(WEIGHT_BITS) != str(MAX_WEIGHT_BITS) or MASK not in network:
             return False
         precisions = {unit.rpartition("=")[2] for unit in network[MASK].split(",")}
-        rounds_inputs = any(precision_of(name).input_bits is not None for name in precisions)
-        return rounds_inputs and self.exact_weight_bits() < MAX_WEIGHT_BITS
+        exact = self.exact_weight_bits()
+        return any(each.within(exact) != each for each in map(precision_of, precisions))
 
     def _is_at_home(self, name: str, made: str) -> bool:
         """Whether an engine that was made with this version or device is at home here."""
@@ -261,7 +261,11 @@ class EngineBuilder(ABC):
 
 
 def is_eight_bit_or_float(precision: Precision) -> bool:
-    """Whether a layer is eight-bit integers throughout, or floating point: what INT8 kernels are made for."""
+    """Whether a layer is eight-bit integers of stored scales throughout, or floating point.
+
+    That is what INT8 kernels are made for.
+    """
     if precision.weights is None:
         return precision.input_bits is None
-    return (precision.weights.bits, precision.weights.group_size, precision.input_bits) == (8, None, 8)
+    widths = (precision.weights.bits, precision.group_size, precision.input_bits)
+    return widths == (8, None, 8) and precision.input_range is InputRange.calibrated

@@ -27,6 +27,7 @@ from speakerquant.graph.editing import (
 )
 from speakerquant.graph.layer_nodes import LayerNode, convolution_attributes, layer_nodes
 
+_DYNAMIC = "DynamicQuantizeLinear"
 _SHIFT = 128  # between signed and unsigned bytes
 _SECOND_ZERO_POINT = {"MatMulInteger": 3, "ConvInteger": 2}
 """By operation of integers, the place of the zero point of its second factor."""
@@ -81,6 +82,11 @@ def has_integer_products(model: onnx.ModelProto) -> bool:
     return any(node.op_type in _SECOND_ZERO_POINT for node in model.graph.node)
 
 
+def finds_ranges(model: onnx.ModelProto) -> bool:
+    """Whether the range of any input is found at run time, over all recordings of a request."""
+    return any(node.op_type.startswith("DynamicQuantize") for node in model.graph.node)
+
+
 def _sign_weights_of_products(graph: onnx.GraphProto, adds_in_32_bits: bool) -> None:
     for node, codes in _exact_when_signed("MatMulInteger", graph, adds_in_32_bits):
         named = f"{node.output[0]}/signed"
@@ -90,38 +96,56 @@ def _sign_weights_of_products(graph: onnx.GraphProto, adds_in_32_bits: bool) -> 
 
 def _sign_inputs_of_convolutions(graph: onnx.GraphProto, adds_in_32_bits: bool) -> None:
     makers = makers_of(graph)
-    signed: dict[str, onnx.NodeProto] = {}
+    signed: dict[str, list[onnx.NodeProto]] = {}
     for node, codes in _exact_when_signed("ConvInteger", graph, adds_in_32_bits):
         quantize = makers[node.input[0]]
-        if quantize.op_type != "QuantizeLinear":
+        if quantize.op_type not in ("QuantizeLinear", _DYNAMIC):
             continue  # ONNX Runtime moves some up
-        named, [unsigned] = f"{node.output[0]}/signed", quantize.output
+        if node.input[0] not in signed:
+            signed[node.input[0]] = _signed(quantize, graph)
+        bytes_ = signed[node.input[0]][-1]
+        named = f"{node.output[0]}/signed"
         shift = np.uint8(_SEVEN_BITS + 1 if _has_seven_bits(codes) else _SHIFT)
-        zero = store(graph, f"{named}/zero_point", np.int8(0))
-        made = helper.make_node("QuantizeLinear", [*quantize.input[:2], zero], [f"{unsigned}/signed"])
-        signed.setdefault(unsigned, made)
         weight = store(graph, f"{named}/weight", (codes + shift).astype(np.uint8))
-        node.input[:] = [*made.output, weight, zero, store(graph, f"{named}/shift", shift)]
-    nodes = [
-        each
-        for node in graph.node
-        for each in ((node, signed[node.output[0]]) if node.output[0] in signed else (node,))
+        node.input[:] = [*bytes_.output, weight, bytes_.input[2], store(graph, f"{named}/shift", shift)]
+    replace_nodes(graph, [each for node in graph.node for each in (node, *signed.get(node.output[0], ()))])
+
+
+def _signed(quantize: onnx.NodeProto, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """What rounds the same input to signed bytes, last, after what makes their zero point, if any does."""
+    unsigned, *found = quantize.output
+    scale, zero_point = found or (quantize.input[1], None)
+    signed, zero = f"{unsigned}/signed", f"{unsigned}/zero"
+    bytes_ = helper.make_node("QuantizeLinear", [quantize.input[0], scale, zero], [signed])
+    if zero_point is None:
+        store(graph, zero, np.int8(0))
+        return [bytes_]
+    value = f"{zero}/value"
+    shift = [store(graph, f"{zero}/one", np.float32(1)), store(graph, f"{zero}/shift", np.int8(-_SHIFT))]
+    return [
+        helper.make_node("Cast", [zero_point], [value], to=onnx.TensorProto.FLOAT),
+        helper.make_node("QuantizeLinear", [value, *shift], [zero]),
+        bytes_,
     ]
-    replace_nodes(graph, nodes)
 
 
 def _exact_when_signed(
     operation: str, graph: onnx.GraphProto, adds_in_32_bits: bool
 ) -> Iterator[tuple[onnx.NodeProto, npt.NDArray[np.int16]]]:
     """The products of an operation that stay exact with a signed second factor, and their weights' codes."""
-    constants = constants_of(graph)
+    makers, constants = makers_of(graph), constants_of(graph)
     for node in graph.node:
         if node.op_type != operation:
             continue
-        second = constants[node.input[_SECOND_ZERO_POINT[operation]]]
+        second = node.input[_SECOND_ZERO_POINT[operation]]
+        is_unsigned = (
+            constants[second].data_type == onnx.TensorProto.UINT8
+            if second in constants
+            else makers[second].op_type == _DYNAMIC
+        )
         weight, zero_point = (numpy_helper.to_array(constants[name]) for name in node.input[1::2])
         codes = weight.astype(np.int16) - zero_point
-        if second.data_type == onnx.TensorProto.UINT8 and (adds_in_32_bits or _has_seven_bits(codes)):
+        if is_unsigned and (adds_in_32_bits or _has_seven_bits(codes)):
             yield node, codes
 
 
@@ -153,11 +177,12 @@ def _in_integers(
     makers: Makers,
     constants: Mapping[str, onnx.TensorProto],
 ) -> Iterator[onnx.NodeProto]:
-    """A layer, from its input before that is rounded."""
+    """A layer, from its input before that is rounded; from bytes, where their range is found at run time."""
     node, geometry, dequantize = layer.node, layer.geometry, layer.dequantize_weight
     assert dequantize is not None
     [output] = node.output
-    unrounded, input_scale, *_ = makers[makers[node.input[0]].input[0]].input
+    quantize = makers[makers[node.input[0]].input[0]]
+    is_dynamic = quantize.op_type == _DYNAMIC
     is_product, is_sequence = _is_product(geometry), geometry.kind is LayerKind.conv1d
 
     def named(kind: str) -> str:
@@ -169,38 +194,45 @@ def _in_integers(
     def value(name: str) -> npt.NDArray[np.float32]:
         return numpy_helper.to_array(constants[name])
 
-    zero_point = constant("zero_point", np.uint8(_SHIFT))
+    shift = constant("shift", np.uint8(_SHIFT))
     weight = (numpy_helper.to_array(layer.weight).astype(np.int16) + _SHIFT).astype(np.uint8)
-    scales = value(dequantize.input[1]) * value(input_scale)
-    bytes_, sums = named("bytes"), named("sums")
-    yield helper.make_node("QuantizeLinear", [unrounded, input_scale, zero_point], [bytes_])
+    scales, sums = value(dequantize.input[1]), named("sums")
+    if is_dynamic:
+        bytes_, input_scale, zero_point = quantize.output
+    else:
+        bytes_, input_scale, zero_point = named("bytes"), quantize.input[1], shift
+        scales = scales * value(input_scale)
+        yield helper.make_node("QuantizeLinear", [quantize.input[0], input_scale, zero_point], [bytes_])
     if is_product:
         if is_sequence:
-            bytes_, sums = named("bytes_by_frame"), named("sums_by_frame")
-            yield helper.make_node("Transpose", [named("bytes")], [bytes_], perm=_TIME_LAST)
+            sums = named("sums_by_frame")
+            yield helper.make_node("Transpose", [bytes_], [named("bytes_by_frame")], perm=_TIME_LAST)
+            bytes_ = named("bytes_by_frame")
         columns = constant("weight", np.ascontiguousarray(weight.reshape(len(weight), -1).T))
-        yield helper.make_node("MatMulInteger", [bytes_, columns, zero_point, zero_point], [sums])
+        yield helper.make_node("MatMulInteger", [bytes_, columns, zero_point, shift], [sums])
         if is_sequence:
             yield helper.make_node("Transpose", [sums], [named("sums")], perm=_TIME_LAST)
     else:
         yield helper.make_node(
             "ConvInteger",
-            [bytes_, constant("weight", weight), zero_point, zero_point],
+            [bytes_, constant("weight", weight), zero_point, shift],
             [sums],
             **convolution_attributes(geometry),
         )
     yield helper.make_node("Cast", [named("sums")], [named("values")], to=onnx.TensorProto.FLOAT)
     biases = [value(name) for name in node.input[2:]]
-    if biases and geometry.kind is not LayerKind.linear:
-        # In one operation, where two would read and write all values twice.
-        affine = [constant("scales", scales), constant("bias", biases[0]), *_unit(len(scales))]
+    # In one operation, where two would read and write all values twice.
+    is_one = bool(biases) and geometry.kind is not LayerKind.linear
+    factors = constant("scales", scales if is_one else scales.reshape(-1, *[1] * geometry.num_axes))
+    if is_dynamic:
+        yield helper.make_node("Mul", [factors, input_scale], [named("factors")])
+        factors = named("factors")
+    if is_one:
+        affine = [factors, constant("bias", biases[0]), *_unit(len(scales))]
         yield helper.make_node("BatchNormalization", [named("values"), *affine], [output], epsilon=0.0)
         return
     scaled = named("scaled") if biases else output
-    per_channel = (-1, *[1] * geometry.num_axes)
-    yield helper.make_node(
-        "Mul", [named("values"), constant("scales", scales.reshape(per_channel))], [scaled]
-    )
+    yield helper.make_node("Mul", [named("values"), factors], [scaled])
     for bias in biases:
         yield helper.make_node("Add", [scaled, constant("bias", bias)], [output])
 

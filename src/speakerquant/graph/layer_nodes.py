@@ -13,6 +13,9 @@ from speakerquant.graph.editing import constants_of, makers_of
 LAYERS = ("Conv", "Gemm")
 """Operations that have weights."""
 
+ROUNDED_FRAMES = "/RoundedFrames"
+"""How the name of the node ends that gives a layer its input rounded in each frame."""
+
 _CONVOLUTIONS = {1: LayerKind.conv1d, 2: LayerKind.conv2d}
 
 
@@ -25,7 +28,8 @@ class LayerNode:
         geometry: What each output is computed from.
         weight: The tensor that holds its weight, as floating-point values or as integers.
         dequantize_weight: The node that makes values of integer weights, if they are integers.
-        rounds_input: Whether its input is rounded to integers.
+        rounds_input: Whether its input is rounded to integers before it.
+        rounds_frames: Whether its input is rounded in each frame (:mod:`.frame_rounding`).
     """
 
     node: onnx.NodeProto
@@ -33,10 +37,11 @@ class LayerNode:
     weight: onnx.TensorProto
     dequantize_weight: onnx.NodeProto | None
     rounds_input: bool
+    rounds_frames: bool
 
     @property
     def has_integer_weights_only(self) -> bool:
-        """Whether its weights are integers and its input is not rounded."""
+        """Whether its weights are integers and its input is not, before it."""
         return self.dequantize_weight is not None and not self.rounds_input
 
 
@@ -56,7 +61,8 @@ def layer_nodes(graph: onnx.GraphProto) -> Iterator[LayerNode]:
             continue
         source = makers.get(node.input[0])
         rounds_input = source is not None and source.op_type == "DequantizeLinear"
-        yield LayerNode(node, geometry, weight, dequantize, rounds_input)
+        rounds_frames = source is not None and source.name.endswith(ROUNDED_FRAMES)
+        yield LayerNode(node, geometry, weight, dequantize, rounds_input, rounds_frames)
 
 
 def geometry_of(node: onnx.NodeProto, weight: onnx.TensorProto) -> LayerGeometry:

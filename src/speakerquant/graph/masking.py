@@ -15,11 +15,13 @@ from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.files import atomic_path
 from speakerquant.graph.batch_normalisation import multiply_batch_normalisations_into_scales
 from speakerquant.graph.editing import constants_of, follow, remove_unused, store
+from speakerquant.graph.frame_rounding import round_frames
 from speakerquant.graph.layer_nodes import LAYERS, geometry_of, layer_nodes
 from speakerquant.graph.passes import compute_in_half
 from speakerquant.graph.repeated_frames import convolve_constants_once
+from speakerquant.quantization.found_ranges import rounds_frames
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import FloatType, Precision, WeightFormat
+from speakerquant.quantization.precision import FloatType, InputRange, Precision, WeightFormat
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import IntegerWeights, Rounding, WeightRounding
 from speakerquant.quantization.scales import MAX_WEIGHT_BITS, input_scale, weight_scales
@@ -61,8 +63,9 @@ def write_mask(
 ) -> None:
     """Write the graph of a mask to ``path``: ``features [batch, n_mels, time]`` to ``embeddings``.
 
-    Quantization is symmetric (zero points are 0). Integer weights are stored in the narrowest of INT2, INT4
-    and INT8 that holds them, with a scale for each output channel or for each group of input channels.
+    Quantization is symmetric (zero points are 0), but for inputs whose ranges are found at run time. Integer
+    weights are stored in the narrowest of INT2, INT4 and INT8 that holds them, with a scale for each output
+    channel or for each group of input channels.
 
     Args:
         network: What :func:`speakerquant.graph.export.export_network` made; it is not changed.
@@ -104,6 +107,14 @@ def apply_mask(
     weights_alone = [layer for layer in layer_nodes(graph) if layer.has_integer_weights_only]
     multiply_batch_normalisations_into_scales(graph, weights_alone)
     convolve_constants_once(graph)
+    round_frames(
+        graph,
+        {
+            layer
+            for layer, precision in mask.layers.items()
+            if rounds_frames(precision, places[layer].geometry)
+        },
+    )
     half = {layer for layer, precision in mask.layers.items() if precision.arithmetic is FloatType.float16}
     compute_in_half(graph, half)
     del graph.value_info[:]  # shapes of tensors that the mask may have removed
@@ -183,8 +194,14 @@ class _Editing:
         self, layer: str, nodes: _Quantizers, precision: Precision, table: CalibrationTable
     ) -> None:
         quantize, dequantize = nodes.quantize["input"], nodes.dequantize["input"]
-        if precision.input_bits is None:
+        if precision.input_bits is None or precision.input_range is InputRange.frame:
             self._renamed[dequantize.output[0]] = quantize.input[0]
+            return
+        if precision.input_range is InputRange.recording:
+            quantize.op_type = "DynamicQuantizeLinear"
+            del quantize.input[1:], quantize.attribute[:]
+            quantize.output[1:] = [f"{quantize.output[0]}/scale", f"{quantize.output[0]}/zero_point"]
+            dequantize.input[:] = quantize.output
             return
         scale = self._add(f"{layer}.input_scale", np.asarray(input_scale(layer, precision.input_bits, table)))
         quantize.input[1:] = [scale, _ZERO_POINT]

@@ -10,6 +10,9 @@ SMALLEST_GROUP = 16
 """Fewest input channels that share a scale, where not all do: fewer would take as much as the weights."""
 
 
+INPUT_GROUP = 64
+"""Input channels of a frame that share a range, where ranges are found in each frame."""
+
 _NARROW = 4  # most bits of integers that are no INT8 in engines
 
 
@@ -23,6 +26,19 @@ class FloatType(StrEnum):
     def bits(self) -> int:
         """Width of one value."""
         return {FloatType.float32: 32, FloatType.float16: 16}[self]
+
+
+class InputRange(StrEnum):
+    """Where the range is from that a layer's input is rounded by."""
+
+    calibrated = "calibrated"
+    """Measured before, one for each layer; symmetric."""
+
+    recording = "recording"
+    """Found at run time, from the smallest to the largest value of a recording, 0 among them."""
+
+    frame = "frame"
+    """Found at run time in each frame, for every :data:`INPUT_GROUP` channels; symmetric."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,7 @@ class Precision:
         name: As configurations, MLflow and reports call it.
         weights: Format of integer weights; none keeps them in floating point.
         input_bits: Width of the integers that the layer's input is rounded to, 8; none does not round it.
+        input_range: Where the range is from that the input is rounded by.
         arithmetic: Floating-point type of weights and inputs that are not integers.
 
     Raises:
@@ -76,15 +93,28 @@ class Precision:
     name: str
     weights: WeightFormat | None = None
     input_bits: int | None = None
+    input_range: InputRange = InputRange.calibrated
     arithmetic: FloatType = FloatType.float32
 
     def __post_init__(self) -> None:
         if self.input_bits not in (None, 8):
             raise ValueError(f"precision {self.name}: inputs are rounded to 8 bits or not at all")
+        if self.input_range is not InputRange.calibrated and self.input_bits is None:
+            raise ValueError(f"precision {self.name}: ranges are found for inputs that are rounded")
+        if self.input_range is InputRange.frame and (self.group_size or 0) < INPUT_GROUP:
+            raise ValueError(
+                f"precision {self.name}: inputs are rounded {INPUT_GROUP} channels by {INPUT_GROUP}, and "
+                "weights share scales in groups of as many or more"
+            )
         if self.arithmetic is not FloatType.float32 and (self.weights or self.input_bits):
             raise ValueError(f"precision {self.name}: integers are computed beside float32 only")
         if self.weights and self.weights.group_size and not self.weights.is_fitted:
             raise ValueError(f"precision {self.name}: scales of groups do not follow from ranges")
+
+    @property
+    def group_size(self) -> int | None:
+        """Most input channels of which weights share a scale, if they do so in groups."""
+        return self.weights.group_size if self.weights else None
 
     @property
     def has_fitted_scales(self) -> bool:
@@ -155,9 +185,9 @@ def precision_of(name: str) -> Precision:
 
 
 def _regrouped(name: str, base: Precision, group_size: int | None) -> Precision:
-    if base.weights is None or base.weights.group_size is None:
+    if base.weights is None or base.group_size is None:
         raise UserError(f"unknown precision {name!r}; the weights of {base} are not in groups")
-    if group_size == base.weights.group_size:
+    if group_size == base.group_size:
         return base
     try:
         return replace(base, name=name, weights=replace(base.weights, group_size=group_size))
@@ -169,7 +199,15 @@ FP32 = register(Precision("fp32"))
 FP16 = register(Precision("fp16", arithmetic=FloatType.float16))
 INT8 = register(Precision("int8", WeightFormat(8, is_fitted=False), input_bits=8))
 INT8_FITTED = register(Precision("int8_fitted", WeightFormat(8), input_bits=8))
+INT8_DYNAMIC = register(
+    Precision(
+        "int8_dynamic", WeightFormat(8, is_fitted=False), input_bits=8, input_range=InputRange.recording
+    )
+)
 INT4 = register(Precision("int4", WeightFormat(4, group_size=64)))
+INT4_DYNAMIC = register(
+    Precision("int4_dynamic", WeightFormat(4, group_size=64), input_bits=8, input_range=InputRange.frame)
+)
 INT2 = register(Precision("int2", WeightFormat(2, group_size=64)))
 
 BASELINE = FP32

@@ -7,8 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from speakerquant.architectures.layers import LayerGeometry, QuantizableLayer, quantizable_layers
+from speakerquant.quantization.found_ranges import (
+    channel_axis,
+    rounded_by_frame,
+    rounded_by_recording,
+    rounds_frames,
+)
 from speakerquant.quantization.mask import Mask
-from speakerquant.quantization.precision import FloatType, Precision
+from speakerquant.quantization.precision import FloatType, InputRange, Precision
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding, WeightRounding
 from speakerquant.quantization.scales import MAX_WEIGHT_BITS, input_scale, weight_scales
@@ -40,10 +46,11 @@ def simulate(
     layers = quantizable_layers(simulated)
     for name, precision in mask.layers.items():
         layer, precision = layers[name], precision.within(max_weight_bits)
+        geometry = LayerGeometry.of(layer)
         if precision.weights is not None and precision.has_fitted_scales:
             weight = layer.weight.data
             integers = (rounding or Rounding()).integers(
-                name, weight.cpu().numpy(), LayerGeometry.of(layer), precision.weights
+                name, weight.cpu().numpy(), geometry, precision.weights
             )
             layer.weight.data = torch.from_numpy(integers.values).to(weight.device)
         elif precision.weights is not None:
@@ -51,7 +58,7 @@ def simulate(
         elif precision.arithmetic is FloatType.float16:
             for parameter in layer.parameters():
                 parameter.data = _through_half(parameter.data)
-        rounded = _input_rounding(name, precision, table)
+        rounded = _input_rounding(name, precision, geometry, table)
         if rounded is not None:
             layer.register_forward_pre_hook(lambda _, inputs, rounded=rounded: (rounded(inputs[0]),))
     return simulated
@@ -64,7 +71,14 @@ def _round_weight(name: str, layer: QuantizableLayer, table: CalibrationTable, b
     layer.weight.data = torch.fake_quantize_per_channel_affine(weight, scales, zero_points, 0, -bound, bound)
 
 
-def _input_rounding(name: str, precision: Precision, table: CalibrationTable) -> InputRounding | None:
+def _input_rounding(
+    name: str, precision: Precision, geometry: LayerGeometry, table: CalibrationTable
+) -> InputRounding | None:
+    if precision.input_range is InputRange.recording:
+        return rounded_by_recording
+    if precision.input_range is InputRange.frame:
+        axis = channel_axis(geometry)
+        return (lambda x: rounded_by_frame(x, axis)) if rounds_frames(precision, geometry) else None
     if precision.input_bits is not None:
         scale = float(input_scale(name, precision.input_bits, table))
         largest = 2 ** (precision.input_bits - 1) - 1

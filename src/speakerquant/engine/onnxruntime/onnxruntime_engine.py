@@ -21,6 +21,7 @@ from speakerquant.engine.cpu import available_cpus, describe_cpu
 from speakerquant.errors import UserError, first_line
 from speakerquant.graph.integer_products import (
     compute_in_integers,
+    finds_ranges,
     has_integer_products,
     sign_second_factors,
 )
@@ -41,18 +42,25 @@ class OnnxRuntimeEngine(Engine):
 
     def __init__(self, serialized: bytes) -> None:
         super().__init__(serialized)
+        model = onnx.load_from_string(serialized)
+        self._finds_ranges = finds_ranges(model)
         options = _options()
         # Integer weights become FP32 now, and not again and again in every request.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-        self._session = ort.InferenceSession(_for_this_processor(serialized), options, providers=_providers())
+        if has_integer_products(model):  # the fastest that this processor computes exactly
+            sign_second_factors(model, adds_in_32_bits=_adds_in_32_bits())
+            serialized = model.SerializeToString()
+        self._session = ort.InferenceSession(serialized, options, providers=_providers())
 
     @property
     def parallel_requests(self) -> int:
         return available_cpus()
 
     def embed(self, features: FloatArray) -> FloatArray:
-        embeddings: FloatArray = self._session.run(None, {"features": np.ascontiguousarray(features)})[0]
-        return embeddings
+        # A range that is found at run time is that of a whole request.
+        requests = [each[np.newaxis] for each in features] if self._finds_ranges else [features]
+        found = [self._session.run(None, {"features": np.ascontiguousarray(each)})[0] for each in requests]
+        return np.concatenate(found)
 
 
 class OnnxRuntimeBuilder(EngineBuilder):
@@ -95,16 +103,6 @@ class OnnxRuntimeBuilder(EngineBuilder):
             return OnnxRuntimeEngine(serialized)
         except Exception:  # as above
             raise UserError("ONNX Runtime cannot run it here; build it again") from None
-
-
-def _for_this_processor(serialized: bytes) -> bytes:
-    """A model whose integer products are the fastest that this processor computes exactly."""
-    model = onnx.load_from_string(serialized)
-    if not has_integer_products(model):
-        return serialized
-    sign_second_factors(model, adds_in_32_bits=_adds_in_32_bits())
-    signed: bytes = model.SerializeToString()
-    return signed
 
 
 @cache

@@ -17,10 +17,18 @@ from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths, is_eight_bit_or_float
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.openvino.openvino_graph import adapt, shorten_names
-from speakerquant.engine.openvino.packed_weights import keep_packed, packed_bits, readable
+from speakerquant.engine.openvino.packed_weights import (
+    is_product,
+    keep_packed,
+    packed_bits,
+    product_of_one_group,
+    readable,
+)
 from speakerquant.errors import UserError
+from speakerquant.graph.layer_nodes import layer_nodes
 from speakerquant.graph.masking import onnx_bits
-from speakerquant.quantization.precision import FloatType, Precision
+from speakerquant.quantization.found_ranges import rounds_frames
+from speakerquant.quantization.precision import INPUT_GROUP, FloatType, InputRange, Precision
 
 
 def _compressed(text: bytes) -> bytes:
@@ -37,13 +45,14 @@ _CONFIG = {
     "CACHE_ENCRYPTION_CALLBACKS": [_compressed, _decompressed],
     # FP32 means FP32: without this, processors with bf16 would use it.
     "INFERENCE_PRECISION_HINT": "f32",
-    # Nor are inputs of products with packed weights rounded to INT8, as they would be where there is VNNI.
-    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
     # One request per recording: many small requests in flight rather than all cores on one.
     "PERFORMANCE_HINT": "THROUGHPUT",
     # A compiled form is kept per input length and layer; unbounded, every new length takes 2 MB for good.
     "CPU_RUNTIME_CACHE_CAPACITY": 128,
 }
+_INPUT_GROUP = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+"""Channels that products with packed weights round inputs by, where there is VNNI; by 0, they do not."""
+
 _KERNEL_CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 _KERNEL_BYTES, _MOST_KERNELS, _MEMORY_SHARE = 100_000, 16384, 16
 _PROBE_CHANNELS = 64
@@ -87,12 +96,35 @@ def _exact_weight_bits() -> int:
     return 8 if np.allclose(sums, _PROBE_CHANNELS * 127) else 7
 
 
+@cache
+def _rounds_frames() -> bool:
+    """Whether products with packed weights round their inputs, if they are told to."""
+    network = product_of_one_group()
+    features = np.square(np.linspace(0, 1, INPUT_GROUP, dtype=np.float32))[np.newaxis]
+    try:
+        exact, rounded = (
+            _core().compile_model(_with_input_groups(network.clone(), size), "CPU", _CONFIG)(features)[0]
+            for size in (0, INPUT_GROUP)
+        )
+    except RuntimeError:  # the processor could, and the environment forbids it
+        return False
+    return not np.array_equal(exact, rounded)
+
+
+def _with_input_groups(model: ov.Model, size: int) -> ov.Model:
+    """The model with the channels that its products round inputs by, which its blob keeps."""
+    model.set_rt_info(str(size), ["runtime_options", _INPUT_GROUP])
+    return model
+
+
 class OpenVinoEngine(Engine):
     """Runs a blob that OpenVINO's CPU plugin exported."""
 
     def __init__(self, serialized: bytes) -> None:
         super().__init__(serialized)
         compiled = _core().import_model(serialized, "CPU", _CONFIG)
+        if compiled.get_property(_INPUT_GROUP) not in (0, INPUT_GROUP):  # of a version that stored none
+            compiled = _core().import_model(serialized, "CPU", {**_CONFIG, _INPUT_GROUP: 0})
         self._parallel_requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         # Made once and lent: however many threads ask, no more run than the machine has room for.
         self._requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
@@ -139,12 +171,13 @@ class OpenVinoBuilder(EngineBuilder):
     def runs(self, precision: Precision, geometry: LayerGeometry) -> bool:
         if precision.arithmetic is not FloatType.float32:
             return False
-        return is_eight_bit_or_float(precision) or precision.input_bits is None
+        if rounds_frames(precision, geometry):
+            return is_product(onnx_bits(precision), geometry) and _rounds_frames()
+        return is_eight_bit_or_float(precision) or _is_packed(precision)
 
     def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
-        if precision.weights is None or precision.input_bits is not None:
-            return onnx_bits(precision)
-        return packed_bits(onnx_bits(precision), geometry)
+        bits = onnx_bits(precision)
+        return packed_bits(bits, geometry) if _is_packed(precision) else bits
 
     def exact_weight_bits(self) -> int:
         return _exact_weight_bits()
@@ -155,6 +188,8 @@ class OpenVinoBuilder(EngineBuilder):
             model = keep_packed(_core().read_model(readable(onnx_path, network)), network)
             adapt(model, network, matrix_products=not _has_avx512())
             shorten_names(model)
+            rounds = any(layer.rounds_frames for layer in layer_nodes(network.graph))
+            model = _with_input_groups(model, INPUT_GROUP if rounds else 0)
             blob = _core().compile_model(model, "CPU", _CONFIG).export_model()
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[-1]  # the lines before say where in OpenVINO's sources
@@ -166,3 +201,9 @@ class OpenVinoBuilder(EngineBuilder):
             return OpenVinoEngine(serialized)
         except RuntimeError:
             raise UserError("OpenVINO cannot run it here; build it again") from None
+
+
+def _is_packed(precision: Precision) -> bool:
+    """Whether weights are integers that become FP32 in the engine, or are multiplied as they are by it."""
+    rounds_before = precision.input_bits is not None and precision.input_range is not InputRange.frame
+    return precision.weights is not None and not rounds_before

@@ -21,7 +21,9 @@ from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.engine.openvino.frames_first import exchanged, with_frames_first
 from speakerquant.engine.openvino.openvino_graph import is_of_kind, layer_name, read_instead, stop
 from speakerquant.graph.editing import constants_of
+from speakerquant.graph.frame_rounding import NUM_OPERATIONS
 from speakerquant.graph.layer_nodes import layer_nodes
+from speakerquant.quantization.precision import INPUT_GROUP
 from speakerquant.quantization.rounding import IntegerWeights
 
 _LAYERS = ("Convolution", "GroupConvolution", "MatMul")
@@ -57,12 +59,12 @@ def readable(onnx_path: Path, network: onnx.ModelProto) -> Path | bytes:
 
 def packed_bits(bits: int, geometry: LayerGeometry) -> int:
     """The bits in which weights of so many are stored: the next width that fills whole bytes."""
-    if _is_product(bits, geometry):
+    if is_product(bits, geometry):
         return bits
     return next(each for each in _TYPES if bits <= each and not each * geometry.out_channels % _BYTE)
 
 
-def _is_product(bits: int, geometry: LayerGeometry) -> bool:
+def is_product(bits: int, geometry: LayerGeometry) -> bool:
     """Whether a layer becomes one product.
 
     Products of grouped convolutions would be many. Images have so many places that expanding the weights
@@ -86,6 +88,7 @@ def keep_packed(model: Model, network: onnx.ModelProto) -> Model:
     }
     if not layers:
         return model
+    rounds_any = any(layer.rounds_frames for layer in layers.values())
     constants = constants_of(network.graph)
     shared = _Shared(model)
     for node in model.get_ordered_ops():
@@ -98,7 +101,10 @@ def keep_packed(model: Model, network: onnx.ModelProto) -> Model:
         )
         weights = IntegerWeights(stored.astype(np.int8), scales)
         bits = _BITS[layer.weight.data_type]
-        if _is_product(bits, layer.geometry):
+        if layer.rounds_frames:
+            node.input(0).replace_source_output(_before_rounding(node.input_value(0)))
+        rounds = rounds_any and _would_round(bits, weights)
+        if is_product(bits, layer.geometry) and rounds == layer.rounds_frames:
             _become_product(node, layer.geometry, bits, weights, shared)
         else:
             bits = packed_bits(bits, layer.geometry)
@@ -106,6 +112,27 @@ def keep_packed(model: Model, network: onnx.ModelProto) -> Model:
                 _looked_up(bits, weights, node.get_input_shape(1), shared).output(0)
             )
     return with_frames_first(model)
+
+
+def product_of_one_group() -> Model:
+    """A small product with weights of 4 bits, of which one group of a frame is the input."""
+    features = ops.parameter([1, INPUT_GROUP], np.float32)
+    integers = np.ones((_BYTE, INPUT_GROUP), np.int8)
+    values = ops.multiply(ops.convert(_packed(integers, 4), np.float32), np.full((_BYTE, 1), 0.5, np.float32))
+    return Model([ops.matmul(features, values, False, True)], [features])
+
+
+def _before_rounding(rounded: Output) -> Output:
+    """What is rounded by frame, which the product does itself."""
+    for _ in range(NUM_OPERATIONS):
+        rounded = rounded.get_node().input_value(0)
+    return rounded
+
+
+def _would_round(bits: int, weights: IntegerWeights) -> bool:
+    """Whether a product rounds its input in a network in which any does (OpenVINO 2026.4)."""
+    length = weights.group_length
+    return _TYPES[bits] != Type.u2 and (length is None or length % INPUT_GROUP == 0)
 
 
 class _Shared:

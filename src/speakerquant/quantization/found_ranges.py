@@ -1,0 +1,61 @@
+"""Inputs of layers rounded by ranges that are found at run time."""
+
+import torch
+from torch import Tensor
+
+from speakerquant.architectures.layers import LayerGeometry, LayerKind
+from speakerquant.quantization.precision import INPUT_GROUP, SMALLEST_GROUP, InputRange, Precision
+
+_LARGEST, _LARGEST_UNSIGNED = 127, 255
+
+
+def rounds_frames(precision: Precision, geometry: LayerGeometry) -> bool:
+    """Whether a layer's input is rounded in each frame, :data:`INPUT_GROUP` channels by as many.
+
+    In a precision that does so, the inputs of other layers are not rounded: of those over images or with
+    grouped channels, and of those whose weights share scales among fewer channels.
+    """
+    if precision.input_range is not InputRange.frame or geometry.kind is LayerKind.conv2d:
+        return False
+    length = geometry.group_length(precision.group_size, SMALLEST_GROUP)
+    return geometry.groups == 1 and length is not None and length % INPUT_GROUP == 0
+
+
+def channel_axis(geometry: LayerGeometry) -> int:
+    """The axis of the channels of a layer's input."""
+    return -1 if geometry.kind is LayerKind.linear else 1
+
+
+def rounded_by_frame(x: Tensor, axis: int) -> Tensor:
+    """Values rounded to -127..127 steps, of which the largest of every group of channels is 127.
+
+    Args:
+        x: An input of a layer.
+        axis: That of its channels.
+    """
+    frames = x.movedim(axis, -1)
+    groups = frames.reshape(-1, INPUT_GROUP)
+    scales = _or_one(groups.abs().amax(1) / _LARGEST)
+    zero_points = torch.zeros_like(scales, dtype=torch.int32)
+    rounded = torch.fake_quantize_per_channel_affine(groups, scales, zero_points, 0, -_LARGEST, _LARGEST)
+    return rounded.reshape(frames.shape).movedim(-1, axis)
+
+
+def rounded_by_recording(x: Tensor) -> Tensor:
+    """Each recording rounded to bytes from its smallest to its largest value, 0 among them.
+
+    As ONNX's DynamicQuantizeLinear does with a tensor.
+
+    Args:
+        x: An input of a layer, ``[batch, ...]``.
+    """
+    values = x.flatten(1)
+    smallest, largest = values.amin(1).clamp(max=0), values.amax(1).clamp(min=0)
+    scales = _or_one((largest - smallest) / _LARGEST_UNSIGNED)
+    zero_points = (-smallest / scales).round().to(torch.int32)
+    return torch.fake_quantize_per_channel_affine(x, scales, zero_points, 0, 0, _LARGEST_UNSIGNED)
+
+
+def _or_one(scales: Tensor) -> Tensor:
+    """Scales with which zeros stay zeros, too."""
+    return torch.where(scales > 0, scales, torch.ones_like(scales))
