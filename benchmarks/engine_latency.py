@@ -22,6 +22,7 @@ from speakerquant.architectures.checkpoints import random_model
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
+from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.engine.base import Engine, FloatArray
@@ -32,7 +33,7 @@ from speakerquant.graph.export import export_network
 from speakerquant.graph.masking import write_mask
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask, baseline_mask
-from speakerquant.quantization.precision import INT2, INT4, INT8
+from speakerquant.quantization.precision import INT2, INT4, INT4_DYNAMIC, INT8, INT8_DYNAMIC
 from speakerquant.quantization.rounding import Rounding
 
 Runner = Callable[[Sequence[FloatArray]], object]
@@ -73,22 +74,27 @@ def _runners(
     units = network.units()
     table = calibrate(network, [torch.from_numpy(x) for x in recordings[:2]], "max")
     graph = export_network(network, network.n_mels)
-    builder = OpenVinoBuilder()
-    bits = builder.weight_bits()
+    openvino = OpenVinoBuilder()
+    builders = {"ONNX Runtime": OnnxRuntimeBuilder(), "OpenVINO": openvino}
+    bits = openvino.weight_bits()
     masks = {
         "FP32": baseline_mask(units),
         "paper mask": Mask(units, dict.fromkeys(PUBLISHED.proposed_units, INT8)),
         "all INT8": Mask(units, {"*": INT8}),
+        "all INT8, dynamic": Mask(units, {"*": INT8_DYNAMIC}),
         "all INT4": Mask(units, {"*": INT4}),
+        "all INT4, dynamic": Mask(units, {"*": INT4_DYNAMIC}),
         "all INT2": Mask(units, {"*": INT2}),
     }
     rounding = Rounding()
     runners: dict[str, Runner] = {"PyTorch FP32": _pytorch(network, threads)}
+    layers = geometries(network)
     for name, mask in masks.items():
         path = folder / f"{name}.onnx"
         write_mask(graph, mask, table, path, max_weight_bits=bits, rounding=rounding)
-        runners[f"ONNX Runtime {name}"] = _engine(OnnxRuntimeBuilder().build(path))
-        runners[f"OpenVINO {name}"] = _engine(builder.build(path))
+        for engine, builder in builders.items():
+            if all(builder.runs(each, layers[layer]) for layer, each in mask.layers.items()):
+                runners[f"{engine} {name}"] = _engine(builder.build(path))
     return runners
 
 

@@ -3,8 +3,9 @@
     python benchmarks/onnx_networks.py resnet34.onnx campplus.onnx ...
 
 For each file: its nodes, its layers that can be quantized with their share of the weights, its units; then
-for FP32, INT8 (static and dynamic) and 4 bits in each engine that runs it the smallest cosine to the simulation of the same mask, on
-noise of several lengths, and the time that it takes as a share of FP32's, on one processor or more.
+for FP32, INT8 and 4 bits (GPTQ), the latter two with inputs rounded by ranges found at run time, too, in each
+engine the smallest cosine to the simulation of the same mask, on noise of several lengths, and the time that
+it takes as a share of FP32's, on one processor or more.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from speakerquant.quantization.rounding_method import RoundingMethod
 from speakerquant.quantization.simulate import simulate
 
 ENGINES = ("onnxruntime", "openvino")
-PRECISIONS = ("fp32", "int8", "int8_dynamic", "int4")
+PRECISIONS = ("fp32", "int8", "int8_dynamic", "int4", "int4_dynamic")
 LENGTHS = (120, 200, 301)
 TIMED_FRAMES, TIMES = 300, 7
 
