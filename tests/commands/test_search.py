@@ -9,17 +9,18 @@ from pathlib import Path
 
 import optuna
 import pytest
+from markupsafe import escape
 from mlflow.entities import Run
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from processes import Program, start_command
 
-from speakerquant.commands import launch
+from speakerquant.commands import launch, show_report
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.files import sha256_of
 from speakerquant.search.history import INTERRUPTED, REPEAT_OF, WITHDRAWN
-from speakerquant.tracking.recorded_runs import children, mask_runs
+from speakerquant.tracking.recorded_runs import children
 from speakerquant.tracking.views import masks_address
 
 from .conftest import Command, Workspace, development_list, results
@@ -69,7 +70,7 @@ def parent_and_children(workspace: Workspace, name: str) -> tuple[Run, list[Run]
 
 
 def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
-    workspace: Workspace, speakerquant: Command, tmp_path: Path
+    workspace: Workspace, speakerquant: Command, invoke: Command, tmp_path: Path
 ) -> None:
     finished = speakerquant(*arguments(workspace, "whole"))
     assert finished.code == 0, finished.err
@@ -115,8 +116,19 @@ def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
     assert "| trial | quantized units |" in note
     assert f"]({masks_address(workspace.tracking_of('whole'), '', parent.info.run_id)})" in note
 
-    # A report shows the trials, and not the final evaluation, which is on other data.
-    assert len(mask_runs(workspace.tracking_of("whole"), parent.info.run_id)) == 4
+    # A report shows trials and final evaluation, which are on different lists, and says what was recommended.
+    said = finished.out[finished.out.rindex("recommended: trial") :].splitlines()
+    store = (f"tracking.uri={workspace.tracking_uri}", "tracking.experiment=whole")
+    reported = invoke(show_report.main, *store)
+    assert reported.code == 0, reported.err
+    assert said == reported.out.splitlines()[-len(said) - 3 : -3], "before the files that were written"
+    trials_table, final_table = reported.out.split(f"MLflow run {parent.info.run_id}")[1:]
+    # A line for each mask but FP32's own.
+    assert [text.count(": FP32's threshold") for text in (trials_table, final_table)] == [3, 1]
+    assert "data.evaluate_on=test" in final_table
+    text, page = (tmp_path / f"report.{suffix}" for suffix in ("md", "html"))
+    assert "\n".join(said) in text.read_text()
+    assert all(escape(line) in page.read_text() for line in said)
 
     # The printed command gives the same figures.
     again = speakerquant(*recommended["command"].split()[1:])

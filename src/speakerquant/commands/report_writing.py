@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ from speakerquant.report.html_report import write_html, write_markdown
 from speakerquant.report.multirun_report import draw_runs, print_runs
 from speakerquant.report.networks import with_differences
 from speakerquant.report.run_names import name_runs
+from speakerquant.report.search_files import FRONT_FILE, read_recommendation
+from speakerquant.report.table import print_lines
 from speakerquant.statistics.comparison import read_draws
 from speakerquant.tracking.client import Tracking, find_experiment
 from speakerquant.tracking.recorded_runs import (
     downloaded,
+    downloaded_file,
     latest_multirun,
     mask_runs,
     missing_runs,
@@ -55,8 +59,10 @@ def report(config: ReportConfig) -> None:
         log.warning(
             "%d runs have lost their scores, so their curves are left out: %s", len(lost), ", ".join(lost)
         )
+    recommendation = [line for parent in parents for line in _recommendation(tracking, parent)]
+    print_lines(recommendation)
     title = ", ".join(dict.fromkeys(run_name(tracking, parent) for parent in parents))
-    comparison = compare_runs(title, scored)
+    comparison = compare_runs(title, scored, recommendation)
     page, text, picture = _outputs(Path(config.output))
     for path, write in ((page, write_html), (text, write_markdown)):
         with by_product(path):
@@ -100,6 +106,13 @@ def _scored_runs(tracking: Tracking, parent_id: str) -> Iterator[ScoredRun]:
                 ranges and CalibrationTable.load(ranges),
                 read_draws(draws) if draws else None,
             )
+
+
+def _recommendation(tracking: Tracking, parent_id: str) -> list[str]:
+    """What a search recommends, as it was said; nothing of a multirun, which recommends nothing."""
+    with tempfile.TemporaryDirectory() as folder, suppress(UserError):
+        return read_recommendation(downloaded_file(tracking, parent_id, FRONT_FILE, Path(folder)))
+    return []
 
 
 def _array(path: Path | None) -> Any:

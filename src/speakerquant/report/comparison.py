@@ -78,6 +78,7 @@ class Report:
         title: What was run.
         facts: What was measured, by name.
         sections: In order, one for the runs of each list and scoring.
+        recommendation: What searches recommend of these runs, in lines.
         ranges: Ranges of the layers: of each network and each way of calibrating it, as a section.
         commands: What measured each run, by its name.
     """
@@ -85,6 +86,7 @@ class Report:
     title: str
     facts: Mapping[str, str]
     sections: Sequence[Section]
+    recommendation: Sequence[str]
     ranges: Sequence[Section]
     commands: Mapping[str, str]
 
@@ -108,12 +110,13 @@ class ScoredRun:
     draws: Mapping[str, Array] | None = None
 
 
-def compare_runs(title: str, scored: Sequence[ScoredRun]) -> Report:
+def compare_runs(title: str, scored: Sequence[ScoredRun], recommendation: Sequence[str] = ()) -> Report:
     """A report of the runs that finished.
 
     Args:
         title: What was run.
         scored: The runs.
+        recommendation: What searches recommend of them, in lines.
 
     Raises:
         UserError: none finished.
@@ -126,6 +129,7 @@ def compare_runs(title: str, scored: Sequence[ScoredRun]) -> Report:
         title,
         _stated(named),
         [_section(group, finished) for group in comparable_runs(named)],
+        recommendation,
         _ranges_sections(named, finished),
         {each.name: each.run.command for each in named if each.run.command},
     )

@@ -1,5 +1,6 @@
 """A report as one HTML file that needs no network, and as Markdown."""
 
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from jinja2 import Environment
 from plotly.offline import get_plotlyjs
 
 from speakerquant.files import atomic_path
-from speakerquant.report.comparison import Report
+from speakerquant.report.comparison import Report, Section
 from speakerquant.report.picture import Picture, to_plotly
 from speakerquant.report.table import markdown_table
 
@@ -33,14 +34,18 @@ def _drawn(picture: Picture) -> str:
     return drawn
 
 
+def _markdown_sections(sections: Iterable[Section]) -> Iterator[str]:
+    for section in sections:
+        for table in section.tables:
+            yield f"## {section.titled(table.title)}\n\n{markdown_table(table.headings, table.rows)}"
+
+
 def write_markdown(report: Report, path: Path) -> None:
     """Write the same without pictures."""
-    parts = [f"# {report.title}"]
-    for section in (*report.sections, *report.ranges):
-        parts += [
-            f"## {section.titled(table.title)}\n\n{markdown_table(table.headings, table.rows)}"
-            for table in section.tables
-        ]
+    parts = [f"# {report.title}", *_markdown_sections(report.sections)]
+    if report.recommendation:
+        parts.append("\n".join(["## Recommended\n\n```text", *report.recommendation, "```"]))
+    parts += _markdown_sections(report.ranges)
     facts = "\n".join(f"- {name}: {value}" for name, value in report.facts.items())
     parts.append(f"## What was measured\n\n{facts}")
     if report.commands:

@@ -12,6 +12,9 @@ from speakerquant.search.goals import Goals
 from speakerquant.search.history import REPEAT_OF, History
 from speakerquant.search.space import Point
 
+FRONT_FILE = "front.json"
+_RECOMMENDATION = "recommendation"
+
 
 def write_json(
     study: str,
@@ -21,9 +24,13 @@ def write_json(
     annotations: Mapping[int, Mapping[str, Any]],
     command: Callable[[Point], str],
     final_result: Mapping[str, Any] | None,
+    recommendation: Sequence[str],
     path: Path,
 ) -> None:
-    """Write the front with its annotations, and the recommended point with its command and final result."""
+    """Write the front with its annotations, and the recommended point with its command and final result.
+
+    The recommendation is written in words too, as lines, by which it is shown again.
+    """
     recommended = front.recommended
     document = {
         "study": study,
@@ -42,9 +49,16 @@ def write_json(
             "command": command(recommended.point),
             "final_result": final_result,
         },
+        _RECOMMENDATION: list(recommendation),
     }
     with atomic_path(path) as part:
         part.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def read_recommendation(path: Path) -> list[str]:
+    """What a file of :func:`write_json` says of the recommended point, in lines."""
+    document = json.loads(path.read_text())
+    return list(document.get(_RECOMMENDATION, []))  # files of earlier versions have none
 
 
 def write_csv(goals: Goals, front: Front, path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from speakerquant.files import atomic_path
 from speakerquant.report.picture import Picture, draw_html
-from speakerquant.report.search_files import write_csv, write_json
+from speakerquant.report.search_files import FRONT_FILE, write_csv, write_json
 from speakerquant.report.search_picture import effects_picture, search_picture
 from speakerquant.report.table import (
     Column,
@@ -52,12 +52,18 @@ class SearchReport:
     def write(self, history: History, final_result: Mapping[str, Any] | None = None) -> list[Path]:
         """Write the files; ``final_result`` is what the recommended point measured on unseen data."""
         front = front_of(history, self.goals)
-        document, rows, text = (self.folder / f"front.{suffix}" for suffix in ("json", "csv", "md"))
+        document = self.folder / FRONT_FILE
+        rows, text = (document.with_suffix(suffix) for suffix in (".csv", ".md"))
         ties = self._ties(front)
         annotations = self._annotations(history, ties)
-        write_json(self.study, self.goals, history, front, annotations, self.command, final_result, document)
+        recommendation = self._recommendation(front.recommended, final_result)
+        write_json(
+            *(self.study, self.goals, history, front, annotations, self.command, final_result),
+            recommendation,
+            document,
+        )
         write_csv(self.goals, front, rows)
-        self._write_markdown(history, front, ties, final_result, text)
+        self._write_markdown(history, front, ties, recommendation, text)
         title = self._title(history, front)
         pictures = {"front": search_picture(front, self.view, title)} if front.entries else {}
         if effects := self.view.effects(history):
@@ -83,14 +89,14 @@ class SearchReport:
         history: History,
         front: Front,
         ties: Mapping[int, Sequence[int]],
-        final_result: Mapping[str, Any] | None,
+        recommendation: Sequence[str],
         path: Path,
     ) -> None:
         table = markdown_table(
             [column.heading for column in self._columns],
             [self._cells(entry, ties[entry.number]) for entry in front.best],
         )
-        lines = [*self._remarks(front), *self._recommendation(front.recommended, final_result)]
+        lines = [*self._remarks(front), *recommendation]
         with atomic_path(path) as part:
             part.write_text("\n\n".join([f"**{self._title(history, front)}**", table, *lines]) + "\n")
 

@@ -44,20 +44,16 @@ _NO_SETTINGS = {MASK, "digest", UNREACHED, "scores_from", "tracking", "cache", "
 def mask_runs(tracking: Tracking, parent_id: str) -> list[MaskRun]:
     """The runs of a multirun, in the order in which they started; none if there is no such multirun.
 
-    Of a search these are its trials, and not the final evaluation, which is on other data.
+    Of a search these are its trials and the final evaluation, which is on other data.
     """
-    return [_mask_run(run) for run in _trials(tracking, parent_id)]
+    return [_mask_run(run) for run in children(tracking, parent_id)]
 
 
 def rename_runs(tracking: Tracking, parent_id: str, names: Sequence[str]) -> None:
     """Give the runs of a multirun other names, in the order of :func:`mask_runs`."""
-    for run, name in zip(_trials(tracking, parent_id), names, strict=True):
+    for run, name in zip(children(tracking, parent_id), names, strict=True):
         if run.info.run_name != name:
             TrackedRun(tracking, run.info.run_id).rename(name)
-
-
-def _trials(tracking: Tracking, parent_id: str) -> list[Run]:
-    return _of_first_study(children(tracking, parent_id))
 
 
 def _of_first_study(runs: list[Run]) -> list[Run]:
@@ -221,7 +217,7 @@ def downloaded(tracking: Tracking, parent_id: str, artifact: str, folder: Path) 
     Yields:
         None in place of a run that has no such artifact, any more.
     """
-    for number, run in enumerate(_trials(tracking, parent_id)):
+    for number, run in enumerate(children(tracking, parent_id)):
         place = folder / str(number)
         place.mkdir(parents=True)
         try:
