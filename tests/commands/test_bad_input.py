@@ -341,7 +341,7 @@ def test_the_launcher_of_slurm_without_its_package(
         (show_report.main, ()),
         (show_report.main, ("tracking.uri=sqlite:///folder/mlflow.db",)),
         (show_ui.main, ()),
-        (register_model.main, ("run=some",)),
+        (register_model.main, ("run=runs:/some",)),
         (verify_speaker.main, ("--model", "models:/some@alias", "a.wav", "b.wav")),
         (inspect_engine.main, ("info", "models:/some/1")),
         (inspect_engine.main, ("info", "run")),

@@ -85,7 +85,7 @@ def test_an_onnx_file_is_replaced_by_one_that_is_asked_alike(
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("nowhere", "nowhere: no such file; give the folder"),
+        ("nowhere", "nowhere: no such file; give a run's folder"),
         (".", "model.onnx: no such file"),
         ("runs:/0", "run"),
     ],

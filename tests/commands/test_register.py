@@ -98,7 +98,7 @@ def wait_for(address: str) -> None:
 def test_the_threshold_that_a_model_is_registered_with_is_its_own(
     workspace: Workspace, run: str, register: Command, invoke: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert register(f"run={run}", "alias=chosen", "threshold=0.9").code == 0
+    assert register(f"run=runs:/{run}", "alias=chosen", "threshold=0.9").code == 0
     monkeypatch.setenv("MLFLOW_TRACKING_URI", workspace.tracking_uri)
     asked = ("--model", NAME, *sorted(workspace.corpus.rglob("*.wav"))[:2])
     assert "threshold 0.900000" in invoke(verify_speaker.main, *asked).out
@@ -123,9 +123,11 @@ def test_a_mistake_is_one_line(
     scores = next(
         Path(tracking.client.get_run(run).info.artifact_uri.removeprefix("file://")).glob("scores.npy")
     )
+    recording = next(workspace.corpus.rglob("*.wav"))
     finished = {
-        "there is no run outputs/chosen; its id is": register("run=outputs/chosen"),
-        "there is no run 0; its id is": register("run='0'"),
+        "outputs/chosen: no such file; give a run's folder": register("run=outputs/chosen"),
+        f"there is no run {'0' * 32}; its id is": register(f"run=runs:/{'0' * 32}"),
+        f"{recording}: nothing there says which run": register(f"run={recording}"),
         "alias=a b: refused": register(f"run={run}", "alias='a b'"),
         "registered@gone: no such model": invoke(
             verify_speaker.main, "--model", "models:/registered@gone", "a.wav", "b.wav"

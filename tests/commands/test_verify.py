@@ -136,8 +136,8 @@ def test_the_channel_that_was_measured_is_verified(
     assert "has no channel 2, only 1" in finished.err
 
 
-def test_a_network_is_no_engine(engine: Path, invoke: Command) -> None:
-    network = engine.with_name("model.onnx")
+def test_a_network_is_no_engine(engine: Path, invoke: Command, tmp_path: Path) -> None:
+    network = shutil.copy(engine.with_name("model.onnx"), tmp_path)
     finished = invoke(verify_speaker.main, "--model", network, "a.wav", "b.wav")
     assert (finished.code, finished.err) == (
         2,
@@ -152,7 +152,7 @@ def test_a_network_is_no_engine(engine: Path, invoke: Command) -> None:
         (["nowhere.wav"], "nowhere.wav"),
         (
             ["--model", "verifier@champion"],
-            "error: verifier@champion: no such file; give an engine, the folder",
+            "error: verifier@champion: no such file; give a run's folder",
         ),
     ],
 )
@@ -236,5 +236,5 @@ def test_without_known_scores_a_threshold_is_asked_for(
     pair = sorted(workspace.corpus.rglob("*.wav"))[:2]
     finished = verify(*pair)
     assert finished.code == 2
-    assert "give one yourself" in finished.err
+    assert "give one (speakerquant-verify --threshold" in finished.err
     assert "another speaker" in verify(*pair, "--threshold", "2").out

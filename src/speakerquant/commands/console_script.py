@@ -24,6 +24,9 @@ from speakerquant.credentials import hide_credentials, hide_credentials_in_logs
 from speakerquant.errors import UserError, first_line
 from speakerquant.files import atomic_path
 
+RUN_NAMES = "a run's folder or a file of it, its id in MLflow (runs:/<id>), or models:/name@alias"
+"""What users name a run by: in the help of every command that takes one, and where there is none."""
+
 _SHOW_TRACEBACK = "HYDRA_FULL_ERROR"
 _WISH = "SPEAKERQUANT_FULL_ERROR"  # what the user set, remembered for child processes
 _WANTS_TRACEBACK = os.environ.setdefault(_WISH, os.environ.get(_SHOW_TRACEBACK, "0")) == "1"

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from speakerquant.commands.console_script import importing, run_command
+from speakerquant.commands.console_script import RUN_NAMES, importing, run_command
 from speakerquant.deployment.clients import CLIENTS
 
 
@@ -11,7 +11,7 @@ def export(run: str, output: Path, client_name: str) -> None:
     """Write the network of a run's mask for a client, and print what it needs and how well it agrees.
 
     Args:
-        run: Path of a run's folder or of its ONNX graph, or MLflow's address of the run.
+        run: Its name (:data:`RUN_NAMES`).
         output: File to write.
         client_name: Name of the client.
 
@@ -37,7 +37,7 @@ def export(run: str, output: Path, client_name: str) -> None:
 
 def _command() -> None:
     parser = argparse.ArgumentParser(prog="speakerquant-export", description=__doc__)
-    parser.add_argument("run", help="the folder of a run, its ONNX graph, or runs:/<id> in MLflow")
+    parser.add_argument("run", help=RUN_NAMES)
     parser.add_argument("output", type=Path, help="file to write")
     parser.add_argument(
         "--format",

@@ -2,7 +2,7 @@
 
 import argparse
 
-from speakerquant.commands.console_script import importing, run_command
+from speakerquant.commands.console_script import RUN_NAMES, importing, run_command
 
 
 def _command() -> None:
@@ -13,10 +13,7 @@ def _command() -> None:
         "bench": "how fast it runs here: latency, throughput, real-time factor",
     }.items():
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument(
-            "model",
-            help="an engine that speakerquant has built, a folder with one, or models:/name@alias in MLflow",
-        )
+        command.add_argument("model", help=RUN_NAMES)
     commands.choices["bench"].add_argument(
         "--python", help="interpreter that has TensorRT; default: this one"
     )

@@ -88,6 +88,7 @@ class RecordedEvaluation(EvaluationListener):
         engine = engine_path(self._folder, result.engine)
         for path in (*(self._folder / name for name in ARTIFACTS), engine, provenance_path(engine)):
             self._run.log_artifact(path)
+        ArtifactReference.leave(self._run, self._folder)
 
     def keep_engine_once(self, engine: str) -> None:
         """Free the room that ONNX graph and engine take, which MLflow has too."""

@@ -6,10 +6,9 @@ import io
 import numpy as np
 import soundfile
 
-from speakerquant.commands.engine_files import download_engine, folder_for_copies
+from speakerquant.commands.engine_files import download_engine, folder_for_copies, recorded_run
 from speakerquant.configuration.tracking_schema import RegisterConfig
 from speakerquant.errors import UserError
-from speakerquant.tracking.client import find_experiment_of_run
 from speakerquant.tracking.registry import Interface, register_model
 from speakerquant.verification import served_verifier
 from speakerquant.verification.verifier import Verifier, known_threshold
@@ -29,11 +28,11 @@ def register(config: RegisterConfig) -> None:
             f"threshold={config.threshold:g} false_accepts={config.false_accepts:g}: give one of them; the "
             "second tells a threshold, too"
         )
-    tracking = find_experiment_of_run(config.tracking.uri, config.run)
-    with folder_for_copies(f"runs:/{config.run}") as folder:
+    run = recorded_run(config.run, config.tracking.uri)
+    with folder_for_copies(f"runs:/{run.run_id}") as folder:
         files = folder / "engine"
         files.mkdir()
-        engine = download_engine(tracking, config.run, files)
+        engine = download_engine(run, files)
         threshold = config.threshold
         if threshold is None:
             threshold = known_threshold(engine, config.false_accepts)
@@ -50,7 +49,7 @@ def register(config: RegisterConfig) -> None:
             {served_verifier.THRESHOLD: threshold},
             dict.fromkeys((served_verifier.ENROLLED, served_verifier.TESTED), _example(sample_rate)),
         )
-        version = register_model(tracking, config.run, files, interface, config.name, config.alias)
+        version = register_model(run.tracking, run.run_id, files, interface, config.name, config.alias)
     print(f"models:/{config.name}{f'@{config.alias}' if config.alias else f'/{version}'}")
     print(f"version {version}, threshold {threshold:.6f}")
 

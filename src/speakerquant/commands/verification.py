@@ -39,7 +39,7 @@ def verify(
     """Print decision, score, threshold and time of one question.
 
     Args:
-        model: Path of an engine or of a folder with one, or MLflow's address of a registered model.
+        model: Name of the run of an engine (:data:`RUN_NAMES`).
         question: What is asked.
         threshold: Score from which on speakers are the same; none is the one that the model is registered
             with, or that of the list which the engine was measured on.

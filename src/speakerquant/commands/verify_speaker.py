@@ -3,17 +3,13 @@
 import argparse
 from pathlib import Path
 
-from speakerquant.commands.console_script import importing, run_command
+from speakerquant.commands.console_script import RUN_NAMES, importing, run_command
 from speakerquant.errors import UserError
 
 
 def _command() -> None:
     parser = argparse.ArgumentParser(prog="speakerquant-verify", description=__doc__)
-    parser.add_argument(
-        "--model",
-        required=True,
-        help="an engine that speakerquant has built, a folder with one, or models:/name@alias in MLflow",
-    )
+    parser.add_argument("--model", required=True, help=RUN_NAMES)
     parser.add_argument("recordings", type=Path, nargs="*", help="of a speaker; the last one is in question")
     parser.add_argument(
         "--list",
@@ -23,7 +19,7 @@ def _command() -> None:
     parser.add_argument(
         "--replaces",
         metavar="MODEL",
-        help="the engine in use: shows what changes on --list where --model takes its place",
+        help="the one in use, named likewise: shows what changes on --list where --model takes its place",
     )
     threshold = parser.add_mutually_exclusive_group()
     threshold.add_argument("--threshold", type=float, help="score from which on speakers are the same")

@@ -84,7 +84,8 @@ def find_engine(path: Path) -> Path:
         return path
     found = [each for each in path.rglob(f"{_STEM}.*") if each.suffix != _PROVENANCE_SUFFIX]
     if len(found) != 1:
-        raise UserError(f"{path}: {len(found)} engines in this folder, instead of one; name a file")
+        number = f"{len(found)} engines" if found else "no engine"
+        raise UserError(f"{path}: {number} in this folder, instead of one; name a file of one, or its folder")
     return found[0]
 
 

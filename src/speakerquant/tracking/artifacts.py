@@ -1,4 +1,4 @@
-"""Artifacts are kept once: what MLflow has need not lie in the run's folder too."""
+"""Which run in MLflow a folder is of; and artifacts are kept once: what MLflow has need not lie there too."""
 
 import json
 import os
@@ -13,17 +13,17 @@ from speakerquant.files import atomic_path
 from speakerquant.tracking.runs import TrackedRun
 
 REFERENCE_FILE = "artifacts.json"
-"""In the folder of a run: where the files are that are not in it."""
+"""In the folder of a run: what MLflow calls it, and which of its files are there only."""
 
 
 @dataclass(frozen=True)
 class ArtifactReference:
-    """Files of a run that only MLflow keeps.
+    """The run in MLflow that a folder is of.
 
     Attributes:
         uri: The MLflow store, without credentials.
         run_id: The run.
-        files: Their names.
+        files: Names of the files that only MLflow keeps.
     """
 
     uri: str
@@ -49,9 +49,16 @@ class ArtifactReference:
             raise UserError(f"{path}: does not say where files are; find the run in MLflow's UI") from None
         return reference
 
+    @classmethod
+    def leave(cls, run: TrackedRun, folder: Path, files: Sequence[str] = ()) -> None:
+        """Write into the folder which run it is of, and which files only MLflow keeps."""
+        reference = cls(without_credentials(run.tracking.client.tracking_uri), run.run_id, files)
+        with atomic_path(folder / REFERENCE_FILE) as part:
+            part.write_text(json.dumps(asdict(reference), indent=2) + "\n")
+
     @staticmethod
     def forget(folder: Path) -> None:
-        """Have files that MLflow keeps of an earlier run in the folder no longer stand for its own."""
+        """Have the folder no longer be that of an earlier run, whose files would stand for its own."""
         (folder / REFERENCE_FILE).unlink(missing_ok=True)
 
 
@@ -62,10 +69,7 @@ def keep_once(run: TrackedRun, paths: Sequence[Path]) -> None:
     files must not be changed in place. Where it keeps them elsewhere, a reference takes their place.
     """
     if (artifacts := run.artifact_folder()) is None:
-        uri = without_credentials(run.tracking.client.tracking_uri)
-        reference = ArtifactReference(uri, run.run_id, [path.name for path in paths])
-        with atomic_path(paths[0].with_name(REFERENCE_FILE)) as part:
-            part.write_text(json.dumps(asdict(reference), indent=2) + "\n")
+        ArtifactReference.leave(run, paths[0].parent, [path.name for path in paths])
         for path in paths:
             path.unlink()
         return

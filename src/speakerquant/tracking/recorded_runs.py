@@ -10,7 +10,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from speakerquant.errors import UserError, first_line
 from speakerquant.measuring.result import MASK_PREFIX, PUBLISHED_PREFIX, UNFINISHED, MaskRun, Published
 from speakerquant.statistics.score_norm import ScoreNorm
-from speakerquant.tracking.client import Tracking, is_missing, mlflow_settings
+from speakerquant.tracking.client import Tracking, find_experiment_of_run, is_missing, mlflow_settings
 from speakerquant.tracking.runs import (
     COMMAND_TAG,
     DIED,
@@ -101,6 +101,25 @@ def no_multirun(tracking: Tracking, run_id: str) -> str:
         return "no such run in this MLflow experiment"
     parent: str | None = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
     return f"a run of the multirun {parent}" if parent else "a run alone, not of a multirun"
+
+
+def find_mask_run(uri: str, run_id: str) -> TrackedRun:
+    """Find the run of a mask in a store.
+
+    Raises:
+        UserError: it is that of a multirun, or as
+            :func:`speakerquant.tracking.client.find_experiment_of_run`.
+    """
+    tracking = find_experiment_of_run(uri, run_id)
+    if runs := [run for run in children(tracking, run_id) if run.info.status == "FINISHED"]:
+        trials = _of_first_study(runs)
+        finals = [run for run in runs if run not in trials]
+        last = (finals or runs)[-1]
+        raise UserError(
+            f"run {run_id} is a multirun or a search; give one of its {len(runs)} runs, such as "
+            f"{last.info.run_id} ({last.info.run_name})"
+        )
+    return TrackedRun(tracking, run_id)
 
 
 def fail_running(tracking: Tracking, parent_id: str) -> None:

@@ -12,6 +12,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
+from mlflow.store.artifact.utils.models import get_model_name_and_version
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType
 
@@ -125,10 +126,30 @@ def downloaded_model(uri: str, address: str, folder: Path) -> Path:
         with mlflow_settings(WITHOUT_BARS):
             copy = download_artifacts(address, dst_path=str(folder))
     except (MlflowException, OSError) as error:
-        raise UserError(
-            f"{address}: no such model in {uri} ({first_line(error)[:200]}); see its Models page"
-        ) from None
+        raise _no_such_model(uri, address, error) from None
     return Path(copy)
+
+
+def run_of_model(uri: str, address: str) -> str:
+    """The id of the run whose engine a registered model is.
+
+    Args:
+        uri: The MLflow store.
+        address: Of the model.
+
+    Raises:
+        UserError: the store does not answer, or there is no such model, any more.
+    """
+    client = find_store(uri)
+    try:
+        name, version = get_model_name_and_version(client, address)  # type: ignore[no-untyped-call]
+        return str(client.get_model_version(name, version).run_id)
+    except (MlflowException, ValueError) as error:
+        raise _no_such_model(uri, address, error) from None
+
+
+def _no_such_model(uri: str, address: str, error: Exception) -> UserError:
+    return UserError(f"{address}: no such model in {uri} ({first_line(error)[:200]}); see its Models page")
 
 
 def parameters_of(model: Path) -> dict[str, float]:

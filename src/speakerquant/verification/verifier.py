@@ -29,6 +29,8 @@ from speakerquant.statistics.swap_metrics import FEWEST_ERRORS, is_resolved
 
 log = logging.getLogger(__name__)
 
+_HOW = "(speakerquant-verify --threshold 0.5, speakerquant-register threshold=0.5)"
+
 Vector = npt.NDArray[np.float32]
 
 
@@ -152,7 +154,7 @@ def known_threshold(engine: Path, false_accepts: float | None = None) -> float:
     if scoring != ScoreNorm.none.value:
         raise UserError(
             f"{engine.with_name(RESULT_FILE)}: the scores of this run are normalised ({scoring}), and two "
-            "recordings' are not; give a threshold of cosines yourself"
+            f"recordings' are not; give a threshold of cosines {_HOW}"
         )
     return threshold_of(scores, labels, false_accepts)
 
@@ -187,17 +189,19 @@ def _own_result(engine: Path) -> tuple[Mapping[str, Any], str]:
         raise _unreadable(engine, error) from None
     if measured is None:
         raise UserError(
-            f"{path}: of an earlier version of this program; measure the mask again, or give a threshold"
+            f"{path}: of an earlier version of this program; measure the mask again, or give a threshold "
+            f"{_HOW}"
         )
     if measured != ours:
         raise UserError(
-            f"{path}: of another engine than {engine.name} beside it; measure this one, or give a threshold"
+            f"{path}: of another engine than {engine.name} beside it; measure this one, or give a threshold "
+            f"{_HOW}"
         )
     return result, scoring
 
 
 def _missing(path: Path) -> UserError:
-    return UserError(f"{path} is not there, which tells the threshold; give one yourself")
+    return UserError(f"{path} is not there, which tells the threshold; give one {_HOW}")
 
 
 def _unreadable(engine: Path, error: Exception) -> UserError:
