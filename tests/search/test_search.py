@@ -429,7 +429,7 @@ def test_a_killed_processes_lock_is_stale_whatever_the_folder(
 
 
 def test_the_recommended_point_is_evaluated_finally_though_another_one_was_broken_off(
-    storage: BaseStorage, study_name: str, tmp_path: Path
+    storage: BaseStorage, study_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ledger, final = (small_ledger(storage, f"{study_name}{end}") for end in ("", "-final"))
     earlier = final.claim({"mask.a": "int8", "b": 3}, "first", limit=1)
@@ -451,3 +451,7 @@ def test_the_recommended_point_is_evaluated_finally_though_another_one_was_broke
             Budget(6), None, example.make_sampler, seed=0
         )
     assert evaluated == [1], "the best point, once, although the session ran twice"
+    tables = [line for line in capsys.readouterr().out.splitlines() if line.startswith("study: ")]
+    assert [line[:12] for line in tables] == [f"study: {done} of " for done in (1, 2, 3, 4, 5, 6, 6)], (
+        "one as often as more is known, and one at the end of a session"
+    )

@@ -100,7 +100,7 @@ class Search:
         first_points: Points to evaluate before the sampler is asked.
         budget: How much to evaluate.
         evaluate: Evaluates points.
-        on_update: Called after every batch.
+        before_batch: Called before every batch, with what is known by then.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Search:
         first_points: FirstPoints | None = None,
         make_sampler: MakeSampler | None = None,
         seed: int = 0,
-        on_update: Callable[[History], None] = lambda history: None,
+        before_batch: Callable[[History], None] = lambda history: None,
     ) -> None:
         self._ledger = ledger
         self._make_sampler = make_sampler
@@ -121,7 +121,7 @@ class Search:
         self._first_points = first_points
         self._budget = budget
         self._evaluate = evaluate
-        self._on_update = on_update
+        self._before_batch = before_batch
 
     def run(self) -> History:
         """Evaluate points until there is nothing left to do, then wait for the other processes' last ones.
@@ -137,8 +137,8 @@ class Search:
                     self._check_failures()
                     claims, history = self._claim_batch()
                     if claims:
+                        self._before_batch(history)
                         self._record(claims, self._evaluate(claims))
-                        self._on_update(self._ledger.history())
                     elif history.running:
                         time.sleep(_POLL_SECONDS)
                     else:

@@ -81,7 +81,7 @@ class Session:
             first_points=first_points,
             make_sampler=make_sampler,
             seed=seed,
-            on_update=self._progress(),
+            before_batch=self._progress(),
         )
         try:
             history = search.run()
@@ -101,11 +101,13 @@ class Session:
         self.observer.closed(None)
 
     def _progress(self) -> Callable[[History], None]:
-        """Prints the report after every batch, and writes it from time to time."""
+        """Prints the report before every batch, and writes it from time to time."""
         due = time.monotonic() + _REWRITE_SECONDS
 
         def show(history: History) -> None:
             nonlocal due
+            if not history.finished:
+                return
             self.report.print(history)
             if (start := time.monotonic()) >= due:
                 self._write(history)
