@@ -94,7 +94,12 @@ def assert_one_line(finished: Finished, *said: str) -> None:
         (["model.checkpoint=/nowhere.safetensors"], ["/nowhere.safetensors", "model.checkpoint"]),
         (["data.num_speakers=200"], ["data.num_speakers", "data.root"]),
         (["model=ecapa_c1024"], ["channels 64", "1024"]),
-        (["data.roof=/x"], ["data.roof"]),
+        (["data.roof=/x"], ["data.roof: unknown setting; did you mean data.root?"]),
+        (
+            ["calibration.zeal=1"],
+            ["calibration.zeal: unknown setting; calibration has method, "],
+        ),
+        (["engin=openvino"], ["engin: unknown setting; did you mean engine?"]),
         (["model.front_end.n_mels=40"], ["model.front_end.n_mels=40", "model/front_end=wespeaker"]),
         (["model.front_end={n_mels:40}"], ["model.front_end={n_mels:40}", "model/front_end=wespeaker"]),
         (["mask=nonsense"], ["mask=nonsense: unknown mask", "none, all, input_conv", "paper"]),
@@ -421,9 +426,9 @@ SAMPLER = "hydra.sweeper.sampler._target_"
         (["hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials=0", "at least 1"]),
         (
             ["mask.input_conv=choice(fp32,int8)", "hydra.sweeper.n_trial=5"],
-            ["Could not override 'hydra.sweeper.n_trial'"],
+            ["hydra.sweeper.n_trial: unknown setting; did you mean hydra.sweeper.n_trials?"],
         ),
-        (["calibration=choice(max,mse)", "data.num_speaker=6"], ["num_speaker"]),
+        (["calibration=choice(max,mse)", "data.num_speaker=6"], ["did you mean data.num_speakers?"]),
         (
             ["units=layer", "mask.se_res2block1=int8", "mask.se_res2block1.conv_in=choice(fp32,int8)"],
             ["mask.se_res2block1 and mask.se_res2block1.conv_in", "a module and its part"],

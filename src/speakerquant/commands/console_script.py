@@ -1,5 +1,6 @@
 """What every command of the project shares: where its configuration is, and how it fails."""
 
+import difflib
 import errno
 import gc
 import io
@@ -17,7 +18,12 @@ from typing import Any, NoReturn
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 
 from speakerquant.configuration.composing import compose_once
 from speakerquant.credentials import hide_credentials, hide_credentials_in_logs
@@ -193,15 +199,26 @@ def fail(error: Exception | str) -> NoReturn:
     """Print the error as one line and exit with code 2."""
     if isinstance(error, InterpolationResolutionError) and isinstance(error.__context__, UserError):
         error = error.__context__  # a resolver of ours was asked
-    parts = [str(error)]
-    if isinstance(error, HydraException) and error.__cause__ is not None:
-        parts.append(str(error.__cause__))  # Hydra says which override, its cause says why
+    cause = error.__cause__ if isinstance(error, HydraException) else None
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key and cause.parent_node:
+        parts = [_unknown_setting(cause.full_key, map(str, cause.parent_node))]
+    else:
+        parts = [str(error), str(cause or "")]  # Hydra says which override, its cause says why
     lines = [line.strip() for part in parts for line in part.splitlines()]
     text = " ".join(line for line in lines if line and not line.startswith(_NOT_FOR_USERS))
     if isinstance(error, OverrideParseException):
         text = f"{error.override}: {text}; quote a value that holds '=' or other signs: 'key=\"value\"'"
     print(f"error: {hide_credentials(text)}", file=sys.stderr)
     sys.exit(2)
+
+
+def _unknown_setting(key: str, names: Iterable[str]) -> str:
+    """What is said of a key that is not among the names of its group: the nearest of these, or else all."""
+    group, _, name = key.rpartition(".")
+    known = list(names)
+    if near := difflib.get_close_matches(name, known, n=1):
+        return f"{key}: unknown setting; did you mean {'.'.join(filter(None, (group, *near)))}?"
+    return f"{key}: unknown setting; {group or 'the configuration'} has {', '.join(known)}"
 
 
 @contextmanager
