@@ -1,9 +1,16 @@
 """What every console script does before its module is imported."""
 
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points, version
 
 import pytest
+from omegaconf import OmegaConf
+
+from speakerquant.commands import launch
+from speakerquant.commands.console_script import RUN_NAMES, config_folder
+
+from .conftest import Command
 
 SCRIPTS = sorted(
     script.name for script in entry_points(group="console_scripts") if script.name.startswith("speakerquant")
@@ -18,3 +25,31 @@ def test_a_script_says_its_version(
     [entry_point] = entry_points(group="console_scripts", name=script)
     entry_point.load()()
     assert capsys.readouterr().out == f"speakerquant {version('speakerquant')}\n"
+
+
+@pytest.mark.parametrize(
+    ("main", "name"),
+    [(launch.show_report, "report"), (launch.register_model, "register"), (launch.show_ui, "ui")],
+)
+def test_help_says_what_a_command_does_and_what_each_setting_is(
+    main: Callable[[], None], name: str, invoke: Command
+) -> None:
+    config = OmegaConf.load(f"{config_folder()}/{name}.yaml")
+    settings = [key for key in config if key not in ("defaults", "hydra")]
+    finished = invoke(main, "--help")
+    assert (finished.code, finished.err) == (0, "")
+    assert finished.out.startswith(f"speakerquant-{name}: ")
+    lines = [line.split() for line in finished.out.splitlines() if line.startswith("  ")]
+    described = {line[0] for line in lines if len(line) > 1}
+    assert {*settings, "tracking.uri", "tracking.experiment"} <= described
+
+
+def test_a_run_is_named_in_the_same_words_in_every_help(invoke: Command) -> None:
+    for main, *subcommand in (
+        (launch.register_model,),
+        (launch.export_mask,),
+        (launch.verify_speaker,),
+        (launch.inspect_engine, "info"),
+        (launch.inspect_engine, "bench"),
+    ):
+        assert RUN_NAMES in " ".join(invoke(main, *subcommand, "--help").out.split())
