@@ -1,5 +1,6 @@
 """What every console script does before its module is imported."""
 
+import logging
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points, version
@@ -8,9 +9,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from speakerquant.commands import launch
-from speakerquant.commands.console_script import RUN_NAMES, config_folder
+from speakerquant.commands.console_script import RUN_NAMES, config_folder, run_command
 
-from .conftest import Command
+from .conftest import Command, exit_code
 
 SCRIPTS = sorted(
     script.name for script in entry_points(group="console_scripts") if script.name.startswith("speakerquant")
@@ -53,3 +54,16 @@ def test_a_run_is_named_in_the_same_words_in_every_help(invoke: Command) -> None
         (launch.inspect_engine, "bench"),
     ):
         assert RUN_NAMES in " ".join(invoke(main, *subcommand, "--help").out.split())
+
+
+def test_pytorch_logs_nothing_though_ctrl_c_has_broken_its_import_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupted() -> None:
+        caplog.set_level(logging.INFO)  # as Hydra sets it
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(logging.getLogger("torch"), "level", logging.NOTSET)
+    assert exit_code(lambda: run_command(interrupted)) == 130
+    logging.getLogger("torch.caches").info("hits: 0")
+    assert not caplog.records

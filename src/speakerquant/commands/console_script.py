@@ -4,6 +4,7 @@ import difflib
 import errno
 import gc
 import io
+import logging
 import os
 import re
 import signal
@@ -98,6 +99,8 @@ def run_command(command: Callable[[], object], if_interrupted: str = "") -> None
     os.environ[_SHOW_TRACEBACK] = "1"  # or Hydra itself prints the error and exits before it reaches us
     signal.signal(signal.SIGTERM, _Termination())
     hide_credentials_in_logs()
+    # As PyTorch does when all of it is imported; where Ctrl-C comes before, it would log its caches at exit.
+    logging.getLogger("torch").setLevel(logging.WARNING)
     _survive_closed_output()
     compose_once()
     try:
