@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.distributions import IntDistribution
@@ -85,3 +86,24 @@ def test_the_report_of_any_application(
     assert "mine: 5 of 9 trials, 1 failed" in out
     assert "recommended: trial" in out
     assert "no such thing" in out
+
+
+class AllTied(PlainView):
+    def is_tie(self, result: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("objectives", [["loss", "size"], ["loss"]])
+def test_the_table_names_ties_that_it_shows_and_counts_the_others(
+    objectives: list[str], tmp_path: Path
+) -> None:
+    goals = Goals(dict.fromkeys(objectives, "minimize"), {})
+    SearchReport("mine", goals, AllTied(goals), lambda point: "again", tmp_path, 9).write(history_of(goals))
+    front = json.loads((tmp_path / "front.json").read_text())["front"]
+    shown = [member["trial"] for member in front]
+    text = (tmp_path / "front.md").read_text()
+    for member in front:
+        assert len(member["tied_with"]) == len(RESULTS) - 1, "the file names all"
+        named = ", ".join(str(number) for number in shown if number != member["trial"])
+        others = f"{len(RESULTS) - len(shown)} others"
+        assert f"| {f'{named} and {others}' if named else others} |" in text

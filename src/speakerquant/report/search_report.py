@@ -25,7 +25,7 @@ from speakerquant.search.history import FAILURE, History
 from speakerquant.search.space import Point
 from speakerquant.search.view import Quantity, View
 
-_TIES_NAMED = 4  # of more, the table gives their number, and the file all
+_TIES_NAMED = 4  # of the front; of others, the table gives their number, and the file all
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class SearchReport:
     ) -> None:
         table = markdown_table(
             [column.heading for column in self._columns],
-            [self._cells(entry, ties[entry.number]) for entry in front.best],
+            [self._cells(entry, ties) for entry in front.best],
         )
         lines = [*self._remarks(front), *recommendation]
         with atomic_path(path) as part:
@@ -105,7 +105,7 @@ class SearchReport:
         front = front_of(history, self.goals)
         ties = self._ties(front)
         rows = [
-            Row(self._cells(entry, ties[entry.number]), style="bold" if entry is front.recommended else "")
+            Row(self._cells(entry, ties), style="bold" if entry is front.recommended else "")
             for entry in front.best
         ]
         print_table(self._title(history, front), self._columns, rows)
@@ -175,12 +175,15 @@ class SearchReport:
             for best in front.best
         }
 
-    def _cells(self, entry: Entry, tied: Sequence[int]) -> list[str]:
-        more = f" and {len(tied) - _TIES_NAMED} more" if len(tied) > _TIES_NAMED else ""
+    def _cells(self, entry: Entry, ties: Mapping[int, Sequence[int]]) -> list[str]:
+        tied = ties[entry.number]
+        named = [number for number in tied if number in ties][:_TIES_NAMED]  # rows of the same table
+        number = len(tied) - len(named)
+        others = f"{number} other{'s' if number > 1 else ''}" if number else ""
         cells = [
             str(entry.number),
             self.view.describe(entry.point),
             *number_cells(self._quantities, entry.result),
-            ", ".join(map(str, tied[:_TIES_NAMED])) + more,
+            " and ".join(filter(None, (", ".join(map(str, named)), others))),
         ]
         return [*cells, "yes" if entry.meets_constraints else "no"] if self.goals.constraints else cells
