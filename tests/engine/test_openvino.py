@@ -2,11 +2,9 @@
 
 import gc
 import json
-import os
 import platform
 import re
 import signal
-import subprocess
 import sys
 import threading
 import zlib
@@ -154,6 +152,10 @@ def test_memory_is_bounded_over_many_lengths(small: Subject, tmp_path: Path) -> 
     assert float(grown) <= 50  # without a bound it grows by 150
 
 
+def run_tests(*tests: str) -> None:
+    sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *tests]))
+
+
 @lesser_cpus
 @pytest.mark.parametrize(
     ("instructions", "beyond"),
@@ -169,14 +171,8 @@ def test_computes_what_the_mask_says_on_lesser_cpus(instructions: str, beyond: s
         ),
         "engine/test_openvino_graph.py",
     ]
-    finished = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
-        env={**os.environ, "ONEDNN_MAX_CPU_ISA": instructions},
-        cwd=TESTS,
-        capture_output=True,
-        text=True,
-    )
-    assert finished.returncode == 0, finished.stdout
+    code, printed = Program(run_tests, *tests, folder=TESTS, ONEDNN_MAX_CPU_ISA=instructions).end()
+    assert code == 0, printed
 
 
 def print_weight_bits() -> None:
