@@ -120,9 +120,9 @@ def test_every_registered_network_is_here() -> None:
     assert {architecture.name for architecture in architectures()} <= NETWORKS.keys()
 
 
+# Of FP32 alone and of one scale for each channel there are tests below.
 @pytest.mark.parametrize(
-    "precision",
-    ["fp32", "int8", "int8_fitted", "int8_dynamic", "int4", "int4_dynamic", "int2", "int4_channel", "mixed"],
+    "precision", ["int8", "int8_fitted", "int8_dynamic", "int4", "int4_dynamic", "int2", "mixed"]
 )
 def test_engines_compute_what_the_mask_says(
     prepared: Prepared, builder: EngineBuilder, precision: str, tmp_path: Path
