@@ -83,14 +83,17 @@ def test_work_that_was_broken_off_is_continued_and_done_once(tmp_path: Path) -> 
     assert names(tmp_path) == ["key"]
 
 
-def test_who_waits_for_another_process_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_who_waits_for_another_process_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level("INFO")
+    monkeypatch.setattr("speakerquant.leases._NOTICEABLE", 0.1)
     cache = Cache(tmp_path)
     at_work = threading.Event()
 
     def make(path: Path) -> None:
         at_work.set()
-        time.sleep(2)
+        time.sleep(0.5)
         path.touch()
 
     with ThreadPoolExecutor(1) as pool:
@@ -192,9 +195,9 @@ def test_the_entry_of_a_host_that_died_is_made_by_another(method: str, content: 
 
 @pytest.mark.parametrize("method", ["get", "continued"])
 def test_a_maker_that_was_wrongly_taken_for_dead_is_no_harm(method: str, tmp_path: Path) -> None:
-    frozen = maker(tmp_path, kill=signal.SIGSTOP, method=method, dead=1.0)
+    frozen = maker(tmp_path, kill=signal.SIGSTOP, method=method, dead=0.5)
     os.waitpid(frozen.pid, os.WUNTRACED)
-    content = maker(tmp_path, method=method, dead=1.0).communicate()[0].strip()
+    content = maker(tmp_path, method=method, dead=0.5).communicate()[0].strip()
     frozen.send_signal(signal.SIGCONT)
     assert frozen.communicate()[0].strip() == content
     assert frozen.returncode == 0
@@ -377,9 +380,9 @@ def test_a_killed_maker_is_replaced_where_files_cannot_be_exchanged(
     for name, module in sys.modules.items():
         if name.startswith("filelock") and hasattr(module, "exchange_names"):
             monkeypatch.setattr(module, "exchange_names", lambda *_: False)  # as NFS answers
-    monkeypatch.setattr("speakerquant.leases._DEAD", 1.0)
+    monkeypatch.setattr("speakerquant.leases._DEAD", 0.5)
     monkeypatch.setattr("speakerquant.leases._NOTICEABLE", 0.2)
-    assert maker(tmp_path, kill=signal.SIGKILL, dead=1.0).wait() == -signal.SIGKILL
+    assert maker(tmp_path, kill=signal.SIGKILL, dead=0.5).wait() == -signal.SIGKILL
     entry = Cache(tmp_path / "cache").get("kind", "key", lambda path: path.write_text("whole") and None)
     assert entry.read_text() == "whole"
 

@@ -112,17 +112,20 @@ def test_what_is_no_interpreter(tensorrt: Build, python: str, says: str) -> None
     ("does", "says"),
     [
         ("echo '[1, 2]'; read line", "does not answer as a worker"),
-        ("printf '{'; exec sleep 60", r"no answer to describe within engine\.time_limit=1 s"),
+        ("printf '{'; exec sleep 60", r"no answer to describe within engine\.time_limit=0\.5 s"),
         ("exec >&-; exec sleep 60", "stopped answering and was ended during describe"),
     ],
     ids=["something else", "half an answer", "nothing more"],
 )
-def test_what_answers_otherwise(tensorrt: Build, tmp_path: Path, does: str, says: str) -> None:
+def test_what_answers_otherwise(
+    tensorrt: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, says: str
+) -> None:
+    monkeypatch.setattr("speakerquant.engine.tensorrt.worker_process._GRACE", 0.2)
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\nread line; {does}\n")
     program.chmod(0o755)
     with pytest.raises(UserError, match=says):
-        tensorrt(python=str(program), time_limit=1.0)
+        tensorrt(python=str(program), time_limit=0.5)
 
 
 @pytest.mark.parametrize(

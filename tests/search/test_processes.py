@@ -71,9 +71,9 @@ def test_a_search_killed_again_and_again_still_completes(location: str, study_na
     generator = random.Random(0)
     kills, has_hit = 0, False
     while kills < 3 or (not has_hit and kills < 12):
-        process, reports = start(location, study_name, n_trials=20, seconds=0.3)
+        process, reports = start(location, study_name, n_trials=20, seconds=0.15)
         reports.recv()  # at least one evaluation has ended
-        time.sleep(generator.uniform(0, 0.5))
+        time.sleep(generator.uniform(0, 0.25))
         process.kill()
         process.join()
         kills += 1
