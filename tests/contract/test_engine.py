@@ -122,8 +122,9 @@ def test_computes_what_the_mask_says(
     subject: str,
     mask: str,
     request: pytest.FixtureRequest,
-    tmp_path: Path,
 ) -> None:
+    if subject == "shipped" and not builder.executes:
+        pytest.skip(f"{builder.name} does not run here, and the reference has computed this mask already")
     network: Subject = request.getfixturevalue(subject)
     expected = exported(network, mask, builder.weight_bits())
     with _running(builder, expected.path) as built:
