@@ -1,15 +1,13 @@
 """The synthetic corpus: deterministic, disjoint, whole."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from processes import Program
 
 from speakerquant.cache import Cache
 from speakerquant.corpus import synthetic
@@ -99,16 +97,15 @@ def test_test_list_is_large_enough_and_splits_share_no_speaker() -> None:
     assert len({split.name for split in (TRAIN, CALIBRATION, DEVELOPMENT, TEST)}) == 4
 
 
+def synthesize_many(folder: Path) -> None:
+    synthesize_split(Split("test", 2000, 2, 2), 0, Cache(folder))
+
+
 def test_killed_generation_leaves_no_half_corpus(tmp_path: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path; from speakerquant.cache import Cache\n"
-        "from speakerquant.corpus.synthetic import Split, synthesize_split\n"
-        "synthesize_split(Split('test', 2000, 2, 2), 0, Cache(Path(sys.argv[1])))"
-    )
-    generation = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
+    generation = Program(synthesize_many, tmp_path)
     while not list(tmp_path.rglob("*.wav")):
-        assert generation.poll() is None
+        assert generation.is_running
         time.sleep(0.05)
-    os.kill(generation.pid, signal.SIGKILL)
-    generation.wait()
+    generation.stop(signal.SIGKILL)
+    generation.end()
     assert [path for path in (tmp_path / "synthetic").iterdir() if not path.name.startswith(".")] == []
