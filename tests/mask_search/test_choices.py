@@ -8,7 +8,7 @@ from speakerquant.mask_search.choices import Choices, stored_differently
 from speakerquant.quantization.precision import precision_of
 from speakerquant.search.space import Space
 
-NAMES = ("int8", "int4", "int4_g128", "int4_channel", "int2", "int2_g128")
+NAMES = ("int8", "int4", "int4_dynamic", "int4_g128", "int4_channel", "int2", "int2_g128")
 
 
 def test_a_unit_chooses_from_what_stores_its_weights_differently() -> None:
@@ -18,9 +18,13 @@ def test_a_unit_chooses_from_what_stores_its_weights_differently() -> None:
         return [str(each) for each in stored_differently(precisions, [*map(LayerGeometry.of, layers)])]
 
     assert chosen(nn.Linear(256, 8)) == [*NAMES]
-    assert chosen(nn.Conv1d(80, 8, 5)) == ["int8", "int4", "int4_channel", "int2"], "80 divides by 16 only"
+    assert chosen(nn.Conv1d(80, 8, 5)) == ["int8", "int4", "int4_dynamic", "int4_channel", "int2"], (
+        "80 divides by 16 only"
+    )
     assert chosen(nn.Conv1d(80, 8, 5), nn.Linear(256, 8)) == [*NAMES]
-    assert chosen(nn.Conv1d(8, 8, 5, groups=8)) == ["int8", "int4", "int2"], "one scale for each channel"
+    assert chosen(nn.Conv1d(8, 8, 5, groups=8)) == ["int8", "int4", "int4_dynamic", "int2"], (
+        "one scale for each channel"
+    )
 
 
 def test_of_the_same_bits_smaller_groups_are_higher() -> None:

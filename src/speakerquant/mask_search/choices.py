@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -95,11 +95,10 @@ def stored_differently(precisions: Iterable[Precision], layers: Sequence["LayerG
     """
     found: dict[object, Precision] = {}
     for precision in precisions:
-        weights = precision.weights
-        group_size = weights.group_size if weights else None
-        lengths = [layer.group_length(group_size, SMALLEST_GROUP) for layer in layers]
-        alike = replace(precision, name="", weights=weights and replace(weights, group_size=None))
-        found.setdefault((alike, *lengths), precision)
+        lengths = [layer.group_length(precision.group_size, SMALLEST_GROUP) for layer in layers]
+        stored = precision.weights and (precision.weights.bits, precision.weights.is_fitted)
+        computed = (precision.input_bits, precision.input_range, precision.arithmetic)
+        found.setdefault((stored, *computed, *lengths), precision)
     return list(found.values())
 
 
@@ -118,7 +117,6 @@ def _highest_first(precisions: Iterable[Precision]) -> tuple[Precision, ...]:
     """Ordered by the bits of a weight, and then by how few weights share a scale."""
 
     def key(precision: Precision) -> tuple[int, float]:
-        group = precision.weights.group_size if precision.weights else None
-        return -precision.bits_per_weight, math.inf if group is None else group
+        return -precision.bits_per_weight, precision.group_size or math.inf
 
     return tuple(sorted(precisions, key=key))

@@ -18,7 +18,7 @@ from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths,
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.openvino.openvino_graph import adapt, shorten_names
 from speakerquant.engine.openvino.packed_weights import (
-    is_product,
+    can_round_frames,
     keep_packed,
     packed_bits,
     product_of_one_group,
@@ -172,7 +172,7 @@ class OpenVinoBuilder(EngineBuilder):
         if precision.arithmetic is not FloatType.float32:
             return False
         if rounds_frames(precision, geometry):
-            return is_product(onnx_bits(precision), geometry) and _rounds_frames()
+            return can_round_frames(onnx_bits(precision), geometry) and _rounds_frames()
         return is_eight_bit_or_float(precision) or _is_packed(precision)
 
     def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:

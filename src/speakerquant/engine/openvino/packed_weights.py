@@ -59,12 +59,12 @@ def readable(onnx_path: Path, network: onnx.ModelProto) -> Path | bytes:
 
 def packed_bits(bits: int, geometry: LayerGeometry) -> int:
     """The bits in which weights of so many are stored: the next width that fills whole bytes."""
-    if is_product(bits, geometry):
+    if _is_product(bits, geometry):
         return bits
     return next(each for each in _TYPES if bits <= each and not each * geometry.out_channels % _BYTE)
 
 
-def is_product(bits: int, geometry: LayerGeometry) -> bool:
+def _is_product(bits: int, geometry: LayerGeometry) -> bool:
     """Whether a layer becomes one product.
 
     Products of grouped convolutions would be many. Images have so many places that expanding the weights
@@ -74,6 +74,11 @@ def is_product(bits: int, geometry: LayerGeometry) -> bool:
     columns = geometry.num_taps * geometry.channels_seen
     is_possible = columns >= _FEWEST_COLUMNS and not bits * columns % _BYTE and geometry.out_channels > 1
     return is_possible and geometry.groups == 1 and geometry.num_axes < 2
+
+
+def can_round_frames(bits: int, geometry: LayerGeometry) -> bool:
+    """Whether a layer becomes one product that rounds its input in each frame, if its processor can."""
+    return _is_product(bits, geometry) and _TYPES[bits] != Type.u2
 
 
 def keep_packed(model: Model, network: onnx.ModelProto) -> Model:
@@ -104,7 +109,7 @@ def keep_packed(model: Model, network: onnx.ModelProto) -> Model:
         if layer.rounds_frames:
             node.input(0).replace_source_output(_before_rounding(node.input_value(0)))
         rounds = rounds_any and _would_round(bits, weights)
-        if is_product(bits, layer.geometry) and rounds == layer.rounds_frames:
+        if _is_product(bits, layer.geometry) and rounds == layer.rounds_frames:
             _become_product(node, layer.geometry, bits, weights, shared)
         else:
             bits = packed_bits(bits, layer.geometry)
