@@ -67,6 +67,17 @@ def test_ranges_found_in_frames_are_those_of_64_channels(small: Subject) -> None
     assert torch.equal(_seen_by(narrow, frames[None, :16])[0], frames[:16])
 
 
+@pytest.mark.parametrize("precision", ["int8", "int8_dynamic", "int4_dynamic"])
+def test_gradients_pass_what_is_rounded(small: Subject, precision: str) -> None:
+    mask = _mask(small, {"se_res2block1": precision})
+    layer = quantizable_layers(simulate(small.network, mask, small.table))["se_res2block1.conv_in"]
+    inputs = torch.rand(2, 64, 9, requires_grad=True)
+    layer(inputs).sum().backward()
+    assert inputs.grad is not None
+    expected = layer.weight.sum((0, 2))[:, None].expand(2, -1, 9)
+    torch.testing.assert_close(inputs.grad, expected)
+
+
 def test_half_layers_see_rounded_inputs_and_weights(small: Subject) -> None:
     simulated = simulate(small.network, _mask(small, {"aggregation_conv": "fp16"}), small.table)
     layer, plain = simulated.aggregation_conv, small.network.aggregation_conv

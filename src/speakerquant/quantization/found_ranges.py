@@ -1,4 +1,7 @@
-"""Inputs of layers rounded by ranges that are found at run time."""
+"""Inputs of layers rounded by ranges that are found at run time.
+
+Gradients pass as if nothing were rounded (:mod:`speakerquant.recovery`).
+"""
 
 import torch
 from torch import Tensor
@@ -35,7 +38,7 @@ def rounded_by_frame(x: Tensor, axis: int) -> Tensor:
     """
     frames = x.movedim(axis, -1)
     groups = frames.reshape(-1, INPUT_GROUP)
-    scales = _or_one(groups.abs().amax(1) / _LARGEST)
+    scales = _or_one(groups.detach().abs().amax(1) / _LARGEST)
     zero_points = torch.zeros_like(scales, dtype=torch.int32)
     rounded = torch.fake_quantize_per_channel_affine(groups, scales, zero_points, 0, -_LARGEST, _LARGEST)
     return rounded.reshape(frames.shape).movedim(-1, axis)
@@ -49,7 +52,7 @@ def rounded_by_recording(x: Tensor) -> Tensor:
     Args:
         x: An input of a layer, ``[batch, ...]``.
     """
-    values = x.flatten(1)
+    values = x.detach().flatten(1)
     smallest, largest = values.amin(1).clamp(max=0), values.amax(1).clamp(min=0)
     scales = _or_one((largest - smallest) / _LARGEST_UNSIGNED)
     zero_points = (-smallest / scales).round().to(torch.int32)
