@@ -11,6 +11,7 @@ from queue import SimpleQueue
 import numpy as np
 import onnx
 import openvino as ov
+import torch
 from openvino import opset13 as ops
 
 from speakerquant.architectures.layers import LayerGeometry
@@ -19,15 +20,15 @@ from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.openvino.openvino_graph import adapt, shorten_names
 from speakerquant.engine.openvino.packed_weights import (
     can_round_frames,
+    half_the_sum_of_one_group,
     keep_packed,
     packed_bits,
-    product_of_one_group,
     readable,
 )
 from speakerquant.errors import UserError
 from speakerquant.graph.layer_nodes import layer_nodes
 from speakerquant.graph.masking import onnx_bits
-from speakerquant.quantization.found_ranges import rounds_frames
+from speakerquant.quantization.found_ranges import rounded_by_frame, rounds_frames
 from speakerquant.quantization.precision import INPUT_GROUP, FloatType, InputRange, Precision
 
 
@@ -98,17 +99,15 @@ def _exact_weight_bits() -> int:
 
 @cache
 def _rounds_frames() -> bool:
-    """Whether products with packed weights round their inputs, if they are told to."""
-    network = product_of_one_group()
-    features = np.square(np.linspace(0, 1, INPUT_GROUP, dtype=np.float32))[np.newaxis]
+    """Whether products with packed weights round their inputs as the simulation does, if they are told to."""
+    network = _with_input_groups(half_the_sum_of_one_group(), INPUT_GROUP)
+    features = np.linspace(0, 1, INPUT_GROUP, dtype=np.float32)[np.newaxis] ** 3  # whose sum rounding changes
+    expected = rounded_by_frame(torch.from_numpy(features), axis=1).sum() / 2
     try:
-        exact, rounded = (
-            _core().compile_model(_with_input_groups(network.clone(), size), "CPU", _CONFIG)(features)[0]
-            for size in (0, INPUT_GROUP)
-        )
+        outputs = _core().compile_model(network, "CPU", _CONFIG)(features)[0]
     except RuntimeError:  # the processor could, and the environment forbids it
         return False
-    return not np.array_equal(exact, rounded)
+    return np.allclose(outputs, expected)
 
 
 def _with_input_groups(model: ov.Model, size: int) -> ov.Model:

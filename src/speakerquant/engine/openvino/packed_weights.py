@@ -119,8 +119,8 @@ def keep_packed(model: Model, network: onnx.ModelProto) -> Model:
     return with_frames_first(model)
 
 
-def product_of_one_group() -> Model:
-    """A small product with weights of 4 bits, of which one group of a frame is the input."""
+def half_the_sum_of_one_group() -> Model:
+    """A small product with weights of 4 bits whose outputs are all half the sum of one group of a frame."""
     features = ops.parameter([1, INPUT_GROUP], np.float32)
     integers = np.ones((_BYTE, INPUT_GROUP), np.int8)
     values = ops.multiply(ops.convert(_packed(integers, 4), np.float32), np.full((_BYTE, 1), 0.5, np.float32))
