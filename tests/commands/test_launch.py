@@ -45,6 +45,13 @@ def test_help_says_what_a_command_does_and_what_each_setting_is(
     assert {*settings, "tracking.uri", "tracking.experiment"} <= described
 
 
+def test_help_of_training_says_what_it_does_and_with_which_settings(invoke: Command) -> None:
+    finished = invoke(launch.train_network, "--help")
+    assert finished.out.startswith("speakerquant-train: ")
+    assert "synthetic_share: 1.0" in finished.out
+    assert "base/engine" not in finished.out
+
+
 def test_a_run_is_named_in_the_same_words_in_every_help(invoke: Command) -> None:
     for main, *subcommand in (
         (launch.register_model,),
