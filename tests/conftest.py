@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import absl.logging
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -48,6 +49,9 @@ from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.statistics import error_metrics
 from speakerquant.statistics.metric import ErrorMetric
 
+# absl (under pytorch-quantization) keeps the stream that it found when imported, here pytest's own capture,
+# and closes it when Hydra sets up logging.
+absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 # A shell's background jobs ignore Ctrl-C, and so would the processes that tests start to stop them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Networks as small as those of these tests are faster on one thread, and several tests run beside each other.

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import absl.logging
 import pytest
 
 from speakerquant.architectures.checkpoints import random_model, save_checkpoint
@@ -21,10 +20,6 @@ from speakerquant.commands import evaluate_mask
 from speakerquant.corpus.synthetic import TRIALS_FILE, Split, synthesize_split
 from speakerquant.measuring.result import RESULT_FILE
 from speakerquant.tracking.client import Tracking, connect
-
-# absl (under pytorch-quantization) keeps the stream that it found when imported, here pytest's own capture,
-# and closes it when Hydra sets up logging.
-absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @dataclass(frozen=True)
