@@ -8,12 +8,11 @@ from onnx import helper
 
 from speakerquant.graph.editing import replace_nodes, store
 from speakerquant.graph.layer_nodes import ROUNDED_FRAMES, LayerNode, layer_nodes
+from speakerquant.quantization.found_ranges import LARGEST
 from speakerquant.quantization.precision import INPUT_GROUP
 
 NUM_OPERATIONS = 5
 """So many operations back from what a layer reads, each by its first input, is what was rounded."""
-
-_LARGEST = 127
 
 
 def round_frames(graph: onnx.GraphProto, layers: Collection[str]) -> None:
@@ -49,7 +48,7 @@ def _rounded(layer: LayerNode, graph: onnx.GraphProto) -> Iterator[onnx.NodeProt
 
     by_group = constant("by_group", [0, channels // INPUT_GROUP, INPUT_GROUP, *axes])
     by_channel = constant("by_channel", [0, channels, *axes])
-    group_axis, largest = constant("group_axis", [2]), constant("largest_integer", np.float32(_LARGEST))
+    group_axis, largest = constant("group_axis", [2]), constant("largest_integer", np.float32(LARGEST))
     least = constant("least", np.finfo(np.float32).tiny)  # groups of zeros stay zeros
     yield helper.make_node("Reshape", [layer.node.input[0], by_group], [named("groups")])
     yield helper.make_node("Abs", [named("groups")], [named("magnitudes")])

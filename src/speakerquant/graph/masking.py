@@ -194,7 +194,7 @@ class _Editing:
         self, layer: str, nodes: _Quantizers, precision: Precision, table: CalibrationTable
     ) -> None:
         quantize, dequantize = nodes.quantize["input"], nodes.dequantize["input"]
-        if precision.input_bits is None or precision.input_range is InputRange.frame:
+        if not precision.quantizes_input:
             self._renamed[dequantize.output[0]] = quantize.input[0]
             return
         if precision.input_range is InputRange.recording:
@@ -203,6 +203,7 @@ class _Editing:
             quantize.output[1:] = [f"{quantize.output[0]}/scale", f"{quantize.output[0]}/zero_point"]
             dequantize.input[:] = quantize.output
             return
+        assert precision.input_bits is not None
         scale = self._add(f"{layer}.input_scale", np.asarray(input_scale(layer, precision.input_bits, table)))
         quantize.input[1:] = [scale, _ZERO_POINT]
         dequantize.input[1:] = [scale, _ZERO_POINT]

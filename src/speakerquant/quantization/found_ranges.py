@@ -9,7 +9,10 @@ from torch import Tensor
 from speakerquant.architectures.layers import LayerGeometry, LayerKind
 from speakerquant.quantization.precision import INPUT_GROUP, SMALLEST_GROUP, InputRange, Precision
 
-_LARGEST, _LARGEST_UNSIGNED = 127, 255
+LARGEST = 127
+"""Steps from 0 to the largest magnitude, where that is found in each frame."""
+
+_LARGEST_UNSIGNED = 255
 
 
 def rounds_frames(precision: Precision, geometry: LayerGeometry) -> bool:
@@ -38,9 +41,9 @@ def rounded_by_frame(x: Tensor, axis: int) -> Tensor:
     """
     frames = x.movedim(axis, -1)
     groups = frames.reshape(-1, INPUT_GROUP)
-    scales = _or_one(groups.detach().abs().amax(1) / _LARGEST)
+    scales = _or_one(groups.detach().abs().amax(1) / LARGEST)
     zero_points = torch.zeros_like(scales, dtype=torch.int32)
-    rounded = torch.fake_quantize_per_channel_affine(groups, scales, zero_points, 0, -_LARGEST, _LARGEST)
+    rounded = torch.fake_quantize_per_channel_affine(groups, scales, zero_points, 0, -LARGEST, LARGEST)
     return rounded.reshape(frames.shape).movedim(-1, axis)
 
 

@@ -117,6 +117,16 @@ class Precision:
         return self.weights.group_size if self.weights else None
 
     @property
+    def quantizes_input(self) -> bool:
+        """Whether the input becomes integers before the layer; in each frame, it is the layer that rounds."""
+        return self.input_bits is not None and self.input_range is not InputRange.frame
+
+    @property
+    def has_integer_weights_only(self) -> bool:
+        """Whether its weights are integers and its input is not, before the layer."""
+        return self.weights is not None and not self.quantizes_input
+
+    @property
     def has_fitted_scales(self) -> bool:
         """Whether the scales of its integers are fitted to the weights."""
         return self.weights is not None and self.weights.is_fitted

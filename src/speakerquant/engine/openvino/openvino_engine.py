@@ -19,6 +19,7 @@ from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths,
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.openvino.openvino_graph import adapt, shorten_names
 from speakerquant.engine.openvino.packed_weights import (
+    INPUT_GROUP_OPTION,
     can_round_frames,
     half_the_sum_of_one_group,
     keep_packed,
@@ -26,10 +27,9 @@ from speakerquant.engine.openvino.packed_weights import (
     readable,
 )
 from speakerquant.errors import UserError
-from speakerquant.graph.layer_nodes import layer_nodes
 from speakerquant.graph.masking import onnx_bits
 from speakerquant.quantization.found_ranges import rounded_by_frame, rounds_frames
-from speakerquant.quantization.precision import INPUT_GROUP, FloatType, InputRange, Precision
+from speakerquant.quantization.precision import INPUT_GROUP, FloatType, Precision
 
 
 def _compressed(text: bytes) -> bytes:
@@ -51,9 +51,6 @@ _CONFIG = {
     # A compiled form is kept per input length and layer; unbounded, every new length takes 2 MB for good.
     "CPU_RUNTIME_CACHE_CAPACITY": 128,
 }
-_INPUT_GROUP = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
-"""Channels that products with packed weights round inputs by, where there is VNNI; by 0, they do not."""
-
 _KERNEL_CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 _KERNEL_BYTES, _MOST_KERNELS, _MEMORY_SHARE = 100_000, 16384, 16
 _PROBE_CHANNELS = 64
@@ -100,20 +97,13 @@ def _exact_weight_bits() -> int:
 @cache
 def _rounds_frames() -> bool:
     """Whether products with packed weights round their inputs as the simulation does, if they are told to."""
-    network = _with_input_groups(half_the_sum_of_one_group(), INPUT_GROUP)
     features = np.linspace(0, 1, INPUT_GROUP, dtype=np.float32)[np.newaxis] ** 3  # whose sum rounding changes
     expected = rounded_by_frame(torch.from_numpy(features), axis=1).sum() / 2
     try:
-        outputs = _core().compile_model(network, "CPU", _CONFIG)(features)[0]
+        outputs = _core().compile_model(half_the_sum_of_one_group(), "CPU", _CONFIG)(features)[0]
     except RuntimeError:  # the processor could, and the environment forbids it
         return False
     return np.allclose(outputs, expected)
-
-
-def _with_input_groups(model: ov.Model, size: int) -> ov.Model:
-    """The model with the channels that its products round inputs by, which its blob keeps."""
-    model.set_rt_info(str(size), ["runtime_options", _INPUT_GROUP])
-    return model
 
 
 class OpenVinoEngine(Engine):
@@ -122,8 +112,8 @@ class OpenVinoEngine(Engine):
     def __init__(self, serialized: bytes) -> None:
         super().__init__(serialized)
         compiled = _core().import_model(serialized, "CPU", _CONFIG)
-        if compiled.get_property(_INPUT_GROUP) not in (0, INPUT_GROUP):  # of a version that stored none
-            compiled = _core().import_model(serialized, "CPU", {**_CONFIG, _INPUT_GROUP: 0})
+        if compiled.get_property(INPUT_GROUP_OPTION) not in (0, INPUT_GROUP):  # of a version that stored none
+            compiled = _core().import_model(serialized, "CPU", {**_CONFIG, INPUT_GROUP_OPTION: 0})
         self._parallel_requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         # Made once and lent: however many threads ask, no more run than the machine has room for.
         self._requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
@@ -172,11 +162,11 @@ class OpenVinoBuilder(EngineBuilder):
             return False
         if rounds_frames(precision, geometry):
             return can_round_frames(onnx_bits(precision), geometry) and _rounds_frames()
-        return is_eight_bit_or_float(precision) or _is_packed(precision)
+        return is_eight_bit_or_float(precision) or precision.has_integer_weights_only
 
     def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
         bits = onnx_bits(precision)
-        return packed_bits(bits, geometry) if _is_packed(precision) else bits
+        return packed_bits(bits, geometry) if precision.has_integer_weights_only else bits
 
     def exact_weight_bits(self) -> int:
         return _exact_weight_bits()
@@ -187,8 +177,6 @@ class OpenVinoBuilder(EngineBuilder):
             model = keep_packed(_core().read_model(readable(onnx_path, network)), network)
             adapt(model, network, matrix_products=not _has_avx512())
             shorten_names(model)
-            rounds = any(layer.rounds_frames for layer in layer_nodes(network.graph))
-            model = _with_input_groups(model, INPUT_GROUP if rounds else 0)
             blob = _core().compile_model(model, "CPU", _CONFIG).export_model()
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[-1]  # the lines before say where in OpenVINO's sources
@@ -200,9 +188,3 @@ class OpenVinoBuilder(EngineBuilder):
             return OpenVinoEngine(serialized)
         except RuntimeError:
             raise UserError("OpenVINO cannot run it here; build it again") from None
-
-
-def _is_packed(precision: Precision) -> bool:
-    """Whether weights are integers that become FP32 in the engine, or are multiplied as they are by it."""
-    rounds_before = precision.input_bits is not None and precision.input_range is not InputRange.frame
-    return precision.weights is not None and not rounds_before

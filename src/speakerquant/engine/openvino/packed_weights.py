@@ -26,6 +26,9 @@ from speakerquant.graph.layer_nodes import layer_nodes
 from speakerquant.quantization.precision import INPUT_GROUP
 from speakerquant.quantization.rounding import IntegerWeights
 
+INPUT_GROUP_OPTION = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+"""Of how many channels packed products round inputs by, where there is VNNI; by 0, they do not."""
+
 _LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 _FRAMES, _CHANNELS = 1, 2  # axes of what a product is computed from
 _FEWEST_COLUMNS = 4
@@ -78,11 +81,13 @@ def _is_product(bits: int, geometry: LayerGeometry) -> bool:
 
 def can_round_frames(bits: int, geometry: LayerGeometry) -> bool:
     """Whether a layer becomes one product that rounds its input in each frame, if its processor can."""
-    return _is_product(bits, geometry) and _TYPES[bits] != Type.u2
+    return _is_product(bits, geometry) and _would_round(bits, INPUT_GROUP)
 
 
 def keep_packed(model: Model, network: onnx.ModelProto) -> Model:
     """The network with the weights of all layers packed that have integer weights only.
+
+    It is told whether its products round their inputs.
 
     Args:
         model: The network as OpenVINO has read it, which may be changed.
@@ -92,7 +97,7 @@ def keep_packed(model: Model, network: onnx.ModelProto) -> Model:
         layer.node.name: layer for layer in layer_nodes(network.graph) if layer.has_integer_weights_only
     }
     if not layers:
-        return model
+        return _rounding_by(0, model)
     rounds_any = any(layer.rounds_frames for layer in layers.values())
     constants = constants_of(network.graph)
     shared = _Shared(model)
@@ -108,7 +113,7 @@ def keep_packed(model: Model, network: onnx.ModelProto) -> Model:
         bits = _BITS[layer.weight.data_type]
         if layer.rounds_frames:
             node.input(0).replace_source_output(_before_rounding(node.input_value(0)))
-        rounds = rounds_any and _would_round(bits, weights)
+        rounds = rounds_any and _would_round(bits, weights.group_length)
         if _is_product(bits, layer.geometry) and rounds == layer.rounds_frames:
             _become_product(node, layer.geometry, bits, weights, shared)
         else:
@@ -116,15 +121,21 @@ def keep_packed(model: Model, network: onnx.ModelProto) -> Model:
             node.input(1).replace_source_output(
                 _looked_up(bits, weights, node.get_input_shape(1), shared).output(0)
             )
-    return with_frames_first(model)
+    return _rounding_by(INPUT_GROUP if rounds_any else 0, with_frames_first(model))
 
 
 def half_the_sum_of_one_group() -> Model:
-    """A small product with weights of 4 bits whose outputs are all half the sum of one group of a frame."""
+    """A small product with weights of 4 bits that rounds its input, all of whose outputs are half its sum."""
     features = ops.parameter([1, INPUT_GROUP], np.float32)
     integers = np.ones((_BYTE, INPUT_GROUP), np.int8)
     values = ops.multiply(ops.convert(_packed(integers, 4), np.float32), np.full((_BYTE, 1), 0.5, np.float32))
-    return Model([ops.matmul(features, values, False, True)], [features])
+    return _rounding_by(INPUT_GROUP, Model([ops.matmul(features, values, False, True)], [features]))
+
+
+def _rounding_by(size: int, model: Model) -> Model:
+    """The model whose products round their inputs so many channels by as many, which its blob keeps."""
+    model.set_rt_info(str(size), ["runtime_options", INPUT_GROUP_OPTION])
+    return model
 
 
 def _before_rounding(rounded: Output) -> Output:
@@ -134,10 +145,9 @@ def _before_rounding(rounded: Output) -> Output:
     return rounded
 
 
-def _would_round(bits: int, weights: IntegerWeights) -> bool:
+def _would_round(bits: int, group_length: int | None) -> bool:
     """Whether a product rounds its input in a network in which any does (OpenVINO 2026.4)."""
-    length = weights.group_length
-    return _TYPES[bits] != Type.u2 and (length is None or length % INPUT_GROUP == 0)
+    return _TYPES[bits] != Type.u2 and (group_length is None or group_length % INPUT_GROUP == 0)
 
 
 class _Shared:
