@@ -130,6 +130,21 @@ def test_every_detail_is_that_of_the_published_definition(
             assert distance(ours(features), network(parameters, features)) <= 1e-9
 
 
+@pytest.mark.parametrize("statistics", [1, 2])
+def test_another_pooling_is_not_silently_taken_for_fewer_bands(
+    statistics: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    parameters = Parameters()
+    resnet(parameters, torch.randn(1, 80, 50))
+    weights = dict(parameters)
+    pooled = weights["seg_1.weight"].shape[1]
+    weights["seg_1.weight"] = weights["seg_1.weight"][:, : pooled * statistics // 2].clone()
+    torch.save(weights, tmp_path / "resnet.pt")
+    network = load_checkpoint(tmp_path / "resnet.pt", family=Family.wespeaker).network
+    assert network.n_mels == 40 * statistics
+    assert ("pooled by one of the two" in caplog.text) == (statistics == 1)
+
+
 def test_families_that_name_by_themselves_are_told_by_their_names(tmp_path: Path) -> None:
     for name in ("wespeaker", "voxceleb_trainer", "wespeaker, ResNet", "pyannote"):
         family, network = PUBLISHED[name]
@@ -158,9 +173,12 @@ def test_what_a_training_adds_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "prefix", ["", "module.", "_orig_mod.", "model._orig_mod.", "mods.embedding_model.", "net."]
+    ("prefix", "wrapper"),
+    [
+        *((prefix, None) for prefix in ("module.", "_orig_mod.", "model._orig_mod.", "mods.embedding_model.")),
+        *(("net.", wrapper) for wrapper in ("model_state_dict", "state_dict", "net")),
+    ],
 )
-@pytest.mark.parametrize("wrapper", [None, "model_state_dict", "state_dict", "net"])
 def test_ordinary_wrappings_are_taken_off(prefix: str, wrapper: str | None, tmp_path: Path) -> None:
     parameters = Parameters()
     wespeaker(parameters, torch.randn(1, 80, 50), global_context=True, embedding_norm=False)
@@ -168,7 +186,8 @@ def test_ordinary_wrappings_are_taken_off(prefix: str, wrapper: str | None, tmp_
     wrapped["classifier.weight"] = torch.randn(10, 20)
     torch.save({wrapper: wrapped, "epoch": 3} if wrapper else wrapped, tmp_path / "model.pt")
     loaded = load_checkpoint(tmp_path / "model.pt").network
-    torch.save(dict(parameters), tmp_path / "plain.pt")
+    # Plain, and in the format of before PyTorch 1.6.
+    torch.save(dict(parameters), tmp_path / "plain.pt", _use_new_zipfile_serialization=False)
     plain = load_checkpoint(tmp_path / "plain.pt").network
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), plain.parameters(), strict=True))
 
@@ -216,7 +235,7 @@ def test_a_familys_checkpoint_is_fine_tuned(name: str, waveforms: list[Tensor], 
         crop_seconds=0.5,
         seed=0,
     )
-    trainer = Trainer(Fabric(accelerator="cpu", precision="32-true"), model, batches, TWO_STEPS)
+    trainer = Trainer(Fabric(accelerator="cpu", precision="32-true"), model, batches, TWO_STEPS, {})
     embeddings: list[Tensor] = []
 
     def validate(network: nn.Module) -> dict[str, float]:

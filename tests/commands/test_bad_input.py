@@ -99,6 +99,11 @@ def assert_one_line(finished: Finished, *said: str) -> None:
             ["calibration.zeal=1"],
             ["calibration.zeal: unknown setting; calibration has method, "],
         ),
+        (
+            ["+calibration.metod=max"],
+            ["calibration.metod: unknown setting; did you mean calibration.method?"],
+        ),
+        (["data.trials=~/nowhere.txt"], [str(Path.home() / "nowhere.txt")]),
         (["engin=openvino"], ["engin: unknown setting; did you mean engine?"]),
         (["model.front_end.n_mels=40"], ["model.front_end.n_mels=40", "model/front_end=wespeaker"]),
         (["model.front_end={n_mels:40}"], ["model.front_end={n_mels:40}", "model/front_end=wespeaker"]),
@@ -237,6 +242,15 @@ def test_own_recordings_need_all_three_paths(
 def test_calibration_speaker_that_is_also_a_test_speaker(workspace: Workspace, speakerquant: Command) -> None:
     finished = speakerquant(*workspace.arguments(), f"data.calibration_root={workspace.corpus}")
     assert_one_line(finished, "test0000", "other speakers")
+
+
+def test_a_folder_to_round_weights_for_counts_beside_the_synthetic_corpus(
+    workspace: Workspace, speakerquant: Command
+) -> None:
+    finished = speakerquant(
+        "rounding.root=/nowhere", "mask=all_int2", f"tracking.uri={workspace.tracking_uri}"
+    )
+    assert_one_line(finished, "/nowhere")
 
 
 def test_empty_calibration_folder(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:

@@ -158,6 +158,30 @@ def test_fine_tuning_starts_at_the_checkpoints_own_error(workshop: Workshop) -> 
     assert any(not torch.equal(weights[name], weight) for name, weight in after.network.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"training_data.synthetic_share": 1}, "training_data.root is set"),
+        ({"validation.root": "null"}, "validation.trials is set: set validation.root too"),
+        (
+            {"training.learning_rate": 0.5},
+            "trained.state: the state of a training with training.learning_rate=",
+        ),
+    ],
+)
+def test_no_setting_is_without_effect(
+    settings: Mapping[str, object], said: str, workshop: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = f"output={workshop.checkpoint}"
+    shape = [f"++model.architecture.{setting}" for setting in SMALL]
+    with pytest.raises(SystemExit) as stop:
+        workshop.train(
+            "refused", "model=ecapa_c512", *shape, "model.front_end.f_max=7000", checkpoint, **settings
+        )
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_the_checkpoint_that_training_begins_from_is_never_overwritten(
     workshop: Workshop, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,7 @@ CONFIG = TrainingConfig(
     validate_every=3,
     seed=0,
 )
+SETTINGS = {"training.learning_rate": 1e-3}
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def train(
     """Train, resuming from ``state`` if it is there, until interrupted after ``steps``."""
     model = small_model(seed=0)
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    trainer = Trainer(fabric, model, batches_of(speech), config)
+    trainer = Trainer(fabric, model, batches_of(speech), config, SETTINGS)
     if state.exists():
         trainer.load(state)
     losses: list[float] = []
@@ -152,7 +153,8 @@ def test_only_a_training_from_its_beginning_validates_before_its_first_step(
 
 def validated_steps(speech: Path, state: Path, num_steps: int) -> list[int]:
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    trainer = Trainer(fabric, small_model(seed=0), batches_of(speech), replace(CONFIG, num_steps=num_steps))
+    config = replace(CONFIG, num_steps=num_steps)
+    trainer = Trainer(fabric, small_model(seed=0), batches_of(speech), config, SETTINGS)
     if state.exists():
         trainer.load(state)
     steps: list[int] = []
@@ -167,8 +169,32 @@ def validated_steps(speech: Path, state: Path, num_steps: int) -> list[int]:
 def test_a_state_that_began_from_other_weights_is_refused(speech: Path, tmp_path: Path) -> None:
     train(speech, tmp_path / "a.state", steps=3, config=replace(CONFIG, num_steps=3))
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    other = Trainer(fabric, small_model(seed=1), batches_of(speech), CONFIG)
+    other = Trainer(fabric, small_model(seed=1), batches_of(speech), CONFIG, SETTINGS)
     with pytest.raises(UserError, match=r"a\.state: .*began from other weights"):
+        other.load(tmp_path / "a.state")
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_steps", "said"),
+    [
+        (
+            {"training.learning_rate": 1e-4},
+            6,
+            r"a training with training\.learning_rate=0\.001; go on with that",
+        ),
+        (SETTINGS, 2, r"a training after 3 steps; raise training\.num_steps"),
+    ],
+)
+def test_a_state_of_another_training_is_refused(
+    settings: dict[str, object], num_steps: int, said: str, speech: Path, tmp_path: Path
+) -> None:
+    train(speech, tmp_path / "a.state", steps=3, config=replace(CONFIG, num_steps=3))
+    fabric, config = (
+        Fabric(accelerator="cpu", devices=1, precision="32-true"),
+        replace(CONFIG, num_steps=num_steps),
+    )
+    other = Trainer(fabric, small_model(seed=0), batches_of(speech), config, settings)
+    with pytest.raises(UserError, match=rf"a\.state: the state of {said}"):
         other.load(tmp_path / "a.state")
 
 
@@ -202,7 +228,7 @@ def test_impossible_settings_are_named(change: dict[str, int], said: str) -> Non
 
 def test_foreign_or_pickled_state_is_refused(speech: Path, tmp_path: Path) -> None:
     fabric = Fabric(accelerator="cpu", devices=1)
-    trainer = Trainer(fabric, small_model(seed=0), batches_of(speech), CONFIG)
+    trainer = Trainer(fabric, small_model(seed=0), batches_of(speech), CONFIG, SETTINGS)
     foreign = tmp_path / "foreign.state"
     torch.save({"step": 1}, foreign)
     trap = tmp_path / "trap"

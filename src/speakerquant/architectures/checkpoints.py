@@ -205,7 +205,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, OSError):
         pass  # then PyTorch's own format
     try:
-        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        # Files of before PyTorch 1.6 are no archives, which alone can be asked.
+        is_archive = zipfile.is_zipfile(path)
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_archive else []
         with torch.serialization.safe_globals([(_LeftOut, name) for name in foreign]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # whatever a damaged file, or one with more in it than tensors, may raise

@@ -1,6 +1,5 @@
 """What every command of the project shares: where its configuration is, and how it fails."""
 
-import difflib
 import errno
 import gc
 import io
@@ -27,6 +26,7 @@ from omegaconf.errors import (
 )
 
 from speakerquant.configuration.composing import compose_once
+from speakerquant.configuration.conversion import unknown_setting
 from speakerquant.credentials import hide_credentials, hide_credentials_in_logs
 from speakerquant.errors import UserError, first_line
 from speakerquant.files import atomic_path
@@ -103,6 +103,7 @@ def run_command(command: Callable[[], object], if_interrupted: str = "") -> None
     logging.getLogger("torch").setLevel(logging.WARNING)
     _survive_closed_output()
     compose_once()
+    sys.argv[1:] = map(_with_home, sys.argv[1:])
     try:
         command()
         sys.stdout.flush()
@@ -135,6 +136,12 @@ def run_command(command: Callable[[], object], if_interrupted: str = "") -> None
     except KeyboardInterrupt:
         print(f"interrupted{if_interrupted}", file=sys.stderr)
         sys.exit(130)
+
+
+def _with_home(argument: str) -> str:
+    """``data.root=~/x`` as the shell gives ``root=~/x``, which it does not where the name has a dot."""
+    name, sign, value = argument.partition("=")
+    return f"{name}={Path(value).expanduser()}" if sign and value.startswith("~/") else argument
 
 
 @contextmanager
@@ -204,7 +211,7 @@ def fail(error: Exception | str) -> NoReturn:
         error = error.__context__  # a resolver of ours was asked
     cause = error.__cause__ if isinstance(error, HydraException) else None
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key and cause.parent_node:
-        parts = [_unknown_setting(cause.full_key, map(str, cause.parent_node))]
+        parts = [unknown_setting(cause.full_key, map(str, cause.parent_node))]
     else:
         parts = [str(error), str(cause or "")]  # Hydra says which override, its cause says why
     lines = [line.strip() for part in parts for line in part.splitlines()]
@@ -213,15 +220,6 @@ def fail(error: Exception | str) -> NoReturn:
         text = f"{error.override}: {text}; quote a value that holds '=' or other signs: 'key=\"value\"'"
     print(f"error: {hide_credentials(text)}", file=sys.stderr)
     sys.exit(2)
-
-
-def _unknown_setting(key: str, names: Iterable[str]) -> str:
-    """What is said of a key that is not among the names of its group: the nearest of these, or else all."""
-    group, _, name = key.rpartition(".")
-    known = list(names)
-    if near := difflib.get_close_matches(name, known, n=1):
-        return f"{key}: unknown setting; did you mean {'.'.join(filter(None, (group, *near)))}?"
-    return f"{key}: unknown setting; {group or 'the configuration'} has {', '.join(known)}"
 
 
 @contextmanager

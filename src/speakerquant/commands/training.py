@@ -30,6 +30,9 @@ from speakerquant.training.augmentation import Augmentation
 from speakerquant.training.batches import SpeechSource, TrainingBatches
 from speakerquant.training.trainer import Trainer, Validate, choose_precision
 
+_DECISIVE = ("training.", "augmentation.", "training_data.", "corpus_seed", "batch_size", "crop_seconds")
+_OF_NO_CONSEQUENCE = {"training.num_steps", "training.report_every", "training.validate_every"}
+
 log = logging.getLogger(__name__)
 
 
@@ -58,7 +61,7 @@ def train(config: TrainConfig, params: Mapping[str, object]) -> None:
         seed=config.training.seed,
     )
     validate = _validation(config, cache, model.front_end)
-    trainer = Trainer(fabric, model, batches, config.training)
+    trainer = Trainer(fabric, model, batches, config.training, _decisive(params))
     if fabric.broadcast(state.exists()):  # on a shared file system not all processes see it at once
         trainer.load(state)
         log.info("resuming from %s", state)
@@ -77,6 +80,15 @@ def train(config: TrainConfig, params: Mapping[str, object]) -> None:
         if run:
             save_checkpoint(output, model.network, model.front_end)
             run.log_artifact(output)
+
+
+def _decisive(params: Mapping[str, object]) -> dict[str, object]:
+    """The settings that decide a training's course; folders may move, and more steps may follow."""
+    return {
+        name: value
+        for name, value in params.items()
+        if name.startswith(_DECISIVE) and name not in _OF_NO_CONSEQUENCE and not name.endswith("root")
+    }
 
 
 def _launched_fabric(config: TrainConfig) -> Fabric:
@@ -132,6 +144,11 @@ def _sources(config: TrainConfig, cache: Cache) -> list[SpeechSource]:
         raise UserError(f"training_data.synthetic_share={share}: must lie between 0 and 1")
     if share < 1.0 and root is None:
         raise UserError("training_data.root: no folder of recordings; set it, or synthetic_share to 1")
+    if share == 1.0 and root is not None:
+        raise UserError(
+            "training_data.root is set, and training_data.synthetic_share=1 has no use for it; set that to 0 "
+            "or between"
+        )
     sources = []
     if share > 0.0:
         sources.append(SpeechSource(synthesize_split(TRAIN, config.corpus_seed, cache), share))
@@ -142,6 +159,8 @@ def _sources(config: TrainConfig, cache: Cache) -> list[SpeechSource]:
 
 def _validation(config: TrainConfig, cache: Cache, front_end: FrontEnd) -> Validate:
     if config.validation.root is None:
+        if config.validation.trials is not None:
+            raise UserError("validation.trials is set: set validation.root too, the folder of its recordings")
         root = synthesize_split(DEVELOPMENT, config.corpus_seed, cache)
         trials_path = root / TRIALS_FILE
     elif config.validation.trials is None:

@@ -1,5 +1,8 @@
 """Turns composed configurations into objects of their schemas, and into flat mappings."""
 
+import difflib
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,14 +16,38 @@ def typed(config: DictConfig, schema: type[T]) -> T:
     """The composed configuration as an object of its schema.
 
     Raises:
-        UserError: a key that has no default was not given.
+        UserError: a key that has no default was not given, or one was added that no schema has.
     """
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"{missing[0]}: not set and without a default; set it on the command line")
     result = OmegaConf.to_object(config)
     assert isinstance(result, schema)
+    for group in config:
+        _check_settings(config._get_node(group), str(group))
     return result
+
+
+def unknown_setting(key: str, names: Iterable[str]) -> str:
+    """What is said of a key that is not among the names of its group: the nearest of these, or else all."""
+    group, _, name = key.rpartition(".")
+    known = list(names)
+    if near := difflib.get_close_matches(name, known, n=1):
+        return f"{key}: unknown setting; did you mean {'.'.join(filter(None, (group, *near)))}?"
+    return f"{key}: unknown setting; {group or 'the configuration'} has {', '.join(known)}"
+
+
+def _check_settings(node: Any, name: str) -> None:
+    """Refuse what Hydra's ``+`` has added to a group: nothing would read it."""
+    if not isinstance(node, DictConfig) or node._is_none():
+        return
+    schema = OmegaConf.get_type(node)
+    known = [each.name for each in fields(schema)] if is_dataclass(schema) else None
+    for key in node:
+        full_key = f"{name}.{key!s}"
+        if known is not None and key not in known:
+            raise UserError(unknown_setting(full_key, known))
+        _check_settings(node._get_node(key), full_key)
 
 
 def flat(config: Any) -> dict[str, Any]:

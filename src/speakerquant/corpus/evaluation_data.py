@@ -259,9 +259,13 @@ def open_synthetic_evaluation_data(
     *,
     num_calibration: int,
     calibration_seed: int,
+    rounding: Recordings | None = None,
     num_rounding: int | None = None,
 ) -> EvaluationData:
-    """Open the trial list of a synthetic split, with others to calibrate on and to round weights for."""
+    """Open the trial list of a synthetic split, with others to calibrate on and to round weights for.
+
+    Further speech of its kind is made for rounding, unless there are recordings to choose from.
+    """
     root = synthesize_split(split, seed, cache)
     data = open_evaluation_data(
         open_recordings(root),
@@ -269,15 +273,16 @@ def open_synthetic_evaluation_data(
         open_recordings(synthesize_split(CALIBRATION, seed, cache)),
         num_calibration=num_calibration,
         calibration_seed=calibration_seed,
+        rounding=rounding,
+        num_rounding=num_rounding,
     )
-    if num_rounding is None:
+    if num_rounding is None or rounding is not None:
         return data
-    _check_number("rounding", num_rounding)
 
-    def rounding() -> Sequence[Path]:
+    def made_for_rounding() -> Sequence[Path]:
         of_speaker = ROUNDING.num_sessions * ROUNDING.num_utterances
         speakers = replace(ROUNDING, num_speakers=-(-num_rounding // of_speaker))
         made = open_recordings(synthesize_split(speakers, seed, cache))
         return [made.path_of(name) for name in sorted(made.names())[:num_rounding]]
 
-    return replace(data, rounding=rounding)
+    return replace(data, rounding=made_for_rounding)

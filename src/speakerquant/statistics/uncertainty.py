@@ -29,7 +29,8 @@ Indices = npt.NDArray[np.integer]
 
 CONFIDENCE = 0.95
 _TAILS = 100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2
-_FEWEST_SPEAKERS = 3  # every draw of two with trials of both kinds holds each once
+FEWEST_SPEAKERS = 3
+"""Of a list: every draw of two with trials of both kinds holds each once."""
 _THREADS = 2
 _MOST_DRAWS, _MOST_NUMBERS = 128, 2**22  # at once
 
@@ -122,9 +123,9 @@ class SpeakerBootstrap:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.num_speakers < _FEWEST_SPEAKERS:
+        if self.num_speakers < FEWEST_SPEAKERS:
             raise UserError(
-                f"uncertainty: intervals need a list of {_FEWEST_SPEAKERS} speakers or more, and the trials "
+                f"uncertainty: intervals need a list of {FEWEST_SPEAKERS} speakers or more, and the trials "
                 f"are of {self.num_speakers}"
             )
 

@@ -64,6 +64,13 @@ class Trainer:
     """Trains a model's network, from the weights that it has, under a new head on numbered batches.
 
     A training that was stopped and resumed, with as many processes, equals one that was not.
+
+    Args:
+        fabric: What runs the steps.
+        model: The network with its front end.
+        batches: What it is trained on.
+        config: How.
+        settings: Whatever decides the course of the training, by name: one with others is not resumed.
     """
 
     def __init__(
@@ -72,8 +79,10 @@ class Trainer:
         model: SpeakerModel,
         batches: TrainingBatches,
         config: TrainingConfig,
+        settings: Mapping[str, object],
     ) -> None:
         self._fabric = fabric
+        self._settings = dict(settings)
         self._config = config
         self._batches = batches
         self._step = 0
@@ -129,6 +138,7 @@ class Trainer:
     def save(self, path: Path) -> None:
         """Write all that a resumed training needs; the file appears whole or not at all."""
         state = {
+            "settings": self._settings,
             "initial_weights": self._initial_weights,
             "step": self._step,
             "classifier": self._classifier.state_dict(),
@@ -145,8 +155,8 @@ class Trainer:
         """Go on from the state that :meth:`save` wrote.
 
         Raises:
-            UserError: the file is not a state of this network and these speakers, or its training began from
-                other weights.
+            UserError: the file is not a state of this network and these speakers, its training began from
+                other weights or had other settings, or it went further than this one shall.
         """
         try:
             state = torch.load(path, map_location=self._fabric.device, weights_only=True)
@@ -154,6 +164,19 @@ class Trainer:
                 raise UserError(
                     f"{path}: the state of a training that began from other weights; use the model that it "
                     "began from, delete it, or set another output"
+                )
+            former = state.get("settings", {})  # of before 0.3 without
+            if changed := [
+                name for name, value in self._settings.items() if former.get(name, value) != value
+            ]:
+                raise UserError(
+                    f"{path}: the state of a training with {changed[0]}={former[changed[0]]}; go on with "
+                    "that, delete it, or set another output"
+                )
+            if state["step"] > self._config.num_steps:
+                raise UserError(
+                    f"{path}: the state of a training after {state['step']} steps; raise training.num_steps, "
+                    "delete it, or set another output"
                 )
             self._classifier.load_state_dict(state["classifier"])
             self._optimizer.load_state_dict(state["optimizer"])

@@ -4,6 +4,7 @@ They are WeSpeaker (``wespeaker/models/resnet.py``) and pyannote
 (``pyannote/audio/models/embedding/wespeaker``), whose model holds WeSpeaker's.
 """
 
+import logging
 import re
 from functools import partial
 
@@ -18,6 +19,9 @@ from speakerquant.architectures.checkpoint_families import (
 from speakerquant.architectures.family import Family
 from speakerquant.architectures.residual_blocks import Bottleneck, residual_names
 from speakerquant.architectures.resnet.config import ResNetConfig
+from speakerquant.audio.front_end import FrontEnd
+
+log = logging.getLogger(__name__)
 
 
 def _arrange(weights: dict[str, Tensor], variance_floor: float) -> ForeignCheckpoint:
@@ -30,8 +34,15 @@ def _config(weights: Weights, variance_floor: float) -> ResNetConfig:
     embedding_dim, pooled = weights["embedding_linear.weight"].shape
     bottleneck = "stage1.0.conv3.weight" in weights
     per_row = 2 * 8 * channels * (Bottleneck.expansion if bottleneck else 1)
+    n_mels = 8 * pooled // per_row
+    if 2 * n_mels == FrontEnd().n_mels:
+        log.warning(
+            "the shapes are those of %d mel bands, pooled by mean and deviation, which is assumed, and of %d "
+            "pooled by one of the two (TAP, TSDP), which is not supported",
+            *(n_mels, 2 * n_mels),
+        )
     return ResNetConfig(
-        n_mels=8 * pooled // per_row,
+        n_mels=n_mels,
         channels=channels,
         num_blocks=[_num_blocks(weights, stage) for stage in ("stage1", "stage2", "stage3", "stage4")],
         bottleneck=bottleneck,
