@@ -13,6 +13,7 @@ from speakerquant.commands import show_report
 from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.measuring.result import RANGES_FILE
 from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.tracking.runs import TrackedRun
 
 from .conftest import Command, Workspace, development_list, results
 
@@ -81,10 +82,12 @@ def test_what_is_no_multirun_is_one_line(
     run = next(iter(tracking.client.search_runs([tracking.experiment_id])))
     parent = run.data.tags["mlflow.parentRunId"]
     store = (f"tracking.uri={workspace.tracking_uri}", finished_multirun)
+    elsewhere = TrackedRun.start(workspace.tracking_of("elsewhere"), "multirun").run_id
     for given, said in (
         (run.info.run_id, f"a run of the multirun {parent}; give MLflow's id of a multirun"),
-        (str(tmp_path), "no such run in this MLflow experiment"),
-        ("0" * 32, "no such run in this MLflow experiment"),
+        (str(tmp_path), "no such run in this MLflow store"),
+        ("0" * 32, "no such run in this MLflow store"),
+        (elsewhere, "a run of another MLflow experiment; set tracking.experiment=elsewhere"),
     ):
         finished = invoke(show_report.main, *store, f"run={given}")
         assert finished.code == 2

@@ -222,6 +222,16 @@ def test_a_failed_job_fails_the_parent_and_stays_in_the_table(
     assert all(run.info.status != "RUNNING" for run in runs)
 
 
+def test_a_multirun_is_called_by_what_it_sweeps(workspace: Workspace, speakerquant: Command) -> None:
+    lists = "data.evaluate_on=test,development"
+    finished = speakerquant(
+        "-m", *workspace.arguments(), lists, "engine=openvino,onnxruntime", "+mask.input_conv=int7"
+    )
+    assert finished.code == 2
+    parent = next(run for run in runs_of(workspace) if "mlflow.parentRunId" not in run.data.tags)
+    assert parent.info.run_name == "multirun · folder test,development · openvino,onnxruntime"
+
+
 def test_an_engine_that_does_not_compute_its_mask_is_no_result(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:

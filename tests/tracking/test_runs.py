@@ -20,7 +20,7 @@ from speakerquant.tracking.client import (
     find_store,
 )
 from speakerquant.tracking.recorded_runs import fail_running, latest_multirun, mask_runs
-from speakerquant.tracking.runs import DIED, TrackedRun, tracked_run
+from speakerquant.tracking.runs import DIED, TrackedRun, close_dead_run, tracked_run
 
 pytestmark = pytest.mark.slow
 
@@ -197,6 +197,14 @@ def test_parameters_and_reasons_are_recorded_without_passwords(tracking: Trackin
     recorded = tracking.client.get_run(run.run_id).data
     assert recorded.params == {"tracking.uri": "http://u:***@host", "api_token": "***", "seed": "1"}
     assert "secret" not in str(recorded.tags)
+
+
+def test_whose_process_died_is_closed_unless_it_was_deleted(tracking: Tracking) -> None:
+    died, deleted = (TrackedRun.start(tracking, name) for name in ("died", "deleted"))
+    tracking.client.delete_run(deleted.run_id)
+    for run_id in (died.run_id, deleted.run_id, "0" * 32):
+        close_dead_run(tracking, run_id)
+    assert [status(tracking, run) for run in (died, deleted)] == ["FAILED", "RUNNING"]
 
 
 def test_a_store_that_has_no_room_is_said_in_one_line(tmp_path: Path, new_store: NewStore) -> None:

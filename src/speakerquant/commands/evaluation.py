@@ -34,6 +34,8 @@ from speakerquant.tracking.client import connect
 from speakerquant.tracking.runs import MASK, tracked_run
 from speakerquant.tracking.study import trial_tags
 
+_AS_SINGLE_RUN = "hydra.mode=RUN"  # where an experiment makes a multirun of whatever names it
+
 log = logging.getLogger(__name__)
 
 
@@ -48,7 +50,8 @@ def evaluate_configured(config: DictConfig) -> dict[str, Any]:
     with hydra_job():
         task = hydra_config.overrides.task
         check_mask_keys(override.lstrip("+").partition("=")[0] for override in task)
-        command = shlex.join(["speakerquant", *task])
+        mode = [_AS_SINGLE_RUN] if hydra_config.mode is RunMode.MULTIRUN else []
+        command = shlex.join(["speakerquant", *mode, *task])
         params = {**flat(config), **_options(hydra_config.runtime.choices), MASK: mask_words(config.mask)}
         run_id, result = evaluate(typed(config, RunConfig), params, output, command, parent_run_id())
     if hydra_config.mode is RunMode.RUN:

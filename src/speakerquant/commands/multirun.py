@@ -82,10 +82,13 @@ def _warn_of_shared_file(config: DictConfig) -> None:
 
 
 def _name(config: DictConfig) -> str:
-    """What the multirun is: its experiment, its data and its engine, as they were chosen."""
-    chosen = config.hydra.runtime.choices
-    data = f"{chosen.data} {config.data.evaluate_on.name}"
-    return " · ".join([chosen.experiment or "multirun", data, chosen.engine])
+    """What the multirun is: its experiment, its data and its engine, as they were chosen or are swept."""
+    evaluated_on = {"data.evaluate_on": config.data.evaluate_on.name}
+    swept = config.hydra.sweeper.get("params") or {}
+    typed = dict(each.lstrip("+").partition("=")[::2] for each in config.hydra.overrides.task)
+    chosen = {**config.hydra.runtime.choices, **evaluated_on, **swept, **typed}
+    data = f"{chosen['data']} {chosen['data.evaluate_on']}"
+    return " · ".join([chosen["experiment"] or "multirun", data, chosen["engine"]])
 
 
 def parent_run_id() -> str | None:

@@ -98,7 +98,10 @@ def no_multirun(tracking: Tracking, run_id: str) -> str:
     """What a run is instead that no others belong to, in words."""
     run = _found(tracking, run_id)
     if run is None:
-        return "no such run in this MLflow experiment"
+        return "no such run in this MLflow store"
+    if run.info.experiment_id != tracking.experiment_id:
+        name = tracking.client.get_experiment(run.info.experiment_id).name
+        return f"a run of another MLflow experiment; set tracking.experiment={name}"
     parent: str | None = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
     return f"a run of the multirun {parent}" if parent else "a run alone, not of a multirun"
 

@@ -266,7 +266,8 @@ def tracked_run(
 
 def close_dead_run(tracking: Tracking, run_id: str) -> None:
     """Close a run as FAILED if it is still open: its process is dead."""
-    with suppress(MlflowException), _undisturbed(tracking):  # it was deleted, or is in another store
-        if tracking.client.get_run(run_id).info.status != "RUNNING":
-            return
-    TrackedRun(tracking, run_id).fail(DIED)
+    with suppress(MlflowException, ServiceError):  # it was deleted, or is in another store
+        with _undisturbed(tracking):
+            is_open = tracking.client.get_run(run_id).info.status == "RUNNING"
+        if is_open:
+            TrackedRun(tracking, run_id).fail(DIED)
