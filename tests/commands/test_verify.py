@@ -1,5 +1,6 @@
 """``speakerquant-verify``: a decision about two recordings, by an engine that a run has left."""
 
+import base64
 import json
 import re
 import shutil
@@ -7,12 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import soundfile
 
+from speakerquant.audio.waveform import read_waveform
 from speakerquant.commands import evaluate_mask, verify_speaker
 from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.corpus.trials import read_trials
+from speakerquant.errors import UserError
+from speakerquant.verification import served_verifier
 
 from .conftest import Command, Finished, Workspace, exit_code
 
@@ -93,6 +98,44 @@ def test_what_changes_for_users_where_an_engine_replaces_another(
     assert own.startswith("new, its own threshold") and kept.startswith(
         "new, speakers enrolled by the engine"
     )
+    (engine.parent / "scores.npy").unlink()  # so that the new engine has no threshold of its own
+    without = verify("--list", listed, "--replaces", coarse, "--threshold", threshold)
+    assert without.out.endswith("\n".join([*flipped, before, same_threshold, kept]) + "\n")
+
+
+def test_what_a_server_cannot_read_is_named_by_its_row(workspace: Workspace, engine: Path) -> None:
+    verifier = served_verifier._load_pyfunc(str(engine.parent))
+    speech = sorted(workspace.corpus.rglob("*.wav"))[0].read_bytes()
+    for tested, said in ((speech[:100], "row 1, tested: "), ("é", "row 1, tested: not base64")):
+        rows = pandas.DataFrame({"enrolled": [speech, speech], "tested": [speech, tested]})
+        with pytest.raises(UserError, match=f"^{said}"):
+            verifier.predict(rows, {"threshold": 0.5})
+
+
+def test_a_recording_comes_to_a_server_in_any_of_its_forms(workspace: Workspace, engine: Path) -> None:
+    verifier = served_verifier._load_pyfunc(str(engine.parent))
+    path = sorted(workspace.corpus.rglob("*.wav"))[0]
+    speech, samples = path.read_bytes(), list(read_waveform(path, 16000))
+    forms = [speech, base64.b64encode(speech).decode(), base64.encodebytes(speech).decode(), samples]
+    rows = pandas.DataFrame({"enrolled": [speech] * len(forms), "tested": forms})
+    for answer in verifier.predict(rows, {"threshold": 0.5}):
+        assert answer["score"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_an_engine_is_verified_with_the_interpreter_that_the_environment_names(
+    workspace: Workspace,
+    invoke: Command,
+    tmp_path: Path,
+    tensorrt_stand_in: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built = [*workspace.arguments(), "mask=none", "engine=tensorrt", f"hydra.run.dir={tmp_path}/run"]
+    assert invoke(evaluate_mask.main, *built, f"engine.python={tensorrt_stand_in()}").code == 0
+    command = (verify_speaker.main, "--model", tmp_path / "run", *sorted(workspace.corpus.rglob("*.wav"))[:2])
+    without = invoke(*command)
+    assert without.code == 2 and "SPEAKERQUANT_TENSORRT_PYTHON" in without.err
+    monkeypatch.setenv("SPEAKERQUANT_TENSORRT_PYTHON", tensorrt_stand_in())
+    assert "score" in invoke(*command).out
 
 
 def test_replacing_needs_a_list(engine: Path, verify: Verify) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from speakerquant.commands.engine_files import found_engine
+from speakerquant.commands.engine_files import FoundEngine, found_engine
 from speakerquant.corpus.lists import fields_of, read_lines
 from speakerquant.corpus.recordings import file_identity, listed_path
-from speakerquant.errors import UserError
+from speakerquant.errors import UserError, first_line
 from speakerquant.progress import track
 from speakerquant.statistics.score_calibration import ScoreCalibration
 from speakerquant.verification.verifier import Vector, Verifier, known_calibration, known_threshold, score
@@ -48,7 +48,8 @@ def verify(
     Raises:
         UserError: the engine cannot be loaded here, a recording is unusable, or there is no threshold.
     """
-    with _opened(model, threshold, false_accepts) as (verifier, chosen, calibration):
+    with _opened(model) as (verifier, engine, calibration):
+        chosen = _threshold(engine, threshold, false_accepts)
         start = time.perf_counter()
         *known, unknown = verifier.embed(map(verifier.read, [*question.enrolled, question.tested]))
         found = score(known, unknown)
@@ -69,7 +70,8 @@ def verify_list(
         UserError: as :func:`verify`; or a line cannot be understood.
     """
     questions = _read_questions(path)
-    with _opened(model, threshold, false_accepts) as (verifier, chosen, calibration):
+    with _opened(model) as (verifier, engine, calibration):
+        chosen = _threshold(engine, threshold, false_accepts)
         vectors = _vectors(verifier, questions, "recordings")
         for line, asked in zip(questions.lines, questions.asked, strict=True):
             if not asked:
@@ -98,16 +100,19 @@ def verify_replacement(
         model: The new engine, as for :func:`verify`.
         replaces: The engine in use, likewise.
         path: A list, as for :func:`verify_list`.
-        threshold: Of the engine in use; none is that of the list which it was measured on.
+        threshold: Of the engine in use; none is that of the list which it was measured on. With one, the new
+            engine's own need not be known.
         false_accepts: Likewise, for both engines.
 
     Raises:
         UserError: as :func:`verify_list`.
     """
     questions = _read_questions(path)
-    with _opened(replaces, threshold, false_accepts) as (verifier, in_use, _):
+    with _opened(replaces) as (verifier, engine, _):
+        in_use = _threshold(engine, threshold, false_accepts)
         former = _vectors(verifier, questions, "recordings, engine in use")
-    with _opened(model, None, false_accepts) as (verifier, own, _):
+    with _opened(model) as (verifier, engine, _):
+        own = _own_threshold(engine, false_accepts, is_needed=threshold is None)
         new = _vectors(verifier, questions, "recordings, new engine")
     before, now = _scores(questions, former, former), _scores(questions, new, new)
     accepted = before >= in_use
@@ -117,7 +122,8 @@ def verify_replacement(
         print(decision, f"{before[place]:.6f}", f"{now[place]:.6f}", lines[place], sep="\t")
     print(f"in use, threshold {in_use:.6f}: {_share(accepted)} the same speaker")
     _print_changes(f"new, threshold {in_use:.6f}", accepted, now >= in_use)
-    _print_changes(f"new, its own threshold {own:.6f}", accepted, now >= own)
+    if own is not None:
+        _print_changes(f"new, its own threshold {own:.6f}", accepted, now >= own)
     enrolled_in_use = "new, speakers enrolled by the engine in use"
     if len(new[0]) == len(former[0]):
         kept = _scores(questions, former, new) >= in_use
@@ -153,17 +159,29 @@ def _scores(
 
 
 @contextmanager
-def _opened(
-    model: str, threshold: float | None, false_accepts: float | None
-) -> Iterator[tuple[Verifier, float, ScoreCalibration | None]]:
-    with found_engine(model) as engine:
-        chosen = threshold
-        if chosen is None and false_accepts is None:
-            chosen = engine.threshold
-        if chosen is None:
-            chosen = known_threshold(engine.path, false_accepts)
-        with Verifier.load(engine.path) as verifier:
-            yield verifier, chosen, known_calibration(engine.path)
+def _opened(model: str) -> Iterator[tuple[Verifier, FoundEngine, ScoreCalibration | None]]:
+    with found_engine(model) as engine, Verifier.load(engine.path) as verifier:
+        yield verifier, engine, known_calibration(engine.path)
+
+
+def _threshold(engine: FoundEngine, threshold: float | None, false_accepts: float | None) -> float:
+    """The threshold that was asked for, or else the engine's own."""
+    if threshold is not None:
+        return threshold
+    if engine.threshold is not None and false_accepts is None:
+        return engine.threshold
+    return known_threshold(engine.path, false_accepts)
+
+
+def _own_threshold(engine: FoundEngine, false_accepts: float | None, *, is_needed: bool) -> float | None:
+    """The engine's own threshold; none, with a warning, if it is not known and not needed."""
+    try:
+        return _threshold(engine, None, false_accepts)
+    except UserError as error:
+        if is_needed:
+            raise
+        log.warning("the new engine's own threshold is left out: %s", first_line(error))
+        return None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Engine backends by name."""
 
 import logging
+import sys
 from importlib.util import find_spec
 
 from speakerquant.cache import Cache
@@ -52,7 +53,7 @@ def engine_builder(
 
 
 def _automatic(settings: TensorRtSettings, cache: Cache) -> EngineBuilder:
-    if settings.python is None and find_spec("tensorrt") is None:
+    if settings.interpreter == sys.executable and find_spec("tensorrt") is None:
         reason = "the package tensorrt is not installed"
     else:
         try:

@@ -4,17 +4,17 @@ MLflow loads this module by its name, so that the folder of a model holds data a
 """
 
 import base64
-import binascii
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from speakerquant.engine.provenance import find_engine
-from speakerquant.errors import UserError
+from speakerquant.errors import UserError, said_as
 from speakerquant.statistics.score_calibration import ScoreCalibration
 from speakerquant.verification.verifier import Recording, Verifier, known_calibration, score
 
@@ -68,13 +68,18 @@ class ServedVerifier:
     def _recording(self, name: str, value: Any) -> Recording:
         if isinstance(value, str | bytes):
             try:
-                contents = base64.b64decode(value, validate=True) if isinstance(value, str) else value
-            except binascii.Error:
+                contents = (
+                    base64.b64decode("".join(value.split()), validate=True)
+                    if isinstance(value, str)
+                    else value
+                )
+            except ValueError:
                 raise UserError(f"{name}: not base64; send the bytes of an audio file in it") from None
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "recording"
                 path.write_bytes(contents)
-                return Recording(name, self._verifier.read(path).waveform)
+                with said_as({str(path): name}):
+                    return Recording(name, self._verifier.read(path).waveform)
         try:
             waveform = np.asarray(value, np.float32)
         except (TypeError, ValueError):
@@ -86,7 +91,7 @@ class ServedVerifier:
 
 def _recordings(value: Any) -> Sequence[Any]:
     """The recordings that a speaker is enrolled with: a list of them, or one."""
-    is_several = isinstance(value, list | tuple) and value and not isinstance(value[0], int | float)
+    is_several = isinstance(value, list | tuple) and value and not isinstance(value[0], Real)
     return value if is_several else [value]
 
 

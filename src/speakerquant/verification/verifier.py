@@ -18,7 +18,7 @@ from speakerquant.audio.waveform import Waveform, inspect_waveform
 from speakerquant.cache import Cache
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import Engine
-from speakerquant.engine.provenance import CHANNEL, FRONT_END, MIN_FRAMES, read_engine, read_provenance
+from speakerquant.engine.provenance import CHANNEL, FRONT_END, MIN_FRAMES, read_provenance
 from speakerquant.errors import UserError, first_line
 from speakerquant.measuring.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
 from speakerquant.statistics.error_rates import ScoredTrials, threshold_at
@@ -72,7 +72,7 @@ class Verifier:
         Raises:
             UserError: the engine cannot be loaded here, or does not tell its front end.
         """
-        _, provenance = read_engine(engine)
+        provenance = read_provenance(engine)
         network = provenance.network
         try:
             front_end, min_frames = FrontEnd(**json.loads(network[FRONT_END])), int(network[MIN_FRAMES])

@@ -1,6 +1,7 @@
 """TensorRT: the engine for NVIDIA GPUs, built and run in a child process (:mod:`.worker`)."""
 
 import getpass
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -86,7 +87,7 @@ class TensorRtBuilder(EngineBuilder):
             for name, value in asdict(settings).items()
             if name not in _NO_PART_OF_THE_ENGINE and value is not None
         }
-        self._python = settings.python or sys.executable
+        self._python = settings.interpreter
         self._described = _described(self._python, self.product, self.package, settings.time_limit)
 
     @property
@@ -162,13 +163,22 @@ class TensorRtBuilder(EngineBuilder):
 
     def _timing_cache(self) -> Path:
         # Each user's own: Polygraphy writes it, which knows nothing of a shared cache's permissions.
-        name = "-".join([*self.environment.values(), getpass.getuser()]).replace("/", "_").replace(" ", "_")
+        name = "-".join([*self.environment.values(), _user()]).replace("/", "_").replace(" ", "_")
         return self._cache.folder("kernel_timings") / name
 
 
 def _start(python: str, product: str, package: str, time_limit: float) -> WorkerProcess:
     # Without PYTHONPATH and its like, which belong to this interpreter.
-    return WorkerProcess([python, "-E", str(_WORKER), package], f"{product} of {python}", time_limit)
+    without = [] if python == sys.executable else ["-E"]
+    return WorkerProcess([python, *without, str(_WORKER), package], f"{product} of {python}", time_limit)
+
+
+def _user() -> str:
+    """Who runs this; by number, as many containers have no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 @cache

@@ -1,9 +1,14 @@
 """Settings of TensorRT that the configuration shares with its builders."""
 
+import os
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from speakerquant.errors import UserError
+
+INTERPRETER = "SPEAKERQUANT_TENSORRT_PYTHON"
+"""Variable of the environment that names the interpreter where no setting does."""
 
 _BOUNDS = {
     "opt_frames": (1, None),
@@ -19,7 +24,8 @@ class TensorRtSettings:
     """How TensorRT builds and runs engines; ``conf/engine/tensorrt.yaml`` says how to choose.
 
     Attributes:
-        python: Interpreter that has TensorRT and Polygraphy; none means this one.
+        python: Interpreter that has TensorRT and Polygraphy; none means the one that
+            ``SPEAKERQUANT_TENSORRT_PYTHON`` names, or else this one.
         opt_frames: Length that kernels are chosen for; none means the median of the recordings.
         max_frames: Longest recording; none means the longest at hand.
         max_batch: Largest batch that the engine can be deployed with; here it gets one recording at a time.
@@ -35,6 +41,11 @@ class TensorRtSettings:
     workspace_mb: int | None = None
     optimization_level: int | None = None
     time_limit: float = 1800.0
+
+    @property
+    def interpreter(self) -> str:
+        """The interpreter that has TensorRT."""
+        return self.python or os.environ.get(INTERPRETER) or sys.executable
 
     def __post_init__(self) -> None:
         for name, (smallest, largest) in _BOUNDS.items():

@@ -38,7 +38,7 @@ def _import(needed: str, package: str) -> None:
         reason = "is not installed" if error.name == needed else f"cannot be imported ({error})"
         raise WorkerError(
             f"the package {needed} {reason}; install {package.replace('_', '-')}, polygraphy and numpy "
-            "there, or name another interpreter with engine.python"
+            "there, or name another interpreter with engine.python or SPEAKERQUANT_TENSORRT_PYTHON"
             + ("" if package == RTX else "; engine=tensorrt_rtx builds without a GPU")
         ) from None
 
