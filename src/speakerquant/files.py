@@ -69,8 +69,8 @@ def disk_for(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # NumPy, which could write only a part, gives no number.
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, None):
+        is_part = error.errno is None and "written" in str(error)  # as NumPy says, which gives no number
+        if not is_part and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         reason = error.strerror or os.strerror(errno.ENOSPC)
         raise UserError(

@@ -423,6 +423,7 @@ def test_weights_that_no_mask_reaches_are_said(
         (("B", "x", "y"), False, False),
         (("B", "x", 20), False, True),
         (("B", 20, "x"), True, True),
+        ((-1, 20, -1), True, True),
     ],
 )
 def test_the_axis_of_time_is_told_by_names_and_sizes(

@@ -91,6 +91,8 @@ def test_what_is_no_number_among_numbers_is_not_known(tmp_path: Path) -> None:
         ("name\tsex\nann\tf\n", "conditions.tsv:1: write headings with tabs between them"),
         ("speaker sex\nann f\n", "conditions.tsv:1: write headings"),
         ("", "conditions.tsv:1: write headings"),
+        ("\nspeaker\tsex\n", "conditions.tsv:1: write headings"),
+        ('speaker\tsex\nann\t"f\nbob\tm\n', "conditions.tsv:3: not a line of a table"),
         ("speaker\tsex\nann\tf\textra\n", "conditions.tsv:2: 3 fields, and 2 headings"),
         ("speaker\tsex\nann\tf\nann\tm\n", "conditions.tsv:3: speaker ann again"),
         ("speaker\tsex\nzoe\tf\n", "names none of the trial list's speakers, such as ann"),

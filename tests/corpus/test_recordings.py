@@ -142,6 +142,12 @@ def test_a_list_names_recordings_of_the_root_once(line: str, says: str, root: Pa
         read_list(tmp_path / "list.txt", open_recordings(root))
 
 
+@pytest.mark.parametrize("line", ["id4/a b.wav", '"id4/a b.wav"'])
+def test_a_name_with_blanks_may_stand_in_quotes(line: str, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"{line}\nid4/x/00001.wav\n")
+    assert read_list(tmp_path / "list.txt", open_recordings(root)) == ["id4/a b.wav", "id4/x/00001.wav"]
+
+
 LISTED = ["id3/x/00001.wav", "id3/y/00001.wav", "id4/x/00001.wav"]
 
 

@@ -293,6 +293,14 @@ def test_segments_cut_short_are_averaged_alike_by_older_runtimes() -> None:
     assert (attributes["ceil_mode"], attributes["kernel_shape"]) == (1, [10])
 
 
+def test_a_network_that_takes_long_recordings_only_is_exported() -> None:
+    network = nn.Sequential(nn.Conv1d(16, 8, 1), nn.AvgPool1d(150), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    exported = export_network(network, 16, min_frames=150)
+    session = onnxruntime.InferenceSession(exported.SerializeToString())
+    [embeddings] = session.run(None, {"features": np.zeros((3, 16, 200), np.float32)})
+    assert embeddings.shape == (3, 8)
+
+
 def test_a_layer_that_runs_twice_is_refused() -> None:
     with pytest.raises(UserError, match=r"conv: the network runs this layer 2 times.*layer of its own"):
         export_network(Repeated(), n_mels=80)

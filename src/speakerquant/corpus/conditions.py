@@ -43,7 +43,12 @@ def read_conditions(path: Path, recordings: Recordings, names: Sequence[str]) ->
             fields, a speaker or recording comes twice, or none of the list is in it.
     """
     lines = read_lines(path, "the table of conditions; check data.conditions")
-    key, columns, table = _read(path, list(csv.reader(lines, delimiter="\t")))
+    reader = csv.reader(lines, delimiter="\t", strict=True)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: not a line of a table ({error})") from None
+    key, columns, table = _read(path, rows)
     keys = [recordings.speaker_of(name) if key == _SPEAKER else name for name in names]
     unknown = sorted({each for each in keys if each not in table})
     if len(unknown) == len({*keys}):
@@ -61,7 +66,7 @@ def read_conditions(path: Path, recordings: Recordings, names: Sequence[str]) ->
 
 def _read(path: Path, rows: Sequence[Sequence[str]]) -> tuple[str, Sequence[str], dict[str, Sequence[str]]]:
     """What the first column names, the headings of the others, and their fields by what the first names."""
-    if not rows or rows[0][0] not in (_SPEAKER, _RECORDING) or len(rows[0]) < 2:
+    if not rows or not rows[0] or rows[0][0] not in (_SPEAKER, _RECORDING) or len(rows[0]) < 2:
         raise UserError(
             f"{path}:1: write headings with tabs between them, the first 'speaker' or 'recording', the "
             "others conditions such as 'sex'"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from speakerquant.audio.decoding import EXTENSIONS
-from speakerquant.corpus.lists import check_names, read_lines, read_mapping, recording_name
+from speakerquant.corpus.lists import check_names, fields_of, read_lines, read_mapping, recording_name
 from speakerquant.errors import UserError
 
 SpeakerOf = Callable[[str], str]
@@ -148,7 +148,8 @@ def read_list(path: Path, recordings: Recordings) -> list[str]:
     for number, line in enumerate(read_lines(path, "the list of recordings"), 1):
         if not line.strip():
             continue
-        name = recording_name(line.strip())
+        fields = fields_of(line)
+        name = recording_name(fields[0] if len(fields) == 1 else line.strip())  # blanks may stand unquoted
         check_names([name], path)
         first = known.setdefault(recordings.identity_of(name), name)
         if first in lines:

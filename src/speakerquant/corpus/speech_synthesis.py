@@ -17,7 +17,7 @@ import numpy as np
 from numpy.random import Generator
 
 from speakerquant.audio.waveform import Waveform
-from speakerquant.errors import UserError
+from speakerquant.errors import UserError, first_line
 
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _INITIALIZE_DONT_EXIT = 1 << 15
@@ -145,7 +145,13 @@ class Synthesizer:
     def __init__(self) -> None:
         loader = import_espeak()
         with tempfile.TemporaryDirectory() as folder:
-            self._library = ctypes.CDLL(shutil.copy(loader.get_library_path(), folder))
+            try:
+                self._library = ctypes.CDLL(shutil.copy(loader.get_library_path(), folder))
+            except OSError as error:
+                raise UserError(
+                    f"espeak-ng cannot be loaded ({first_line(error)}); set TMPDIR to a folder that programs "
+                    "may run from"
+                ) from None
         data = os.fsencode(loader.get_data_path())
         self.sample_rate: int = self._library.espeak_Initialize(
             _AUDIO_OUTPUT_SYNCHRONOUS, 0, data, _INITIALIZE_DONT_EXIT

@@ -29,11 +29,16 @@ _EXAMPLE_FRAMES = 100
 _WEIGHT = ".weight"
 
 
-def export_network(network: nn.Module, n_mels: int) -> onnx.ModelProto:
+def export_network(network: nn.Module, n_mels: int, min_frames: int = 1) -> onnx.ModelProto:
     """``features [batch, n_mels, time]`` to ``embeddings``, every layer's input and weight behind Q/DQ nodes.
 
     Batch and time are dynamic. The scales are placeholders: :func:`speakerquant.graph.masking.apply_mask`
     turns the graph into that of a mask.
+
+    Args:
+        network: The network.
+        n_mels: Mel bands that it takes.
+        min_frames: Fewest frames that it takes.
 
     Raises:
         UserError: the network runs a layer not at all or more than once.
@@ -49,7 +54,7 @@ def export_network(network: nn.Module, n_mels: int) -> onnx.ModelProto:
         layer.weight_quantizer.enable()
     device = next(network.parameters()).device
     quantized.to(device)
-    example = torch.zeros(2, n_mels, _EXAMPLE_FRAMES, device=device)
+    example = torch.zeros(2, n_mels, max(_EXAMPLE_FRAMES, min_frames), device=device)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         with _quantizers_as_onnx_operators(), warnings.catch_warnings():

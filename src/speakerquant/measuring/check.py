@@ -149,15 +149,18 @@ def _disturbed(recordings: Sequence[FeatureArray], seed: int) -> list[FeatureArr
     ]
 
 
-def excerpts_of(recordings: Sequence[FeatureArray], frames_per_second: float) -> list[FeatureArray]:
+def excerpts_of(
+    recordings: Sequence[FeatureArray], frames_per_second: float, min_frames: int
+) -> list[FeatureArray]:
     """The middle 1 to 3 s of each recording ``[n_mels, T]``, of as many lengths as there are recordings.
 
-    Whole recordings show no other disagreement, and simulating them takes four times as long.
+    They are longer where a network takes no fewer than ``min_frames``. Whole recordings show no other
+    disagreement, and simulating them takes four times as long.
     """
     seconds = np.linspace(_SHORTEST_SECONDS, _LONGEST_SECONDS, len(recordings))
     excerpts = []
     for recording, length in zip(recordings, seconds, strict=True):
-        frames = min(round(length * frames_per_second), recording.shape[1])
+        frames = min(max(round(length * frames_per_second), min_frames), recording.shape[1])
         start = (recording.shape[1] - frames) // 2
         excerpts.append(np.ascontiguousarray(recording[:, start : start + frames]))
     return excerpts

@@ -394,7 +394,7 @@ class MaskEvaluator:
         features, settings = self.features, self.settings
         frames_per_second = self.model.front_end.frames_per_second
         checked = features.calibration.features[: settings.fidelity_recordings]
-        excerpts = excerpts_of(checked, frames_per_second)
+        excerpts = excerpts_of(checked, frames_per_second, self.model.network.min_frames)
         request = request_of(checked[0], frames_per_second)
         network = self.model.network
         building = MaskBuilder(

@@ -115,7 +115,8 @@ def exported_network(model: SpeakerModel, opset: int, cache: Cache) -> onnx.Mode
     key = digest(schema_versions.GRAPH, model.digest, asdict(model.network.config))
 
     def export(path: Path) -> None:
-        onnx.save(export_network(model.network, model.network.n_mels), path)
+        network = model.network
+        onnx.save(export_network(network, network.n_mels, network.min_frames), path)
 
     def convert(path: Path) -> None:
         onnx.save(with_opset(onnx.load(exported), opset), path)

@@ -142,7 +142,7 @@ def read_graph(model: onnx.ModelProto) -> OnnxGraph:
         nodes,
         constants,
         features.name,
-        tuple(axis.dim_value or None for axis in shape),
+        tuple(axis.dim_value if axis.dim_value > 0 else None for axis in shape),  # -1 is an open one, too
         tuple(axis.dim_param for axis in shape),
         graph.output[0].name,
     )
