@@ -265,7 +265,7 @@ def test_groups_of_several_sizes_share_a_mask(
         )
         assert weights is not None
         if bits < 32:
-            count = float(np.prod(geometry.weight_shape))
+            count = geometry.out_channels * geometry.channels_seen * geometry.num_taps
             length = geometry.group_length(weights.group_size, 16)
             saved += count * (32 - bits) / 8 - 4 * (count / length if length else geometry.out_channels)
     assert in_fp32.size_bytes - size == pytest.approx(saved, abs=_TEXT * len(layers))

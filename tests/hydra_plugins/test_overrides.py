@@ -62,7 +62,7 @@ def test_sweeps_become_axes(override: str, expected: BaseDistribution) -> None:
         ({"a": "choice(1,2)", "b": "choice(1,2)"}, ["~a"], ["b"], ["~a"]),
         ({"a": 5}, ["a=choice(1,2)"], ["a"], []),
         ({"a": "choice(1,2)"}, ["+b=choice(1,2)", "~z", "~y=10"], ["a", "+b"], ["~z", "~y=10"]),
-        ({"mask": {"first": "choice(fp32,int8)"}}, ["mask=paper"], ["mask.first"], ["mask=paper"]),
+        ({"mask.first": "choice(fp32,int8)"}, ["mask=paper"], ["mask.first"], ["mask=paper"]),
         ({"a": None, "b": True}, [], [], ["a=null", "b=true"]),
     ],
 )

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -53,7 +53,7 @@ def parse_overrides(
     Raises:
         UserError: a range is empty, or a sweep is of a kind that cannot be searched.
     """
-    lines = [*(f"{key}={value}" for key, value in _flat(params or {})), *arguments]
+    lines = [*(f"{key}={_text(value)}" for key, value in (params or {}).items()), *arguments]
     axes: dict[str, BaseDistribution] = {}
     fixed: dict[str, str] = {}
     for override in OverridesParser.create(config_loader=config_loader).parse_overrides(lines):
@@ -109,14 +109,6 @@ def default_point(space: Space, config: DictConfig | None) -> Point:
         internal = axis.to_internal_repr(value if _contains(axis, value) else _first(axis))
         point[name] = axis.to_external_repr(internal)
     return point
-
-
-def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in params.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", _text(value)
 
 
 def _sweep(override: Override) -> RangeSweep:

@@ -93,11 +93,6 @@ class LayerGeometry:
         return self.in_channels // self.groups
 
     @property
-    def weight_shape(self) -> tuple[int, ...]:
-        """Shape of the weight."""
-        return (self.out_channels, self.channels_seen, *self.kernel)
-
-    @property
     def span(self) -> tuple[int, ...]:
         """Places along each axis from the first tap to the last."""
         return tuple(step * (taps - 1) + 1 for taps, step in zip(self.kernel, self.dilation, strict=True))
@@ -111,12 +106,6 @@ class LayerGeometry:
     def has_stride(self) -> bool:
         """Whether outputs are left out."""
         return any(step > 1 for step in self.stride)
-
-    @property
-    def keeps_length(self) -> bool:
-        """Whether there is an output for every place of the input, with the taps around it."""
-        around = tuple(((span - 1) / 2,) * 2 for span in self.span)
-        return not self.has_stride and self.padding == around
 
     @property
     def is_pointwise(self) -> bool:

@@ -7,7 +7,7 @@ from speakerquant.commands.console_script import importing, run_command
 from speakerquant.errors import said_as
 
 # Errors of a list name the settings of a run.
-_OPTIONS = {f"data.{name}": f"--{name}" for name in ("root", "trials", "speakers", "conditions")}
+_OPTIONS = {f"data.{name}": f"--{name}" for name in ("root", "trials", "speakers")}
 
 
 @said_as(_OPTIONS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from speakerquant.errors import UserError
+from speakerquant.forecasting.additive_number import Ranks
 from speakerquant.quantization.precision import SMALLEST_GROUP, Precision, precision_of
 from speakerquant.search.space import Point, Space
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 MASK_AXIS = re.compile(r"mask\.([\w.]+)")
 """An axis whose choices are precisions of the unit that the group names."""
-
-Ranks = tuple[int, ...]
-"""For every axis of units, in order, the place of the chosen precision: 0 is the highest."""
 
 
 @dataclass(frozen=True)
