@@ -146,7 +146,7 @@ def _sources(config: TrainConfig, cache: Cache) -> list[SpeechSource]:
         raise UserError("training_data.root: no folder of recordings; set it, or synthetic_share to 1")
     if share == 1.0 and root is not None:
         raise UserError(
-            "training_data.root is set, and nothing is read from it; set training_data.synthetic_share below 1"
+            "training_data.root is set, but nothing is read from it; set training_data.synthetic_share < 1"
         )
     sources = []
     if share > 0.0:
