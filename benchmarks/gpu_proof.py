@@ -25,8 +25,9 @@ from typing import Any
 
 # By the modules that they bring.
 PACKAGES = {
-    **{name: name for name in ("filelock", "numpy", "onnx", "platformdirs", "pytest", "rich")},
-    **{name: name for name in ("safetensors", "scipy", "soundfile", "torch", "torchaudio")},
+    **{name: name for name in ("av", "filelock", "numpy", "omegaconf", "onnx", "platformdirs", "pytest")},
+    **{name: name for name in ("rich", "safetensors", "scipy", "soundfile", "sqlalchemy", "threadpoolctl")},
+    **{name: name for name in ("torch", "torchaudio")},
     "pytorch_quantization": "pytorch-quantization",
 }
 ENGINES = ("tensorrt", "tensorrt_rtx")
@@ -37,7 +38,7 @@ CONTRACT = PROJECT / "tests" / "contract"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--python", help="interpreter that has TensorRT; default: this one")
+    parser.add_argument("--python", help="interpreter that has TensorRT (default: as engine.python)")
     parser.add_argument(
         "--output", type=Path, default=Path("outputs/gpu_proof"), help="folder for the results"
     )

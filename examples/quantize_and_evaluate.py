@@ -82,6 +82,7 @@ def open_data(arguments: argparse.Namespace, cache: Cache) -> EvaluationData:
         open_recordings(arguments.calibration_root),
         num_calibration=50,
         calibration_seed=0,
+        keep_repeated_trials=True,  # as official lists of VoxCeleb have some
     )
 
 

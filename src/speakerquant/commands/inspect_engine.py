@@ -15,7 +15,8 @@ def _command() -> None:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("model", help=RUN_NAMES)
     commands.choices["bench"].add_argument(
-        "--python", help="interpreter that has TensorRT; default: this one"
+        "--python",
+        help="interpreter that has TensorRT; default: that of SPEAKERQUANT_TENSORRT_PYTHON, or this one",
     )
     parsed = parser.parse_args()
     with importing():

@@ -19,7 +19,7 @@ from speakerquant.configuration.schema import TrainConfig
 from speakerquant.corpus.recordings import open_recordings
 from speakerquant.corpus.synthetic import DEVELOPMENT, TRAIN, TRIALS_FILE, synthesize_split
 from speakerquant.corpus.trials import read_trials
-from speakerquant.errors import UserError, first_line
+from speakerquant.errors import UserError, first_line, said_as
 from speakerquant.files import atomic_path
 from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.statistics.error_rates import eer
@@ -166,8 +166,9 @@ def _validation(config: TrainConfig, cache: Cache, front_end: FrontEnd) -> Valid
         raise UserError("validation.trials: no trial list for validation.root; set it")
     else:
         root, trials_path = Path(config.validation.root), Path(config.validation.trials)
-    recordings = open_recordings(root)
-    trials = read_trials(trials_path, recordings)
+    with said_as({"data.trials": "validation.trials", "data.root": "validation.root"}):
+        recordings = open_recordings(root)
+        trials = read_trials(trials_path, recordings, keep_repeated=True)
     paths = list(map(recordings.path_of, trials.recordings))
     features = extract_features(paths, front_end, cache).features
 
