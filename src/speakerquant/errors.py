@@ -12,7 +12,7 @@ class UserError(Exception):
 
 
 class ServiceError(UserError):
-    """A server that evaluations need fails: what is evaluated is not to blame, and may be tried again."""
+    """A server or a disk that evaluations need fails: what is evaluated may be tried again."""
 
 
 def first_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from speakerquant.errors import UserError
+from speakerquant.errors import ServiceError, UserError
 
 _CHUNK = 1 << 20
 
@@ -73,6 +73,6 @@ def disk_for(target: Path) -> Iterator[None]:
         if not is_part and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         reason = error.strerror or os.strerror(errno.ENOSPC)
-        raise UserError(
+        raise ServiceError(
             f"cannot write {target}: {reason}; free some space or choose another folder"
         ) from None

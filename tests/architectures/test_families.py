@@ -175,7 +175,10 @@ def test_what_a_training_adds_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prefix", "wrapper"),
     [
-        *((prefix, None) for prefix in ("module.", "_orig_mod.", "model._orig_mod.", "mods.embedding_model.")),
+        *(
+            (prefix, None)
+            for prefix in ("module.", "_orig_mod.", "model._orig_mod.", "mods.embedding_model.")
+        ),
         *(("net.", wrapper) for wrapper in ("model_state_dict", "state_dict", "net")),
     ],
 )

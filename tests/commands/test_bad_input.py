@@ -459,6 +459,17 @@ SAMPLER = "hydra.sweeper.sampler._target_"
             ["hydra.sweeper.n_jobs=2", "hydra.sweeper.objectives.latency_ms_p50=minimize"],
             ["hydra.sweeper.n_jobs=2", "latency_ms_p50 is a time", "n_jobs=1"],
         ),
+        (
+            ["+hydra.sweeper.constraints.delta_eer_high=0.02"],
+            [
+                "constraints.delta_eer_high=0.02 and front.delta_eer_high=0.074",
+                "set front.delta_eer_high alone",
+            ],
+        ),
+        (
+            ["hydra.sweeper.warm_start=false", "hydra/sweeper/sampler=none"],
+            ["sampler=none evaluates first points only", "warm_start=true"],
+        ),
         (["hydra.sweeper.max_failure_rate=2"], ["hydra.sweeper.max_failure_rate=2", "0 to 1"]),
         (["calibration.colour=choice(red,blue)"], ["calibration.colour"]),
         (["mask.se_res2block9=choice(fp32,int8)"], ["mask.se_res2block9", "unknown unit", "input_conv"]),

@@ -76,6 +76,14 @@ def test_ranges_are_told_apart_and_can_be_names_of_metrics(
     assert not any(re.search(r"[^\w .:/-]", group.name) for group in groups)
 
 
+@pytest.mark.parametrize("text", ["{},5", "{}~9", "{}_9"])
+def test_what_only_resembles_a_number_is_a_word(tmp_path: Path, text: str) -> None:
+    names = tuple(f"s{number:02}/0.wav" for number in range(12))
+    lines = "".join(f"s{number:02}\t{text.format(10 + number)}\n" for number in range(12))
+    found = read(tmp_path, f"speaker\tage\n{lines}", names)["age"]
+    assert len({*found}) == 12 and found[0] == "10_5" if "5" in text else "10_9"
+
+
 def test_what_is_no_number_among_numbers_is_not_known(tmp_path: Path) -> None:
     names = tuple(f"s{number:02}/0.wav" for number in range(13))
     ages = "".join(f"s{number:02}\t{10 + number}\n" for number in range(12))
@@ -92,6 +100,9 @@ def test_what_is_no_number_among_numbers_is_not_known(tmp_path: Path) -> None:
         ("speaker sex\nann f\n", "conditions.tsv:1: write headings"),
         ("", "conditions.tsv:1: write headings"),
         ("\nspeaker\tsex\n", "conditions.tsv:1: write headings"),
+        ("speaker\tage\nann\t<30\nbob\t>30\n", "'<30' and '>30' are both called '_30'; write them in words"),
+        ("speaker\ta<3\ta>3\nann\tx\ty\n", "'a<3' and 'a>3' are both called 'a_3'"),
+        ("speaker\tsex\tsex\nann\tf\tf\n", "conditions.tsv:1: two columns have the same heading"),
         ('speaker\tsex\nann\t"f\nbob\tm\n', "conditions.tsv:3: not a line of a table"),
         ("speaker\tsex\nann\tf\textra\n", "conditions.tsv:2: 3 fields, and 2 headings"),
         ("speaker\tsex\nann\tf\nann\tm\n", "conditions.tsv:3: speaker ann again"),

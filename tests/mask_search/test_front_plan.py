@@ -117,11 +117,12 @@ def find(made_up: MadeUp) -> Find:
     def run(
         constraints: dict[str, float] | None = None,
         n_trials: int = 60,
+        objectives: Sequence[str] = tuple(OBJECTIVES),
         broken: Sequence[Ranks] = (),
         ledger: Ledger | None = None,
         made_up: MadeUp = made_up,
     ) -> History:
-        goals = Goals(OBJECTIVES, constraints or {})
+        goals = Goals({name: OBJECTIVES[name] for name in objectives}, constraints or {})
 
         def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
             ranks = [CHOICES.ranks_of(claim.point) for claim in claims]
@@ -217,6 +218,14 @@ def test_within_a_size_nothing_larger_is_built_but_what_predicts(find: Find) -> 
     first = 1 + UNITS + 2  # the base, each unit alone, and all
     for trial in find({"size_ratio": 0.6}).completed[first:]:
         assert trial.user_attrs["result"]["size_ratio"] <= 0.61
+
+
+def test_where_the_least_loss_is_wanted_no_smaller_masks_are_built_for_a_bound_that_is_met(
+    find: Find,
+) -> None:
+    order = [*reversed(OBJECTIVES)]
+    bounded = find({"size_ratio": 0.6, "delta_eer_high": 100.0}, objectives=order)
+    assert levels_in(bounded) == levels_in(find({"size_ratio": 0.6}, objectives=order))
 
 
 def test_a_budget_below_the_smallest_mask_is_refused(find: Find) -> None:

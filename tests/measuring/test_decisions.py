@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from speakerquant.errors import UserError
 from speakerquant.measuring.swapping import Decisions
 from speakerquant.statistics.swap_metrics import swap_numbers
 from speakerquant.statistics.uncertainty import SpeakerBootstrap
@@ -34,6 +35,13 @@ def test_thresholds_outside_all_scores_are_named(
     numbers = swap_numbers(SCORES + moved, former, voiceprints_kept=False)
     assert numbers[f"{rate}_at_eer"] == 100.0
     assert numbers["flips_at_eer"] == numbers[f"delta_{rate}_at_far_5"] == 0.0
+
+
+def test_a_network_that_tells_no_recordings_apart_is_said_so() -> None:
+    with pytest.raises(
+        UserError, match=r"FP32 scores all trials of the test list alike.*check model\.checkpoint"
+    ):
+        Decisions.of("test", np.ones(len(LABELS)), LABELS, [5])
 
 
 def test_a_list_without_an_error_is_said_to_show_little(caplog: pytest.LogCaptureFixture) -> None:

@@ -54,8 +54,22 @@ def test_groups_too_small_for_an_interval_are_left_out_by_name(caplog: pytest.Lo
         TrialGroup("length to 1 s", np.arange(60), is_given=False),
     ]
     assert [each.group.name for each in judged_groups(groups, bootstrap)] == ["room hall"]
-    assert "room booth is left out: 30 target and 30 non-target trials of 4 speakers" in caplog.text
+    said = (
+        "of 2 groups 1 are left out, such as room booth of 30 target and 30 non-target trials of 4 speakers"
+    )
+    assert said in caplog.text
     assert "length" not in caplog.text
+
+
+def test_a_loss_is_shown_among_any_number_of_groups(tmp_path: Path) -> None:
+    left = np.repeat(np.arange(10), 40)
+    labels = np.tile([True, False], 200)
+    bootstrap = SpeakerBootstrap(left, np.where(labels, left, (left + 1) % 10), labels)
+    before = np.random.default_rng(0).normal(size=400) + 4 * labels
+    former = Decisions.of("test", before, labels, []).on("test", before, bootstrap, p_target=0.01)
+    groups = judged_groups([TrialGroup(f"room {name}", np.arange(400)) for name in range(30)], bootstrap)
+    found = compare_groups(before - 3 * labels, former, groups, Cache(tmp_path))
+    assert all(numbers[HOLM.name] < 0.05 for numbers in found.values())
 
 
 def test_holm_corrects_for_the_number_of_groups() -> None:

@@ -77,6 +77,15 @@ def test_pictures_show_what_there_is(runs: list[MaskRun]) -> None:
     assert "Detection error trade-off" not in without.pictures
 
 
+def test_curves_are_drawn_in_full_where_there_are_few_target_trials(runs: list[MaskRun]) -> None:
+    labels = np.arange(100_000) % 500 == 0
+    scores = (np.random.default_rng(0).standard_normal(100_000) + 3 * labels).astype(np.float32)
+    [section] = compare_runs("title", [ScoredRun(runs[0], scores, labels)]).sections
+    [series] = section.pictures["Detection error trade-off"].series
+    steps = np.hypot(*np.diff([(mark.x, mark.y) for mark in series.marks], axis=0).T)
+    assert len(series.marks) > 50 and steps.max() < 0.5
+
+
 def test_runs_on_another_list_have_tables_and_pictures_of_their_own(runs: list[MaskRun]) -> None:
     facts = {**FACTS, "trial list": "another"}
     others = [replace(run, facts=facts, settings={"data": "voxceleb1_e"}) for run in runs[:2]]

@@ -95,6 +95,23 @@ def test_the_picture_grows_until_its_labels_have_room() -> None:
     assert to_matplotlib(picture).get_figwidth() > to_matplotlib(picture_of(marks[:2])).get_figwidth()
 
 
+def test_title_and_legend_stay_within_the_picture() -> None:
+    style = Style("steelblue", size=6)
+    series = [
+        Series(f"model.checkpoint=a_network_of_some_name_{number}.onnx", [Mark(1, number)], style)
+        for number in range(4)
+    ]
+    title = (
+        "search-1a2b3c4d: 40 of 40 trials, on the development list, engines built, not run: rates by another"
+    )
+    figure = to_matplotlib(Picture(title, "x", "y", series))
+    figure.draw_without_rendering()
+    [axes], [legend] = figure.axes, figure.legends
+    for part in (axes.title, legend):
+        extent = part.get_window_extent()
+        assert extent.x0 >= 0 and extent.x1 <= figure.bbox.x1
+
+
 def test_points_at_the_same_place_share_a_label() -> None:
     marks = [Mark(1, 1, label="one"), Mark(1, 1, label="two"), Mark(2, 3), Mark(2, 4, label="$x_1$ [y]")]
     [axes] = to_matplotlib(picture_of(marks)).axes

@@ -375,6 +375,25 @@ def test_a_point_that_broke_a_batch_is_tried_again_alone(storage: BaseStorage, s
     assert set(history.interruptions.values()) == {1}
 
 
+def test_points_of_a_search_that_was_stopped_are_taken_up_together(
+    storage: BaseStorage, study_name: str
+) -> None:
+    def stop(claims: Sequence[Claim]) -> list[Outcome]:
+        raise KeyboardInterrupt
+
+    ledger = small_ledger(storage, study_name)
+    with pytest.raises(KeyboardInterrupt):
+        search(ledger, 6, stop, n_jobs=3)
+    batches: list[int] = []
+
+    def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
+        batches.append(len(claims))
+        return cost(claims)
+
+    assert len(search(ledger, 6, evaluate, n_jobs=3).completed) == 6
+    assert batches == [3, 3]
+
+
 def test_a_first_point_that_broke_a_batch_is_tried_again_alone() -> None:
     class EveryPoint:
         def known(self, history: History) -> tuple[Sequence[Point], bool]:

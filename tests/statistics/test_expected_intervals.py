@@ -45,6 +45,11 @@ def test_expected_intervals_are_of_the_size_that_the_bootstrap_finds(alike: floa
     assert 0.5 < half_width / ((apart.high - apart.low) / 2) < 2
 
 
+def test_no_more_than_all_trials_are_wrong() -> None:
+    left, right = np.array([0, 1, 2, 0, 1, 2]), np.array([0, 1, 2, 1, 2, 0])
+    assert ExpectedIntervals(left, right, left == right).of_eer(2.0).high == 100.0
+
+
 def test_more_speakers_tell_more_than_more_trials_of_the_same() -> None:
     twice_the_trials = ExpectedIntervals(*(np.tile(each, 4) for each in (LEFT, RIGHT, LABELS)))
     others = LEFT.max() + 1

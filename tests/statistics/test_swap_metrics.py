@@ -146,6 +146,15 @@ def test_cllr_is_that_of_its_definition(scores: Array) -> None:
     assert cllr(ratios, LABELS) == pytest.approx(defined, abs=1e-9)
 
 
+@pytest.mark.parametrize("gap", [0.01, 1.0])
+def test_ratios_of_a_list_without_an_error_stay_within_what_it_can_show(gap: float) -> None:
+    labels = np.arange(40) < 7
+    scores = np.random.default_rng(0).uniform(size=40) + (1 + gap) * labels
+    ratios = ScoreCalibration.fitted(scores, labels).ratios(scores)
+    assert ratios[labels].min() > 0 > ratios[~labels].max()
+    assert np.abs(ratios).max() < 3 * np.log(40)
+
+
 def test_no_other_affine_map_costs_less(scores: Array) -> None:
     fitted = ScoreCalibration.fitted(scores, LABELS)
     least = cllr(fitted.ratios(scores), LABELS)

@@ -199,6 +199,14 @@ def test_parameters_and_reasons_are_recorded_without_passwords(tracking: Trackin
     assert "secret" not in str(recorded.tags)
 
 
+def test_a_note_that_is_too_long_ends_with_a_whole_line(tracking: Tracking) -> None:
+    run = TrackedRun.start(tracking, "name")
+    run.log(note="| a mask | 1.234 |\n" * 500)
+    kept, _, end = tracking.client.get_run(run.run_id).data.tags["mlflow.note.content"].rpartition("\n\n")
+    assert {*kept.splitlines()} == {"| a mask | 1.234 |"}
+    assert len(kept) > 4900 and end.startswith("… (the rest")
+
+
 def test_whose_process_died_is_closed_unless_it_was_deleted(tracking: Tracking) -> None:
     died, deleted = (TrackedRun.start(tracking, name) for name in ("died", "deleted"))
     tracking.client.delete_run(deleted.run_id)

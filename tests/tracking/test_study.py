@@ -148,5 +148,7 @@ def test_runs_of_trials_that_are_over_are_closed(tracking: Tracking, ledger: Led
         runs.append(TrackedRun.start(tracking, "trial", parent(tracking, tmp_path), tags))
     assert claims[0] is not None
     ledger.interrupt(claims[0], "killed")
+    of_another = trial_tags("mine-final-of-another-list", 0)
+    runs.append(TrackedRun.start(tracking, "final", parent(tracking, tmp_path), of_another))
     study_run.closed("stopped")
-    assert [status(tracking, run.run_id) for run in runs] == ["FAILED", "RUNNING"]
+    assert [status(tracking, run.run_id) for run in runs] == ["FAILED", "RUNNING", "RUNNING"]

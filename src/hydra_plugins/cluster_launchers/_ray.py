@@ -48,6 +48,7 @@ class _Shared:
     singletons: Any
     working_folder: Path
     sweep_folder: Path
+    mlflow_variables: Mapping[str, str]
 
 
 class RayTasks:
@@ -109,6 +110,7 @@ class RayTasks:
                 Singleton.get_state(),
                 Path.cwd(),
                 folder.absolute(),
+                {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")},
             )
         )
         tasks = {self._task.remote(shared, batch): batch for batch in batches}
@@ -207,6 +209,7 @@ def _connect(address: str | None) -> None:
 def _run_batch(shared: _Shared, batch: Sequence[HydraJob]) -> Iterator[JobReturn]:
     """In a process of the cluster: run Hydra jobs, and hand over what each returns as soon as it ends."""
     os.chdir(shared.working_folder)
+    os.environ.update(shared.mlflow_variables)  # the configuration and MLflow read where runs are recorded
     shared.sweep_folder.stat()  # a folder of the same name that is not shared lacks it
     for job in batch:
         setup_globals()

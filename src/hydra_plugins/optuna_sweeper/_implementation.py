@@ -115,6 +115,11 @@ class Implementation:
         first_points = (
             application.first_points(sample, space, goals, defaults) if settings.warm_start else None
         )
+        if first_points is None and make_sampler is None:
+            raise UserError(
+                "hydra/sweeper/sampler=none evaluates first points only, and there are none: set "
+                "hydra.sweeper.warm_start=true, or choose a sampler"
+            )
         self._folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(self._folder / "multirun.yaml") as part:
             part.write_text(hide_credentials(OmegaConf.to_yaml(self._config)))
@@ -166,7 +171,9 @@ class Implementation:
         if self._application.final_overrides:
             which = f"-{digest(finally_comparable)[:8]}" if finally_comparable else ""
             final = {**fingerprint, **finally_comparable}
-            ledgers.append(Ledger(storage, f"{name}-final{which}", space, goals, final))
+            # Without constraints, of which another list may not show the numbers: nothing is chosen there.
+            finally_wanted = Goals(goals.objectives, {})
+            ledgers.append(Ledger(storage, f"{name}-final{which}", space, finally_wanted, final))
         others = {machine for ledger in ledgers for machine in ledger.other_machines()}
         if location and others and not is_for_several_machines(location):
             raise UserError(

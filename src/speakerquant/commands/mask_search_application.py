@@ -86,6 +86,12 @@ class MaskSearchApplication(SearchApplication):
     def goals(self, config: DictConfig, goals: Goals) -> Goals:
         """The goals with the budgets of ``front``: within one of size or time, the least loss is wanted."""
         budgets = _budgets(typed(config, RunConfig).front)
+        for name in budgets.keys() & goals.constraints.keys():
+            if budgets[name] != goals.constraints[name]:
+                raise UserError(
+                    f"hydra.sweeper.constraints.{name}={goals.constraints[name]:g} and front.{name}="
+                    f"{budgets[name]:g}: two bounds on one number; set front.{name} alone"
+                )
         costs = (SIZE, RATIO, LATENCY.name)
         is_within = any(name in costs for name in budgets)
         order = sorted(goals.objectives, key=lambda name: is_within and name in costs)
@@ -136,7 +142,9 @@ class MaskSearchApplication(SearchApplication):
         data = MULTIRUN.evaluator(run, open_cache(run.cache)).data
         return {
             "final trial list": data.trials_digest,
-            "final recordings": digest(sorted(map(str, data.recordings))),
+            "final recordings": digest(
+                [*data.trials.recordings, *(path.stat().st_size for path in data.recordings)]
+            ),
             "final speakers": _speakers(data),
             "final conditions": _conditions(data),
         }

@@ -5,7 +5,7 @@ import itertools
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,8 @@ def read_conditions(path: Path, recordings: Recordings, names: Sequence[str]) ->
 
     Raises:
         UserError: the file cannot be read, its first column is another, a line has too many or too few
-            fields, a speaker or recording comes twice, or none of the list is in it.
+            fields, a speaker or recording comes twice, none of the list is in it, or MLflow would call two
+            conditions the same.
     """
     lines = read_lines(path, "the table of conditions; check data.conditions")
     reader = csv.reader(lines, delimiter="\t", strict=True)
@@ -59,9 +60,24 @@ def read_conditions(path: Path, recordings: Recordings, names: Sequence[str]) ->
         log.warning(
             "%s: %d %ss of the trial list are not in it, such as %s", path, len(unknown), key, unknown[0]
         )
-    values = {name: {each: row[place] for each, row in table.items()} for place, name in enumerate(columns)}
     used = {*keys} & table.keys()
-    return {name: [_ranged(of, used).get(each) for each in keys] for name, of in values.items()}
+    names_of = _names(path, columns)
+    conditions: dict[str, Sequence[str | None]] = {}
+    for place, column in enumerate(columns):
+        ranged = _ranged({each: row[place] for each, row in table.items()}, used)
+        named = _names(path, sorted({*ranged.values()}))
+        conditions[names_of[column]] = [named[ranged[each]] if each in ranged else None for each in keys]
+    return conditions
+
+
+def _names(path: Path, texts: Iterable[str]) -> dict[str, str]:
+    """What MLflow calls headings or values."""
+    texts_of: dict[str, str] = {}
+    for text in texts:
+        name = _UNNAMEABLE.sub("_", text)
+        if (other := texts_of.setdefault(name, text)) != text:
+            raise UserError(f"{path}: '{other}' and '{text}' are both called '{name}'; write them in words")
+    return {text: name for name, text in texts_of.items()}
 
 
 def _read(path: Path, rows: Sequence[Sequence[str]]) -> tuple[str, Sequence[str], dict[str, Sequence[str]]]:
@@ -71,7 +87,9 @@ def _read(path: Path, rows: Sequence[Sequence[str]]) -> tuple[str, Sequence[str]
             f"{path}:1: write headings with tabs between them, the first 'speaker' or 'recording', the "
             "others conditions such as 'sex'"
         )
-    key, *columns = [_UNNAMEABLE.sub("_", heading) for heading in rows[0]]
+    key, *columns = rows[0]
+    if len({*columns}) < len(columns):
+        raise UserError(f"{path}:1: two columns have the same heading; call one of them otherwise")
     table: dict[str, Sequence[str]] = {}
     for number, row in enumerate(rows[1:], 2):
         if not row:
@@ -81,7 +99,7 @@ def _read(path: Path, rows: Sequence[Sequence[str]]) -> tuple[str, Sequence[str]
         name = recording_name(row[0]) if key == _RECORDING else row[0]
         if name in table:
             raise UserError(f"{path}:{number}: {key} {name} again; take one of its lines out")
-        table[name] = [_UNNAMEABLE.sub("_", value.strip()) for value in row[1:]]
+        table[name] = [value.strip() for value in row[1:]]
     return key, columns, table
 
 
@@ -89,23 +107,31 @@ def _ranged(values: Mapping[str, str], used: set[str]) -> Mapping[str, str]:
     """The values, or the ranges that many numbers lie in; without what is empty and, of numbers, infinite."""
     known = {name: value for name, value in values.items() if value and name in used}
     try:
-        numbers = {name: float(value) for name, value in known.items()}
+        numbers = {name: _number(value) for name, value in known.items()}
     except ValueError:
         return known
     numbers = {name: number for name, number in numbers.items() if math.isfinite(number)}
     if len({*numbers.values()}) <= _MOST_VALUES:
         return {name: known[name] for name in numbers}
-    places = np.array([*numbers.values()])
-    return dict(zip(numbers, _ranges(places, _QUARTERS, ""), strict=True))
+    words, places = _ranges(np.array([*numbers.values()]), _QUARTERS, "")
+    return {name: words[place] for name, place in zip(numbers, places, strict=True)}
 
 
-def _ranges(values: npt.NDArray[np.floating], shares: Sequence[float], unit: str) -> list[str]:
-    """For each value the range that it lies in, in words; as many lie in each as can be."""
+def _number(text: str) -> float:
+    if "_" in text:  # which Python overlooks in numbers, and separates the ends of ranges
+        raise ValueError
+    return float(text)
+
+
+def _ranges(
+    values: npt.NDArray[np.floating], shares: Sequence[float], unit: str
+) -> tuple[list[str], npt.NDArray[np.intp]]:
+    """Ranges in words, and for each value the place of its range; as many values lie in each as can be."""
     ends = np.unique(np.quantile(values, shares, method="lower"))
     first, *others = _in_words([*ends, values.max()])
     words = [f"to {first}{unit}"]
     words += [f"above {low} to {high}{unit}" for low, high in itertools.pairwise([first, *others])]
-    return [words[place] for place in np.searchsorted(ends, values)]
+    return words, np.searchsorted(ends, values)
 
 
 def _in_words(rising: Sequence[float]) -> list[str]:
@@ -145,20 +171,29 @@ def trial_groups(
     groups = []
     for column, values in conditions.items():
         found = sorted({value for value in values if value is not None}, key=_in_order)
-        of_recordings = np.array([found.index(value) if value is not None else -1 for value in values])
+        place_of = {value: place for place, value in enumerate(found)}
+        of_recordings = np.array([-1 if value is None else place_of[value] for value in values])
         left, right = of_recordings[trials.left], of_recordings[trials.right]
         if len(found) > 1:
+            chosen = _by_place(np.where(left == right, left, -1), len(found))
             groups += [
-                TrialGroup(f"{column} {value}", np.flatnonzero((left == place) & (right == place)))
-                for place, value in enumerate(found)
+                TrialGroup(f"{column} {value}", each) for value, each in zip(found, chosen, strict=True)
             ]
     shorter = np.minimum(seconds[trials.left], seconds[trials.right])
-    words = np.array(_ranges(shorter, _THIRDS, " s"))
+    words, places = _ranges(shorter, _THIRDS, " s")
     lengths = [
-        TrialGroup(f"length {each}", np.flatnonzero(words == each), is_given=False)
-        for each in sorted({*words.tolist()}, key=_in_order)
+        TrialGroup(f"length {word}", chosen, is_given=False)
+        for word, chosen in zip(words, _by_place(places, len(words)), strict=True)
+        if len(chosen)
     ]
     return groups + (lengths if len(lengths) > 1 else [])
+
+
+def _by_place(places: npt.NDArray[np.intp], number: int) -> list[npt.NDArray[np.intp]]:
+    """The indices of each place below a number, in their order."""
+    order = np.argsort(places, kind="stable")
+    bounds = np.searchsorted(places, np.arange(number + 1), sorter=order)
+    return [order[begin:end] for begin, end in itertools.pairwise(bounds)]
 
 
 def _in_order(value: str) -> tuple[float, str]:

@@ -272,6 +272,8 @@ class FrontPlan:
         if not self._bounds:
             return []
         recommended = front_of(history, self._goals).recommended
+        if recommended and next(iter(self._goals.objectives)) != SIZE:
+            return []  # not the smallest is wanted
         sizes = outlook.predicted.sizes
         smaller = sizes < (recommended.result[SIZE] if recommended else np.inf)
         hopeful = np.flatnonzero(smaller & (self._upper_ends(outlook) <= self._bounds.get(LOSS_HIGH, np.inf)))

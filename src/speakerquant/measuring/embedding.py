@@ -89,8 +89,8 @@ def kept_embeddings(cache: Cache, name: str, dim: int) -> Embeddings:
     path = cache.find(EMBEDDINGS, name)
     if path is None:
         raise UserError(
-            f"{cache.root}: has no embeddings {name} any more, which a recorded result refers to; "
-            "use another hydra.sweeper.study_name"
+            f"{cache.root}: has no embeddings {name}, which a recorded result refers to; hosts that share a "
+            "front need one cache (cache.root), and where it was pruned another hydra.sweeper.study_name"
         )
     return read_embeddings(path, dim).embeddings
 

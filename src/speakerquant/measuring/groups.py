@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 Array = npt.NDArray[np.float64]
 
 _FEWEST_TRIALS, _FEWEST_SPEAKERS = 50, 5
+_DRAWS_FOR_EACH = 100
 
 
 @dataclass(frozen=True)
@@ -37,23 +38,29 @@ def judged_groups(groups: Sequence[TrialGroup], bootstrap: SpeakerBootstrap) -> 
         groups: Any.
         bootstrap: Draws of the speakers of the whole list.
     """
-    judged = []
+    enough, left_out = [], []
     for group in groups:
         labels = bootstrap.labels[group.trials]
         both = np.stack([bootstrap.left[group.trials], bootstrap.right[group.trials]])
         speakers, places = np.unique(both, return_inverse=True)
-        left, right = places.reshape(both.shape)
         fewest = min(np.count_nonzero(labels), np.count_nonzero(~labels))
         if fewest >= _FEWEST_TRIALS and len(speakers) >= _FEWEST_SPEAKERS:
-            judged.append(JudgedGroup(group, SpeakerBootstrap(left, right, labels)))
+            enough.append((group, places.reshape(both.shape), labels))
         elif group.is_given:
-            log.warning(
-                "data.conditions: %s is left out: %d target and %d non-target trials of %d speakers; it "
-                "needs %d, %d and %d",
-                *(group.name, labels.sum(), (~labels).sum(), len(speakers)),
-                *(_FEWEST_TRIALS, _FEWEST_TRIALS, _FEWEST_SPEAKERS),
-            )
-    return judged
+            left_out.append((group.name, labels.sum(), (~labels).sum(), len(speakers)))
+    if left_out:
+        log.warning(
+            "data.conditions: of %d groups %d are left out, such as %s of %d target and %d non-target trials "
+            "of %d speakers; a group needs %d, %d and %d",
+            *(sum(group.is_given for group in groups), len(left_out), *left_out[0]),
+            *(_FEWEST_TRIALS, _FEWEST_TRIALS, _FEWEST_SPEAKERS),
+        )
+    # The smallest p that draws can show is one in half of them, which is multiplied by the number of groups.
+    draws = max(SpeakerBootstrap.num_replicates, _DRAWS_FOR_EACH * len(enough))
+    return [
+        JudgedGroup(group, SpeakerBootstrap(left, right, labels, draws))
+        for group, (left, right), labels in enough
+    ]
 
 
 def compare_groups(

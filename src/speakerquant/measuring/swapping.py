@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerquant.cache import Cache
+from speakerquant.errors import UserError
 from speakerquant.measuring.baseline import Baseline
 from speakerquant.measuring.pipeline import EvaluationSet
 from speakerquant.statistics.comparison import compare
@@ -27,6 +28,8 @@ from speakerquant.statistics.swap_metrics import (
     swap_numbers,
 )
 from speakerquant.statistics.uncertainty import SpeakerBootstrap
+
+_LEAST_SPREAD = 1e-6  # of cosines, in FP32
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +63,15 @@ class Decisions:
             scores: Of the baseline, ``[num_trials]``.
             labels: True for target trials.
             false_accepts: Rates in percent that a threshold is sought for, beside that of the EER.
+
+        Raises:
+            UserError: the scores are all alike.
         """
+        if np.ptp(scores) < _LEAST_SPREAD:
+            raise UserError(
+                f"FP32 scores all trials of the {trial_list} list alike: its embeddings do not depend on the "
+                "recordings; check model.checkpoint and model.front_end"
+            )
         num_others = int(np.count_nonzero(~labels))
         unresolved = [percent for percent in false_accepts if not is_resolved(percent, num_others)]
         if unresolved:

@@ -35,9 +35,10 @@ from speakerquant.statistics.uncertainty import Array
 
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
+Rates = npt.NDArray[np.float64]
 
 _LOSS = EER.delta
-_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40)  # percent, on the axes of a DET curve
+_TICKS = (0.001, 0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40)  # percent, on the axes of a DET curve
 _CURVE_POINTS = 200
 _NAMED_CURVES = 12  # of more, the legend would take the page; hovering names them
 
@@ -246,18 +247,23 @@ def _curves(runs: Sequence[NamedRun], scored: Sequence[ScoredRun]) -> Picture:
         if scores is None or labels is None:
             continue
         far, frr = error_rates(scores, labels)
-        inside = np.flatnonzero((far > 0) & (far < 0.5) & (frr > 0) & (frr < 0.5))
-        chosen = inside[np.linspace(0, len(inside) - 1, min(_CURVE_POINTS, len(inside))).astype(int)]
+        inside = (far > 0) & (far < 0.5) & (frr > 0) & (frr < 0.5)
         marks = [
-            Mark(x, y, f"{each.name}: false alarms {100 * a:.2f} %, misses {100 * m:.2f} %")
-            for x, y, a, m in zip(
-                ndtri(far[chosen]), ndtri(frr[chosen]), far[chosen], frr[chosen], strict=True
-            )
+            Mark(ndtri(a), ndtri(m), f"{each.name}: false alarms {100 * a:.3g} %, misses {100 * m:.3g} %")
+            for a, m in _along_the_curve(far[inside], frr[inside])
         ]
         name = each.name if len(runs) <= _NAMED_CURVES else ""
         series.append(Series(name, marks, Style(COLORS[number % len(COLORS)], 0, has_line=True)))
     ticks = {float(ndtri(percent / 100)): f"{percent:g}" for percent in _TICKS}
     return Picture("", "false alarms %", "misses %", series, ticks, ticks)
+
+
+def _along_the_curve(far: Rates, frr: Rates) -> Rates:
+    """Points of a curve at even distances as it is drawn, ``[num_points, 2]``."""
+    points = np.stack([far, frr], axis=1)
+    way = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(ndtri(points), axis=0).T))])
+    places = np.searchsorted(way[: len(points)], np.linspace(0, way[-1], _CURVE_POINTS))
+    return points[np.unique(places[places < len(points)])]
 
 
 def _ranges_sections(named: Sequence[NamedRun], scored: Sequence[ScoredRun]) -> list[Section]:

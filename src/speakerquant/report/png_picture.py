@@ -1,5 +1,6 @@
 """Pictures drawn by Matplotlib, as PNG files with labels that cover nothing."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ _DPI = 150
 _WHITE = 255
 _LABEL_SIZE = 8
 _LEGEND_COLUMNS = 6
+_TITLE_LETTERS_PER_INCH = 9
 _LEADER_PIXELS = 14.0  # a label nearer to its point needs no line to it
 
 
@@ -71,14 +73,23 @@ def _draw_series(figure: Figure, picture: Picture) -> Axes:
         axes.vlines([mark.x for mark in bars], lows, highs, color=style.color, alpha=0.35, linewidth=1)
     axes.set_xlabel(picture.x_label)
     axes.set_ylabel(picture.y_label)
-    axes.set_title(picture.title, parse_math=False)
+    width = figure.get_figwidth()
+    axes.set_title(textwrap.fill(picture.title, int(_TITLE_LETTERS_PER_INCH * width)), parse_math=False)
     axes.margins(0.1)
     axes.grid(alpha=0.25)
     if _shows_zero(axes):
         axes.axhline(0.0, color="black", linewidth=0.5, zorder=0)
-    if picture.series:
-        figure.legend(loc="outside lower center", ncols=min(len(picture.series), _LEGEND_COLUMNS), fontsize=9)
+    _draw_legend(figure, picture)
     return axes
+
+
+def _draw_legend(figure: Figure, picture: Picture) -> None:
+    """In as many columns as fit beside each other."""
+    for columns in range(min(len(picture.series), _LEGEND_COLUMNS), 0, -1):
+        legend = figure.legend(loc="outside lower center", ncols=columns, fontsize=9)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
 
 
 def _shows_zero(axes: Axes) -> bool:

@@ -96,9 +96,9 @@ class SearchReport:
             [column.heading for column in self._columns],
             [self._cells(entry, ties) for entry in front.best],
         )
-        lines = [*self._remarks(front), *recommendation]
+        parts = [f"**{self._title(history, front)}**", *recommendation, table, *self._remarks(front)]
         with atomic_path(path) as part:
-            part.write_text("\n\n".join([f"**{self._title(history, front)}**", table, *lines]) + "\n")
+            part.write_text("\n\n".join(parts) + "\n")
 
     def print(self, history: History, final_result: Mapping[str, Any] | None = None) -> None:
         """Print the front, the recommended point and how to evaluate it again."""

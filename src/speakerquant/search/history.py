@@ -17,6 +17,7 @@ RESULT = "result"
 FAILURE = "failure"
 REPEAT_OF = "repeat_of"
 INTERRUPTED = "interrupted"
+MAY_BE_CAUSE = "may be the cause"
 WITHDRAWN = "withdrawn"
 
 
@@ -61,6 +62,13 @@ class History:
                 key = self.space.key(trial.params)
                 counts[key] = counts.get(key, 0) + 1
         return counts
+
+    def goes_alone(self, point: Point) -> bool:
+        """Whether a point may be what broke an evaluation off, which others are to be spared."""
+        key = self.space.key(point)
+        return any(
+            MAY_BE_CAUSE in trial.user_attrs and self.space.key(trial.params) == key for trial in self.trials
+        )
 
     def to_retry(self) -> list[Point]:
         """The points whose trial was interrupted and that no process has taken up again."""

@@ -23,6 +23,7 @@ from speakerquant.search.history import (
     FAILURE,
     HEARTBEAT,
     INTERRUPTED,
+    MAY_BE_CAUSE,
     OWNER,
     REPEAT_OF,
     RESULT,
@@ -156,14 +157,20 @@ class Ledger:
         """Record that the evaluation failed by itself."""
         self._end(claim.trial_id, {FAILURE: reason})
 
-    def interrupt(self, claim: Claim, reason: str) -> None:
-        """Record that the evaluation was broken off, so that the point is asked again."""
-        self._interrupt(self._storage.get_trial(claim.trial_id), reason)
+    def interrupt(self, claim: Claim, reason: str, *, may_be_cause: bool = False) -> None:
+        """Record that the evaluation was broken off, so that the point is asked again.
+
+        Args:
+            claim: The point.
+            reason: What broke it off.
+            may_be_cause: Whether the point itself may have done so, and is to be evaluated alone.
+        """
+        self._interrupt(self._storage.get_trial(claim.trial_id), reason, may_be_cause)
 
     def interrupt_own(self, reason: str) -> None:
         """Interrupt every trial that this process still runs."""
         for trial in self._own():
-            self._interrupt(trial, reason)
+            self._interrupt(trial, reason, may_be_cause=False)
 
     def repeat(self, original: FrozenTrial, source: str, system_attrs: Mapping[str, Any]) -> None:
         """Answer a point that has been evaluated with what was measured then."""
@@ -185,7 +192,8 @@ class Ledger:
         """Interrupt the trials whose process has died without ending them."""
         for trial in self._running():
             if self._is_dead(trial):
-                self._interrupt(trial, "its process died without ending the trial")
+                is_again = self.space.key(trial.params) in self.history().interruptions
+                self._interrupt(trial, "its process died without ending the trial", may_be_cause=is_again)
 
     def other_machines(self) -> set[str]:
         """Names of other machines that run trials now."""
@@ -247,12 +255,13 @@ class Ledger:
         self._heard[trial._trial_id] = heartbeat, since
         return owner.is_gone(heartbeat, now - since)
 
-    def _interrupt(self, trial: FrozenTrial, reason: str) -> None:
+    def _interrupt(self, trial: FrozenTrial, reason: str, may_be_cause: bool) -> None:
         earlier = self.history().interruptions.get(self.space.key(trial.params), 0)
         if earlier >= MAX_RETRIES:
             self._end(trial._trial_id, {FAILURE: f"interrupted {earlier + 1} times; at last: {reason}"})
         else:
-            self._end(trial._trial_id, {INTERRUPTED: reason})
+            suspicion = {MAY_BE_CAUSE: "yes"} if may_be_cause else {}
+            self._end(trial._trial_id, {INTERRUPTED: reason, **suspicion})
 
     def _end(self, trial_id: int, user_attrs: Mapping[str, str]) -> None:
         try:

@@ -154,13 +154,16 @@ class Search:
         history = self._ledger.history()
         while len(claims) < self._budget.n_jobs and (proposal := self._propose(history)):
             suggestion, source = proposal
+            goes_alone = source == RETRY and history.goes_alone(suggestion.point)
+            if goes_alone and claims:
+                break
             claim = self._ledger.claim(
                 suggestion.point, source, self._budget.n_trials, suggestion.system_attrs
             )
             if claim:
                 claims.append(claim)
-                if source == RETRY:
-                    break  # alone: it may be what broke the last batch
+                if goes_alone:
+                    break
             else:
                 self._suggester = None  # a process with the same seed was faster: take other random numbers
             history = self._ledger.history()
@@ -210,7 +213,9 @@ class Search:
                     self._ledger.complete(claim, result)
                 case Failed(reason):
                     self._ledger.fail(claim, reason)
-                case Interrupted(reason) | Unavailable(reason):
+                case Interrupted(reason):
+                    self._ledger.interrupt(claim, reason, may_be_cause=len(claims) > 1)
+                case Unavailable(reason):
                     self._ledger.interrupt(claim, reason)
         for outcome in outcomes:
             if isinstance(outcome, Unavailable):
@@ -223,5 +228,6 @@ class Search:
             raise UserError(
                 f"{len(failed)} trials failed, more than hydra.sweeper.max_failure_rate="
                 f"{self._budget.max_failure_rate:g} of {self._budget.n_trials} allows; "
-                f"the last: {failed[-1].user_attrs.get(FAILURE)}"
+                f"the last: {failed[-1].user_attrs.get(FAILURE)}; if that has been mended, use another "
+                "hydra.sweeper.study_name, or a larger max_failure_rate"
             )

@@ -45,7 +45,7 @@ class ExpectedIntervals:
         share = eer / 100
         deviation = np.sqrt(share * (1 - share) * self._mean_of_rates(1.0))
         factor = np.exp(self._quantile() * deviation / share)
-        return Interval(float(eer / factor), float(eer * factor))
+        return Interval(float(eer / factor), float(min(100.0, eer * factor)))
 
     def half_width_of_difference(self, eer: float, alike: float) -> float:
         """Half of that of the difference between two systems' EERs, in percent.

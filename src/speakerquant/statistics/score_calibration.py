@@ -34,6 +34,9 @@ class ScoreCalibration:
     def fitted(cls, scores: Array, labels: npt.NDArray[np.bool_]) -> "ScoreCalibration":
         """By logistic regression in which both kinds of trial count the same.
 
+        Where no score is on the wrong side, ratios would have no bounds. Then each trial counts a little as
+        one of the other kind, too (Platt: "Probabilistic outputs for support vector machines", 1999).
+
         Args:
             scores: ``[num_trials]``.
             labels: True for target trials; both kinds must be there.
@@ -42,7 +45,14 @@ class ScoreCalibration:
 
         deviation = float(np.std(scores)) or 1.0  # the solver converges on scores of any scale
         regression = LogisticRegression(C=np.inf, class_weight="balanced", tol=1e-8, max_iter=1000)
-        regression.fit(scores[:, np.newaxis] / deviation, labels)
+        features = scores[:, np.newaxis] / deviation
+        if scores[labels].min() > scores[~labels].max():
+            counts = np.where(labels, np.count_nonzero(labels), np.count_nonzero(~labels))
+            mistaken = 1 / (counts + 2)
+            weights = np.concatenate([(1 - mistaken) / counts, mistaken / counts])
+            regression.fit(np.tile(features, (2, 1)), np.concatenate([labels, ~labels]), weights)
+        else:
+            regression.fit(features, labels)
         return cls(float(regression.coef_[0, 0]) / deviation, float(regression.intercept_[0]))
 
     def ratio(self, score: float) -> float:

@@ -57,6 +57,7 @@ DIED = "its process died without closing the run"
 """Reason of a run that somebody else had to close."""
 
 _VALUE_LIMIT = 5000  # characters, below every store's own
+_CUT = "\n\n… (the rest is in the artifacts)"
 _NAME_LIMIT = 250  # of a run's name; SQLite would take more
 _DIGEST_LIMIT = 36  # MLflow's own
 
@@ -179,7 +180,7 @@ class TrackedRun:
             for key, value in (params or {}).items()
             if value is not None
         }
-        noted = {} if note is None else {MLFLOW_RUN_NOTE: note}
+        noted = {} if note is None else {MLFLOW_RUN_NOTE: _whole_lines(note)}
         now = int(time.time() * 1000)
         with self._recording():
             self.tracking.client.log_batch(
@@ -203,6 +204,14 @@ class TrackedRun:
 
     def _recording(self, what: str = "the run") -> AbstractContextManager[None]:
         return _recording(self.tracking, what)
+
+
+def _whole_lines(note: str) -> str:
+    """As many lines of a note as every store takes."""
+    if len(note) <= _VALUE_LIMIT:
+        return note
+    kept, _, _ = note[: _VALUE_LIMIT - len(_CUT)].rpartition("\n")
+    return kept + _CUT
 
 
 def _short(name: str) -> str:

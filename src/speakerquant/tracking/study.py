@@ -157,9 +157,11 @@ class StudyRun(Observer):
             ledger.release_dead()
         runs = children(self._tracking, self._run.run_id)
         running = self._running_trials()  # read after the runs: a trial is claimed before its run is opened
+        studies = {ledger.name for ledger in self._ledgers}  # others may evaluate finally on another list
         for run in runs:
             trial = (run.data.tags.get(STUDY_TAG, ""), run.data.tags.get(_TRIAL_TAG, ""))
-            if run.info.status == "RUNNING" and trial not in running and self._is_open(run):
+            is_left = trial[0] in studies and trial not in running
+            if run.info.status == "RUNNING" and is_left and self._is_open(run):
                 TrackedRun(self._tracking, run.info.run_id).fail(DIED)
 
     def _is_open(self, run: Run) -> bool:
