@@ -11,7 +11,7 @@ import soundfile
 from av.container import OutputContainer
 
 from speakerquant.audio.decoding import decode
-from speakerquant.audio.waveform import read_random_part, read_waveform
+from speakerquant.audio.waveform import inspect_waveform, read_random_part, read_waveform
 from speakerquant.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -177,6 +177,35 @@ def test_an_ogg_file_cut_in_its_headers_is_called_truncated(tmp_path: Path) -> N
     for num_bytes in (20, 100, 2000, 4000):
         path.write_bytes(whole[:num_bytes])
         assert_is_refused(path)
+
+
+@pytest.mark.parametrize("name", ["x.ogg", "x.opus"])
+def test_an_ogg_file_whose_end_is_not_marked_is_read_with_doubt(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    soundfile.write(path, speechlike(), RATE, format="OGG", subtype="OPUS" if name == "x.opus" else "VORBIS")
+    marked = inspect_waveform(path, RATE)
+    content = path.read_bytes()
+    last = bytearray(content[content.rindex(b"OggS") :])
+    last[5] &= ~4
+    last[22:26] = bytes(4)
+    last[22:26] = checksum(last).to_bytes(4, "little")
+    path.write_bytes(content[: content.rindex(b"OggS")] + last)
+    found = inspect_waveform(path, RATE)
+    assert (
+        marked.doubt is None and found.doubt == "the end of its stream is not marked, so that it may be cut"
+    )
+    assert len(found.waveform) == pytest.approx(len(marked.waveform), abs=RATE / 10)
+
+
+def checksum(page: bytes) -> int:
+    """Of a page of Ogg (RFC 3533)."""
+    register = 0
+    for byte in page:
+        register ^= byte << 24
+        for _ in range(8):
+            register = (register << 1) ^ (0x04C11DB7 if register >> 31 else 0)
+        register &= 0xFFFFFFFF
+    return register
 
 
 @pytest.mark.parametrize("kind", ["m4a, index last", "alac", "webm", "opus", "mp3"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speakerquant.audio.waveform import inspect_waveform, read_random_part, read_waveform
+from speakerquant.audio.waveform import inspect_waveform, read_random_part, read_waveform, resample
 from speakerquant.errors import UserError
 
 RATE = 16000
@@ -25,6 +25,15 @@ def test_any_sample_rate_arrives_as_the_same_tone(tmp_path: Path, extension: str
     assert abs(len(waveform) - RATE) <= 1
     inner = slice(1000, 15000)
     assert np.abs(waveform[inner] - tone(RATE)[inner]).max() < 0.01
+
+
+@pytest.mark.parametrize("rate", [11127, 16001])
+def test_rates_with_nothing_in_common_take_no_large_filter(rate: int) -> None:
+    tone = np.sin(2 * np.pi * 440 * np.arange(rate) / rate).astype(np.float32)
+    resampled = resample(tone, rate, 16000)
+    expected = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    assert resampled.dtype == np.float32
+    np.testing.assert_allclose(resampled[500:-500], expected[500:-500], atol=0.01)
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:

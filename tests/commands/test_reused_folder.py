@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 
 from speakerquant.commands import verify_speaker
@@ -42,6 +43,21 @@ def test_a_rejected_engine_does_not_lie_beside_the_scores_of_another(
         "engine.onnxruntime",
         "engine.onnxruntime.json",
     }
+
+
+def test_files_of_others_are_neither_replaced_nor_removed(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    command = [*workspace.arguments(), "mask=none", "engine=onnxruntime", f"hydra.run.dir={tmp_path}"]
+    (tmp_path / "engine.py").write_text("import this")
+    (tmp_path / "model.onnx").write_bytes(onnx.helper.make_model(onnx.GraphProto()).SerializeToString())
+    refused = speakerquant(*command)
+    assert refused.code == 2
+    assert f"{tmp_path / 'model.onnx'}: would be replaced, and is no file of a run" in refused.err
+    (tmp_path / "model.onnx").unlink()
+    for _ in range(2):
+        assert speakerquant(*command, "hydra.output_subdir=null").code == 0
+    assert {"engine.py", "engine.onnxruntime", "model.onnx"} <= files_of(tmp_path)
 
 
 def test_an_engine_is_known_by_its_digest(

@@ -464,6 +464,10 @@ def test_a_mask_of_ones_own_is_a_file(workspace: Workspace, speakerquant: Comman
     assert finished.code == 0, finished.err
     [result] = results(tmp_path)
     assert " ".join(result["mask"].values()) == "fp32 int8 int4 int4 int8 int8 fp32"
+    command = runs_of(workspace)[0].data.tags["command"]
+    assert command.startswith(
+        f"speakerquant --config-dir {tmp_path / 'conf'} mask=mine mask.input_conv=fp32 "
+    )
 
 
 @pytest.mark.cluster
@@ -498,7 +502,7 @@ def test_no_password_is_left_in_any_file_or_record(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
     secret = "+hydra.job.env_set.MLFLOW_TRACKING_PASSWORD=open-sesame"
-    for mode in (["mask=none"], ["-m", "mask=none"]):
+    for mode in (["mask=none", "hydra.output_subdir=conf"], ["-m", "mask=none"]):
         finished = speakerquant(*mode, *workspace.arguments(), "tracking.experiment=secret", secret)
         assert finished.code == 0, finished.err
         assert "open-sesame" not in finished.out + finished.err

@@ -14,7 +14,7 @@ from speakerquant.corpus.evaluation_data import (
     open_cohort,
     open_evaluation_data,
 )
-from speakerquant.corpus.recordings import Recordings, open_recordings, read_list
+from speakerquant.corpus.recordings import Recordings, find_recordings, open_recordings, read_list
 from speakerquant.corpus.trials import read_trials, write_trials
 from speakerquant.errors import UserError
 
@@ -32,6 +32,14 @@ def root(tmp_path: Path) -> Path:
             path.parent.mkdir(parents=True)
             soundfile.write(path, 0.1 * np.sin(np.arange(8000) / 9), 16000)
     return tmp_path / "wav"
+
+
+def test_hidden_companions_are_no_recordings(root: Path) -> None:
+    names = find_recordings(root)
+    (root / "__MACOSX" / "id1").mkdir(parents=True)
+    for path in (root / "id1" / "x" / "._00001.wav", root / "__MACOSX" / "id1" / "._00001.wav"):
+        path.write_bytes(b"Mac OS X")
+    assert find_recordings(root) == names
 
 
 def test_a_table_is_a_folder_by_other_means(root: Path, tmp_path: Path) -> None:

@@ -205,6 +205,20 @@ def test_training_learns(speech: Path, tmp_path: Path) -> None:
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
 
 
+def test_a_folder_of_one_speaker_is_the_wrong_folder(speech: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"seem to be of one speaker, speech; name the folder that has a subfolder"
+    ):
+        batches_of(speech.parent)
+
+
+def test_a_silent_room_is_named(speech: Path, tmp_path: Path) -> None:
+    (tmp_path / "rooms").mkdir()
+    soundfile.write(tmp_path / "rooms" / "silent.wav", np.zeros(100), 16000)
+    with pytest.raises(UserError, match=r"silent\.wav: silent throughout, and no impulse response"):
+        _ = batches_of(speech, room_probability=1.0, room_root=tmp_path / "rooms")[0]
+
+
 def test_a_damaged_recording_is_named(speech: Path, tmp_path: Path) -> None:
     for path in speech.rglob("1.wav"):
         path.write_bytes(path.read_bytes()[:1000])

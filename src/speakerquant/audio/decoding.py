@@ -6,7 +6,7 @@ decoders' own complaints are heeded: both libraries return the rest of a cut fil
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -51,10 +51,12 @@ class Sound:
     Attributes:
         samples: ``[samples, channels]`` in [-1, 1].
         sample_rate: In Hz.
+        doubt: Why it may not be whole although nothing is missing; none if it is.
     """
 
     samples: npt.NDArray[np.float32]
     sample_rate: int
+    doubt: str | None = None
 
 
 def decode(path: Path) -> Sound:
@@ -72,9 +74,12 @@ def decode(path: Path) -> Sound:
             raise unreadable(path, error) from None
     except OSError as error:
         raise unreadable(path, error) from None
-    if _is_ogg(path) and not _ends_with_last_ogg_page(path):
+    if not _is_ogg(path):
+        return _by_ffmpeg(path)
+    page = _last_ogg_page(path)
+    if not page.is_whole:
         raise unusable(path, "truncated recording")  # of which libsndfile may not know any more what it was
-    return _by_ffmpeg(path)
+    return replace(_by_ffmpeg(path), doubt=page.doubt)
 
 
 def has_open_length(file: soundfile.SoundFile) -> bool:
@@ -108,7 +113,8 @@ def _by_libsndfile(path: Path, file: soundfile.SoundFile) -> Sound:
     samples = np.concatenate(blocks) if blocks else np.empty((0, file.channels), np.float32)
     if _is_cut(path, file, len(samples)):
         raise unusable(path, "truncated recording")
-    return Sound(samples, int(file.samplerate))
+    doubt = _last_ogg_page(path).doubt if file.format == "OGG" else None
+    return Sound(samples, int(file.samplerate), doubt)
 
 
 def _is_cut(path: Path, file: soundfile.SoundFile, num_read: int) -> bool:
@@ -120,7 +126,7 @@ def _is_cut(path: Path, file: soundfile.SoundFile, num_read: int) -> bool:
         if found["frames"] and int(found["frames"]) < int(found["promised_frames"]):
             return True
     if file.format == "OGG":
-        return not _ends_with_last_ogg_page(path)
+        return not _last_ogg_page(path).is_whole
     if file.format == "NIST":
         return num_read < _nist_sample_count(path)
     return bool(num_read < file.frames) and (not file.subtype.startswith("MPEG") or _counts_mpeg_frames(path))
@@ -132,15 +138,32 @@ def _is_ogg(path: Path) -> bool:
         return file.read(len(_OGG_PAGE)) == _OGG_PAGE
 
 
-def _ends_with_last_ogg_page(path: Path) -> bool:
-    """Tell whether the last page (RFC 3533, 64 KB at most) is flagged as the last, and is whole."""
+@dataclass(frozen=True)
+class _OggPage:
+    """The last page of an Ogg file, which some recorders, as those of phones, do not mark as the last.
+
+    Attributes:
+        is_whole: Whether all of it is there.
+        is_marked: Whether it is marked as the last.
+    """
+
+    is_whole: bool
+    is_marked: bool
+
+    @property
+    def doubt(self) -> str | None:
+        return None if self.is_marked else "the end of its stream is not marked, so that it may be cut"
+
+
+def _last_ogg_page(path: Path) -> _OggPage:
+    """Read the last page (RFC 3533, 64 KB at most)."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _LARGEST_OGG_PAGE))
         page = file.read().rpartition(_OGG_PAGE)[2]
     header, num_segments = 23, page[22] if len(page) > 22 else 0
     segments = page[header : header + num_segments]
     is_whole = len(segments) == num_segments and len(page) >= header + num_segments + sum(segments)
-    return bool(num_segments and page[1] & 4 and is_whole)
+    return _OggPage(bool(num_segments and is_whole), bool(page[1:2] and page[1] & 4))
 
 
 def _nist_sample_count(path: Path) -> int:

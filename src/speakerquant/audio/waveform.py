@@ -1,5 +1,6 @@
 """Reads recordings: any sample rate and channel count in, mono at one rate out."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ Waveform = npt.NDArray[np.float32]
 
 _INAUDIBLE = 2e-4  # peak to peak: 6 steps of 16 bits
 _CANCELLED = 0.1  # of a channel's level, which opposite phases leave of it
+_LARGEST_KERNEL = 10_000_000  # coefficients
 _CLIPPED_SHARE = 0.1  # of the samples at the peak; of a sine it is 0.03
 
 
@@ -58,7 +60,7 @@ def inspect_waveform(path: Path, sample_rate: int, channel: int | None = None) -
     if not np.isfinite(sound.samples).all():
         raise unusable(path, "recording holds NaN or infinite samples")
     mono = _mono(path, sound, channel)
-    doubt = _doubt(sound.samples, mono, averaged=channel is None)
+    doubt = _doubt(sound.samples, mono, averaged=channel is None) or sound.doubt
     return ReadWaveform(resample(mono, sound.sample_rate, sample_rate), sound.sample_rate, doubt)
 
 
@@ -129,6 +131,13 @@ def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform
     """Resample a waveform ``[samples]`` with a band-limiting filter."""
     if source_rate == target_rate:
         return waveform
+    shared = math.gcd(source_rate, target_rate)
+    up, down = target_rate // shared, source_rate // shared
+    if up * down > _LARGEST_KERNEL:  # rates such as 16001 Hz, of which torchaudio's kernel takes gigabytes
+        from scipy.signal import resample_poly  # takes time to import, for which only such files wait
+
+        unusual: Waveform = resample_poly(waveform, up, down).astype(np.float32)
+        return unusual
     resampled: Waveform = torchaudio.functional.resample(
         torch.from_numpy(waveform), source_rate, target_rate
     ).numpy()

@@ -182,7 +182,8 @@ def hydra_job() -> Iterator[None]:
     # In a worker process nothing has done these yet.
     hide_credentials_in_logs()
     _end_on_termination()
-    _hide_credentials_in_files((Path(hydra.runtime.output_dir) / ".hydra").glob("*.yaml"))
+    if hydra.output_subdir:
+        _hide_credentials_in_files((Path(hydra.runtime.output_dir) / hydra.output_subdir).glob("*.yaml"))
     if is_multirun:
         _hide_credentials_in_files([Path(hydra.sweep.dir) / "multirun.yaml"])
     try:

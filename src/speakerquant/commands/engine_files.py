@@ -11,6 +11,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from speakerquant.commands.console_script import RUN_NAMES, config_folder
+from speakerquant.credentials import without_credentials
 from speakerquant.engine.provenance import engine_path, find_engine, provenance_path, read_provenance
 from speakerquant.errors import UserError, said_as
 from speakerquant.measuring.build import ONNX_FILE
@@ -146,7 +147,9 @@ def _located(name: str) -> TrackedRun | Path:
     reference = ArtifactReference.find(folder)
     # A later run may have left its own there.
     if reference and reference.files and not any((folder / each).exists() for each in reference.files):
-        return find_mask_run(reference.uri, reference.run_id)
+        # Which was noted without the password.
+        store = uri if without_credentials(uri) == reference.uri else reference.uri
+        return find_mask_run(store, reference.run_id)
     return folder
 
 

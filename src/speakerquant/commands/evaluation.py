@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -34,6 +35,7 @@ from speakerquant.tracking.client import connect
 from speakerquant.tracking.runs import MASK, tracked_run
 from speakerquant.tracking.study import trial_tags
 
+_CONFIG_NAME, _CONFIG_DIR = "run", "command-line"  # as Hydra calls who has named a folder
 _AS_SINGLE_RUN = "hydra.mode=RUN"  # where an experiment makes a multirun of whatever names it
 
 log = logging.getLogger(__name__)
@@ -48,12 +50,14 @@ def evaluate_configured(config: DictConfig) -> dict[str, Any]:
     hydra_config = HydraConfig.get()
     output = Path(hydra_config.runtime.output_dir)
     with hydra_job():
-        task = hydra_config.overrides.task
+        task, subfolder = hydra_config.overrides.task, hydra_config.output_subdir
         check_mask_keys(override.lstrip("+").partition("=")[0] for override in task)
-        mode = [_AS_SINGLE_RUN] if hydra_config.mode is RunMode.MULTIRUN else []
-        command = shlex.join(["speakerquant", *mode, *task])
+        command = shlex.join(["speakerquant", *_where_from(hydra_config), *task])
         params = {**flat(config), **_options(hydra_config.runtime.choices), MASK: mask_words(config.mask)}
-        run_id, result = evaluate(typed(config, RunConfig), params, output, command, parent_run_id())
+        configuration = output / subfolder / "config.yaml" if subfolder else None
+        run_id, result = evaluate(
+            typed(config, RunConfig), params, output, command, parent_run_id(), configuration
+        )
     if hydra_config.mode is RunMode.RUN:
         print_runs([result.as_run()], title=str(output))
     return {**result.to_dict(), FOLDER: str(output), RUN_ID: run_id}
@@ -65,6 +69,7 @@ def evaluate(
     output: Path,
     command: str = "",
     parent_id: str | None = None,
+    configuration: Path | None = None,
 ) -> tuple[str, Result]:
     """Evaluate ``config.mask`` and leave ``result.json``, engine, ONNX and scores in ``output``.
 
@@ -74,6 +79,7 @@ def evaluate(
         output: An existing folder.
         command: What the user typed, for MLflow.
         parent_id: MLflow run of the multirun that this is part of.
+        configuration: File with the configuration, for MLflow.
 
     Returns:
         The MLflow run, and the result.
@@ -90,7 +96,7 @@ def evaluate(
         tags = trial_tags(trial["study"], trial["trial"])
     name = prefix + mask_words(config.mask)  # until the network is open
     with tracked_run(tracking, name, parent_id, tags) as tracked:
-        record = RecordedEvaluation(tracked, output, prefix, _source(config))
+        record = RecordedEvaluation(tracked, output, prefix, _source(config), configuration)
         record.started(params, command)
         result = _evaluate(config, output, record, MULTIRUN if parent_id else Sharing())
         if parent_id:  # a multirun has many engines; whoever runs a single mask wants its engine here
@@ -98,6 +104,20 @@ def evaluate(
         else:
             log.info("recorded as MLflow run %s", tracked.run_id)
     return tracked.run_id, result
+
+
+def _where_from(hydra_config: HydraConf) -> list[str]:
+    """Of a command that repeats a job alone, what says where its configuration is from."""
+    words = [
+        word
+        for source in hydra_config.runtime.config_sources
+        if source.provider == _CONFIG_DIR
+        for word in ("--config-dir", source.path)
+    ]
+    if hydra_config.job.config_name != _CONFIG_NAME:
+        words += ["--config-name", str(hydra_config.job.config_name)]
+    words += [each for each in hydra_config.overrides.hydra if each.startswith("hydra.searchpath=")]
+    return words + ([_AS_SINGLE_RUN] if hydra_config.mode is RunMode.MULTIRUN else [])
 
 
 def _source(config: RunConfig) -> str:

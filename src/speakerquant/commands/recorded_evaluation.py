@@ -26,7 +26,7 @@ from speakerquant.tracking.artifacts import ArtifactReference, keep_once
 from speakerquant.tracking.recorded_runs import published_tags
 from speakerquant.tracking.runs import COMMAND_TAG, ENVIRONMENT_TAG, UNREACHED, DataSet, TrackedRun
 
-ARTIFACTS = (RESULT_FILE, ONNX_FILE, RANGES_FILE, SCORES_FILE, LABELS_FILE, DRAWS_FILE, ".hydra/config.yaml")
+ARTIFACTS = (RESULT_FILE, ONNX_FILE, RANGES_FILE, SCORES_FILE, LABELS_FILE, DRAWS_FILE)
 
 
 class RecordedEvaluation(EvaluationListener):
@@ -37,13 +37,17 @@ class RecordedEvaluation(EvaluationListener):
         folder: Where the mask leaves its files.
         prefix: Before the mask in the run's name.
         source: Where the recordings are.
+        configuration: File with the configuration, if there is one.
     """
 
-    def __init__(self, run: TrackedRun, folder: Path, prefix: str, source: str) -> None:
+    def __init__(
+        self, run: TrackedRun, folder: Path, prefix: str, source: str, configuration: Path | None
+    ) -> None:
         self._run = run
         self._folder = folder
         self._prefix = prefix
         self._source = source
+        self._configuration = configuration
 
     def started(self, params: Mapping[str, object], command: str) -> None:
         """Log the configuration by dotted names, and what the user typed."""
@@ -88,6 +92,8 @@ class RecordedEvaluation(EvaluationListener):
         engine = engine_path(self._folder, result.engine)
         for path in (*(self._folder / name for name in ARTIFACTS), engine, provenance_path(engine)):
             self._run.log_artifact(path)
+        if self._configuration:
+            self._run.log_artifact(self._configuration)
         ArtifactReference.leave(self._run, self._folder)
 
     def keep_engine_once(self, engine: str) -> None:

@@ -11,6 +11,7 @@ import webbrowser
 from contextlib import suppress
 
 from speakerquant.configuration.tracking_schema import UiConfig
+from speakerquant.credentials import without_credentials
 from speakerquant.errors import UserError
 from speakerquant.tracking.client import Tracking, find_experiment, is_server, runs_address
 from speakerquant.tracking.recorded_runs import latest_multirun
@@ -34,7 +35,7 @@ def show(config: UiConfig) -> None:
     uri = config.tracking.uri
     tracking = find_experiment(uri, config.tracking.experiment)
     if is_server(uri):
-        _lead_to(uri, tracking)
+        _lead_to(without_credentials(uri), tracking)
         return
     _refuse_taken(config.port)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", _HOST, "--port", str(config.port)]

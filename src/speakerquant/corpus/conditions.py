@@ -87,7 +87,7 @@ def _read(path: Path, rows: Sequence[Sequence[str]]) -> tuple[str, Sequence[str]
             f"{path}:1: write headings with tabs between them, the first 'speaker' or 'recording', the "
             "others conditions such as 'sex'"
         )
-    key, *columns = rows[0]
+    key, *columns = map(str.strip, rows[0])
     if len({*columns}) < len(columns):
         raise UserError(f"{path}:1: two columns have the same heading; call one of them otherwise")
     table: dict[str, Sequence[str]] = {}
@@ -96,7 +96,7 @@ def _read(path: Path, rows: Sequence[Sequence[str]]) -> tuple[str, Sequence[str]
             continue
         if len(row) != len(rows[0]):
             raise UserError(f"{path}:{number}: {len(row)} fields, and {len(rows[0])} headings; use tabs")
-        name = recording_name(row[0]) if key == _RECORDING else row[0]
+        name = recording_name(row[0].strip()) if key == _RECORDING else row[0].strip()
         if name in table:
             raise UserError(f"{path}:{number}: {key} {name} again; take one of its lines out")
         table[name] = [value.strip() for value in row[1:]]

@@ -148,7 +148,8 @@ class _Pool:
         names = read_list(self.list_path, self.recordings) if self.list_path else self.recordings.names()
         if shared := _shared_speaker(self.recordings, names, tested, trials):
             raise UserError(
-                f"{self.listed_in}: speaker {shared} is also in the trial list; {self.use} other speakers"
+                f"{self.listed_in}: speaker {shared} is also in the trial list; {self.use} other speakers "
+                "(if two corpora call different people so, tell them apart with data.speakers)"
             )
         return names
 

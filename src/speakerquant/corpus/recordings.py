@@ -77,7 +77,8 @@ def _in_folder(root: Path, name: str) -> Path:
 def find_recordings(root: Path) -> list[str]:
     """Return every wav, flac and m4a file below ``root`` (links followed) as a path relative to it, sorted.
 
-    Where an m4a was converted to a wav beside it, only the wav is listed.
+    Hidden ones are left out, such as macOS's companions ``._a.wav`` on other disks. Where an m4a was
+    converted to a wav beside it, only the wav is listed.
 
     Raises:
         UserError: there is no such folder, no recording in it, or one whose name is not UTF-8.
@@ -86,12 +87,13 @@ def find_recordings(root: Path) -> list[str]:
         raise UserError(f"{root}: no such folder of recordings; check the path")
     names: list[str] = []
     for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not _leads_back(folder, name)]
+        subfolders[:] = [name for name in subfolders if not (_is_hidden(name) or _leads_back(folder, name))]
         present = set(files)
         names += (
             (Path(folder) / file).relative_to(root).as_posix()
             for file in files
             if (suffix := Path(file).suffix).lower() in EXTENSIONS
+            and not _is_hidden(file)
             and not (suffix == ".m4a" and file.removesuffix(suffix) + ".wav" in present)
         )
     names.sort()
@@ -103,6 +105,10 @@ def find_recordings(root: Path) -> list[str]:
             f"{root}: no wav, flac or m4a recording in this folder; name the folder that holds them"
         )
     return names
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".")
 
 
 def _leads_back(folder: str, name: str) -> bool:

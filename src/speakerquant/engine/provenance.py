@@ -1,7 +1,7 @@
 """What made an engine: written beside it, compared where it is loaded."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,11 @@ def provenance_path(engine: Path) -> Path:
     return engine.with_name(f"{engine.name}{_PROVENANCE_SUFFIX}")
 
 
-def remove_engines(folder: Path) -> None:
-    """Remove the engines of a folder, of every backend, and what says what made them."""
-    for path in folder.glob(f"{_STEM}.*"):
-        path.unlink()
+def remove_engines(folder: Path, backends: Iterable[str]) -> None:
+    """Remove the engines of backends from a folder, and what says what made them."""
+    for path in (engine_path(folder, backend) for backend in backends):
+        path.unlink(missing_ok=True)
+        provenance_path(path).unlink(missing_ok=True)
 
 
 def find_engine(path: Path) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError
 
 from speakerquant import schema_versions
 from speakerquant.architectures.layers import LayerGeometry
@@ -129,6 +130,15 @@ class MaskBuilder:
             given = Path(folder) / ONNX_FILE
             onnx.save(self.builder.given_network(onnx_path), given)
             return self.runner.build(given, self.lengths), file_digest(given)
+
+
+def is_of_a_mask(path: Path) -> bool:
+    """Whether an ONNX file is one that :meth:`MaskBuilder.write` has left."""
+    try:
+        properties = onnx.load(path, load_external_data=False).metadata_props
+    except DecodeError:
+        return False
+    return any(each.key == MASK for each in properties)
 
 
 def _identity(builder: EngineBuilder) -> tuple[str, dict[str, str], dict[str, str]]:

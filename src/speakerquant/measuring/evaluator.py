@@ -17,14 +17,14 @@ from speakerquant.audio.features import CachedFeatures, FeatureArray, extract_fe
 from speakerquant.cache import Cache
 from speakerquant.corpus.conditions import trial_groups
 from speakerquant.corpus.evaluation_data import EvaluationData
-from speakerquant.engine.backends import REFERENCE, engine_builder
+from speakerquant.engine.backends import ENGINES, REFERENCE, engine_builder
 from speakerquant.engine.base import EngineBuilder, Lengths
 from speakerquant.engine.provenance import CHANNEL, FRONT_END, INTERFACE, MIN_FRAMES, remove_engines
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path
 from speakerquant.measuring.assembly import assemble_result
 from speakerquant.measuring.baseline import Baseline, measured_baseline
-from speakerquant.measuring.build import ONNX_FILE, MaskBuilder
+from speakerquant.measuring.build import ONNX_FILE, MaskBuilder, is_of_a_mask
 from speakerquant.measuring.check import FidelityCheck, excerpts_of
 from speakerquant.measuring.groups import JudgedGroup, compare_groups, judged_groups
 from speakerquant.measuring.latency import LatencyMeasurement, request_of
@@ -131,11 +131,12 @@ class MaskEvaluator:
 
         Raises:
             UserError: before any work, the engine does not run a precision of the mask, or the list is of
-                one speaker; or a recording is of no use, or the engine cannot be built or does not compute
-                what the mask says.
+                one speaker, or a network lies in the folder that no evaluation has left there; or a recording
+                is of no use, or the engine cannot be built or does not compute what the mask says.
         """
         listener, times = listener or EvaluationListener(), times or StageTimes()
         self.check_mask(mask)
+        _check_folder(folder)
         self._say_what_the_mask_does_not(mask)
         bootstrap = self.bootstrap
         with times.stage("features"):
@@ -453,11 +454,19 @@ class MaskEvaluator:
                 np.save(part, array)
 
 
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder in which a network would be replaced that is of somebody else."""
+    if (path := folder / ONNX_FILE).is_file() and not is_of_a_mask(path):
+        raise UserError(
+            f"{path}: would be replaced, and is no file of a run; choose another folder (hydra.run.dir)"
+        )
+
+
 def _remove_former_results(folder: Path) -> None:
     """Remove what an evaluation leaves, the result first, so that nothing is taken for a part of another."""
     for name in (RESULT_FILE, SCORES_FILE, LABELS_FILE, DRAWS_FILE, RANGES_FILE, ONNX_FILE):
         (folder / name).unlink(missing_ok=True)
-    remove_engines(folder)
+    remove_engines(folder, ENGINES)
 
 
 def _lengths(features: EvaluationFeatures, others: Sequence[FeatureArray]) -> Lengths:

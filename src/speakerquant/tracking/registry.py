@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 import mlflow
@@ -81,7 +81,7 @@ def register_model(
             data_path=str(files),
             signature=interface.signature,
             input_example=[dict(interface.example)],
-            pip_requirements=[f"{package}=={version(package)}" for package in _REQUIREMENTS],
+            pip_requirements=[*map(_requirement, _REQUIREMENTS)],
         )
         mlflow.set_tracking_uri(client.tracking_uri)  # where MLflow looks up the models of versions
         try:
@@ -146,6 +146,15 @@ def run_of_model(uri: str, address: str) -> str:
         return str(client.get_model_version(name, version).run_id)
     except (MlflowException, ValueError) as error:
         raise _no_such_model(uri, address, error) from None
+
+
+def _requirement(package: str) -> str:
+    """A package as pip names it, which for ONNX Runtime with CUDA is otherwise than its module."""
+    try:
+        return f"{package}=={version(package)}"
+    except PackageNotFoundError:
+        distribution = packages_distributions()[package][0]
+        return f"{distribution}=={version(distribution)}"
 
 
 def _no_such_model(uri: str, address: str, error: Exception) -> UserError:

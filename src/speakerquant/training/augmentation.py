@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
+from speakerquant.audio.decoding import unusable
 from speakerquant.audio.disturbance import (
     mix_at_snr,
     normalize_peak,
@@ -43,8 +44,11 @@ class Augmentation:
     def _room(self, rng: Generator) -> Waveform:
         if not self._rooms:
             return random_room(rng, self._sample_rate)
-        room = read_waveform(self._rooms[int(rng.integers(len(self._rooms)))], self._sample_rate)
+        path = self._rooms[int(rng.integers(len(self._rooms)))]
+        room = read_waveform(path, self._sample_rate)
         direct = int(np.abs(room).argmax())
+        if room[direct] == 0:
+            raise unusable(path, "silent throughout, and no impulse response")
         from_direct: Waveform = room[direct:] / room[direct]
         return from_direct
 

@@ -3,6 +3,7 @@
 Each is a function of the seed and its number alone, so that a training can go on at any number.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from speakerquant.audio.waveform import Waveform, read_random_part
 from speakerquant.corpus.recordings import find_recordings, speaker_from_path
 from speakerquant.errors import UserError
 from speakerquant.training.augmentation import Augmentation
+
+log = logging.getLogger(__name__)
 
 SPEEDS = (100, 90, 110)
 """Playing speeds in percent of the original; a speaker counts as another speaker at each of them."""
@@ -44,7 +47,7 @@ class TrainingBatches(Dataset[Batch]):
     Speakers are drawn evenly within each source, whatever the number of their recordings.
 
     Raises:
-        UserError: a source has no recordings, or a batch would be empty.
+        UserError: a source has no recordings or a single speaker, or a batch would be empty.
     """
 
     def __init__(
@@ -96,6 +99,12 @@ def _recordings_by_speaker(root: Path) -> list[list[Path]]:
     speakers: dict[str, list[Path]] = {}
     for name in find_recordings(root):
         speakers.setdefault(speaker_from_path(name), []).append(root / name)
+    log.info("%s: %d recordings of %d speakers", root, sum(map(len, speakers.values())), len(speakers))
+    if len(speakers) < 2:
+        raise UserError(
+            f"{root}: all recordings seem to be of one speaker, {min(speakers)}; name the folder that has a "
+            "subfolder for each"
+        )
     return list(speakers.values())
 
 

@@ -20,7 +20,8 @@ class AugmentationConfig:
         min_snr_db: Lowest signal-to-noise ratio of that noise.
         max_snr_db: Highest signal-to-noise ratio of that noise.
         noise_root: Folder of noise recordings, such as MUSAN; without one, the noise is synthetic.
-        room_root: Folder of room impulse responses, such as RIRS_NOISES; without one, rooms are synthetic.
+        room_root: Folder of room impulse responses, such as
+            ``RIRS_NOISES/simulated_rirs``, and of nothing else; without one, rooms are synthetic.
     """
 
     room_probability: float = 0.4
