@@ -203,8 +203,7 @@ def checksum(page: bytes) -> int:
     for byte in page:
         register ^= byte << 24
         for _ in range(8):
-            register = (register << 1) ^ (0x04C11DB7 if register >> 31 else 0)
-        register &= 0xFFFFFFFF
+            register = (register << 1 & 0xFFFFFFFF) ^ (0x04C11DB7 if register >> 31 else 0)
     return register
 
 

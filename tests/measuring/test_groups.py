@@ -54,9 +54,7 @@ def test_groups_too_small_for_an_interval_are_left_out_by_name(caplog: pytest.Lo
         TrialGroup("length to 1 s", np.arange(60), is_given=False),
     ]
     assert [each.group.name for each in judged_groups(groups, bootstrap)] == ["room hall"]
-    said = (
-        "of 2 groups 1 are left out, such as room booth of 30 target and 30 non-target trials of 4 speakers"
-    )
+    said = "1 of 2 groups left out, such as room booth: 30 target and 30 non-target trials of 4 speakers"
     assert said in caplog.text
     assert "length" not in caplog.text
 

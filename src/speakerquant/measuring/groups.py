@@ -50,9 +50,9 @@ def judged_groups(groups: Sequence[TrialGroup], bootstrap: SpeakerBootstrap) -> 
             left_out.append((group.name, labels.sum(), (~labels).sum(), len(speakers)))
     if left_out:
         log.warning(
-            "data.conditions: of %d groups %d are left out, such as %s of %d target and %d non-target trials "
-            "of %d speakers; a group needs %d, %d and %d",
-            *(sum(group.is_given for group in groups), len(left_out), *left_out[0]),
+            "data.conditions: %d of %d groups left out, such as %s: %d target and %d non-target trials of %d "
+            "speakers; a group needs %d, %d and %d",
+            *(len(left_out), sum(group.is_given for group in groups), *left_out[0]),
             *(_FEWEST_TRIALS, _FEWEST_TRIALS, _FEWEST_SPEAKERS),
         )
     # The smallest p that draws can show is one in half of them, which is multiplied by the number of groups.
