@@ -212,9 +212,8 @@ def test_failed_trials_are_recorded_and_the_search_goes_on_as_far_as_allowed(
     assert refused.err.startswith("error: 1 trials failed, more than hydra.sweeper.max_failure_rate=0")
 
 
-def start(workspace: Workspace, folder: Path, name: str) -> Program:
-    search = arguments(workspace, name, "engine=onnxruntime")
-    return start_command(launch.evaluate_mask, *search, folder=folder)
+def start(workspace: Workspace, folder: Path, name: str, *more: str) -> Program:
+    return start_command(launch.evaluate_mask, *arguments(workspace, name, *more), folder=folder)
 
 
 def wait_for_launch(search: Program) -> None:
@@ -252,7 +251,7 @@ def test_a_killed_search_completes_when_run_again(
     search.stop(signal.SIGKILL)
     search.end()
     written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("multirun/*/*/*/result.json")}
-    last = speakerquant(*arguments(workspace, "killed", "engine=onnxruntime"))
+    last = speakerquant(*arguments(workspace, "killed"))
     assert last.code == 0, last.err
     assert {path: path.stat().st_mtime_ns for path in written} == written
     trials = stored_trials(tmp_path, "killed")
@@ -269,7 +268,7 @@ def test_a_killed_search_completes_when_run_again(
 def test_two_searches_at_once_share_the_work_and_one_parent_run(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
-    other = start(workspace, tmp_path, "shared")
+    other = start(workspace, tmp_path, "shared", "engine=onnxruntime")
     wait_for_launch(other)
     finished = speakerquant(*arguments(workspace, "shared", "engine=onnxruntime"))
     code, printed = other.end()
