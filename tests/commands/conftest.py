@@ -21,6 +21,9 @@ from speakerquant.corpus.synthetic import TRIALS_FILE, Split, synthesize_split
 from speakerquant.measuring.result import RESULT_FILE
 from speakerquant.tracking.client import Tracking, connect
 
+QUICK = ("engine=onnxruntime", "engine.latency_requests=0")
+"""Settings for what does not depend on the engine: the one that is built soonest, and not timed."""
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -129,17 +132,24 @@ def speakerquant(invoke: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     return command
 
 
+_FINISHED = "tracking.experiment=finished"
+
+
 @pytest.fixture(scope="session")
-def finished_multirun(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The setting of an experiment that holds one multirun, of the masks ``none`` and ``input_conv``."""
-    experiment = "tracking.experiment=finished"
+def finished_folder(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a multirun of the masks ``none`` and ``input_conv``."""
+    folder = tmp_path_factory.mktemp("finished")
+    command = ["-m", *workspace.arguments(), _FINISHED, f"hydra.sweep.dir={folder}", "mask=none,input_conv"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("finished"))
-        assert (
-            exit_code(evaluate_mask.main, "-m", *workspace.arguments(), experiment, "mask=none,input_conv")
-            == 0
-        )
-    return experiment
+        patch.chdir(folder)
+        assert exit_code(evaluate_mask.main, *command) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished_multirun(finished_folder: Path) -> str:
+    """The setting of an experiment that holds that multirun and no other."""
+    return _FINISHED
 
 
 def free_port() -> int:

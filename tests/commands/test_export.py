@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def run(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> Path:
     """The folder of a run that was measured with what sherpa-onnx computes."""
-    arguments = [*workspace.arguments(), "tracking.experiment=export", "engine=openvino"]
+    arguments = [*workspace.arguments(), "tracking.experiment=export", "rounding=nearest", "engine=openvino"]
     finished = speakerquant(
         *arguments, "model/front_end=sherpa_onnx", "mask=all_int4", f"hydra.run.dir={tmp_path}/run"
     )
@@ -67,7 +67,8 @@ def test_an_onnx_file_is_replaced_by_one_that_is_asked_alike(
     onnx.helper.set_model_props(model, {"author": "somebody"})
     onnx.save(model, original)
     arguments = [*workspace.arguments(), f"model.checkpoint={original}", f"hydra.run.dir={tmp_path}/run"]
-    finished = speakerquant(*arguments, "model=onnx", "model/front_end=log_mel", "mask=all_int4")
+    described = ["model=onnx", "model/front_end=log_mel", "mask=all_int4", "rounding=nearest"]
+    finished = speakerquant(*arguments, *described)
     assert finished.code == 0, finished.err
     original.unlink()
     finished = invoke(export_mask.main, tmp_path / "run", replacement)

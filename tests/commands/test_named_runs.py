@@ -7,33 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from speakerquant.commands import (
-    evaluate_mask,
-    export_mask,
-    inspect_engine,
-    register_model,
-    verify_speaker,
-)
+from speakerquant.commands import export_mask, inspect_engine, register_model, verify_speaker
 
 from .conftest import Command, Finished, Workspace, exit_code
 
 pytestmark = pytest.mark.slow
 
 Take = Callable[[object], Finished]
-EXPERIMENT = "tracking.experiment=named"
 
 
 @pytest.fixture(scope="module")
-def multirun(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def multirun(workspace: Workspace, finished_folder: Path) -> Path:
     """The folder of a multirun with two masks, of which the later is registered as ``models:/named@it``."""
-    folder = tmp_path_factory.mktemp("named")
-    command = ["-m", *workspace.arguments(), EXPERIMENT, f"hydra.sweep.dir={folder}", "mask=none,all"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert exit_code(evaluate_mask.main, *command) == 0
     store = f"tracking.uri={workspace.tracking_uri}"
-    assert exit_code(register_model.main, store, f"run={folder / '1'}", "name=named", "alias=it") == 0
-    return folder
+    registered = ("name=named", "alias=it")
+    assert exit_code(register_model.main, store, f"run={finished_folder / '1'}", *registered) == 0
+    return finished_folder
 
 
 @pytest.fixture
@@ -54,12 +43,12 @@ def takers(
 def test_a_run_has_the_same_names_for_all(
     workspace: Workspace, multirun: Path, takers: Sequence[Take], tmp_path: Path
 ) -> None:
-    tracking, run = workspace.tracking_of("named"), multirun / "1"
-    [all_int8] = tracking.client.search_runs([tracking.experiment_id], "params.mask = 'all'")
+    tracking, run = workspace.tracking_of("finished"), multirun / "1"
+    [recorded] = tracking.client.search_runs([tracking.experiment_id], "params.mask = 'input_conv'")
     above = tmp_path / "above"
     shutil.copytree(run, above / "run")
     paths = [run, *(run / name for name in ("engine.openvino", "model.onnx", "result.json")), above]
-    names = [*paths, all_int8.info.run_id, f"runs:/{all_int8.info.run_id}", "models:/named@it"]
+    names = [*paths, recorded.info.run_id, f"runs:/{recorded.info.run_id}", "models:/named@it"]
     inform, verify, export, register = takers
     digest = json.loads((run / "result.json").read_text())["engine_sha256"]
     for name in names:
@@ -75,9 +64,9 @@ def test_a_run_has_the_same_names_for_all(
 def test_what_is_no_run_of_one_mask_is_told_alike(
     workspace: Workspace, multirun: Path, takers: Sequence[Take], tmp_path: Path
 ) -> None:
-    tracking = workspace.tracking_of("named")
+    tracking = workspace.tracking_of("finished")
     parent = (multirun / ".mlflow_parent_run").read_text()
-    last = tracking.client.search_runs([tracking.experiment_id], "params.mask = 'all'")[0].info
+    last = tracking.client.search_runs([tracking.experiment_id], "params.mask = 'input_conv'")[0].info
     told = {
         "nowhere": "nowhere: no such file; give a run's folder or a file of it, its id in MLflow",
         multirun: f"{multirun}: the folder of 2 runs; give that of one: 1, 0",

@@ -8,7 +8,7 @@ import pytest
 
 from speakerquant.commands import verify_speaker
 
-from .conftest import Command, Workspace, results
+from .conftest import QUICK, Command, Workspace, results
 
 pytestmark = pytest.mark.slow
 
@@ -65,11 +65,12 @@ def test_an_engine_is_known_by_its_digest(
 ) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     for folder, mask in ((one, "none"), (other, "all")):
-        assert speakerquant(*workspace.arguments(), f"mask={mask}", f"hydra.run.dir={folder}").code == 0
-    for name in ("engine.openvino", "engine.openvino.json"):
+        command = [*workspace.arguments(), *QUICK, f"mask={mask}", f"hydra.run.dir={folder}"]
+        assert speakerquant(*command).code == 0
+    for name in ("engine.onnxruntime", "engine.onnxruntime.json"):
         shutil.copy(other / name, one / name)
     pair = sorted(workspace.corpus.rglob("*.wav"))[:2]
     verified = invoke(verify_speaker.main, "--model", one, *pair)
     assert verified.code == 2
-    assert f"{one / 'result.json'}: of another engine than engine.openvino" in verified.err
+    assert f"{one / 'result.json'}: of another engine than engine.onnxruntime" in verified.err
     assert invoke(verify_speaker.main, "--model", one, "--threshold", "0.5", *pair).code == 0

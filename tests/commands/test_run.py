@@ -28,7 +28,7 @@ from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.report.mask_words import mask_name
 from speakerquant.statistics.error_rates import eer
 
-from .conftest import Command, Workspace, results
+from .conftest import QUICK, Command, Workspace, results
 
 pytestmark = pytest.mark.slow
 
@@ -134,10 +134,11 @@ def test_the_same_command_again_measures_the_same_and_computes_no_feature_or_ran
         kinds = ("features", "ranges", "baselines")
         return {p: p.stat().st_ino for kind in kinds for p in (workspace.cache / kind).rglob("*")}
 
-    speakerquant(*workspace.arguments(), "mask=all")
+    settings = [*workspace.arguments(), *QUICK]
+    speakerquant(*settings, "mask=all")
     before = cached()
-    speakerquant(*workspace.arguments(), "mask=all")
-    speakerquant(*workspace.arguments(), "mask=paper")
+    speakerquant(*settings, "mask=all")
+    speakerquant(*settings, "mask=paper")
     assert cached() == before
     first, second, _ = sorted(results(tmp_path), key=lambda result: result["mask"]["se_res2block2"] == "fp32")
     assert first["eer"] == second["eer"]
@@ -147,7 +148,7 @@ def test_the_same_command_again_measures_the_same_and_computes_no_feature_or_ran
 def test_a_killed_run_goes_on_where_it_was(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
-    command = [*workspace.arguments(), f"cache.root={tmp_path / 'cache'}", "mask=all"]
+    command = [*workspace.arguments(), *QUICK, f"cache.root={tmp_path / 'cache'}", "mask=all"]
     speakerquant(*command)
     entries = sorted((tmp_path / "cache" / "embeddings").glob("[!.]*"))
     contents = [entry.read_bytes() for entry in entries]
@@ -181,7 +182,7 @@ def test_the_baseline_is_the_fp32_mask_and_its_result_json_without_surprises(
 def test_a_multirun_is_one_parent_with_its_masks_as_children(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
-    finished = speakerquant("-m", *workspace.arguments(), "mask=none,all")
+    finished = speakerquant("-m", *workspace.arguments(), *QUICK, "mask=none,all")
     assert finished.code == 0, finished.err
     assert len(results(tmp_path)) == 2
     runs = runs_of(workspace)
@@ -193,11 +194,12 @@ def test_a_multirun_is_one_parent_with_its_masks_as_children(
 
 
 def test_relative_paths_mean_the_same_when_jobs_change_the_folder(
-    workspace: Workspace, speakerquant: Command, tmp_path: Path
+    workspace: Workspace, speakerquant: Command, tmp_path: Path, new_store: Callable[[Path], str]
 ) -> None:
+    new_store(tmp_path / "runs")
     (tmp_path / "speech").symlink_to(workspace.corpus)
     finished = speakerquant(
-        *("-m", *workspace.arguments(), "mask=none,all", "hydra.job.chdir=true"),
+        *("-m", *workspace.arguments(), *QUICK, "mask=none,all", "hydra.job.chdir=true"),
         *("data.root=speech", f"data.trials=speech/{TRIALS_FILE}", "tracking.uri=sqlite:///runs/mlflow.db"),
     )
     assert finished.code == 0, finished.err
@@ -209,7 +211,7 @@ def test_relative_paths_mean_the_same_when_jobs_change_the_folder(
 def test_a_failed_job_fails_the_parent_and_stays_in_the_table(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
-    finished = speakerquant("-m", *workspace.arguments(), "mask=none", "mask.input_conv=int7,int8")
+    finished = speakerquant("-m", *workspace.arguments(), *QUICK, "mask=none", "mask.input_conv=int7,int8")
     assert finished.code == 2
     assert len(results(tmp_path)) == 1
     assert "failed" in finished.out
@@ -235,7 +237,7 @@ def test_a_multirun_is_called_by_what_it_sweeps(workspace: Workspace, speakerqua
 def test_an_engine_that_does_not_compute_its_mask_is_no_result(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
-    finished = speakerquant(*workspace.arguments(), "mask=all", "engine.min_fidelity=1.1")
+    finished = speakerquant(*workspace.arguments(), *QUICK, "mask=all", "engine.min_fidelity=1.1")
     assert finished.code == 2
     assert "min_fidelity" in finished.err
     assert "input_conv=int8" in finished.err
@@ -363,7 +365,7 @@ def test_a_run_says_whether_the_mask_can_be_swapped_in(
         f"data.conditions={conditions}",
         "scoring.false_accepts=[12.5]",
     ]
-    finished = speakerquant(*workspace.arguments(), *development, "mask=embedding_linear")
+    finished = speakerquant(*workspace.arguments(), *QUICK, *development, "mask=embedding_linear")
     assert finished.code == 0, finished.err
     assert "FP32's threshold " in finished.out and "FP32's voiceprints " in finished.out
     assert "groups left out, such as sex f: " in finished.out, "too few trials"
@@ -380,6 +382,7 @@ def test_the_protocol_is_recorded_and_the_baseline_is_of_the_same(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
     protocol = [
+        *QUICK,
         "scoring=as_norm",
         f"scoring.cohort_root={workspace.calibration}",
         "scoring.top_n=3",
@@ -396,7 +399,7 @@ def test_the_protocol_is_recorded_and_the_baseline_is_of_the_same(
         assert number in recorded
     assert not [name for name in other if "min_dcf_0.01" in name]
     assert runs_of(workspace)[0].data.params["scoring.top_n"] == "3"
-    speakerquant(*workspace.arguments(), "mask=none", "hydra.run.dir=plain")
+    speakerquant(*workspace.arguments(), *QUICK, "mask=none", "hydra.run.dir=plain")
     [plain] = results(tmp_path / "plain")
     assert plain["scoring"] == "none"
     assert plain["min_dcf"] != baseline["min_dcf"]
@@ -414,11 +417,12 @@ def test_voxcelebs_lists_are_the_official_ones_as_they_are(name: str, file: str)
 def test_calibration_may_be_on_a_list(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
     names = find_recordings(workspace.calibration)[:2]
     (tmp_path / "list.txt").write_text("\n".join(names))
-    settings = ["calibration.num_recordings=50", f"data.calibration_list={tmp_path / 'list.txt'}"]
-    finished = speakerquant(*workspace.arguments(), *settings, "mask=embedding_linear")
+    own = ["calibration.num_recordings=50", f"data.calibration_list={tmp_path / 'list.txt'}"]
+    settings = [*workspace.arguments(), *QUICK, *own]
+    finished = speakerquant(*settings, "mask=embedding_linear")
     assert finished.code == 0, finished.err
     (tmp_path / "list.txt").write_text("nobody/1.wav")
-    finished = speakerquant(*workspace.arguments(), *settings)
+    finished = speakerquant(*settings)
     assert finished.code == 2 and "list.txt: recording" in finished.err
 
 
@@ -501,9 +505,10 @@ def test_help_names_the_groups(speakerquant: Command) -> None:
 def test_no_password_is_left_in_any_file_or_record(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
+    settings = [*workspace.arguments(), *QUICK, "tracking.experiment=secret"]
     secret = "+hydra.job.env_set.MLFLOW_TRACKING_PASSWORD=open-sesame"
     for mode in (["mask=none", "hydra.output_subdir=conf"], ["-m", "mask=none"]):
-        finished = speakerquant(*mode, *workspace.arguments(), "tracking.experiment=secret", secret)
+        finished = speakerquant(*mode, *settings, secret)
         assert finished.code == 0, finished.err
         assert "open-sesame" not in finished.out + finished.err
     runs = runs_of(workspace, "secret")
@@ -520,7 +525,7 @@ def test_mlflows_own_variables_say_where_runs_go(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", workspace.tracking_uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "by the environment")
     arguments = [given for given in workspace.arguments() if not given.startswith("tracking.")]
-    finished = speakerquant(*arguments, "mask=none")
+    finished = speakerquant(*arguments, *QUICK, "mask=none")
     assert finished.code == 0, finished.err
     assert f"runs go to {workspace.tracking_uri}, as MLFLOW_TRACKING_URI says" in finished.out
     assert len(runs_of(workspace, "by the environment")) == 1

@@ -72,7 +72,7 @@ def parent_and_children(workspace: Workspace, name: str) -> tuple[Run, list[Run]
 def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
     workspace: Workspace, speakerquant: Command, invoke: Command, tmp_path: Path
 ) -> None:
-    finished = speakerquant(*arguments(workspace, "whole"))
+    finished = speakerquant(*arguments(workspace, "whole", "engine=onnxruntime"))
     assert finished.code == 0, finished.err
     trials = stored_trials(tmp_path, "whole")
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
@@ -89,7 +89,7 @@ def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
     assert "on the test list: EER %" in finished.out
     folder = recommended["final_result"]["folder"]
     assert f"in {folder}, MLflow run {recommended['final_result']['run_id']}\n" in finished.out
-    assert sha256_of(Path(folder, "engine.openvino")) == recommended["final_result"]["engine_sha256"]
+    assert sha256_of(Path(folder, "engine.onnxruntime")) == recommended["final_result"]["engine_sha256"]
 
     with (sweep_folder(tmp_path) / "front.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -139,7 +139,7 @@ def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
 
     # The same search again finds nothing left to do, and overwrites nothing.
     folders = set(tmp_path.glob("multirun/*/*/*"))
-    assert speakerquant(*arguments(workspace, "whole")).code == 0
+    assert speakerquant(*arguments(workspace, "whole", "engine=onnxruntime")).code == 0
     assert len(stored_trials(tmp_path, "whole")) == 4
     assert folders < set(tmp_path.glob("multirun/*/*/*"))
     assert front_of(tmp_path)["recommended"] == recommended
@@ -148,9 +148,8 @@ def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
 def test_without_a_development_list_the_table_says_what_the_search_has_seen(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
-    finished = speakerquant(
-        *arguments(workspace, "seen", "data.development_trials=null", "hydra.sweeper.n_trials=2")
-    )
+    few = ("engine=onnxruntime", "hydra.sweeper.n_trials=2")
+    finished = speakerquant(*arguments(workspace, "seen", "data.development_trials=null", *few))
     assert finished.code == 0, finished.err
     assert "on the test list, which the search has seen: EER %" in finished.out
     assert "on the development list" not in finished.out
@@ -202,7 +201,7 @@ def test_failed_trials_are_recorded_and_the_search_goes_on_as_far_as_allowed(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
     broken = ["engine.min_fidelity=choice(0.5,1.1)", "hydra.sweeper.warm_start=false"]
-    space = ["mask.aggregation_conv=int8", "mask.embedding_linear=fp32", *broken]
+    space = ["engine=onnxruntime", "mask.aggregation_conv=int8", "mask.embedding_linear=fp32", *broken]
     allowed = speakerquant(*arguments(workspace, "failing", *space), "hydra.sweeper.max_failure_rate=1.0")
     assert allowed.code == 0, allowed.err
     trials = [t for t in stored_trials(tmp_path, "failing") if REPEAT_OF not in t.user_attrs]
@@ -269,9 +268,10 @@ def test_a_killed_search_completes_when_run_again(
 def test_two_searches_at_once_share_the_work_and_one_parent_run(
     workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
-    other = start(workspace, tmp_path, "shared")
+    other = start(workspace, tmp_path, "shared", "engine=onnxruntime")
     wait_for_launch(other)
-    finished, (code, printed) = speakerquant(*arguments(workspace, "shared")), other.end()
+    finished = speakerquant(*arguments(workspace, "shared", "engine=onnxruntime"))
+    code, printed = other.end()
     assert (finished.code, code) == (0, 0), (finished, printed)
     trials = stored_trials(tmp_path, "shared")
     completed = [trial for trial in trials if trial.state is TrialState.COMPLETE]

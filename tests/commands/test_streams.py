@@ -1,7 +1,7 @@
 """Output that nobody reads, and files beside the main result that cannot be written."""
 
-import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from conftest import console_script
 from speakerquant.commands import show_report
 from speakerquant.corpus.synthetic import TRIALS_FILE
 
-from .conftest import Command, Workspace, results
+from .conftest import QUICK, Command, Workspace, exit_code, results
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,8 @@ def test_output_that_is_closed_from_the_beginning_is_no_mistake(workspace: Works
 
 
 def test_a_multirun_ends_well_although_nobody_reads_its_table(workspace: Workspace, tmp_path: Path) -> None:
-    command = [console_script(), "-m", *workspace.arguments(), "mask=none", "tracking.experiment=unread"]
+    settings = [*workspace.arguments(), *QUICK, "mask=none", "tracking.experiment=unread"]
+    command = [console_script(), "-m", *settings]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -43,12 +44,14 @@ def test_a_multirun_ends_well_although_nobody_reads_its_table(workspace: Workspa
 def test_a_terminal_without_greek_letters_gets_the_table(
     workspace: Workspace, finished_multirun: str, tmp_path: Path
 ) -> None:
-    command = [console_script("speakerquant-report"), f"tracking.uri={workspace.tracking_uri}"]
-    command.append(finished_multirun)
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert b"?EER %" in ended.stdout
+    printed = tmp_path / "printed"
+    with printed.open("w", encoding="ascii") as terminal, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        for name in ("stdout", "__stdout__"):
+            patch.setattr(sys, name, terminal)
+        code = exit_code(show_report.main, f"tracking.uri={workspace.tracking_uri}", finished_multirun)
+    assert code == 0
+    assert "?EER %" in printed.read_text()
 
 
 def test_a_picture_that_cannot_be_drawn_leaves_the_table(

@@ -107,7 +107,7 @@ def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         calibrate(network, calibration, "max"),
         Rounding(RoundingMethod.gptq, lambda: hessians),
         export_network(network, network.n_mels),
-        _recordings(network.n_mels, 3, seed=2),
+        _recordings(network.n_mels, 2, seed=2),
     )
 
 

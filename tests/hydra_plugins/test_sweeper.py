@@ -12,6 +12,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
+from speakerquant.report.search_report import SearchReport
 from speakerquant.search.history import HEARTBEAT, OWNER
 from speakerquant.search.owner import Owner
 from speakerquant.search.storage import open_storage
@@ -61,6 +62,12 @@ FINAL_STUDY = (
 )
 
 Search = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures, which no test here looks at, take longer than these searches."""
+    monkeypatch.setattr(SearchReport, "_draw", lambda *_: [])
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def embed_until_killed(folder: Path, dim: int) -> None:
 def test_a_killed_process_loses_only_what_was_in_flight(
     engine: Engine, small: Subject, tmp_path: Path
 ) -> None:
-    recordings = [x[:, : 50 + index] for index, x in enumerate(small.recordings * 8)]
+    recordings = [x[:, : 50 + index] for index, x in enumerate(small.recordings * 12)]
     dim = small.network.config.embedding_dim
     np.savez(tmp_path / "recordings.npz", *recordings)
     code, printed = Program(embed_until_killed, tmp_path, dim).end()

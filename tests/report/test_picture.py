@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -23,7 +24,7 @@ def picture_of(marks: Sequence[Mark]) -> Picture:
     return Picture("title", "x", "y", [Series("points", marks, Style("steelblue", size=6))])
 
 
-def assert_labels_are_clear(picture: Picture, labels: set[str]) -> None:
+def assert_labels_are_clear(picture: Picture, labels: set[str]) -> Figure:
     """Every label is written, inside the axes, and covers no other label and no mark of any series."""
     figure = to_matplotlib(picture)
     figure.draw_without_rendering()
@@ -43,6 +44,7 @@ def assert_labels_are_clear(picture: Picture, labels: set[str]) -> None:
     assert all(
         Bbox.intersection(axes.bbox, box).extents == pytest.approx(box.extents) for box in boxes.values()
     )
+    return figure
 
 
 @pytest.mark.parametrize(
@@ -90,9 +92,8 @@ def test_one_unit_per_layer(seed: int) -> None:
 def test_the_picture_grows_until_its_labels_have_room() -> None:
     name = "a_name_that_takes_up_much_of_the_picture_because_it_is_so_very_long_{}"
     marks = [Mark(index % 10, index // 10, label=name.format(index)) for index in range(70)]
-    picture = picture_of(marks)
-    assert_labels_are_clear(picture, {mark.label for mark in marks})
-    assert to_matplotlib(picture).get_figwidth() > to_matplotlib(picture_of(marks[:2])).get_figwidth()
+    figure = assert_labels_are_clear(picture_of(marks), {mark.label for mark in marks})
+    assert figure.get_figwidth() > to_matplotlib(picture_of(marks[:2])).get_figwidth()
 
 
 def test_title_and_legend_stay_within_the_picture() -> None:

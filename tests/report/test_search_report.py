@@ -110,6 +110,7 @@ def test_the_html_names_every_mask_and_the_papers_proposal(history: History, tmp
         SearchReport("mine", GOALS, view, lambda point: "again", tmp_path, 4).write(history)
         return (tmp_path / "front.html").read_text()
 
+    with_the_papers = page(PUBLISHED)
     for text in (": none", ": all", ": first", ": second", "paper's proposal", "size ratio"):
-        assert text in page(PUBLISHED)
+        assert text in with_the_papers
     assert "paper's proposal" not in page(None), "of this network nothing is published"

@@ -1,5 +1,6 @@
 """Storages to run the search on, and a search space with known results."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def postgresql() -> Iterator[str]:
     server.remove()
 
 
-@pytest.fixture(params=["sqlite", "journal", "postgresql"])
+@pytest.fixture(params=["sqlite", "journal", pytest.param("postgresql", marks=pytest.mark.cluster)])
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where processes share a study."""
     if request.param == "postgresql":
@@ -26,9 +27,19 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return _locations(tmp_path)[request.param]
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that holds no study, and the tables, which take long to make."""
+    path = tmp_path_factory.mktemp("empty") / "study.db"
+    open_storage(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture(params=["memory", "sqlite", "journal"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> BaseStorage:
     """Every kind of storage; databases differ when processes share them, which ``location`` is for."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("empty_database"), tmp_path)
     return open_storage(None if request.param == "memory" else _locations(tmp_path)[request.param])
 
 

@@ -1,4 +1,4 @@
-"""A search over seven units whose results are known, and one process's part in it."""
+"""Searches over seven and five units whose results are known, and one process's part in one of them."""
 
 import random
 import time
@@ -22,11 +22,12 @@ UNITS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
 SAVING = dict(zip(UNITS, (1, 9, 9, 9, 15, 7, 3), strict=True))
 LOSS = dict(zip(UNITS, (-0.005, 0.015, 0.051, 0.101, 0.023, 0.016, 0.0), strict=True))
 SPACE = Space({f"mask.{unit}": CategoricalDistribution(("fp32", "int8")) for unit in UNITS})
+SMALLER = Space({name: SPACE.axes[name] for name in [*SPACE.axes][:5]})
 GOALS = Goals({"loss": "minimize", "size": "minimize"}, {"loss": 0.074})
 
 
 def result(point: Mapping[str, Scalar]) -> dict[str, float]:
-    quantized = [unit for unit in UNITS if point[f"mask.{unit}"] == "int8"]
+    quantized = [unit for unit in UNITS if point.get(f"mask.{unit}") == "int8"]
     return {
         "size": 63.0 - sum(SAVING[unit] for unit in quantized),
         "loss": sum(LOSS[unit] for unit in quantized),
@@ -37,12 +38,12 @@ def evaluate(claims: Sequence[Claim]) -> list[Outcome]:
     return [Succeeded(result(claim.point)) for claim in claims]
 
 
-def ledger(storage: BaseStorage, name: str) -> Ledger:
-    return Ledger(storage, name, SPACE, GOALS, {"checkpoint": "a"})
+def ledger(storage: BaseStorage, name: str, space: Space = SPACE) -> Ledger:
+    return Ledger(storage, name, space, GOALS, {"checkpoint": "a"})
 
 
-def warm_start() -> MaskWarmStart:
-    return MaskWarmStart(Choices(SPACE, {}), GOALS)
+def warm_start(space: Space = SPACE) -> MaskWarmStart:
+    return MaskWarmStart(Choices(space, {}), GOALS)
 
 
 def make_sampler(seed: int) -> TPESampler:
@@ -50,7 +51,10 @@ def make_sampler(seed: int) -> TPESampler:
 
 
 def take_part(reports: Connection, location: str, study: str, n_trials: int, seconds: float) -> None:
-    """Search, and report the number of each evaluated trial, for which it takes up to so many seconds."""
+    """Search over five units, and report the number of each evaluated trial.
+
+    An evaluation takes up to so many seconds.
+    """
 
     def evaluate_slowly(claims: Sequence[Claim]) -> list[Outcome]:
         time.sleep(random.uniform(0, seconds))
@@ -60,9 +64,9 @@ def take_part(reports: Connection, location: str, study: str, n_trials: int, sec
 
     journal._LOCK_SECONDS = 3  # which others wait where a process that holds the lock is killed
     Search(
-        ledger(open_storage(location), study),
+        ledger(open_storage(location), study, SMALLER),
         Budget(n_trials),
         evaluate_slowly,
-        first_points=warm_start(),
+        first_points=warm_start(SMALLER),
         make_sampler=make_sampler,
     ).run()

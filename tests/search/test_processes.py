@@ -39,8 +39,12 @@ def evaluated(process: ForkServerProcess, reports: Connection) -> Iterator[int]:
     assert process.exitcode == 0
 
 
+def history_of(location: str, study: str) -> History:
+    return example.ledger(open_storage(location), study, example.SMALLER).history()
+
+
 def finished_history(location: str, study: str) -> History:
-    history = example.ledger(open_storage(location), study).history()
+    history = history_of(location, study)
     assert not history.running
     assert all(trial.state in (TrialState.COMPLETE, TrialState.FAIL) for trial in history.trials)
     return history
@@ -48,18 +52,19 @@ def finished_history(location: str, study: str) -> History:
 
 def warm_start_keys() -> list[str]:
     """The first points of an undisturbed search."""
-    ledger = example.ledger(open_storage(None), "alone")
-    example.Search(ledger, example.Budget(14), example.evaluate, first_points=example.warm_start()).run()
+    ledger = example.ledger(open_storage(None), "alone", example.SMALLER)
+    first_points = example.warm_start(example.SMALLER)
+    example.Search(ledger, example.Budget(10), example.evaluate, first_points=first_points).run()
     return list(ledger.history().finished)
 
 
 def test_four_processes_share_a_study_without_losing_or_repeating_a_point(
     location: str, study_name: str
 ) -> None:
-    processes = [start(location, study_name, n_trials=16, seconds=0.05) for _ in range(4)]
+    processes = [start(location, study_name, n_trials=12, seconds=0.05) for _ in range(4)]
     evaluations = collections.Counter(number for process in processes for number in evaluated(*process))
     history = finished_history(location, study_name)
-    assert len(history.completed) == 16
+    assert len(history.completed) == 12
     assert set(evaluations.values()) == {1}
     assert sorted(evaluations) == sorted(trial.number for trial in history.completed)
     assert set(warm_start_keys()) <= set(history.finished)
@@ -71,16 +76,16 @@ def test_a_search_killed_again_and_again_still_completes(location: str, study_na
     generator = random.Random(0)
     kills, has_hit = 0, False
     while kills < 3 or (not has_hit and kills < 12):
-        process, reports = start(location, study_name, n_trials=20, seconds=0.15)
+        process, reports = start(location, study_name, n_trials=16, seconds=0.15)
         reports.recv()  # at least one evaluation has ended
         time.sleep(generator.uniform(0, 0.25))
         process.kill()
         process.join()
         kills += 1
-        has_hit |= bool(example.ledger(open_storage(location), study_name).history().running)
-    assert [*evaluated(*start(location, study_name, n_trials=20, seconds=0.0))]
+        has_hit |= bool(history_of(location, study_name).running)
+    assert [*evaluated(*start(location, study_name, n_trials=16, seconds=0.0))]
     history = finished_history(location, study_name)
-    assert len(history.completed) == 20
+    assert len(history.completed) == 16
     assert not history.failed
     for key, count in history.interruptions.items():
         assert count <= MAX_RETRIES

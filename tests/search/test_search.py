@@ -93,13 +93,14 @@ def test_no_point_is_evaluated_twice_and_repeats_cost_nothing(
         evaluated.extend(example.SPACE.key(claim.point) for claim in claims)
         return example.evaluate(claims)
 
-    history = run_example(InMemoryStorage(), "study", 40, evaluate=evaluate, make_sampler=make_sampler)
-    assert len(history.completed) == len(set(evaluated)) == len(evaluated) == 40
-    for trial in history.trials:
-        if REPEAT_OF in trial.user_attrs:
-            original = history.trials[trial.user_attrs[REPEAT_OF]]
-            assert (trial.values, trial.params) == (original.values, original.params)
-            assert trial.constraints == original.constraints
+    history = run_example(InMemoryStorage(), "study", 30, evaluate=evaluate, make_sampler=make_sampler)
+    assert len(history.completed) == len(set(evaluated)) == len(evaluated) == 30
+    repeats = [trial for trial in history.trials if REPEAT_OF in trial.user_attrs]
+    assert repeats
+    for trial in repeats:
+        original = history.trials[trial.user_attrs[REPEAT_OF]]
+        assert (trial.values, trial.params) == (original.values, original.params)
+        assert trial.constraints == original.constraints
 
 
 def test_the_whole_of_a_small_space_is_evaluated_and_then_the_search_ends(
@@ -125,10 +126,10 @@ def test_warm_start_comes_first_in_the_order_of_the_singles(storage: BaseStorage
 
 def test_the_same_search_again_goes_on_where_it_ended(storage: BaseStorage, study_name: str) -> None:
     first = run_example(storage, study_name, 10)
-    second = run_example(storage, study_name, 20)
-    assert len(second.completed) == 20
+    second = run_example(storage, study_name, 16)
+    assert len(second.completed) == 16
     assert [trial.number for trial in second.completed[:10]] == [trial.number for trial in first.completed]
-    assert len(run_example(storage, study_name, 20).trials) == len(second.trials)
+    assert len(run_example(storage, study_name, 16).trials) == len(second.trials)
 
 
 def test_batches_hold_as_many_points_as_there_are_jobs(storage: BaseStorage, study_name: str) -> None:
@@ -138,9 +139,9 @@ def test_batches_hold_as_many_points_as_there_are_jobs(storage: BaseStorage, stu
         batches.append(len(claims))
         return example.evaluate(claims)
 
-    history = run_example(storage, study_name, 23, evaluate=evaluate, n_jobs=4)
-    assert len(history.completed) == sum(batches) == 23
-    assert batches == [4, 4, 1, 4, 4, 4, 2], "the greedy order has to wait for all of the first nine"
+    history = run_example(storage, study_name, 16, evaluate=evaluate, n_jobs=4)
+    assert len(history.completed) == sum(batches) == 16
+    assert batches == [4, 4, 1, 4, 3], "the greedy order has to wait for all of the first nine"
 
 
 def test_a_failure_is_recorded_with_its_reason_and_the_search_goes_on(
@@ -171,12 +172,16 @@ def test_too_many_failures_end_the_search(storage: BaseStorage, study_name: str)
     assert len(ledger.history().failed) == 3
 
 
-def test_an_interrupted_point_is_asked_again_but_not_for_ever(storage: BaseStorage, study_name: str) -> None:
+def test_an_interrupted_point_is_asked_again_but_not_for_ever(
+    storage: BaseStorage, study_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retries = MAX_RETRIES if isinstance(storage, InMemoryStorage) else 3  # others take long for each
+    monkeypatch.setattr("speakerquant.search.ledger.MAX_RETRIES", retries)
     ledger = small_ledger(storage, study_name)
     history = search(ledger, 2, lambda claims: [Interrupted("worker lost")])
     assert len(history.failed) == 2
-    assert set(history.interruptions.values()) == {MAX_RETRIES}
-    assert "interrupted 11 times; at last: worker lost" in history.failed[0].user_attrs[FAILURE]
+    assert set(history.interruptions.values()) == {retries}
+    assert f"interrupted {retries + 1} times; at last: worker lost" in history.failed[0].user_attrs[FAILURE]
 
 
 def test_ctrl_c_leaves_no_running_trial_and_the_point_to_be_asked_again(
@@ -342,7 +347,7 @@ def test_a_number_is_found_although_another_group_begins_as_its_own() -> None:
 
 
 def test_the_same_seed_finds_the_same_points() -> None:
-    histories = [run_example(InMemoryStorage(), "study", 25, seed=seed) for seed in (3, 3, 4)]
+    histories = [run_example(InMemoryStorage(), "study", 18, seed=seed) for seed in (3, 3, 4)]
     first, second, third = ([trial.params for trial in history.completed] for history in histories)
     assert first == second
     assert first != third
@@ -434,10 +439,11 @@ def test_trials_of_another_program_in_the_study_are_left_alone(storage: BaseStor
     assert len(search(ledger, 6).completed) == 6
 
 
+@pytest.mark.filterwarnings("ignore:The value of `grace_period` might be too small")
 def test_a_killed_processes_lock_is_stale_whatever_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speakerquant.search.journal._LOCK_SECONDS", 3)
+    monkeypatch.setattr("speakerquant.search.journal._LOCK_SECONDS", 0.5)
     monkeypatch.chdir(tmp_path)
     ledger = small_ledger(open_storage("studies/study.journal"), "study")
     Path("studies/study.journal.lock").symlink_to(Path("studies/study.journal").absolute())
@@ -448,8 +454,14 @@ def test_a_killed_processes_lock_is_stale_whatever_the_folder(
 
 
 def test_the_recommended_point_is_evaluated_finally_though_another_one_was_broken_off(
-    storage: BaseStorage, study_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    storage: BaseStorage,
+    study_name: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if not isinstance(storage, InMemoryStorage):  # pictures do not depend on the storage
+        monkeypatch.setattr(SearchReport, "_draw", lambda *_: [])
     ledger, final = (small_ledger(storage, f"{study_name}{end}") for end in ("", "-final"))
     earlier = final.claim({"mask.a": "int8", "b": 3}, "first", limit=1)
     assert earlier is not None
