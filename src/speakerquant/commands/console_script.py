@@ -141,7 +141,9 @@ def run_command(command: Callable[[], object], if_interrupted: str = "") -> None
 def _with_home(argument: str) -> str:
     """``data.root=~/x`` as the shell gives ``root=~/x``, which it does not where the name has a dot."""
     name, sign, value = argument.partition("=")
-    return f"{name}={Path(value).expanduser()}" if sign and value.startswith("~/") else argument
+    # Where there is no home, this leaves the text.
+    parts = [os.path.expanduser(part) if part.startswith("~/") else part for part in value.split(",")]  # noqa: PTH111
+    return name + sign + ",".join(parts)
 
 
 @contextmanager

@@ -83,12 +83,12 @@ def _warn_of_shared_file(config: DictConfig) -> None:
 
 def _name(config: DictConfig) -> str:
     """What the multirun is: its experiment, its data and its engine, as they were chosen or are swept."""
-    evaluated_on = {"data.evaluate_on": config.data.evaluate_on.name}
-    swept = config.hydra.sweeper.get("params") or {}
-    typed = dict(each.lstrip("+").partition("=")[::2] for each in config.hydra.overrides.task)
-    chosen = {**config.hydra.runtime.choices, **evaluated_on, **swept, **typed}
-    data = f"{chosen['data']} {chosen['data.evaluate_on']}"
-    return " · ".join([chosen["experiment"] or "multirun", data, chosen["engine"]])
+    choices = config.hydra.runtime.choices
+    typed: dict[str, str] = dict(each.lstrip("+").partition("=")[::2] for each in config.hydra.overrides.task)
+    experiment = typed.get("experiment", choices.experiment or "multirun")
+    evaluated_on = typed.get("data.evaluate_on", config.data.evaluate_on.name)
+    data = f"{typed.get('data', choices.data)} {evaluated_on}"
+    return " · ".join([experiment, data, typed.get("engine", choices.engine)])
 
 
 def parent_run_id() -> str | None:

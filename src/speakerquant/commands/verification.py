@@ -3,11 +3,12 @@
 import logging
 import time
 from array import array
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ from speakerquant.errors import UserError, first_line
 from speakerquant.progress import track
 from speakerquant.statistics.score_calibration import ScoreCalibration
 from speakerquant.verification.verifier import Vector, Verifier, known_calibration, known_threshold, score
+
+T = TypeVar("T")
 
 _NOTHING = "-"  # stands for what is not known
 
@@ -48,8 +51,7 @@ def verify(
     Raises:
         UserError: the engine cannot be loaded here, a recording is unusable, or there is no threshold.
     """
-    with _opened(model) as (verifier, engine, calibration):
-        chosen = _threshold(engine, threshold, false_accepts)
+    with _opened(model, partial(_threshold, threshold, false_accepts)) as (verifier, chosen, calibration):
         start = time.perf_counter()
         *known, unknown = verifier.embed(map(verifier.read, [*question.enrolled, question.tested]))
         found = score(known, unknown)
@@ -70,8 +72,7 @@ def verify_list(
         UserError: as :func:`verify`; or a line cannot be understood.
     """
     questions = _read_questions(path)
-    with _opened(model) as (verifier, engine, calibration):
-        chosen = _threshold(engine, threshold, false_accepts)
+    with _opened(model, partial(_threshold, threshold, false_accepts)) as (verifier, chosen, calibration):
         vectors = _vectors(verifier, questions, "recordings")
         for line, asked in zip(questions.lines, questions.asked, strict=True):
             if not asked:
@@ -108,11 +109,10 @@ def verify_replacement(
         UserError: as :func:`verify_list`.
     """
     questions = _read_questions(path)
-    with _opened(replaces) as (verifier, engine, _):
-        in_use = _threshold(engine, threshold, false_accepts)
+    with _opened(replaces, partial(_threshold, threshold, false_accepts)) as (verifier, in_use, _):
         former = _vectors(verifier, questions, "recordings, engine in use")
-    with _opened(model) as (verifier, engine, _):
-        own = _own_threshold(engine, false_accepts, is_needed=threshold is None)
+    own_threshold = _threshold_if_known if threshold is not None else partial(_threshold, None)
+    with _opened(model, partial(own_threshold, false_accepts)) as (verifier, own, _):
         new = _vectors(verifier, questions, "recordings, new engine")
     before, now = _scores(questions, former, former), _scores(questions, new, new)
     accepted = before >= in_use
@@ -159,12 +159,17 @@ def _scores(
 
 
 @contextmanager
-def _opened(model: str) -> Iterator[tuple[Verifier, FoundEngine, ScoreCalibration | None]]:
-    with found_engine(model) as engine, Verifier.load(engine.path) as verifier:
-        yield verifier, engine, known_calibration(engine.path)
+def _opened(
+    model: str, threshold_of: Callable[[FoundEngine], T]
+) -> Iterator[tuple[Verifier, T, ScoreCalibration | None]]:
+    """What verifies, after the threshold is known, which may be wanting, and the calibration."""
+    with found_engine(model) as engine:
+        threshold = threshold_of(engine)
+        with Verifier.load(engine.path) as verifier:
+            yield verifier, threshold, known_calibration(engine.path)
 
 
-def _threshold(engine: FoundEngine, threshold: float | None, false_accepts: float | None) -> float:
+def _threshold(threshold: float | None, false_accepts: float | None, engine: FoundEngine) -> float:
     """The threshold that was asked for, or else the engine's own."""
     if threshold is not None:
         return threshold
@@ -173,13 +178,11 @@ def _threshold(engine: FoundEngine, threshold: float | None, false_accepts: floa
     return known_threshold(engine.path, false_accepts)
 
 
-def _own_threshold(engine: FoundEngine, false_accepts: float | None, *, is_needed: bool) -> float | None:
-    """The engine's own threshold; none, with a warning, if it is not known and not needed."""
+def _threshold_if_known(false_accepts: float | None, engine: FoundEngine) -> float | None:
+    """The engine's own threshold; none, with a warning, if it is not known."""
     try:
-        return _threshold(engine, None, false_accepts)
+        return _threshold(None, false_accepts, engine)
     except UserError as error:
-        if is_needed:
-            raise
         log.warning("the new engine's own threshold is left out: %s", first_line(error))
         return None
 

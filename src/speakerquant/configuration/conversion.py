@@ -16,15 +16,14 @@ def typed(config: DictConfig, schema: type[T]) -> T:
     """The composed configuration as an object of its schema.
 
     Raises:
-        UserError: a key that has no default was not given, or one was added that no schema has.
+        UserError: a key that has no default was not given, or one was added to a group that has none such.
     """
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"{missing[0]}: not set and without a default; set it on the command line")
     result = OmegaConf.to_object(config)
     assert isinstance(result, schema)
-    for group in config:
-        _check_settings(config._get_node(group), str(group))
+    _check_settings(config, config._get_full_key(None) or "")
     return result
 
 
@@ -38,13 +37,13 @@ def unknown_setting(key: str, names: Iterable[str]) -> str:
 
 
 def _check_settings(node: Any, name: str) -> None:
-    """Refuse what Hydra's ``+`` has added to a group: nothing would read it."""
+    """Refuse what Hydra's ``+`` has added to a group: nothing reads it. Beside groups interpolations may."""
     if not isinstance(node, DictConfig) or node._is_none():
         return
     schema = OmegaConf.get_type(node)
-    known = [each.name for each in fields(schema)] if is_dataclass(schema) else None
+    known = [each.name for each in fields(schema)] if name and is_dataclass(schema) else None
     for key in node:
-        full_key = f"{name}.{key!s}"
+        full_key = f"{name}.{key!s}" if name else str(key)
         if known is not None and key not in known:
             raise UserError(unknown_setting(full_key, known))
         _check_settings(node._get_node(key), full_key)

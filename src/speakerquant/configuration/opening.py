@@ -221,8 +221,6 @@ def _development(
 def _open_data(data: DataConfig, config: RunConfig, trial_list: TrialList, cache: Cache) -> EvaluationData:
     calibration, rounding = config.calibration, config.rounding
     is_development = trial_list is TrialList.development
-    speaker_of = speaker_from_mapping(Path(data.speakers)) if data.speakers else None
-    rounded_for = open_recordings(Path(rounding.root), speaker_of) if rounding.root else None
     if data.root is None:
         given = (data.trials, data.development_trials, data.calibration_root, data.calibration_list)
         if any(given) or data.speakers or data.development_root or data.conditions:
@@ -242,7 +240,7 @@ def _open_data(data: DataConfig, config: RunConfig, trial_list: TrialList, cache
             cache,
             num_calibration=calibration.num_recordings,
             calibration_seed=calibration.seed,
-            rounding=rounded_for,
+            rounding=open_recordings(Path(rounding.root)) if rounding.root else None,
             num_rounding=rounding.num_recordings,
         )
     if data.num_speakers is not None:
@@ -252,6 +250,7 @@ def _open_data(data: DataConfig, config: RunConfig, trial_list: TrialList, cache
     trials = data.development_trials if is_development else data.trials
     root = root_of(data, trial_list)
     assert trials is not None and root is not None
+    speaker_of = speaker_from_mapping(Path(data.speakers)) if data.speakers else None
     names = {"data.trials": "data.development_trials"} if is_development else {}
     if is_development and data.development_root:
         names["data.root"] = "data.development_root"
@@ -263,7 +262,7 @@ def _open_data(data: DataConfig, config: RunConfig, trial_list: TrialList, cache
             num_calibration=calibration.num_recordings,
             calibration_seed=calibration.seed,
             calibration_list=Path(data.calibration_list) if data.calibration_list else None,
-            rounding=rounded_for,
+            rounding=open_recordings(Path(rounding.root), speaker_of) if rounding.root else None,
             num_rounding=rounding.num_recordings,
             keep_repeated_trials=data.keep_repeated_trials,
             conditions=Path(data.conditions) if data.conditions else None,

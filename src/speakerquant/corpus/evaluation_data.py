@@ -275,10 +275,11 @@ def open_synthetic_evaluation_data(
         num_calibration=num_calibration,
         calibration_seed=calibration_seed,
         rounding=rounding,
-        num_rounding=num_rounding,
+        num_rounding=num_rounding if rounding else None,
     )
-    if num_rounding is None or rounding is not None:
+    if num_rounding is None or rounding:
         return data
+    _check_number("rounding", num_rounding)
 
     def made_for_rounding() -> Sequence[Path]:
         of_speaker = ROUNDING.num_sessions * ROUNDING.num_utterances

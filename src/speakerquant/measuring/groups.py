@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 Array = npt.NDArray[np.float64]
 
 _FEWEST_TRIALS, _FEWEST_SPEAKERS = 50, 5
-_DRAWS_FOR_EACH = 100
+_DRAWS_FOR_EACH, _MOST_DRAWS = 100, 5000
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class JudgedGroup:
 
 
 def judged_groups(groups: Sequence[TrialGroup], bootstrap: SpeakerBootstrap) -> list[JudgedGroup]:
-    """The groups with enough trials and speakers for an interval; the others are left out by name.
+    """The groups with enough trials and speakers for an interval; a line says that others are left out.
 
     Args:
         groups: Any.
@@ -56,7 +56,7 @@ def judged_groups(groups: Sequence[TrialGroup], bootstrap: SpeakerBootstrap) -> 
             *(_FEWEST_TRIALS, _FEWEST_TRIALS, _FEWEST_SPEAKERS),
         )
     # The smallest p that draws can show is one in half of them, which is multiplied by the number of groups.
-    draws = max(SpeakerBootstrap.num_replicates, _DRAWS_FOR_EACH * len(enough))
+    draws = min(max(SpeakerBootstrap.num_replicates, _DRAWS_FOR_EACH * len(enough)), _MOST_DRAWS)
     return [
         JudgedGroup(group, SpeakerBootstrap(left, right, labels, draws))
         for group, (left, right), labels in enough
