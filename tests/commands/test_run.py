@@ -474,6 +474,28 @@ def test_a_mask_of_ones_own_is_a_file(workspace: Workspace, speakerquant: Comman
     )
 
 
+def test_a_configuration_of_ones_own_builds_on_ours(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "shared/mask").mkdir(parents=True)
+    (tmp_path / "shared/mask/mine.yaml").write_text("defaults: [paper, _self_]\nembedding_linear: fp32\n")
+    (tmp_path / "ours.yaml").write_text(
+        "defaults: [run, {override mask: mine}, _self_]\ncalibration: {num_recordings: 2}\n"
+        f"hydra: {{searchpath: ['file://{tmp_path / 'shared'}']}}\n"
+    )
+    own = ["--config-dir", str(tmp_path), "--config-name", "ours"]
+    arguments = [each for each in workspace.arguments() if not each.startswith("calibration")]
+    finished = speakerquant(*own, *arguments, "engine=onnxruntime")
+    assert finished.code == 0, finished.err
+    [result] = results(tmp_path)
+    assert " ".join(result["mask"].values()) == "int8 int8 fp32 fp32 int8 int8 fp32"
+    recorded = runs_of(workspace)[0].data
+    assert recorded.params["calibration.num_recordings"] == "2"
+    assert recorded.tags["command"].startswith(f"speakerquant {' '.join(own)} ")
+    named = speakerquant(*own, *arguments, "mask=all_int4", "--cfg", "job", "--package", "mask")
+    assert "all_int4" in named.out
+
+
 @pytest.mark.cluster
 def test_names_mean_the_same_in_other_processes(workspace: Workspace, tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="the extra 'cluster' is not installed")

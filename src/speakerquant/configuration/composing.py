@@ -8,7 +8,7 @@ from typing import Any
 import hydra._internal.hydra
 from hydra._internal import config_loader_impl, defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra._internal.defaults_list import DefaultsList, create_defaults_list
 from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import InputDefault, ResultDefault
@@ -17,12 +17,18 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+EVERY_MASK = "masks"
+"""The scheme of the source of options that holds every name, and so comes behind all others that hold options."""
+
 _MOST_JOBS = 1000  # that are remembered, each in 0.15 MB
 _MOST_LISTS = 100  # as large
 
 
 class SharingLoader(ConfigLoaderImpl):
-    """Hydra's loader, which merges files once for all jobs that choose the same options of groups."""
+    """Hydra's loader, which merges files once for all jobs that choose the same options of groups.
+
+    Of the sources of options, those that hold every name come behind folders that users give.
+    """
 
     def __init__(self, config_search_path: Any) -> None:
         super().__init__(config_search_path)
@@ -32,6 +38,14 @@ class SharingLoader(ConfigLoaderImpl):
     def __getstate__(self) -> dict[str, Any]:
         """Without what is remembered: in other processes, what is of host and process differs."""
         return {**self.__dict__, "_lists": {}, "_merged": {}}
+
+    def _process_config_searchpath(
+        self, config_name: str | None, parsed_overrides: list[Override], repo: CachingConfigRepository
+    ) -> None:
+        super()._process_config_searchpath(config_name, parsed_overrides, repo)
+        repo.get_sources().sort(
+            key=lambda source: (source.provider == "schema", source.scheme() == EVERY_MASK)
+        )
 
     def _load_configuration_impl(self, *arguments: Any, **named: Any) -> DictConfig:
         config_loader_impl.create_defaults_list = self._create_list  # type: ignore[attr-defined]

@@ -2,13 +2,16 @@
 
 from typing import Any
 
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
 from speakerquant.architectures.registry import architecture_of_network
+from speakerquant.configuration.composing import EVERY_MASK
 from speakerquant.quantization.named_masks import ALL, EACH, NAMED, NONE, swept_names
 from speakerquant.quantization.precision import BASELINE, INT8, registered
 
@@ -19,11 +22,11 @@ _GROUP = "mask"
 
 
 class MaskOptions(ConfigSource):
-    """Holds an option of every name; in ``hydra.searchpath``, behind folders, whose files come first."""
+    """Holds an option of every name; looked into behind folders, whose files come first."""
 
     @staticmethod
     def scheme() -> str:
-        return "masks"
+        return EVERY_MASK
 
     def load_config(self, config_path: str) -> ConfigResult:
         name = self._normalize_file_name(config_path).removeprefix(f"{_GROUP}/").removesuffix(".yaml")
@@ -54,13 +57,21 @@ class MaskOptions(ConfigSource):
         )
 
 
+class MaskSearchPath(SearchPathPlugin):
+    """Has Hydra look for masks here, whichever the primary configuration is."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append("speakerquant", f"{EVERY_MASK}://")
+
+
 def register_mask_options() -> None:
-    """Make the scheme ``masks://`` of ``hydra.searchpath`` known, and ``${masks:...}``, a sweep over masks.
+    """Make every name an option of the group ``mask``, and ``${masks:...}`` a sweep over masks.
 
     The entries of ``${masks:none,*,named}`` are those of
     :func:`speakerquant.quantization.named_masks.swept_names`.
     """
     Plugins.instance().register(MaskOptions)
+    Plugins.instance().register(MaskSearchPath)
     OmegaConf.register_new_resolver("masks", _masks, replace=True)
 
 
