@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 EVERY_MASK = "masks"
-"""The scheme of the source of options that holds every name, and so comes behind all others that hold options."""
+"""The scheme of the source that holds an option of every name, and so comes behind all others."""
 
 _MOST_JOBS = 1000  # that are remembered, each in 0.15 MB
 _MOST_LISTS = 100  # as large
