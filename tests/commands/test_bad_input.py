@@ -17,7 +17,7 @@ from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.commands import inspect_engine, register_model, show_report, show_ui, verify_speaker
-from speakerquant.corpus.recordings import find_recordings
+from speakerquant.corpus.recordings import find_recordings, speaker_from_path
 from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.tracking.artifacts import REFERENCE_FILE
 
@@ -161,6 +161,15 @@ def _one_non_target(corpus: Path, first: Path) -> list[str]:
     return ["data.trials: 1 trial of one kind", "list at least 2 of each"]
 
 
+def _two_speakers(corpus: Path, first: Path) -> list[str]:
+    path = corpus / TRIALS_FILE
+    lines = path.read_text().splitlines(keepends=True)
+    two = sorted({speaker_from_path(name) for line in lines for name in line.split()[1:]})[:2]
+    kept = [line for line in lines if {speaker_from_path(name) for name in line.split()[1:]} <= {*two}]
+    path.write_text("".join(kept))
+    return ["data.trials: trials of 2 speakers", "need 3 or more"]
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -168,6 +177,7 @@ def _one_non_target(corpus: Path, first: Path) -> list[str]:
         pytest.param(_cut_recording, id="truncated recording"),
         pytest.param(_four_fields, id="four fields"),
         pytest.param(_one_non_target, id="one non-target"),
+        pytest.param(_two_speakers, id="two speakers"),
     ],
 )
 def test_faulty_corpus(
@@ -365,6 +375,23 @@ def test_a_module_and_a_part_of_it_are_not_both_set(workspace: Workspace, speake
     arguments = ("units=layer", "mask=all", "mask.se_res2block1=fp32", "mask.se_res2block1.conv_in=int8")
     finished = speakerquant(*workspace.arguments(), *arguments)
     assert_one_line(finished, "mask.se_res2block1 and mask.se_res2block1.conv_in", "a module and its part")
+
+
+def test_a_cohort_of_speakers_of_the_development_list_is_refused(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    lines = (workspace.corpus / TRIALS_FILE).read_text().splitlines(keepends=True)
+    last = max(speaker_from_path(name) for line in lines for name in line.split()[1:])
+    (tmp_path / "trials.txt").write_text("".join(line for line in lines if last not in line))
+    shutil.copytree(workspace.corpus / last, tmp_path / "cohort" / last)
+    finished = speakerquant(
+        *workspace.arguments(),
+        f"data.trials={tmp_path / 'trials.txt'}",
+        f"data.development_trials={workspace.corpus / TRIALS_FILE}",
+        "scoring=s_norm",
+        f"scoring.cohort_root={tmp_path / 'cohort'}",
+    )
+    assert_one_line(finished, f"speaker {last} is also in the development list; name a cohort of other")
 
 
 def test_a_cohort_needs_the_folder_of_its_recordings(workspace: Workspace, speakerquant: Command) -> None:

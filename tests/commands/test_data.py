@@ -2,6 +2,7 @@
 
 from collections import Counter
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,40 +22,48 @@ def command(invoke: Command) -> Command:
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """Six speakers with one to six recordings each, and a trial list of the first two."""
-    for speaker in range(1, 7):
-        for number in range(speaker if speaker > 2 else 2):
+    """Seven speakers with two to six recordings each, and a trial list of the first three."""
+    for speaker in range(1, 8):
+        for number in range(max(2, speaker - 1)):
             path = tmp_path / "wav" / f"id{speaker}" / "video" / f"{number}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, 0.1 * np.sin(np.arange(8000) / 9), 16000)
-    names = [f"id{speaker}/video/{number}.wav" for speaker in (1, 2) for number in (0, 1)]
-    write_trials(tmp_path / "trials.txt", [(True, *names[:2]), (False, *names[1:3]), (True, *names[2:])])
+    names = [f"id{speaker}/video/{number}.wav" for speaker in (1, 2, 3) for number in (0, 1)]
+    write_trials(tmp_path / "trials.txt", [(i % 2 == 0, *pair) for i, pair in enumerate(pairwise(names))])
     return tmp_path
 
 
 def test_check_counts_what_is_usable(corpus: Path, command: Command) -> None:
     finished = command("check", "--root", corpus / "wav", "--trials", corpus / "trials.txt")
     assert finished.code == 0, finished.err
-    assert "3 trials (2 target), 2 speakers, 4 recordings: 4 usable, 0 not" in finished.out
+    assert "5 trials (3 target), 3 speakers, 6 recordings: 6 usable, 0 not" in finished.out
 
 
 def test_check_judges_the_list(corpus: Path, command: Command) -> None:
-    names = [f"./id{speaker}/video/{number}.wav" for speaker in (1, 2) for number in (0, 1)]
+    names = [f"./id{speaker}/video/{number}.wav" for speaker in (1, 2, 3) for number in (0, 1)]
     conditions = corpus / "conditions.txt"
     conditions.write_text("".join(f"{name} {'far' if 'id1' in name else 'near'}\n" for name in names))
     arguments = ["--root", corpus / "wav", "--trials", corpus / "trials.txt"]
     finished = command("check", *arguments, "--conditions", conditions, "--difference", 0.1)
     assert finished.code == 0, finished.err
     for finding in (
-        "sessions: 2 of 2 target trials are of one session, and all those of 2 speakers",
-        "balance: 1 of 2 speakers",
-        "steps: one target trial is 50 % of the misses",
+        "sessions: 3 of 3 target trials are of one session, and all those of 3 speakers",
+        "balance: 2 of 3 speakers",
+        "steps: one target trial is 33 % of the misses",
         "difference: 0.1 % is too little for this list",
-        "impostors: of 2 only 0 are in every condition",
+        "impostors: of 3 only 0 are in every condition",
     ):
         assert finding in finished.out
     finished = command("check", *arguments, "--difference", 0)
     assert finished.code == 2 and "--difference 0: give percent" in finished.err
+
+
+def test_check_refuses_what_no_run_evaluates(corpus: Path, command: Command) -> None:
+    trials = corpus / "trials.txt"
+    trials.write_text("".join(trials.read_text().splitlines(keepends=True)[:3]))
+    finished = command("check", "--root", corpus / "wav", "--trials", trials)
+    assert finished.code == 2
+    assert f"error: {trials}: trials of 2 speakers; intervals need 3 or more" in finished.err
 
 
 def test_check_counts_repeated_pairs(corpus: Path, command: Command) -> None:
@@ -62,8 +71,8 @@ def test_check_counts_repeated_pairs(corpus: Path, command: Command) -> None:
     trials.write_text(trials.read_text() * 2)
     finished = command("check", "--root", corpus / "wav", "--trials", trials)
     assert finished.code == 0, finished.err
-    assert "3 trials repeat a pair" in finished.out
-    assert "6 trials (4 target)" in finished.out
+    assert "5 trials repeat a pair" in finished.out
+    assert "10 trials (6 target)" in finished.out
 
 
 def test_check_does_not_stop_at_the_first(corpus: Path, command: Command) -> None:
@@ -73,7 +82,7 @@ def test_check_does_not_stop_at_the_first(corpus: Path, command: Command) -> Non
     soundfile.write(corpus / "wav" / "id2" / "video" / "0.wav", np.full(4000, 0.1), 8000)
     finished = command("check", "--root", corpus / "wav", "--trials", corpus / "trials.txt")
     assert finished.code == 2
-    assert "4 recordings: 1 usable, 3 not" in finished.out
+    assert "6 recordings: 3 usable, 3 not" in finished.out
     for problem in ("0.wav: no such recording", "1.wav: truncated", "8000 Hz, not 16000"):
         assert problem in finished.out
     assert finished.err.splitlines() == [
@@ -101,7 +110,7 @@ def test_a_calibration_list_is_balanced_seeded_and_of_other_speakers(corpus: Pat
         lists.append(output.read_text().split())
     assert lists[0] == lists[1] != lists[2]
     counts = Counter(name.split("/")[0] for name in lists[0])
-    assert set(counts) == {"id3", "id4", "id5", "id6"}
+    assert set(counts) == {"id4", "id5", "id6", "id7"}
     assert sorted(counts.values()) == [2, 2, 3, 3]
 
 

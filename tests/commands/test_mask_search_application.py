@@ -18,7 +18,7 @@ from speakerquant.errors import UserError
 from speakerquant.search.goals import Goals
 from speakerquant.search.space import Space
 
-from .conftest import Command, Workspace, results
+from .conftest import Command, Workspace, development_list, results
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +67,15 @@ def test_masks_that_are_recovered_share_no_study_with_those_that_are_not(workspa
     for one, other in itertools.combinations((rounded, recovered, longer), 2):
         assert {name for name in one if one[name] != other[name]} == {"rounding"}
     assert "recovery in 2 steps" in recovered["rounding"]
+
+
+def test_masks_that_are_judged_by_other_thresholds_share_no_study(workspace: Workspace) -> None:
+    goals = Goals({"swap.delta_frr_at_eer_high": "minimize"})
+    own, others = (
+        fingerprint(workspace, "data.evaluate_on=test", *overrides, goals=goals)
+        for overrides in ((), (f"data.development_trials={development_list(workspace)}",))
+    )
+    assert "thresholds" in others and {**others, "thresholds": None} == {**own, "thresholds": None}
 
 
 def test_layers_lie_under_the_module_that_is_searched(workspace: Workspace) -> None:

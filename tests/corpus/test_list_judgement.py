@@ -172,3 +172,15 @@ def test_a_difference_that_is_too_small_is_told(tmp_path: Path, difference: floa
     assert "one target trial is 1.6 % of the misses" in steps and "of 8 speakers" in steps
     assert "at an EER of 2 % expect" in intervals
     assert says in line
+
+
+def test_twice_the_speakers_need_half_as_many_times_more(tmp_path: Path) -> None:
+    def times(num_speakers: int) -> float:
+        folder = tmp_path / str(num_speakers)
+        folder.mkdir()
+        names = [[f"s{speaker}/{number}.wav" for number in range(3)] for speaker in range(num_speakers)]
+        judged = Judged(folder, itertools.combinations(itertools.chain(*names), 2))
+        *_, line = judge_length(judged.trials, judged.speakers, 0.1)
+        return float(line.partition("take about ")[2].split()[0])
+
+    assert times(20) == pytest.approx(times(10) / 2, rel=0.1)

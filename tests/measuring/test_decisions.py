@@ -44,6 +44,14 @@ def test_a_network_that_tells_no_recordings_apart_is_said_so() -> None:
         Decisions.of("test", np.ones(len(LABELS)), LABELS, [5])
 
 
+@pytest.mark.parametrize("kind", [True, False], ids=["target", "non-target"])
+def test_a_kind_of_trials_that_all_score_alike_is_refused(kind: bool) -> None:
+    scores = np.where(kind == LABELS, 0.5, SCORES)
+    decisions = Decisions.of("test", scores, LABELS, [5])
+    with pytest.raises(UserError, match=rf"all {'target' if kind else 'non-target'} trials of the test list"):
+        decisions.on("test", scores, BOOTSTRAP, p_target=0.01)
+
+
 def test_a_list_without_an_error_is_said_to_show_little(caplog: pytest.LogCaptureFixture) -> None:
     apart = SCORES + 20 * LABELS
     Decisions.of("development", apart, LABELS, [5]).on("test", apart, BOOTSTRAP, p_target=0.01)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from speakerquant.corpus.evaluation_data import numbered_speakers
+from speakerquant.corpus.evaluation_data import check_length, numbered_speakers
 from speakerquant.corpus.list_judgement import (
     judge_balance,
     judge_conditions,
@@ -62,6 +62,7 @@ def check(
         f"{len(trials.recordings)} recordings: {findings.num_usable} usable, {len(findings.problems)} not"
     )
     speakers = numbered_speakers(recordings, trials, trials_path)
+    check_length(trials, speakers, str(trials_path))
     for line in (
         *judge_sessions(trials, speakers, sessions_of(recordings, trials)),
         *judge_balance(trials, speakers),

@@ -110,10 +110,13 @@ class MaskSearchApplication(SearchApplication):
             evaluator.check_mask(mask)
         machine = {"machine": ", ".join(evaluator.builder.environment.values())}
         digests = evaluator.digests
+        is_of_swap = any(name.startswith(SWAP_PREFIX) for name in goals.names)
+        are_of_groups = any(is_of_groups(name) for name in goals.names)
         judged = {
-            "conditions": any(is_of_groups(name) for name in goals.names) and _conditions(evaluator.data),
-            "false accepts of FP32": any(name.startswith(SWAP_PREFIX) for name in goals.names)
+            "conditions": are_of_groups and _conditions(evaluator.data),
+            "false accepts of FP32": is_of_swap
             and " ".join(f"{rate:g}" for rate in evaluator.protocol.false_accepts),
+            "thresholds": (is_of_swap or are_of_groups) and _thresholds_from(evaluator),
         }
         return {
             **{name: text for name, text in judged.items() if text},
@@ -281,6 +284,14 @@ def _rounding(evaluator: MaskEvaluator, masks: Iterable[Mask]) -> str:
     return f"{words} ({evaluator.rounding_speech.digest})" if needs_speech else words
 
 
+def _thresholds_from(evaluator: MaskEvaluator) -> str:
+    """The list that FP32's thresholds are from, by its content; empty if it is the evaluated one."""
+    if evaluator.tuning is evaluator:
+        return ""
+    digests = evaluator.tuning.digests
+    return f"{digests['trials']} {digests['recordings']}"
+
+
 def _versions() -> dict[str, int]:
     """Versions of this project by which the same mask would get other numbers, or other names for them."""
     return {
@@ -290,6 +301,8 @@ def _versions() -> dict[str, int]:
         "Hessians": schema_versions.HESSIANS,
         "rounding": schema_versions.ROUNDED_WEIGHTS,
         "graph": schema_versions.GRAPH,
+        "embeddings": schema_versions.EMBEDDINGS,
+        "draws": schema_versions.REPLICATES,
     }
 
 

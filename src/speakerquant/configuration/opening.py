@@ -215,7 +215,14 @@ def _development(
     data = replace(data, conditions=None)  # which are of the list that is evaluated on
     if data.num_speakers is not None:  # thresholds need no more speakers than the list has by default
         data = replace(data, num_speakers=min(data.num_speakers, DEVELOPMENT.num_speakers))
-    return lambda: _open_data(data, config, TrialList.development, cache)
+
+    def opened() -> EvaluationData:
+        development = _open_data(data, config, TrialList.development, cache)
+        with said_as({"the trial list": "the development list"}):
+            _open_protocol(config, development)  # a cohort of its speakers would lower its thresholds
+        return development
+
+    return opened
 
 
 def _open_data(data: DataConfig, config: RunConfig, trial_list: TrialList, cache: Cache) -> EvaluationData:

@@ -15,9 +15,11 @@ from speakerquant.corpus.synthetic import CALIBRATION, ROUNDING, TRIALS_FILE, Sp
 from speakerquant.corpus.trials import IndexArray, Trials, read_trials
 from speakerquant.errors import UserError
 from speakerquant.files import file_digest
+from speakerquant.statistics.uncertainty import FEWEST_SPEAKERS
 
 log = logging.getLogger(__name__)
 
+_FEWEST_TRIALS = 2  # of a kind: what scores are moved by is told in their deviations
 _MISTAKEN_SHARE = 0.01  # of target or other trials; where names do not tell speakers, many more disagree
 
 
@@ -230,6 +232,29 @@ def numbered_speakers(recordings: Recordings, trials: Trials, trials_path: Path)
             return speakers
         return np.arange(len(speakers), dtype=np.int32)
     return speakers
+
+
+def check_length(trials: Trials, speakers: IndexArray, called: str) -> None:
+    """Refuse a list that no spread can be told of.
+
+    Args:
+        trials: The list.
+        speakers: Of each recording, ``[num_recordings]``.
+        called: What to call it in messages.
+
+    Raises:
+        UserError: it is of one or two speakers, or has a single trial of a kind.
+    """
+    if (num_speakers := len(np.unique(speakers))) < FEWEST_SPEAKERS:
+        raise UserError(
+            f"{called}: trials of {num_speakers} speakers; intervals need {FEWEST_SPEAKERS} or more"
+        )
+    num_targets = int(trials.labels.sum())
+    if (fewest := min(num_targets, len(trials) - num_targets)) < _FEWEST_TRIALS:
+        raise UserError(
+            f"{called}: {fewest} trial of one kind, target or non-target, shows no spread of scores; "
+            f"list at least {_FEWEST_TRIALS} of each"
+        )
 
 
 def _shared_speaker(

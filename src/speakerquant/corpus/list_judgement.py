@@ -157,19 +157,21 @@ def judge_length(trials: Trials, speakers: IndexArray, difference: float | None 
     )
     if difference is None:
         return
-    needed = {"INT8": max(int8, step) / difference, "2 bits": max(int2, step) / difference}
+    # Steps shrink with the number of trials, intervals with its square root.
+    needed = {
+        what: max((half / difference) ** 2, step / difference, other_step / difference)
+        for what, half in (("INT8", int8), ("2 bits", int2))
+    }
     shown = [what for what, times in needed.items() if times <= 1]
     more = [
-        f"{_rounded(times**2)} times as many speakers with {what}"
-        for what, times in needed.items()
-        if times > 1
+        f"{_rounded(times)} times as many speakers with {what}" for what, times in needed.items() if times > 1
     ]
     said = f"can be shown with {' and '.join(shown)}" if shown else "is too little for this list"
     yield f"difference: {difference:g} % {said}" + (f"; take about {' and '.join(more)}" if more else "")
 
 
 def _rounded(value: float) -> str:
-    return f"{value:.2g}"
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
 
 
 def read_conditions(path: Path, recordings: Recordings, trials: Trials) -> Mapping[str, str]:

@@ -16,7 +16,7 @@ from speakerquant.architectures.units import Units
 from speakerquant.audio.features import CachedFeatures, FeatureArray, extract_features
 from speakerquant.cache import Cache
 from speakerquant.corpus.conditions import trial_groups
-from speakerquant.corpus.evaluation_data import EvaluationData
+from speakerquant.corpus.evaluation_data import EvaluationData, check_length
 from speakerquant.engine.backends import ENGINES, REFERENCE, engine_builder
 from speakerquant.engine.base import EngineBuilder, Lengths
 from speakerquant.engine.provenance import CHANNEL, FRONT_END, INTERFACE, MIN_FRAMES, remove_engines
@@ -65,8 +65,6 @@ ENOUGH_SECONDS = 30.0
 Measured on ECAPA-TDNN, C = 512, all in INT8, as the median distance (1 - cosine) from FP32: 0.00207 with two
 recordings of 0.25 s, 0.00054 with fifty of those; 0.00070 with two of 3 s, 0.00016 with ten, 0.00015 with 50.
 """
-
-_FEWEST_TRIALS = 2  # of a kind: what scores are moved by is told in their deviations
 
 
 @dataclass(frozen=True)
@@ -251,12 +249,7 @@ class MaskEvaluator:
             UserError: the list is of one or two speakers, or has a single trial of a kind.
         """
         trials, speakers = self.data.trials, self.data.speakers
-        num_targets = int(trials.labels.sum())
-        if (fewest := min(num_targets, len(trials) - num_targets)) < _FEWEST_TRIALS:
-            raise UserError(
-                f"data.trials: {fewest} trial of one kind, target or non-target, shows no spread of scores; "
-                f"list at least {_FEWEST_TRIALS} of each"
-            )
+        check_length(trials, speakers, "data.trials")
         return SpeakerBootstrap(speakers[trials.left], speakers[trials.right], trials.labels)
 
     @cached_property

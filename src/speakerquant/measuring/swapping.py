@@ -93,7 +93,17 @@ class Decisions:
             scores: Of the baseline on it, ``[num_trials]``.
             bootstrap: Draws of its speakers.
             p_target: The prior that costs are of.
+
+        Raises:
+            UserError: the scores of a kind are all alike.
         """
+        labels = bootstrap.labels
+        for kind, of_kind in (("target", labels), ("non-target", ~labels)):
+            if np.ptp(scores[of_kind]) < _LEAST_SPREAD:
+                raise UserError(
+                    f"FP32 scores all {kind} trials of the {trial_list} list alike, and what a mask moves "
+                    "them by is told in their deviation; list trials of different recordings"
+                )
         outside = [each for each in self.points if not scores.min() < each.threshold <= scores.max()]
         if outside:
             log.warning(
@@ -103,7 +113,6 @@ class Decisions:
                 ", ".join(f"{each.name} {each.threshold:.3f}" for each in outside),
                 *(trial_list, scores.min(), scores.max()),
             )
-        labels = bootstrap.labels
         if scores[labels].min() > scores[~labels].max():
             num_targets = int(np.count_nonzero(labels))
             log.warning(

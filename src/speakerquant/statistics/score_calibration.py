@@ -46,7 +46,7 @@ class ScoreCalibration:
         deviation = float(np.std(scores)) or 1.0  # the solver converges on scores of any scale
         regression = LogisticRegression(C=np.inf, class_weight="balanced", tol=1e-8, max_iter=1000)
         features = scores[:, np.newaxis] / deviation
-        if scores[labels].min() > scores[~labels].max():
+        if scores[labels].min() >= scores[~labels].max():
             counts = np.where(labels, np.count_nonzero(labels), np.count_nonzero(~labels))
             mistaken = 1 / (counts + 2)
             weights = np.concatenate([(1 - mistaken) / counts, mistaken / counts])

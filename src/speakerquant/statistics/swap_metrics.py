@@ -233,6 +233,7 @@ def _cost(p_target: float) -> SwapMetric:
         of_trials=lambda swapped: swapped.accepted != swapped.labels,
         targets=p_target / least,
         others=(1 - p_target) / least,
+        largest=1 / least,
     )
 
 
