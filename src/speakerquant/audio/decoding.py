@@ -111,10 +111,11 @@ def _by_libsndfile(path: Path, file: soundfile.SoundFile) -> Sound:
     while len(block := file.read(out=np.empty((_BLOCK, file.channels), np.float32))):
         blocks.append(block)
     samples = np.concatenate(blocks) if blocks else np.empty((0, file.channels), np.float32)
-    if _is_cut(path, file, len(samples)):
+    page = _last_ogg_page(path) if file.format == "OGG" else None
+    is_cut = not page.is_whole if page else _is_cut(path, file, len(samples))
+    if is_cut:
         raise unusable(path, "truncated recording")
-    doubt = _last_ogg_page(path).doubt if file.format == "OGG" else None
-    return Sound(samples, int(file.samplerate), doubt)
+    return Sound(samples, int(file.samplerate), page.doubt if page else None)
 
 
 def _is_cut(path: Path, file: soundfile.SoundFile, num_read: int) -> bool:
@@ -125,8 +126,6 @@ def _is_cut(path: Path, file: soundfile.SoundFile, num_read: int) -> bool:
             return True
         if found["frames"] and int(found["frames"]) < int(found["promised_frames"]):
             return True
-    if file.format == "OGG":
-        return not _last_ogg_page(path).is_whole
     if file.format == "NIST":
         return num_read < _nist_sample_count(path)
     return bool(num_read < file.frames) and (not file.subtype.startswith("MPEG") or _counts_mpeg_frames(path))
