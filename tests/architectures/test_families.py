@@ -59,6 +59,7 @@ PUBLISHED: dict[str, tuple[Family, Network]] = {
     "wespeaker, ResNet": (Family.wespeaker, resnet),
     "wespeaker, bottlenecks": (Family.wespeaker, partial(resnet, bottleneck=True)),
     "wespeaker, two embedding layers": (Family.wespeaker, partial(resnet, two_layers=True)),
+    "3D-Speaker, ResNet": (Family.three_d_speaker, partial(resnet, two_layers=True, floor=1e-8)),
     "pyannote": (Family.pyannote, partial(resnet, prefix="resnet.", floor=0.0)),
 }
 TWO_STEPS = TrainingConfig(
@@ -146,7 +147,7 @@ def test_another_pooling_is_not_silently_taken_for_fewer_bands(
 
 
 def test_families_that_name_by_themselves_are_told_by_their_names(tmp_path: Path) -> None:
-    for name in ("wespeaker", "voxceleb_trainer", "wespeaker, ResNet", "pyannote"):
+    for name in ("wespeaker", "voxceleb_trainer", "pyannote"):
         family, network = PUBLISHED[name]
         parameters = Parameters()
         network(parameters, torch.randn(1, 80, 50))
@@ -377,11 +378,14 @@ def test_what_does_not_fit_is_named(
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
-def test_a_name_that_two_families_share_asks_for_the_choice(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("network", "other"), [(speechbrain, "speechbrain"), (resnet, "wespeaker")])
+def test_a_name_that_two_families_share_asks_for_the_choice(
+    network: Network, other: str, tmp_path: Path
+) -> None:
     parameters = Parameters()
-    speechbrain(parameters, torch.randn(1, 80, 50))
+    network(parameters, torch.randn(1, 80, 50))
     torch.save(dict(parameters), tmp_path / "model.pt")
-    with pytest.raises(UserError, match="model=speechbrain or model=three_d_speaker"):
+    with pytest.raises(UserError, match=f"choose model={other} or model=three_d_speaker"):
         load_checkpoint(tmp_path / "model.pt")
 
 

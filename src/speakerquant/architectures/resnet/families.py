@@ -1,7 +1,8 @@
 """The public ResNet families: what their state dicts call our layers.
 
-They are WeSpeaker (``wespeaker/models/resnet.py``) and pyannote
-(``pyannote/audio/models/embedding/wespeaker``), whose model holds WeSpeaker's.
+They are WeSpeaker (``wespeaker/models/resnet.py``), 3D-Speaker (``speakerlab/models/resnet``), which names
+its layers likewise, and pyannote (``pyannote/audio/models/embedding/wespeaker``), whose model holds
+WeSpeaker's.
 """
 
 import logging
@@ -76,6 +77,7 @@ RESNET_FAMILIES = CheckpointFamilies(
     "ResNet",
     {
         Family.wespeaker: _layout("", variance_floor=1e-7),
+        Family.three_d_speaker: _layout("", variance_floor=1e-8),
         Family.pyannote: _layout("resnet.", variance_floor=1e-24),
     },
 )
