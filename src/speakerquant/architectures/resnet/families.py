@@ -67,7 +67,8 @@ def _layout(prefix: str, variance_floor: float) -> Layout:
         "seg_2": "second_embedding_linear",
     }
     return Layout(
-        signature=tuple(f"{prefix}{name}.weight" for name in ("conv1", "layer1.0.conv1", "seg_1")),
+        # the second convolution of a block is one of several in Res2Net and its kind
+        signature=tuple(f"{prefix}{name}.weight" for name in ("conv1", "layer1.0.conv2", "seg_1")),
         names={re.escape(prefix) + pattern: ours for pattern, ours in names.items()},
         arrange=partial(_arrange, variance_floor=variance_floor),
     )
