@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 from conftest import write_model
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from onnx import TensorProto, helper, numpy_helper
 from onnx_files import TimeFirst, write_onnx
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from speakerquant.architectures.layers import quantizable_layers, unreached_shar
 from speakerquant.architectures.onnx_file.config import OnnxFileConfig
 from speakerquant.architectures.onnx_file.layer_names import unit_names
 from speakerquant.architectures.onnx_file.network import OnnxFileNetwork
-from speakerquant.architectures.units import Granularity
+from speakerquant.architectures.units import Granularity, Units
 from speakerquant.audio.feature_extractor import FeatureExtractor
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
@@ -261,10 +262,26 @@ def test_units_are_the_modules_that_the_nodes_are_named_after(titan: Path) -> No
         ([f"Conv_{place}" for place in range(40)], 8),
         ([f"encoder.{block}.{layer}" for block in range(6) for layer in range(4)] + ["head"], 7),
         ([f"net.a.{block}.{layer}" for block in range(9) for layer in range(4)], 9),
+        ([f"encoder.layers.{block}.conv" for block in range(16)] + ["pool", "fc"], 10),
+        ([f"features.{block}.0" for block in range(19)] + ["classifier.1"], 9),
     ],
 )
 def test_there_are_few_units(layers: list[str], units: int) -> None:
     assert len({*unit_names(dict.fromkeys(layers, 1)).values()}) == units
+
+
+def test_units_of_many_alike_are_runs_of_them() -> None:
+    """Each is a part of the module by its name, as masks take it, and a key that Hydra takes."""
+    layers = {f"encoder.{block}.{layer}": 1 for block in range(13) for layer in ("conv1", "conv2")}
+    units = unit_names({"stem": 1, **layers})
+    names = [*dict.fromkeys(units.values())]
+    assert names[:4] == ["stem", "encoder.part_0-1", "encoder.part_2-3", "encoder.4"]
+    assert len(names) == 9
+    assert units["encoder.1.conv2"] == "encoder.part_0-1"
+    mask = Mask(Units({name: (name,) for name in names}), {"encoder": "int8", "encoder.part_2-3": "int4"})
+    assert [*mask.names.values()][:4] == ["fp32", "int8", "int4", "int8"]
+    [override] = OverridesParser.create().parse_overrides(["mask.encoder.part_2-3=int4"])
+    assert override.key_or_group == "mask.encoder.part_2-3"
 
 
 def test_it_is_opened_and_saved_like_any_other(titan: Path, tmp_path: Path) -> None:

@@ -45,15 +45,17 @@ def layer_names(nodes: Sequence[Node]) -> list[str]:
 def unit_names(layers: Mapping[str, int]) -> dict[str, str]:
     """The unit of each layer: the module that it lies in, at the depth that gives 5 to 12 of them.
 
-    Where the outermost modules are fewer than 5, those with the most weights are divided, as long as there
-    are at most 12. Where they are more, as without names, units are runs of layers.
+    Where the outermost modules are fewer than 5, those with the most weights are divided into the modules in
+    them, or into runs of these, such as ``encoder.part_0-3``, where they would make more than 12. Where the
+    outermost ones are more, as without names, units are runs of layers.
 
     Args:
         layers: Number of weights by the layer's name, in network order.
     """
     units = {layer: layer.split(".")[0] for layer in layers}
     if len(set(units.values())) > _MOST:
-        return _runs(list(layers))
+        runs = enumerate(_runs(list(layers)), 1)
+        return {layer: f"part{number}" for number, run in runs for layer in run}
     while len(set(units.values())) < _FEWEST:
         ways = (_divided(units, unit) for unit in _by_size(units, layers))
         divided = next((way for way in ways if way is not None), None)
@@ -64,12 +66,14 @@ def unit_names(layers: Mapping[str, int]) -> dict[str, str]:
 
 
 def _divided(units: Mapping[str, str], unit: str) -> dict[str, str] | None:
-    """The units with one of them divided into the modules in it; None if there is but one, or too many."""
+    """The units with one of them divided into what is in it; None if it is a single layer."""
     depth = unit.count(".") + 2
-    divided = {
-        layer: ".".join(layer.split(".")[:depth]) if each == unit else each for layer, each in units.items()
-    }
-    return None if divided == units or len(set(divided.values())) > _MOST else divided
+    inner = {layer: ".".join(layer.split(".")[:depth]) for layer, each in units.items() if each == unit}
+    divided = {**units, **inner}
+    if len(set(divided.values())) > _MOST:
+        runs = _runs_of_modules(unit, list(dict.fromkeys(inner.values())))
+        divided |= {layer: runs[module] for layer, module in inner.items()}
+    return None if divided == units else divided
 
 
 def _by_size(units: Mapping[str, str], layers: Mapping[str, int]) -> list[str]:
@@ -79,10 +83,20 @@ def _by_size(units: Mapping[str, str], layers: Mapping[str, int]) -> list[str]:
     return [unit for unit, _ in sizes.most_common()]
 
 
-def _runs(layers: Sequence[str]) -> dict[str, str]:
-    """Units of as many layers each, one after the other, as far as they divide."""
-    count = min(_RUNS, len(layers))
-    return {layer: f"part{place * count // len(layers) + 1}" for place, layer in enumerate(layers)}
+def _runs_of_modules(unit: str, modules: Sequence[str]) -> dict[str, str]:
+    """The unit of each of the modules in one; it is in that one by its name, and a key of Hydra's grammar."""
+    runs: dict[str, str] = {}
+    for run in _runs(modules):
+        first, last = (module.removeprefix(f"{unit}.") for module in (run[0], run[-1]))
+        runs |= dict.fromkeys(run, run[0] if len(run) == 1 else f"{unit}.part_{first}-{last}")
+    return runs
+
+
+def _runs(items: Sequence[str]) -> list[Sequence[str]]:
+    """Parts of as many items each, one after the other, as far as they divide."""
+    count = min(_RUNS, len(items))
+    places = [-(-run * len(items) // count) for run in range(count + 1)]
+    return [items[start:end] for start, end in itertools.pairwise(places)]
 
 
 def _path(node: Node) -> list[str]:
