@@ -17,8 +17,8 @@ def layer_names(nodes: Sequence[Node]) -> list[str]:
     """Names by which the modules of these layers' nodes are known, such as ``layer1.0.conv1``.
 
     A node's name tells the module's path in the files of PyTorch, ``/layer1/layer1.0/conv1/Conv``; where it
-    does not, its weight's name may, ``layer1.0.conv1.weight``. What all have in front is left out. A layer
-    without either takes its node's name.
+    does not, what the newer exporter writes beside it does, or its weight's name may,
+    ``layer1.0.conv1.weight``. What all have in front is left out. A layer without any takes its node's name.
     """
     paths = [_path(node) for node in nodes]
     known = [path for path in paths if path]
@@ -103,16 +103,18 @@ def _path(node: Node) -> list[str]:
     """The modules that a layer lies in, and the layer; none if the file does not say."""
     parts = [part for part in node.name.split("/") if part][:-1]
     if not node.name.startswith("/") or not parts:
-        weight = node.inputs[1]
-        return [_clean(part) for part in weight.removesuffix(_WEIGHT).split(".")] if _is_path(weight) else []
+        module = node.module or _module_of(node.inputs[1])
+        return [_clean(part) for part in module.split(".")] if module else []
     path: list[str] = []
     for part, before in zip(parts, ["", *parts], strict=False):
         path += part.removeprefix(f"{before}.").split(".")  # an element of a list repeats the list's name
     return [_clean(part) for part in path if part]
 
 
-def _is_path(weight: str) -> bool:
-    return weight.endswith(_WEIGHT) and "::" not in weight and "/" not in weight
+def _module_of(weight: str) -> str:
+    """The module that a weight is of by its name; empty if that tells none."""
+    is_path = weight.endswith(_WEIGHT) and "::" not in weight and "/" not in weight
+    return weight.removesuffix(_WEIGHT) if is_path else ""
 
 
 def _clean(part: str) -> str:

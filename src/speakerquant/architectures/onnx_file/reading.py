@@ -1,5 +1,6 @@
 """Reads an ONNX file: what it computes, in plain terms, or why it cannot become a network of the project."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ _LAYERS = ("Conv", "Gemm", "MatMul", "BatchNormalization")
 _CONTROL_FLOW = ("If", "Loop", "Scan")
 _RECURRENT = ("LSTM", "GRU", "RNN")
 _INTEGER = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+_SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where PyTorch's newer exporter lists the modules that a node lies in, and behind them the operation."""
+_MODULE_OF = re.compile(r"\[(?:'[^']*', )*'([^']*)', '[^']*'\]")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Node:
     Attributes:
         operator: What it computes.
         name: Its name; its operator and place, if it has none.
+        module: The module that the exporter says it is of, such as ``layer1.0.conv1``; empty if it says none.
         inputs: Names of the tensors that it reads; empty where an optional one is left out.
         outputs: Names of the tensors that it makes.
         attributes: Its settings; ``opset`` is that of the file.
@@ -40,6 +45,7 @@ class Node:
 
     operator: str
     name: str
+    module: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
@@ -206,10 +212,17 @@ def _node(node: onnx.NodeProto, place: int, opset: int) -> Node:
     return Node(
         node.op_type,
         name,
+        _module(node),
         tuple(node.input),
         tuple(node.output),
         attributes | {"opset": opset, "outputs": len(node.output)},
     )
+
+
+def _module(node: onnx.NodeProto) -> str:
+    scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "")
+    written = _MODULE_OF.fullmatch(scopes)
+    return written[1] if written else ""
 
 
 def _value(attribute: onnx.AttributeProto) -> Any:
