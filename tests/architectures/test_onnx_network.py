@@ -392,6 +392,7 @@ def test_a_product_has_the_name_that_the_newer_exporter_writes_beside_it(
             helper.make_node("Concat", ["nought"] * 5 + ["e"], ["p"], axis=0),
             helper.make_node("Pad", ["h1", "p"], ["h"]),
         ],
+        [helper.make_node("Slice", ["h1", "one", "most", "two", ""], ["h"])],
         *(
             [helper.make_node("Slice", ["h1", start, end, "two", "back"], ["h"])]
             for start, end in (("back", "least"), ("back", "two"), ("most", "nought"), ("three", "least"))
@@ -401,7 +402,7 @@ def test_a_product_has_the_name_that_the_newer_exporter_writes_beside_it(
         *("mask", "places", "no bias", "clipped length", "copied size", "ends", "halves"),
         *(f"{kind}, last window {where}" for kind in ("max", "mean") for where in ("behind", "in padding")),
         "split and squeezed",
-        *("padded to even", *(f"backwards {n}" for n in range(4))),
+        *("padded to even", "no steps", *(f"backwards {n}" for n in range(4))),
     ],
 )
 def test_what_exporters_write_is_converted(nodes: list[onnx.NodeProto], tmp_path: Path) -> None:
@@ -593,6 +594,7 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "no ONNX": (lambda _, path: path.write_bytes(b"nothing"), "no ONNX file"),
     "cut": (lambda source, path: path.write_bytes(source.read_bytes()[:2000]), "no ONNX file, or damaged"),
     "images": (_another(nn.Conv2d(3, 4, 3), (1, 3, 32, 32)), "has 4 axes, as images"),
+    "waveforms": (_another(nn.Conv1d(1, 4, 3), (1, 1, 400)), "has 3 axes, as waveforms of one channel"),
     "length": (
         _another(nn.Sequential(nn.Conv1d(80, 4, 3), nn.Flatten(), nn.Linear(4 * 48, 8)), (1, 80, 50)),
         "axis 2 (time) of its input is fixed to 50",

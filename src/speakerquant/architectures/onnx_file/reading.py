@@ -168,7 +168,7 @@ def with_open_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _features(inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ValueInfoProto:
-    """The one input, of three axes if it says how many."""
+    """The one input, of three axes if it says how many, and of more than one band."""
     if len(inputs) != 1:
         names = ", ".join(each.name for each in inputs)
         raise UserError(
@@ -179,11 +179,15 @@ def _features(inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ValueInfoProto:
     if declared.elem_type != TensorProto.FLOAT:
         kind = TensorProto.DataType.Name(declared.elem_type)
         raise UserError(f"its input {features.name} is {kind}; give a network that takes features in FP32")
-    axes = len(declared.shape.dim) if declared.HasField("shape") else _AXES
-    if axes != _AXES:
-        what = {4: "images", 2: "waveforms, or features of one recording"}.get(axes, "something else")
+    sizes = [axis.dim_value for axis in declared.shape.dim] if declared.HasField("shape") else [0] * _AXES
+    if len(sizes) != _AXES or 1 in sizes[1:]:
+        what = {
+            2: "waveforms, or features of one recording",
+            3: "waveforms of one channel, or features of one band",
+            4: "images",
+        }.get(len(sizes), "something else")
         raise UserError(
-            f"its input {features.name} has {axes} axes, as {what}; a speaker network takes features "
+            f"its input {features.name} has {len(sizes)} axes, as {what}; a speaker network takes features "
             "[batch, time, bands] or [batch, bands, time]"
         )
     return features
@@ -194,8 +198,8 @@ def _node(node: onnx.NodeProto, place: int, opset: int) -> Node:
     said = f"node {name} ({node.op_type})"
     if node.op_type in _CONTROL_FLOW:
         raise UserError(
-            f"{said}: control flow cannot be converted; export it without, such as squeeze of a given axis, "
-            "or remove what never runs with onnxslim"
+            f"{said}: control flow cannot be converted; export it without, such as with [:, 0] or flatten(1) "
+            "in place of squeeze, or remove what never runs with onnxslim"
         )
     if node.op_type in _RECURRENT:
         raise UserError(f"{said}: a recurrent layer; only feed-forward networks can be converted")
