@@ -666,6 +666,14 @@ def test_what_cannot_be_used_is_refused_in_one_line(titan: Path, tmp_path: Path,
     assert "\n" not in str(raised.value)
 
 
+def test_a_family_is_of_no_use_for_an_onnx_file_however_it_is_spelt(titan: Path, tmp_path: Path) -> None:
+    path = tmp_path / "TITAN.ONNX"
+    path.write_bytes(titan.read_bytes())
+    assert _opened(path, tmp_path, FrontEnd(n_mels=20)).network.n_mels == 20
+    with pytest.raises(UserError, match="not a checkpoint of family wespeaker; give model=onnx, and if"):
+        load_checkpoint(path, family="wespeaker")
+
+
 def test_other_bands_than_the_front_ends_are_refused(titan: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="network of 20 mel bands, front end of 80"):
         _opened(titan, tmp_path, FrontEnd())

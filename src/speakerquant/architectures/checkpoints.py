@@ -30,9 +30,6 @@ from speakerquant.files import atomic_path, file_digest
 _STATE_DICTS = ("model", "state_dict", "model_state_dict", "net", "network", "embedding_model")
 _UNNAMED = "ecapa_tdnn"  # the network of checkpoints whose metadata name none
 
-ONNX_SUFFIX = ".onnx"
-"""How the names of files end that are networks themselves."""
-
 
 @dataclass(frozen=True)
 class SpeakerModel:
@@ -47,6 +44,11 @@ class SpeakerModel:
     network: SpeakerNetwork
     front_end: FrontEnd
     digest: str
+
+
+def is_onnx_file(path: Path) -> bool:
+    """Return whether a checkpoint is an ONNX file, by how its name ends."""
+    return path.suffix.lower() == ".onnx"
 
 
 def load_checkpoint(
@@ -69,7 +71,7 @@ def load_checkpoint(
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; check model.checkpoint")
     try:
-        if path.suffix == ONNX_SUFFIX:
+        if is_onnx_file(path):
             network, front_end = _of_onnx_file(path, family, front_end)
         elif "architecture" in (content := _read(path))[1]:
             if family != AUTO:
@@ -88,17 +90,20 @@ def load_checkpoint(
         raise UserError(f"{path}: {error}") from None
     if config is not None and config != network.config:
         raise UserError(f"{path}: {_difference(network.config, config)}; use another checkpoint or model")
-    digest = network.config.digest if path.suffix == ONNX_SUFFIX else file_digest(path)
+    digest = network.config.digest if is_onnx_file(path) else file_digest(path)
     return SpeakerModel(network, front_end, digest)
 
 
 def _of_onnx_file(path: Path, family: str, front_end: FrontEnd | None) -> tuple[SpeakerNetwork, FrontEnd]:
     """Return the file's network, and the given front end or else the one that its metadata says."""
     # only this needs the onnx package
-    from speakerquant.architectures.onnx_file.front_end_metadata import front_end_of
+    from speakerquant.architectures.onnx_file.front_end_metadata import CHOICE, front_end_of
 
     if family != AUTO:
-        raise UserError(f"an ONNX file, not a checkpoint of family {family}; leave model.family at auto")
+        raise UserError(
+            f"an ONNX file, not a checkpoint of family {family}; give model=onnx, and if the file has no "
+            f"metadata of sherpa-onnx, {CHOICE}"
+        )
     known = OnnxFileConfig(str(path.absolute()))  # not resolved: its data lies beside a link
     network = ONNX_FILE.build(replace(known, n_mels=front_end.n_mels) if front_end else known)
     return network, front_end or front_end_of(network.interface.metadata, network.n_mels)
