@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 from conftest import write_model
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from onnx import TensorProto, helper, numpy_helper
 from onnx_files import TimeFirst, write_onnx
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from speakerquant.architectures.layers import quantizable_layers, unreached_shar
 from speakerquant.architectures.onnx_file.config import OnnxFileConfig
 from speakerquant.architectures.onnx_file.layer_names import unit_names
 from speakerquant.architectures.onnx_file.network import OnnxFileNetwork
-from speakerquant.architectures.units import Granularity
+from speakerquant.architectures.units import Granularity, Units
 from speakerquant.audio.feature_extractor import FeatureExtractor
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
@@ -261,10 +262,26 @@ def test_units_are_the_modules_that_the_nodes_are_named_after(titan: Path) -> No
         ([f"Conv_{place}" for place in range(40)], 8),
         ([f"encoder.{block}.{layer}" for block in range(6) for layer in range(4)] + ["head"], 7),
         ([f"net.a.{block}.{layer}" for block in range(9) for layer in range(4)], 9),
+        ([f"encoder.layers.{block}.conv" for block in range(16)] + ["pool", "fc"], 10),
+        ([f"features.{block}.0" for block in range(19)] + ["classifier.1"], 9),
     ],
 )
 def test_there_are_few_units(layers: list[str], units: int) -> None:
     assert len({*unit_names(dict.fromkeys(layers, 1)).values()}) == units
+
+
+def test_units_of_many_alike_are_runs_of_them() -> None:
+    """Each is a part of the module by its name, as masks take it, and a key that Hydra takes."""
+    layers = {f"encoder.{block}.{layer}": 1 for block in range(13) for layer in ("conv1", "conv2")}
+    units = unit_names({"stem": 1, **layers})
+    names = [*dict.fromkeys(units.values())]
+    assert names[:4] == ["stem", "encoder.part_0-1", "encoder.part_2-3", "encoder.4"]
+    assert len(names) == 9
+    assert units["encoder.1.conv2"] == "encoder.part_0-1"
+    mask = Mask(Units({name: (name,) for name in names}), {"encoder": "int8", "encoder.part_2-3": "int4"})
+    assert [*mask.names.values()][:4] == ["fp32", "int8", "int4", "int8"]
+    [override] = OverridesParser.create().parse_overrides(["mask.encoder.part_2-3=int4"])
+    assert override.key_or_group == "mask.encoder.part_2-3"
 
 
 def test_it_is_opened_and_saved_like_any_other(titan: Path, tmp_path: Path) -> None:
@@ -315,6 +332,30 @@ def test_every_layer_has_a_name_of_its_own(nodes: list[str], layers: list[str], 
 
 
 @pytest.mark.parametrize(
+    ("scopes", "layer"),
+    [
+        ("['', 'enc', 'enc.layers.0', 'enc.layers.0.linear1', 'linear_3']", "enc.layers.0.linear1"),
+        ("['', 'linear_3']", "node_MatMul_3"),
+        ("['', 'enc', print('enc'), 'linear_3']", "node_MatMul_3"),
+        ("['enc', 'linear_3'", "node_MatMul_3"),
+    ],
+)
+def test_a_product_has_the_name_that_the_newer_exporter_writes_beside_it(
+    scopes: str, layer: str, tmp_path: Path
+) -> None:
+    product = helper.make_node("MatMul", ["f", "val_2"], ["g"], "node_MatMul_3")
+    product.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=scopes)
+    nodes = [
+        helper.make_node("Transpose", ["h1"], ["f"], perm=[0, 2, 1]),
+        product,
+        helper.make_node("Transpose", ["g"], ["h"], perm=[0, 2, 1]),
+    ]
+    path = _with_nodes(tmp_path, nodes, {"val_2": np.ones((20, 20), np.float32)})
+    network = OnnxFileNetwork(OnnxFileConfig(str(path), n_mels=20))
+    assert [*quantizable_layers(network)] == ["conv", layer, "last"]
+
+
+@pytest.mark.parametrize(
     "nodes",
     [
         [helper.make_node("Dropout", ["h1"], ["h", "mask"])],
@@ -351,6 +392,7 @@ def test_every_layer_has_a_name_of_its_own(nodes: list[str], layers: list[str], 
             helper.make_node("Concat", ["nought"] * 5 + ["e"], ["p"], axis=0),
             helper.make_node("Pad", ["h1", "p"], ["h"]),
         ],
+        [helper.make_node("Slice", ["h1", "one", "most", "two", ""], ["h"])],
         *(
             [helper.make_node("Slice", ["h1", start, end, "two", "back"], ["h"])]
             for start, end in (("back", "least"), ("back", "two"), ("most", "nought"), ("three", "least"))
@@ -360,7 +402,7 @@ def test_every_layer_has_a_name_of_its_own(nodes: list[str], layers: list[str], 
         *("mask", "places", "no bias", "clipped length", "copied size", "ends", "halves"),
         *(f"{kind}, last window {where}" for kind in ("max", "mean") for where in ("behind", "in padding")),
         "split and squeezed",
-        *("padded to even", *(f"backwards {n}" for n in range(4))),
+        *("padded to even", "no steps", *(f"backwards {n}" for n in range(4))),
     ],
 )
 def test_what_exporters_write_is_converted(nodes: list[onnx.NodeProto], tmp_path: Path) -> None:
@@ -552,6 +594,7 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "no ONNX": (lambda _, path: path.write_bytes(b"nothing"), "no ONNX file"),
     "cut": (lambda source, path: path.write_bytes(source.read_bytes()[:2000]), "no ONNX file, or damaged"),
     "images": (_another(nn.Conv2d(3, 4, 3), (1, 3, 32, 32)), "has 4 axes, as images"),
+    "waveforms": (_another(nn.Conv1d(1, 4, 3), (1, 1, 400)), "has 3 axes, as waveforms of one channel"),
     "length": (
         _another(nn.Sequential(nn.Conv1d(80, 4, 3), nn.Flatten(), nn.Linear(4 * 48, 8)), (1, 80, 50)),
         "axis 2 (time) of its input is fixed to 50",
@@ -621,6 +664,14 @@ def test_what_cannot_be_used_is_refused_in_one_line(titan: Path, tmp_path: Path,
     assert message in str(raised.value)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_family_is_of_no_use_for_an_onnx_file_however_it_is_spelt(titan: Path, tmp_path: Path) -> None:
+    path = tmp_path / "TITAN.ONNX"
+    path.write_bytes(titan.read_bytes())
+    assert _opened(path, tmp_path, FrontEnd(n_mels=20)).network.n_mels == 20
+    with pytest.raises(UserError, match="not a checkpoint of family wespeaker; give model=onnx, and if"):
+        load_checkpoint(path, family="wespeaker")
 
 
 def test_other_bands_than_the_front_ends_are_refused(titan: Path, tmp_path: Path) -> None:

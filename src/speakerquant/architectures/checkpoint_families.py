@@ -28,7 +28,8 @@ _BESIDE = re.compile(
     r"(classifier|classification|criterion|loss|speaker_loss|aam_?softmax|head|projection|mlp|torchfbank|__L__)\w*\."
 )
 _PARAMETER = re.compile(r"\.(weight|bias|running_mean|running_var)$")
-_COUNTER = ".num_batches_tracked"
+# Of normalisations, and of averages of weights.
+_COUNTER = re.compile(r"(.*\.)?(num_batches_tracked|n_averaged)")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Layout:
 class CheckpointFamilies:
     """The families of public checkpoints that one network can load.
 
+    Their weights are given by names as :func:`unwrapped` leaves them.
+
     Args:
         network: What the network is called.
         layouts: The layout of each family.
@@ -79,13 +82,12 @@ class CheckpointFamilies:
 
     def recognize(self, weights: Weights) -> list[Family]:
         """Return the families whose checkpoints of this network name their layers so."""
-        names = {_unwrapped(name) for name in weights}
-        return [family for family, layout in self._layouts.items() if names.issuperset(layout.signature)]
+        return [family for family, layout in self._layouts.items() if weights.keys() >= {*layout.signature}]
 
     def num_known(self, weights: Weights, family: Family) -> int:
         """Return how many of the names are those of the family's checkpoints of this network."""
         names = self._layouts[family].names
-        return sum(_our_name(_unwrapped(name), names) is not None for name in weights)
+        return sum(_our_name(name, names) is not None for name in weights)
 
     def convert(self, weights: Weights, family: Family) -> ForeignCheckpoint:
         """Return the checkpoint of that family in our form.
@@ -96,11 +98,10 @@ class CheckpointFamilies:
         layout = self._layouts[family]
         converted: dict[str, Tensor] = {}
         for name, tensor in weights.items():
-            inner = _unwrapped(name)
-            ours = _our_name(inner, layout.names)
+            ours = _our_name(name, layout.names)
             if ours is not None:
                 converted[ours] = tensor.float()
-            elif not (inner.endswith(_COUNTER) or _BESIDE.match(inner)):
+            elif not _is_beside(name):
                 raise UserError(f"{name} is unknown in {family}")
         try:
             return layout.arrange(converted)
@@ -111,17 +112,41 @@ class CheckpointFamilies:
             raise UserError(f"its shapes are those of no {self.network} ({error})") from None
 
 
-def _unwrapped(name: str) -> str:
-    while name.startswith(_WRAPPERS):
-        name = name.partition(".")[2]
-    return name
+def unwrapped(weights: Weights) -> Weights:
+    """Return the weights by names without the prefixes of training in parallel, compilation and trainers.
+
+    Raises:
+        UserError: two are of one name then.
+    """
+    sources: dict[str, str] = {}
+    for name in weights:
+        inner = name
+        while inner.startswith(_WRAPPERS):
+            inner = inner.partition(".")[2]
+        other = sources.setdefault(inner, name)
+        if other != name and not _is_beside(inner):
+            raise UserError(f"{other} and {name}: the weights of two networks; give those of one of them")
+    return {inner: weights[name] for inner, name in sources.items()}
 
 
-def _our_name(inner: str, names: Mapping[str, str]) -> str | None:
-    parameter = _PARAMETER.search(inner)
+def without_first_part(weights: Weights) -> Weights | None:
+    """Return the weights without a prefix that all names in the network have, such as ``backbone.``."""
+    prefixes = {name[: name.find(".") + 1] for name in weights if not _is_beside(name)}
+    prefix = prefixes.pop() if len(prefixes) == 1 else ""
+    if not prefix:
+        return None
+    return unwrapped({name.removeprefix(prefix): tensor for name, tensor in weights.items()})
+
+
+def _is_beside(name: str) -> bool:
+    return (_COUNTER.fullmatch(name) or _BESIDE.match(name)) is not None
+
+
+def _our_name(name: str, names: Mapping[str, str]) -> str | None:
+    parameter = _PARAMETER.search(name)
     if parameter is None:
         return None
-    layer = inner[: parameter.start()]
+    layer = name[: parameter.start()]
     for pattern, replacement in names.items():
         if match := re.fullmatch(pattern, layer):
             return match.expand(replacement) + parameter[0]

@@ -17,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from speakerquant.architectures.architecture import Architecture
+from speakerquant.architectures.checkpoint_families import unwrapped, without_first_part
 from speakerquant.architectures.family import AUTO, FRONT_ENDS, Family
 from speakerquant.architectures.onnx_file import ONNX_FILE
 from speakerquant.architectures.onnx_file.config import OnnxFileConfig
@@ -28,9 +29,6 @@ from speakerquant.files import atomic_path, file_digest
 
 _STATE_DICTS = ("model", "state_dict", "model_state_dict", "net", "network", "embedding_model")
 _UNNAMED = "ecapa_tdnn"  # the network of checkpoints whose metadata name none
-
-ONNX_SUFFIX = ".onnx"
-"""How the names of files end that are networks themselves."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,11 @@ class SpeakerModel:
     network: SpeakerNetwork
     front_end: FrontEnd
     digest: str
+
+
+def is_onnx_file(path: Path) -> bool:
+    """Return whether a checkpoint is an ONNX file, by how its name ends."""
+    return path.suffix.lower() == ".onnx"
 
 
 def load_checkpoint(
@@ -68,7 +71,7 @@ def load_checkpoint(
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; check model.checkpoint")
     try:
-        if path.suffix == ONNX_SUFFIX:
+        if is_onnx_file(path):
             network, front_end = _of_onnx_file(path, family, front_end)
         elif "architecture" in (content := _read(path))[1]:
             if family != AUTO:
@@ -87,17 +90,20 @@ def load_checkpoint(
         raise UserError(f"{path}: {error}") from None
     if config is not None and config != network.config:
         raise UserError(f"{path}: {_difference(network.config, config)}; use another checkpoint or model")
-    digest = network.config.digest if path.suffix == ONNX_SUFFIX else file_digest(path)
+    digest = network.config.digest if is_onnx_file(path) else file_digest(path)
     return SpeakerModel(network, front_end, digest)
 
 
 def _of_onnx_file(path: Path, family: str, front_end: FrontEnd | None) -> tuple[SpeakerNetwork, FrontEnd]:
     """Return the file's network, and the given front end or else the one that its metadata says."""
     # only this needs the onnx package
-    from speakerquant.architectures.onnx_file.front_end_metadata import front_end_of
+    from speakerquant.architectures.onnx_file.front_end_metadata import CHOICE, front_end_of
 
     if family != AUTO:
-        raise UserError(f"an ONNX file, not a checkpoint of family {family}; leave model.family at auto")
+        raise UserError(
+            f"an ONNX file, not a checkpoint of family {family}; give model=onnx, and if the file has no "
+            f"metadata of sherpa-onnx, {CHOICE}"
+        )
     known = OnnxFileConfig(str(path.absolute()))  # not resolved: its data lies beside a link
     network = ONNX_FILE.build(replace(known, n_mels=front_end.n_mels) if front_end else known)
     return network, front_end or front_end_of(network.interface.metadata, network.n_mels)
@@ -119,15 +125,25 @@ def _foreign(
     weights: Mapping[str, Tensor], family: str, front_end: FrontEnd | None
 ) -> tuple[SpeakerNetwork, FrontEnd]:
     """Return a public checkpoint's network, and the given front end or else the one it was trained with."""
+    weights = _bare(weights)
     architecture, known = _recognized(weights, family)
     assert architecture.families is not None
-    advice = _nearest_format(weights, known)
+    advice = _advice(weights, (architecture, known))
     try:
         foreign = architecture.families().convert(weights, known)
     except UserError as error:
         raise UserError(f"{error}; {advice}") from None
     network = _network(architecture, foreign.config, foreign.weights, advice)
     return network, front_end or replace(FRONT_ENDS[known], n_mels=network.n_mels)
+
+
+def _bare(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return the weights by the names of a known format, if these are what is behind a prefix of all."""
+    plain = unwrapped(weights)
+    inner: Mapping[str, Tensor] | None = plain
+    while inner is not None and not _named_alike(inner):
+        inner = without_first_part(inner)
+    return plain if inner is None else inner
 
 
 def _recognized(weights: Mapping[str, Tensor], family: str) -> tuple[Architecture, Family]:
@@ -138,14 +154,9 @@ def _recognized(weights: Mapping[str, Tensor], family: str) -> tuple[Architectur
             names = dict.fromkeys(known for _, known in _formats())
             raise UserError(f"model.family={family}: unknown family; valid are auto, {', '.join(names)}")
         return _nearest(weights, owned)
-    found = [
-        (architecture, known)
-        for architecture in architectures()
-        if architecture.families
-        for known in architecture.families().recognize(weights)
-    ]
+    found = _named_alike(weights)
     if not found:
-        raise UserError(f"no network of a known family; {_nearest_format(weights)}")
+        raise UserError(f"no network of a known family; {_advice(weights)}")
     if len(found) > 1:
         alike = [known for _, known in found]
         raise UserError(
@@ -169,21 +180,36 @@ def _nearest(
     weights: Mapping[str, Tensor], formats: Sequence[tuple[Architecture, Family]]
 ) -> tuple[Architecture, Family]:
     """Return the format that knows most of the names; of equals, the first."""
-    return max(formats, key=lambda each: _num_known(weights, *each))
+
+    def num_known(known: tuple[Architecture, Family]) -> int:
+        architecture, family = known
+        assert architecture.families is not None
+        return architecture.families().num_known(weights, family)
+
+    return max(formats, key=num_known)
 
 
-def _num_known(weights: Mapping[str, Tensor], architecture: Architecture, family: Family) -> int:
-    assert architecture.families is not None
-    return architecture.families().num_known(weights, family)
+def _named_alike(weights: Mapping[str, Tensor]) -> list[tuple[Architecture, Family]]:
+    """Return the formats that have such names."""
+    return [
+        (architecture, family)
+        for architecture in architectures()
+        if architecture.families
+        for family in architecture.families().recognize(weights)
+    ]
 
 
-def _nearest_format(weights: Mapping[str, Tensor], preferred: Family | None = None) -> str:
-    """Say in words which format knows most of the names; of equals, one of the preferred family."""
-    formats = sorted(_formats(), key=lambda each: each[1] is not preferred)
-    architecture, family = _nearest(weights, formats)
-    if not _num_known(weights, architecture, family):
-        return "it resembles no known format"
-    return f"the nearest known format is {family}'s {architecture.name}"
+def _advice(weights: Mapping[str, Tensor], tried: tuple[Architecture, Family] | None = None) -> str:
+    """Say in words which formats have such names; if none has, or the one that was tried, what else to do."""
+    alike = _named_alike(weights)
+    if alike and tried not in alike:
+        formats = (f"{family}'s {architecture.name}" for architecture, family in alike)
+        return f"its names are those of {' or '.join(formats)}"
+    *others, last = (each.families().network for each in architectures() if each.families)
+    return (
+        f"if it is another network than {', '.join(others)} or {last}, export it as ONNX and give model=onnx "
+        "(docs/networks.md)"
+    )
 
 
 class _LeftOut:
@@ -212,9 +238,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # whatever a damaged file, or one with more in it than tensors, may raise
         if what := _what_it_is_instead(path):
-            raise UserError(f"{path}: {what}") from None
+            raise UserError(what) from None
         raise UserError(
-            f"{path}: no checkpoint, damaged, or with more in it than tensors, which is never loaded; "
+            "no checkpoint, damaged, or with more in it than tensors, which is never loaded; "
             "give the state dict of a network"
         ) from None
     for wrapper in _STATE_DICTS:
@@ -223,7 +249,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     named = content.items() if isinstance(content, Mapping) else ()
     weights = {str(name): value for name, value in named if isinstance(value, Tensor)}
     if not weights:
-        raise UserError(f"{path}: holds no weights by name; give the state dict of a network")
+        inner = ", ".join(str(name) for name, value in named if isinstance(value, Mapping))
+        if inner:
+            raise UserError(
+                f"holds no weights by name, but {inner}; save the one that is the state dict of a network in "
+                "a file of its own, and give that"
+            )
+        raise UserError("holds no weights by name; give the state dict of a network")
     return weights, {}
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from speakerquant.architectures.architecture import Architecture
 from speakerquant.architectures.checkpoint_sources import checkpoint_path
-from speakerquant.architectures.checkpoints import ONNX_SUFFIX, SpeakerModel, load_checkpoint, random_model
+from speakerquant.architectures.checkpoints import SpeakerModel, is_onnx_file, load_checkpoint, random_model
 from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.registry import architecture_of, architecture_of_network, architectures
 from speakerquant.architectures.speaker_network import SpeakerNetwork
@@ -65,7 +65,7 @@ def open_model(config: ModelConfig, cache: Cache) -> SpeakerModel:
         path = checkpoint_path(config.checkpoint, cache)
         front_end = None if shape else config.front_end  # beside an architecture it is for random weights
         model = load_checkpoint(path, shape and shape[1], config.family, front_end)
-        if path.suffix == ONNX_SUFFIX:
+        if is_onnx_file(path):
             from speakerquant.engine.onnxruntime.converted_network import (
                 check_converted,  # only these need it
             )

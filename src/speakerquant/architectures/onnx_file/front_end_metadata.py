@@ -7,7 +7,8 @@ from speakerquant.errors import UserError
 
 _FRAMEWORKS = ("wespeaker", "3d-speaker")
 _MEAN = "global-mean"
-_SAY_IT = "choose model/front_end=sherpa_onnx, wespeaker, three_d_speaker, speechbrain or log_mel"
+CHOICE = "choose model/front_end=sherpa_onnx, wespeaker, three_d_speaker, speechbrain or log_mel"
+"""What to do where the metadata does not say the features."""
 
 
 def front_end_of(metadata: Mapping[str, str], n_mels: int) -> FrontEnd:
@@ -21,17 +22,17 @@ def front_end_of(metadata: Mapping[str, str], n_mels: int) -> FrontEnd:
         UserError: the metadata says nothing of features, or of features that are unknown here.
     """
     if "sample_rate" not in metadata or "normalize_samples" not in metadata:
-        raise UserError(f"it has no metadata of sherpa-onnx; {_SAY_IT}")
+        raise UserError(f"it has no metadata of sherpa-onnx; {CHOICE}")
     framework = metadata.get("framework", _FRAMEWORKS[0])
     if framework not in _FRAMEWORKS:
-        raise UserError(f"its metadata says framework {framework}, whose features are unknown; {_SAY_IT}")
+        raise UserError(f"its metadata says framework {framework}, whose features are unknown; {CHOICE}")
     normalised = metadata.get("feature_normalize_type", "")
     if normalised not in ("", _MEAN):
-        raise UserError(f"its metadata says feature_normalize_type {normalised}, which is unknown; {_SAY_IT}")
+        raise UserError(f"its metadata says feature_normalize_type {normalised}, which is unknown; {CHOICE}")
     try:
         sample_rate, scaled = int(metadata["sample_rate"]), bool(int(metadata["normalize_samples"]))
     except ValueError:
-        raise UserError(f"sample_rate or normalize_samples in its metadata is no number; {_SAY_IT}") from None
+        raise UserError(f"sample_rate or normalize_samples in its metadata is no number; {CHOICE}") from None
     win_length = sample_rate * 25 // 1000
     return FrontEnd(
         kind=FrontEndKind.kaldi,

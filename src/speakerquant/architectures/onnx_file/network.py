@@ -121,7 +121,7 @@ class OnnxFileNetwork(SpeakerNetwork):
         return self._min_frames
 
     def units(self, granularity: Granularity = Granularity.block) -> Units:
-        """Modules as the file's names tell them, 5 to 12 of them; runs of layers if it tells none."""
+        """Modules as the file's names tell them, or runs of these, 5 to 12; without names, runs of layers."""
         if granularity is Granularity.layer:
             return super().units(granularity)
         units: dict[str, tuple[str, ...]] = {}

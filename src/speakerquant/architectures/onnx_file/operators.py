@@ -163,7 +163,7 @@ def _slice(inputs: Sequence[Operand], _: Attributes) -> Tensor:
     values = tensor(inputs[0])
     starts, ends = _sizes(inputs[1]), _sizes(inputs[2])
     axes = _sizes(inputs[3]) if len(inputs) > 3 and inputs[3] is not None else list(range(len(starts)))
-    steps = _sizes(inputs[4]) if len(inputs) > 4 else [1] * len(starts)
+    steps = _sizes(inputs[4]) if len(inputs) > 4 and inputs[4] is not None else [1] * len(starts)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if step == -1:
             # What is counted from one end is counted from the other one then.

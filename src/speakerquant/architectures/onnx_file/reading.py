@@ -1,5 +1,6 @@
 """Reads an ONNX file: what it computes, in plain terms, or why it cannot become a network of the project."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ _LAYERS = ("Conv", "Gemm", "MatMul", "BatchNormalization")
 _CONTROL_FLOW = ("If", "Loop", "Scan")
 _RECURRENT = ("LSTM", "GRU", "RNN")
 _INTEGER = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+_SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where PyTorch's newer exporter lists the modules that a node lies in, and behind them the operation."""
+_MODULE_OF = re.compile(r"\[(?:'[^']*', )*'([^']*)', '[^']*'\]")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Node:
     Attributes:
         operator: What it computes.
         name: Its name; its operator and place, if it has none.
+        module: The module that the exporter says it is of, such as ``layer1.0.conv1``; empty if it says none.
         inputs: Names of the tensors that it reads; empty where an optional one is left out.
         outputs: Names of the tensors that it makes.
         attributes: Its settings; ``opset`` is that of the file.
@@ -40,6 +45,7 @@ class Node:
 
     operator: str
     name: str
+    module: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
@@ -162,7 +168,7 @@ def with_open_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _features(inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ValueInfoProto:
-    """The one input, of three axes if it says how many."""
+    """The one input, of three axes if it says how many, and of more than one band."""
     if len(inputs) != 1:
         names = ", ".join(each.name for each in inputs)
         raise UserError(
@@ -173,11 +179,15 @@ def _features(inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ValueInfoProto:
     if declared.elem_type != TensorProto.FLOAT:
         kind = TensorProto.DataType.Name(declared.elem_type)
         raise UserError(f"its input {features.name} is {kind}; give a network that takes features in FP32")
-    axes = len(declared.shape.dim) if declared.HasField("shape") else _AXES
-    if axes != _AXES:
-        what = {4: "images", 2: "waveforms, or features of one recording"}.get(axes, "something else")
+    sizes = [axis.dim_value for axis in declared.shape.dim] if declared.HasField("shape") else [0] * _AXES
+    if len(sizes) != _AXES or 1 in sizes[1:]:
+        what = {
+            2: "waveforms, or features of one recording",
+            3: "waveforms of one channel, or features of one band",
+            4: "images",
+        }.get(len(sizes), "something else")
         raise UserError(
-            f"its input {features.name} has {axes} axes, as {what}; a speaker network takes features "
+            f"its input {features.name} has {len(sizes)} axes, as {what}; a speaker network takes features "
             "[batch, time, bands] or [batch, bands, time]"
         )
     return features
@@ -188,8 +198,8 @@ def _node(node: onnx.NodeProto, place: int, opset: int) -> Node:
     said = f"node {name} ({node.op_type})"
     if node.op_type in _CONTROL_FLOW:
         raise UserError(
-            f"{said}: control flow cannot be converted; export it without, such as squeeze of a given axis, "
-            "or remove what never runs with onnxslim"
+            f"{said}: control flow cannot be converted; export it without, such as with [:, 0] or flatten(1) "
+            "in place of squeeze, or remove what never runs with onnxslim"
         )
     if node.op_type in _RECURRENT:
         raise UserError(f"{said}: a recurrent layer; only feed-forward networks can be converted")
@@ -206,10 +216,17 @@ def _node(node: onnx.NodeProto, place: int, opset: int) -> Node:
     return Node(
         node.op_type,
         name,
+        _module(node),
         tuple(node.input),
         tuple(node.output),
         attributes | {"opset": opset, "outputs": len(node.output)},
     )
+
+
+def _module(node: onnx.NodeProto) -> str:
+    scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "")
+    written = _MODULE_OF.fullmatch(scopes)
+    return written[1] if written else ""
 
 
 def _value(attribute: onnx.AttributeProto) -> Any:

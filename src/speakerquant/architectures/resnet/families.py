@@ -1,7 +1,8 @@
 """The public ResNet families: what their state dicts call our layers.
 
-They are WeSpeaker (``wespeaker/models/resnet.py``) and pyannote
-(``pyannote/audio/models/embedding/wespeaker``), whose model holds WeSpeaker's.
+They are WeSpeaker (``wespeaker/models/resnet.py``), 3D-Speaker (``speakerlab/models/resnet``), which names
+its layers likewise, and pyannote (``pyannote/audio/models/embedding/wespeaker``), whose model holds
+WeSpeaker's.
 """
 
 import logging
@@ -66,7 +67,8 @@ def _layout(prefix: str, variance_floor: float) -> Layout:
         "seg_2": "second_embedding_linear",
     }
     return Layout(
-        signature=tuple(f"{prefix}{name}.weight" for name in ("conv1", "layer1.0.conv1", "seg_1")),
+        # the second convolution of a block is one of several in Res2Net and its kind
+        signature=tuple(f"{prefix}{name}.weight" for name in ("conv1", "layer1.0.conv2", "seg_1")),
         names={re.escape(prefix) + pattern: ours for pattern, ours in names.items()},
         arrange=partial(_arrange, variance_floor=variance_floor),
     )
@@ -76,6 +78,7 @@ RESNET_FAMILIES = CheckpointFamilies(
     "ResNet",
     {
         Family.wespeaker: _layout("", variance_floor=1e-7),
+        Family.three_d_speaker: _layout("", variance_floor=1e-8),
         Family.pyannote: _layout("resnet.", variance_floor=1e-24),
     },
 )

@@ -1,4 +1,4 @@
-"""ResNet with statistics pooling, the speaker embedding network of WeSpeaker and pyannote.
+"""ResNet with statistics pooling, the speaker embedding network of WeSpeaker, 3D-Speaker and pyannote.
 
 He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", CVPR 2016; as a speaker network: Wang et
 al., "WeSpeaker: A Research and Production Oriented Speaker Embedding Learning Toolkit", ICASSP 2023. Of the
