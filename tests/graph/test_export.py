@@ -194,30 +194,38 @@ def units_of(network: nn.Module) -> Units:
     return SpeakerNetwork.units(cast(SpeakerNetwork, network))
 
 
-class UnequalParts(nn.Module):
-    """Concatenates frames of one width with a mean over time of another."""
+class Parts(nn.Module):
+    """Concatenates frames of some widths with means over time of others."""
 
-    def __init__(self, widths: tuple[int, int]) -> None:
+    def __init__(self, frames: tuple[int, ...], means: tuple[int, ...]) -> None:
         super().__init__()
-        self.frames = nn.Conv1d(80, widths[0], 1)
-        self.means = nn.Conv1d(80, widths[1], 1)
-        self.both = nn.Conv1d(sum(widths), 5, 1)
+        self.frames = nn.ModuleList(nn.Conv1d(80, width, 1) for width in frames)
+        self.means = nn.ModuleList(nn.Conv1d(80, width, 1) for width in means)
+        self.all = nn.Conv1d(sum((*frames, *means)), 5, 1)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        means = self.means(features.mean(dim=2, keepdim=True)).expand(-1, -1, features.shape[2])
-        return self.both(torch.cat([self.frames(features), means], dim=1)).mean(dim=2)
+        mean = features.mean(dim=2, keepdim=True)
+        means = [layer(mean).expand(-1, -1, features.shape[2]) for layer in self.means]
+        frames = [layer(features) for layer in self.frames]
+        return self.all(torch.cat([*frames, *means], dim=1)).flatten(1)
 
 
-@pytest.mark.parametrize("widths", [(4, 4), (6, 2), (5, 2)], ids=str)
-def test_parts_of_any_width_are_computed(widths: tuple[int, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("frames", "means", "repeats"),
+    [((4,), (4,), 0), ((6,), (2,), 1), ((5,), (2,), 1), ((), (4, 4), 2)],
+    ids=str,
+)
+def test_parts_of_any_width_are_computed(
+    frames: tuple[int, ...], means: tuple[int, ...], repeats: int, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
-    network = UnequalParts(widths).eval()
+    network = Parts(frames, means).eval()
     features = torch.randn(2, 80, 30)
     mask = Mask(units_of(network), {"*": INT8})
     table = calibrate(network, [features], "max")
     write_mask(export_network(network, n_mels=80), mask, table, tmp_path / "model.onnx")
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node)
-    assert (kinds["Expand"] == 0) == (widths[0] == widths[1])
+    assert kinds["Expand"] == repeats
     options = onnxruntime.SessionOptions()
     # It would fuse layers that follow each other directly into integer kernels, which saturate without VNNI.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -237,11 +245,23 @@ class BesideLayers(nn.Module):
         super().__init__()
         self.conv = nn.Conv1d(80, 8, 3, padding=1)
         self.own = nn.Parameter(torch.randn(8, 8))
+        self.filter = nn.Parameter(torch.randn(8, 1, 3))
+        self.least = nn.Parameter(torch.rand(8, 1, 1))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(8) for _ in range(3))
+        for norm in self.norms:
+            nn.init.uniform_(norm.weight, 0.3, 3)
         self.volume = nn.Conv3d(1, 1, 1)
         self.up = nn.ConvTranspose1d(8, 8, 2)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         frames = self.up(self.conv(features))
+        fixed = torch.tensor([[[0.25, 0.5, 0.25]]] * 8)
+        filters = (self.filter.abs(), torch.maximum(self.filter, self.least), fixed)
+        for norm, weight in zip(self.norms, filters, strict=True):
+            frames = norm(nn.functional.conv1d(frames, weight, padding=1, groups=8))
+        means = frames.mean(dim=2, keepdim=True).expand_as(frames)
+        fixed = torch.tensor([[[0.5], [-0.2]] * 8])
+        frames = frames * nn.functional.conv1d(torch.cat([frames, means], dim=1), fixed)
         seen = self.volume(frames[:, None, :, :, None])[:, 0, :, :, 0].mean(dim=2)
         return nn.functional.linear(seen, self.own, self.own[0])
 
