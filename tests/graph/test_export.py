@@ -329,6 +329,36 @@ def test_a_layer_that_runs_twice_is_refused() -> None:
         export_network(nn.Sequential(layer, layer, nn.AdaptiveAvgPool1d(1), nn.Flatten()), n_mels=80)
 
 
+def test_layers_that_share_a_weight_are_refused_by_name() -> None:
+    network = nn.Sequential(*(nn.Conv1d(80, 80, 1) for _ in range(3)), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    network[2].weight = network[0].weight
+    with pytest.raises(UserError, match=r"^0 and 2: two layers share one weight.*give one a copy"):
+        export_network(network, n_mels=80)
+    network[2].weight = nn.Parameter(network[0].weight.detach().clone())
+    export_network(network, n_mels=80)
+
+
+@pytest.mark.parametrize(
+    ("operation", "named"),
+    [(lambda frames: frames.unfold(2, 4, 4).mean(3), "Unfold"), (torch.special.bessel_j0, "bessel_j0")],
+    ids=["unfold", "bessel"],
+)
+def test_what_onnx_does_not_have_is_said_in_one_line(
+    operation: Callable[[torch.Tensor], torch.Tensor], named: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Unknown(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv1d(16, 8, 1)
+
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            return operation(self.layer(features)).mean(dim=2)
+
+    with pytest.raises(UserError, match=rf"^the network cannot be written as ONNX \(.*{named}[^.]*\); .*s$"):
+        export_network(Unknown().eval(), 16)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("normalise", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
 def test_weights_that_are_computed_are_refused_by_name(normalise: Callable[[nn.Module], nn.Module]) -> None:
     network = nn.Sequential(nn.Conv1d(8, 8, 1), normalise(nn.Conv1d(8, 8, 1)))
