@@ -177,20 +177,20 @@ def _looked_up(bits: int, weights: IntegerWeights, shape: tuple[int, ...], share
     A byte holds the integers of several output channels, those of its first bits from the first part of the
     channels and so on, so that what is looked up lies in order. Channels of zeros fill the last bytes.
     """
-    out_channels = len(weights.codes)
-    added = -out_channels % (_BYTE // bits)
-    codes, scales = (
-        np.pad(each, [(0, added), *[(0, 0)] * (each.ndim - 1)]) for each in (weights.codes, weights.scales)
-    )
+    codes, scales = weights.codes, weights.scales
     length = weights.group_length or codes.shape[1]
     num_taps = int(np.prod(codes.shape[2:]))
-    parts = (codes + np.int16(2 ** (bits - 1))).astype(np.uint8)
-    parts = parts.reshape(_BYTE // bits, -1, length, num_taps, *_UNUSED_AXES)
+    out_channels = len(codes)
+    added = -out_channels % (_BYTE // bits)
+    behind = [(0, added), (0, 0)]
+    rows = np.pad(codes.reshape(out_channels, -1), behind) + np.int16(2 ** (bits - 1))
+    parts = rows.astype(np.uint8).reshape(_BYTE // bits, -1, length, num_taps, *_UNUSED_AXES)
     stored = ops.constant(_in_bytes(parts, bits))
     integers = ops.gather(shared.table(bits), stored, shared.first_axis)
-    values = ops.multiply(integers, ops.constant(scales.reshape(*parts.shape[:2], 1, -1, *_UNUSED_AXES)))
+    factors = np.pad(scales.reshape(out_channels, -1), behind).reshape(*parts.shape[:2], 1, -1, *_UNUSED_AXES)
+    values = ops.multiply(integers, ops.constant(factors))
     if added:
-        by_channel = ops.reshape(values, shared.numbers(len(codes), -1), False)
+        by_channel = ops.reshape(values, shared.numbers(out_channels + added, -1), False)
         bounds = (shared.numbers(number) for number in (0, out_channels, 1, 0))
         values = ops.slice(by_channel, *bounds)
     return ops.reshape(values, shared.numbers(*shape), False)
