@@ -31,7 +31,7 @@ GRAPH = 5
 EMBEDDINGS = 4
 """Embeddings by an engine of the same ONNX file."""
 
-BASELINE = 6
+BASELINE = 7
 """Size, scores and embeddings of the baseline."""
 
 REPLICATES = 2

@@ -16,8 +16,9 @@ import openvino as ov
 import pytest
 from conftest import Subject, write_model
 from processes import Program
+from torch import nn
 
-from speakerquant.architectures.layers import LayerGeometry, LayerKind
+from speakerquant.architectures.layers import LayerGeometry, LayerKind, QuantizableLayer
 from speakerquant.engine.base import Engine
 from speakerquant.engine.cpu import describe_cpu
 from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder, OpenVinoEngine
@@ -88,6 +89,15 @@ def test_a_layer_rounds_frames_where_its_mask_says_so_whatever_others_do(
     embeddings = np.stack(list(engine.embed_many(small.recordings)))
     lost = 1 - fidelity(embeddings, rounded)
     assert lost < 0.05 * (1 - fidelity(embeddings, unrounded)), lost
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Conv1d(64, 1, 1), nn.Conv1d(80, 64, 1), nn.Conv1d(128, 64, 1, groups=2), nn.Conv2d(64, 64, 1)],
+    ids=str,
+)
+def test_a_layer_whose_input_is_not_rounded_by_frame_is_run_everywhere(layer: QuantizableLayer) -> None:
+    assert OpenVinoBuilder().runs(INT4_DYNAMIC, LayerGeometry.of(layer))
 
 
 def test_an_engine_that_stores_no_groups_of_inputs_rounds_none(small: Subject, tmp_path: Path) -> None:

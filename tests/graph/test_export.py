@@ -194,30 +194,38 @@ def units_of(network: nn.Module) -> Units:
     return SpeakerNetwork.units(cast(SpeakerNetwork, network))
 
 
-class UnequalParts(nn.Module):
-    """Concatenates frames of one width with a mean over time of another."""
+class Parts(nn.Module):
+    """Concatenates frames of some widths with means over time of others."""
 
-    def __init__(self, widths: tuple[int, int]) -> None:
+    def __init__(self, frames: tuple[int, ...], means: tuple[int, ...]) -> None:
         super().__init__()
-        self.frames = nn.Conv1d(80, widths[0], 1)
-        self.means = nn.Conv1d(80, widths[1], 1)
-        self.both = nn.Conv1d(sum(widths), 5, 1)
+        self.frames = nn.ModuleList(nn.Conv1d(80, width, 1) for width in frames)
+        self.means = nn.ModuleList(nn.Conv1d(80, width, 1) for width in means)
+        self.all = nn.Conv1d(sum((*frames, *means)), 5, 1)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        means = self.means(features.mean(dim=2, keepdim=True)).expand(-1, -1, features.shape[2])
-        return self.both(torch.cat([self.frames(features), means], dim=1)).mean(dim=2)
+        mean = features.mean(dim=2, keepdim=True)
+        means = [layer(mean).expand(-1, -1, features.shape[2]) for layer in self.means]
+        frames = [layer(features) for layer in self.frames]
+        return self.all(torch.cat([*frames, *means], dim=1)).flatten(1)
 
 
-@pytest.mark.parametrize("widths", [(4, 4), (6, 2), (5, 2)], ids=str)
-def test_parts_of_any_width_are_computed(widths: tuple[int, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("frames", "means", "repeats"),
+    [((4,), (4,), 0), ((6,), (2,), 1), ((5,), (2,), 1), ((), (4, 4), 2)],
+    ids=str,
+)
+def test_parts_of_any_width_are_computed(
+    frames: tuple[int, ...], means: tuple[int, ...], repeats: int, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
-    network = UnequalParts(widths).eval()
+    network = Parts(frames, means).eval()
     features = torch.randn(2, 80, 30)
     mask = Mask(units_of(network), {"*": INT8})
     table = calibrate(network, [features], "max")
     write_mask(export_network(network, n_mels=80), mask, table, tmp_path / "model.onnx")
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node)
-    assert (kinds["Expand"] == 0) == (widths[0] == widths[1])
+    assert kinds["Expand"] == repeats
     options = onnxruntime.SessionOptions()
     # It would fuse layers that follow each other directly into integer kernels, which saturate without VNNI.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -237,11 +245,23 @@ class BesideLayers(nn.Module):
         super().__init__()
         self.conv = nn.Conv1d(80, 8, 3, padding=1)
         self.own = nn.Parameter(torch.randn(8, 8))
+        self.filter = nn.Parameter(torch.randn(8, 1, 3))
+        self.least = nn.Parameter(torch.rand(8, 1, 1))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(8) for _ in range(3))
+        for norm in self.norms:
+            nn.init.uniform_(norm.weight, 0.3, 3)
         self.volume = nn.Conv3d(1, 1, 1)
         self.up = nn.ConvTranspose1d(8, 8, 2)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         frames = self.up(self.conv(features))
+        fixed = torch.tensor([[[0.25, 0.5, 0.25]]] * 8)
+        filters = (self.filter.abs(), torch.maximum(self.filter, self.least), fixed)
+        for norm, weight in zip(self.norms, filters, strict=True):
+            frames = norm(nn.functional.conv1d(frames, weight, padding=1, groups=8))
+        means = frames.mean(dim=2, keepdim=True).expand_as(frames)
+        fixed = torch.tensor([[[0.5], [-0.2]] * 8])
+        frames = frames * nn.functional.conv1d(torch.cat([frames, means], dim=1), fixed)
         seen = self.volume(frames[:, None, :, :, None])[:, 0, :, :, 0].mean(dim=2)
         return nn.functional.linear(seen, self.own, self.own[0])
 
@@ -307,6 +327,36 @@ def test_a_layer_that_runs_twice_is_refused() -> None:
     layer = nn.Conv1d(80, 80, 1)
     with pytest.raises(UserError, match=r"0 and 1: one layer under two names.*layer of its own"):
         export_network(nn.Sequential(layer, layer, nn.AdaptiveAvgPool1d(1), nn.Flatten()), n_mels=80)
+
+
+def test_layers_that_share_a_weight_are_refused_by_name() -> None:
+    network = nn.Sequential(*(nn.Conv1d(80, 80, 1) for _ in range(3)), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    network[2].weight = network[0].weight
+    with pytest.raises(UserError, match=r"^0 and 2: two layers share one weight.*give one a copy"):
+        export_network(network, n_mels=80)
+    network[2].weight = nn.Parameter(network[0].weight.detach().clone())
+    export_network(network, n_mels=80)
+
+
+@pytest.mark.parametrize(
+    ("operation", "named"),
+    [(lambda frames: frames.unfold(2, 4, 4).mean(3), "Unfold"), (torch.special.bessel_j0, "bessel_j0")],
+    ids=["unfold", "bessel"],
+)
+def test_what_onnx_does_not_have_is_said_in_one_line(
+    operation: Callable[[torch.Tensor], torch.Tensor], named: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Unknown(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv1d(16, 8, 1)
+
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            return operation(self.layer(features)).mean(dim=2)
+
+    with pytest.raises(UserError, match=rf"^the network cannot be written as ONNX \(.*{named}[^.]*\); .*s$"):
+        export_network(Unknown().eval(), 16)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("normalise", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])

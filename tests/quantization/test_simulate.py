@@ -9,6 +9,7 @@ from conftest import Subject
 from torch import nn
 
 from speakerquant.architectures.layers import quantizable_layers
+from speakerquant.architectures.units import Units
 from speakerquant.errors import UserError
 from speakerquant.measuring.check import Agreement
 from speakerquant.measuring.embedding import embed_with_network
@@ -65,6 +66,10 @@ def test_ranges_found_in_frames_are_those_of_64_channels(small: Subject) -> None
     seen = _seen_by(wide, frames[None])[0]
     torch.testing.assert_close(seen, frames[:, :1].round() * torch.tensor([1, 0.01, 0]))
     assert torch.equal(_seen_by(narrow, frames[None, :16])[0], frames[:16])
+    alone = simulate(
+        nn.Sequential(nn.Conv1d(64, 1, 1)), Mask(Units({"0": ("0",)}), {"0": "int4_dynamic"}), small.table
+    )
+    assert torch.equal(_seen_by(alone.get_submodule("0"), frames[None])[0], frames)
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8_dynamic", "int4_dynamic"])

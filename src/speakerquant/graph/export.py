@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 import torch
 from torch import nn
+from torch.onnx.errors import OnnxExporterError
 
-from speakerquant.errors import UserError
+from speakerquant.errors import UserError, first_line
 from speakerquant.graph.editing import makers_of, readers_of
 from speakerquant.graph.passes import (
     count_no_padding_in_averages,
@@ -41,7 +42,7 @@ def export_network(network: nn.Module, n_mels: int, min_frames: int = 1) -> onnx
         min_frames: Fewest frames that it takes.
 
     Raises:
-        UserError: the network runs a layer not at all or more than once.
+        UserError: the network runs a layer not at all or more than once, or computes what ONNX cannot say.
     """
     quantized = insert_quantizers(network)
     layers = quantized_layers(quantized)
@@ -57,19 +58,25 @@ def export_network(network: nn.Module, n_mels: int, min_frames: int = 1) -> onnx
     example = torch.zeros(2, n_mels, max(_EXAMPLE_FRAMES, min_frames), device=device)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        with _quantizers_as_onnx_operators(), warnings.catch_warnings():
+        with _quantizers_as_onnx_operators(), _no_graph_printed(), warnings.catch_warnings():
             # That ranges become constants and that the exporter is the older one are both intended.
             warnings.simplefilter("ignore")
-            torch.onnx.export(
-                quantized,
-                (example,),
-                path,
-                input_names=["features"],
-                output_names=["embeddings"],
-                dynamic_axes={"features": {0: "batch", 2: "time"}, "embeddings": {0: "batch"}},
-                opset_version=OPSET,
-                dynamo=False,
-            )
+            try:
+                torch.onnx.export(
+                    quantized,
+                    (example,),
+                    path,
+                    input_names=["features"],
+                    output_names=["embeddings"],
+                    dynamic_axes={"features": {0: "batch", 2: "time"}, "embeddings": {0: "batch"}},
+                    opset_version=OPSET,
+                    dynamo=False,
+                )
+            except OnnxExporterError as error:
+                reason = first_line(error).partition(". ")[0]  # whom to ask and a graph follow
+                raise UserError(
+                    f"the network cannot be written as ONNX ({reason}); compute this by other operations"
+                ) from None
         exported = onnx.load(path)
     _name_by_layer(exported.graph)
     _check_runs_each_once(layers, exported.graph)
@@ -119,3 +126,14 @@ def _quantizers_as_onnx_operators() -> Iterator[None]:
         yield
     finally:
         TensorQuantizer.use_fb_fake_quant = before
+
+
+@contextmanager
+def _no_graph_printed() -> Iterator[None]:
+    """Without the whole graph on the standard output before the error, which PyTorch (2.11) always prints."""
+    before = torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = before

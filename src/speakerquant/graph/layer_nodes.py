@@ -52,6 +52,8 @@ def layer_nodes(graph: onnx.GraphProto) -> Iterator[LayerNode]:
         if node.op_type not in LAYERS:
             continue
         dequantize = makers.get(node.input[1])
+        if dequantize is not None and dequantize.op_type != "DequantizeLinear":
+            dequantize = None  # such as one that computes the weight
         weight = constants.get(dequantize.input[0] if dequantize is not None else node.input[1])
         if weight is None:
             continue

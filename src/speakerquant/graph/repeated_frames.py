@@ -15,7 +15,7 @@ from speakerquant.graph.editing import (
     replace_nodes,
     store,
 )
-from speakerquant.graph.layer_nodes import layer_nodes
+from speakerquant.graph.layer_nodes import LayerNode, layer_nodes
 
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
@@ -31,19 +31,21 @@ def convolve_constants_once(graph: onnx.GraphProto) -> None:
     makers = makers_of(graph)
     constants = constants_of(graph)
     pointwise = {
-        layer.node.output[0]
+        layer.node.output[0]: layer
         for layer in layer_nodes(graph)
         if layer.node.op_type == "Conv" and layer.geometry.is_pointwise
     }
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        chain = _quantizers_behind_concatenation(node, makers) if node.output[0] in pointwise else None
+        layer = pointwise.get(node.output[0])
+        chain = _quantizers_behind_concatenation(node, makers) if layer else None
         if (
-            chain
+            layer
+            and chain
             and _repeats_equal_parts(chain[0], makers, widths)
-            and _scales_fit_parts(node, len(chain[0].input), makers, constants)
+            and _scales_fit_parts(layer.dequantize_weight, len(chain[0].input), constants)
         ):
-            nodes.extend(_by_parts(node, *chain, makers, constants, graph))
+            nodes.extend(_by_parts(layer, *chain, makers, constants, graph))
         else:
             nodes.append(node)
     replace_nodes(graph, nodes)
@@ -65,7 +67,7 @@ def _quantizers_behind_concatenation(
 def _repeats_equal_parts(
     concatenation: onnx.NodeProto, makers: Makers, widths: Mapping[str, int | None]
 ) -> bool:
-    """Whether equally wide parts are concatenated along the channels, one of them expanded along time."""
+    """Whether equally wide parts are concatenated along the channels, some of them expanded along time."""
     expanded = {
         name: makers[name].input[0]
         for name in concatenation.input
@@ -73,7 +75,9 @@ def _repeats_equal_parts(
     }
     parts = {widths.get(expanded.get(name, name)) for name in concatenation.input}
     along_channels = helper.get_attribute_value(concatenation.attribute[0]) == 1
-    return along_channels and bool(expanded) and len(parts) == 1 and None not in parts
+    # By parts, the length is that of the others.
+    are_some = bool(expanded) and any(name not in expanded for name in concatenation.input)
+    return along_channels and are_some and len(parts) == 1 and None not in parts
 
 
 def _width(value: onnx.ValueInfoProto) -> int | None:
@@ -83,7 +87,7 @@ def _width(value: onnx.ValueInfoProto) -> int | None:
 
 
 def _by_parts(
-    convolution: onnx.NodeProto,
+    layer: LayerNode,
     concatenation: onnx.NodeProto,
     quantizers: Sequence[onnx.NodeProto],
     makers: Makers,
@@ -91,8 +95,9 @@ def _by_parts(
     graph: onnx.GraphProto,
 ) -> Iterator[onnx.NodeProto]:
     """The convolution as a sum of one per part of the concatenation; all parts are equally wide."""
+    convolution = layer.node
     _, weight, *bias = convolution.input
-    dequantizers = [makers[weight]] if weight in makers else []
+    dequantizers = [layer.dequantize_weight] if layer.dequantize_weight else []
     stored = dequantizers[0].input[0] if dequantizers else weight
 
     def parts_of(name: str) -> Iterator[str]:
@@ -121,10 +126,9 @@ def _by_parts(
 
 
 def _scales_fit_parts(
-    convolution: onnx.NodeProto, num_parts: int, makers: Makers, constants: Mapping[str, onnx.TensorProto]
+    dequantizer: onnx.NodeProto | None, num_parts: int, constants: Mapping[str, onnx.TensorProto]
 ) -> bool:
     """Whether no group of input channels lies in two parts."""
-    dequantizer = makers.get(convolution.input[1])
     if dequantizer is None or not is_blocked(dequantizer):
         return True
     return bool(constants[dequantizer.input[1]].dims[1] % num_parts == 0)

@@ -18,13 +18,14 @@ _LARGEST_UNSIGNED = 255
 def rounds_frames(precision: Precision, geometry: LayerGeometry) -> bool:
     """Whether a layer's input is rounded in each frame, :data:`INPUT_GROUP` channels by as many.
 
-    In a precision that does so, the inputs of other layers are not rounded: of those over images or with
-    grouped channels, and of those whose weights share scales among fewer channels.
+    In a precision that does so, the inputs of other layers are not rounded: of those over images, with
+    grouped channels or a single output, and of those whose weights share scales among fewer channels.
     """
     if precision.input_range is not InputRange.frame or geometry.kind is LayerKind.conv2d:
         return False
     length = geometry.group_length(precision.group_size, SMALLEST_GROUP)
-    return geometry.groups == 1 and length is not None and length % INPUT_GROUP == 0
+    is_product = geometry.groups == 1 and geometry.out_channels > 1
+    return is_product and length is not None and length % INPUT_GROUP == 0
 
 
 def channel_axis(geometry: LayerGeometry) -> int:
@@ -50,7 +51,8 @@ def rounded_by_frame(x: Tensor, axis: int) -> Tensor:
 def rounded_by_recording(x: Tensor) -> Tensor:
     """Each recording rounded to bytes from its smallest to its largest value, 0 among them.
 
-    As ONNX's DynamicQuantizeLinear does with a tensor.
+    As ONNX's DynamicQuantizeLinear does with a tensor of one recording. Where a network folds time into the
+    batch, each frame has a range of its own here, and in engines all of the recording have one.
 
     Args:
         x: An input of a layer, ``[batch, ...]``.

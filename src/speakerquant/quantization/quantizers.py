@@ -47,7 +47,7 @@ def insert_quantizers(model: nn.Module) -> nn.Module:
     computes exactly what ``model`` computes until a quantizer is enabled.
 
     Raises:
-        UserError: one layer has two names in the network, or a weight that is no parameter.
+        UserError: one layer has two names in the network, or a weight that is no parameter or another one's.
     """
     _check_names(model)
     _check_weights(model)
@@ -59,11 +59,17 @@ def insert_quantizers(model: nn.Module) -> nn.Module:
 
 
 def _check_weights(model: nn.Module) -> None:
+    names: dict[nn.Parameter, str] = {}
     for name, layer in quantizable_layers(model).items():
         if not isinstance(layer.weight, nn.Parameter):
             raise UserError(
                 f"{name}: its weight is computed, as by weight normalisation; make it a parameter before, by "
                 "remove_parametrizations or remove_weight_norm of torch.nn.utils"
+            )
+        if (first := names.setdefault(layer.weight, name)) != name:
+            raise UserError(
+                f"{first} and {name}: two layers share one weight, and each is quantized by itself; give one "
+                "a copy, nn.Parameter(weight.detach().clone())"
             )
 
 

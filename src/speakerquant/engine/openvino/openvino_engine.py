@@ -23,7 +23,6 @@ from speakerquant.engine.openvino.packed_weights import (
     can_round_frames,
     half_the_sum_of_one_group,
     keep_packed,
-    packed_bits,
     readable,
 )
 from speakerquant.errors import UserError
@@ -165,8 +164,7 @@ class OpenVinoBuilder(EngineBuilder):
         return is_eight_bit_or_float(precision) or precision.has_integer_weights_only
 
     def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
-        bits = onnx_bits(precision)
-        return packed_bits(bits, geometry) if precision.has_integer_weights_only else bits
+        return onnx_bits(precision)
 
     def exact_weight_bits(self) -> int:
         return _exact_weight_bits()

@@ -60,13 +60,6 @@ def readable(onnx_path: Path, network: onnx.ModelProto) -> Path | bytes:
     return serialized
 
 
-def packed_bits(bits: int, geometry: LayerGeometry) -> int:
-    """The bits in which weights of so many are stored: the next width that fills whole bytes."""
-    if _is_product(bits, geometry):
-        return bits
-    return next(each for each in _TYPES if bits <= each and not each * geometry.out_channels % _BYTE)
-
-
 def _is_product(bits: int, geometry: LayerGeometry) -> bool:
     """Whether a layer becomes one product.
 
@@ -117,7 +110,6 @@ def keep_packed(model: Model, network: onnx.ModelProto) -> Model:
         if _is_product(bits, layer.geometry) and rounds == layer.rounds_frames:
             _become_product(node, layer.geometry, bits, weights, shared)
         else:
-            bits = packed_bits(bits, layer.geometry)
             node.input(1).replace_source_output(
                 _looked_up(bits, weights, node.get_input_shape(1), shared).output(0)
             )
@@ -183,16 +175,24 @@ def _looked_up(bits: int, weights: IntegerWeights, shape: tuple[int, ...], share
     """The values of weights, from a table at every request.
 
     A byte holds the integers of several output channels, those of its first bits from the first part of the
-    channels and so on, so that what is looked up lies in order.
+    channels and so on, so that what is looked up lies in order. Channels of zeros fill the last bytes.
     """
     codes, scales = weights.codes, weights.scales
     length = weights.group_length or codes.shape[1]
     num_taps = int(np.prod(codes.shape[2:]))
-    parts = (codes + np.int16(2 ** (bits - 1))).astype(np.uint8)
-    parts = parts.reshape(_BYTE // bits, -1, length, num_taps, *_UNUSED_AXES)
+    out_channels = len(codes)
+    added = -out_channels % (_BYTE // bits)
+    behind = [(0, added), (0, 0)]
+    rows = np.pad(codes.reshape(out_channels, -1), behind) + np.int16(2 ** (bits - 1))
+    parts = rows.astype(np.uint8).reshape(_BYTE // bits, -1, length, num_taps, *_UNUSED_AXES)
     stored = ops.constant(_in_bytes(parts, bits))
     integers = ops.gather(shared.table(bits), stored, shared.first_axis)
-    values = ops.multiply(integers, ops.constant(scales.reshape(*parts.shape[:2], 1, -1, *_UNUSED_AXES)))
+    factors = np.pad(scales.reshape(out_channels, -1), behind).reshape(*parts.shape[:2], 1, -1, *_UNUSED_AXES)
+    values = ops.multiply(integers, ops.constant(factors))
+    if added:
+        by_channel = ops.reshape(values, shared.numbers(out_channels + added, -1), False)
+        bounds = (shared.numbers(number) for number in (0, out_channels, 1, 0))
+        values = ops.slice(by_channel, *bounds)
     return ops.reshape(values, shared.numbers(*shape), False)
 
 
