@@ -58,7 +58,7 @@ def export_network(network: nn.Module, n_mels: int, min_frames: int = 1) -> onnx
     example = torch.zeros(2, n_mels, max(_EXAMPLE_FRAMES, min_frames), device=device)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        with _quantizers_as_onnx_operators(), _no_graph_printed(), warnings.catch_warnings():
+        with _quantizers_as_onnx_operators(), warnings.catch_warnings():
             # That ranges become constants and that the exporter is the older one are both intended.
             warnings.simplefilter("ignore")
             try:
@@ -126,14 +126,3 @@ def _quantizers_as_onnx_operators() -> Iterator[None]:
         yield
     finally:
         TensorQuantizer.use_fb_fake_quant = before
-
-
-@contextmanager
-def _no_graph_printed() -> Iterator[None]:
-    """Without the whole graph on the standard output before the error, which PyTorch (2.11) always prints."""
-    before = torch._C._jit_onnx_log
-    torch._C._jit_onnx_log = lambda *_: None
-    try:
-        yield
-    finally:
-        torch._C._jit_onnx_log = before
