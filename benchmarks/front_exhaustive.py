@@ -7,8 +7,8 @@ masks it measures, which share of the area that the true front dominates it find
 all the others. Settings are those of ``speakerquant``.
 """
 
+import argparse
 import itertools
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -111,7 +111,9 @@ def _value(node: fx.Node, network: nn.Module, values: Mapping[fx.Node, Any], fea
 
 
 def main() -> None:
-    evaluator = open_run([*SETTINGS, *sys.argv[1:]]).evaluator
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("overrides", nargs="*", help="settings of speakerquant")
+    evaluator = open_run([*SETTINGS, *parser.parse_args().overrides]).evaluator
     units = list(evaluator.units)
     uniform = [Mask(evaluator.units, dict.fromkeys(units, precision)) for precision in PRECISIONS]
     masks = list(itertools.product(range(len(PRECISIONS)), repeat=len(units)))

@@ -10,6 +10,7 @@ size of rounding errors, which any two engines may differ by; the scores of both
 is given the features that the network was trained with, while sherpa-onnx computes its own.
 """
 
+import argparse
 import logging
 import sys
 import tempfile
@@ -41,10 +42,14 @@ OF_EACH_KIND = 5
 
 def main() -> None:
     """Print a table in Markdown."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="*", help="settings of speakerquant")
+    overrides = ["engine=onnxruntime", *parser.parse_args().overrides]
     if find_spec("sherpa_onnx") is None:
         sys.exit("sherpa-onnx is not installed: pip install sherpa-onnx==2.0.1")
     logging.disable(logging.WARNING)
-    overrides = ["engine=onnxruntime", *sys.argv[1:]]
     trained_with = open_run(overrides).evaluator.model.front_end
     evaluator = open_run([*overrides, f"model/front_end={FORMAT}"]).evaluator
     front_end, building = evaluator.model.front_end, evaluator.pipeline.building

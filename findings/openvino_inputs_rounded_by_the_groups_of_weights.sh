@@ -13,10 +13,11 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-grep -qE "avx512_vnni|avx_vnni" /proc/cpuinfo || { echo "this processor has no VNNI"; exit 0; }
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check openvino==2026.4.1 numpy==2.2.6
 "$folder/venv/bin/python" - <<'PYTHON'
+from pathlib import Path
+
 import numpy as np
 import openvino as ov
 from openvino import Type
@@ -44,7 +45,8 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 changed = False
-print("OpenVINO", ov.__version__)
+has_vnni = "vnni" in Path("/proc/cpuinfo").read_text()
+print("OpenVINO", ov.__version__, "with VNNI" if has_vnni else "without VNNI")
 features = generator.standard_normal((1, FRAMES, COLUMNS)).astype(np.float32)
 groups = features.reshape(FRAMES, -1, SIZE)
 steps = np.abs(groups).max(-1, keepdims=True) / 127
@@ -54,7 +56,8 @@ for length in (16, 32, 64, 128):
     outputs = core.compile_model(model, "CPU", {**FP32, NAME: SIZE})(features)[0]
     exact, as_rounded = distance(outputs, features @ weights.T), distance(outputs, rounded @ weights.T)
     print(f"groups of {length}: {exact:.0e} from FP32, {as_rounded:.0e} from inputs rounded by {SIZE}")
-    changed |= (as_rounded < 1e-5) != (length % SIZE == 0) or (exact < 1e-5) != (length % SIZE != 0)
+    is_rounded = has_vnni and length % SIZE == 0
+    changed |= (as_rounded < 1e-5) != is_rounded or (exact < 1e-5) == is_rounded
 
 model, _ = product(SIZE)
 model.set_rt_info(str(SIZE), ["runtime_options", NAME])

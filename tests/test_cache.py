@@ -78,6 +78,10 @@ def test_work_that_was_broken_off_is_continued_and_done_once(tmp_path: Path) -> 
 
     with pytest.raises(KeyboardInterrupt):
         cache.continued("kind", "key", begin)
+    [left] = (tmp_path / "kind").glob(".key.*")
+    for number, shorter in enumerate(("beg", "")):  # of others, who were taken for dead
+        (left.with_name(f".key.{number}")).mkdir()
+        (left.with_name(f".key.{number}") / "key").write_text(shorter)
     for make in (go_on, begin):
         assert cache.continued("kind", "key", make).read_text() == "begun, finished"
     assert names(tmp_path) == ["key"]
@@ -112,6 +116,7 @@ def test_unwritable_cache_is_said_in_one_line(tmp_path: Path) -> None:
 
 def test_digest_tells_values_apart() -> None:
     assert digest(1, "a") == digest(1, "a")
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     assert len({digest(1, "a"), digest("1", "a"), digest(1, "b"), digest([1, "a"])}) == 4
 
 
@@ -352,6 +357,16 @@ def test_pruning_leaves_what_is_in_use_or_being_made(tmp_path: Path) -> None:
 
     cache.get("kind", "d", make)
     assert names(tmp_path) == ["a", "d"]
+
+
+def test_pruning_leaves_what_was_used_within_the_hour_or_since_it_began(tmp_path: Path) -> None:
+    cache = three_entries(tmp_path)
+    pruned = cache.prune(0)
+    assert next(pruned).path.name == "a"
+    assert cache.find("kind", "b")
+    assert [entry.path.name for entry in pruned] == ["c"]
+    age(cache, hours=50 / 60)
+    assert [*cache.prune(0)] == []
 
 
 def test_pruning_removes_what_killed_makers_left(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from speakerquant.credentials import hide_credentials, hide_credentials_in_logs,
         ("hydra.job.env_set.MY_PASSWORD=secret x=1", "hydra.job.env_set.MY_PASSWORD=*** x=1"),
         ("MLFLOW_TRACKING_TOKEN: secret\nseed: 1", "MLFLOW_TRACKING_TOKEN: ***\nseed: 1"),
         ("{'api_key': 'secret', 'seed': 1}", "{'api_key': ***, 'seed': 1}"),
+        ("clone HTTPS://value@host/x", "clone HTTPS://***@host/x"),
+        ("passwd=value;apikey=value;user=me", "passwd=***;apikey=***;user=me"),
+        ("client_secret=value credential: value", "client_secret=*** credential: ***"),
     ],
 )
 def test_secrets_are_hidden(text: str, shown: str) -> None:
@@ -47,7 +50,9 @@ def test_logs_hide_them_in_arguments_and_tracebacks(caplog: pytest.LogCaptureFix
     factory = logging.getLogRecordFactory()
     try:
         hide_credentials_in_logs()
-        hide_credentials_in_logs()  # again does no harm
+        hiding = logging.getLogRecordFactory()
+        hide_credentials_in_logs()
+        assert logging.getLogRecordFactory() is hiding, "once is enough"
         try:
             raise OSError("http://u:secret@host is down")
         except OSError:

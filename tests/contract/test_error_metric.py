@@ -94,6 +94,19 @@ def test_a_value_lies_in_its_interval_and_every_number_is_described(
     assert len({each.name for each in metric.numbers}) == len({each.label for each in metric.numbers}) == 8
 
 
+@pytest.mark.parametrize(
+    ("metric", "margin", "largest"),
+    [(METRICS[0], -3.5, 100.0), (METRICS[1], 1.5, 1.0), (METRICS[2], 0.0, 1.0)],
+    ids=[metric.name for metric in METRICS[:3]],
+)
+def test_the_interval_of_a_high_rate_ends_at_the_most_that_can_be(
+    metric: ErrorMetric, margin: float, largest: float, tmp_path: Path
+) -> None:
+    scores, bootstrap = scores_of(0, margin), SpeakerBootstrap(LEFT, RIGHT, LABELS, 50)
+    numbers = compare(scores, scores, bootstrap, [EER, metric], Cache(tmp_path)).numbers
+    assert numbers[metric.name] < numbers[metric.high.name] == largest
+
+
 @every_metric
 @few_examples
 @given(seed=seeds, margin=margins)

@@ -44,6 +44,15 @@ def test_a_loss_of_one_group_is_found_there_and_named(tmp_path: Path) -> None:
     assert worst["worst_group_delta_eer_high"] == of_women["delta_eer_high"]
 
 
+def test_the_worst_group_is_the_one_that_may_have_lost_most() -> None:
+    groups = {
+        "many": {"delta_eer": 2.0, "delta_eer_high": 3.0},
+        "few": {"delta_eer": 1.0, "delta_eer_high": 5.0},
+    }
+    largest = {"worst_group_delta_eer": 2.0, "worst_group_delta_eer_high": 5.0}
+    assert worst_group(groups) == ("few", largest)
+
+
 def test_groups_too_small_for_an_interval_are_left_out_by_name(caplog: pytest.LogCaptureFixture) -> None:
     left = np.repeat(np.arange(10), 20)
     labels = np.tile([True, False], 100)

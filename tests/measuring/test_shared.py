@@ -1,4 +1,4 @@
-"""What rounding is given of the recordings."""
+"""What masks share: its keys, and what rounding is given of the recordings."""
 
 import logging
 from pathlib import Path
@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import Subject
+from conftest import Subject, cached_features, speechlike
 
 from speakerquant.architectures.checkpoints import SpeakerModel
-from speakerquant.audio.features import extract_features
+from speakerquant.audio.features import CachedFeatures, extract_features
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
 from speakerquant.measuring.settings import EvaluationSettings
-from speakerquant.measuring.shared import pieces_of, rounding_of
+from speakerquant.measuring.shared import measured_ranges, pieces_of, rounding_of
+from speakerquant.quantization.rounding_method import RoundingMethod
 
 
 def test_pieces_lie_beside_each_other() -> None:
@@ -44,3 +45,61 @@ def test_few_recordings_give_several_pieces_and_are_said_to_be_few(
         ranks.append(np.linalg.matrix_rank(hessian, hermitian=True))
     assert ranks == [2, 4]
     assert "rounding weights for 2 recordings" in caplog.text and "rounding.root" in caplog.text
+
+
+@pytest.mark.parametrize("change", ["model", "recordings", "method", "percentile"])
+def test_what_determines_ranges_determines_their_key(small: Subject, tmp_path: Path, change: str) -> None:
+    cache = Cache(tmp_path / "cache")
+    speech, other_speech = (
+        cached_features(speechlike(1, seed=0), tmp_path / name) for name in ("speech", "other speech")
+    )
+    made = {
+        "model": SpeakerModel(small.network, FrontEnd(), "small"),
+        "recordings": speech,
+        "method": "percentile",
+        "percentile": 99.0,
+    }
+    others = {
+        "model": SpeakerModel(small.network, FrontEnd(), "another"),
+        "recordings": other_speech,
+        "method": "max",
+        "percentile": 90.0,
+    }
+    for given in (made, made, {**made, change: others[change]}):
+        measured_ranges(**given, cache=cache)
+    assert len([*cache.entries()]) == 2
+
+
+@pytest.mark.parametrize("change", ["model", "speech", "settings"])
+def test_what_determines_rounding_determines_its_keys(small: Subject, tmp_path: Path, change: str) -> None:
+    """Those of the Hessians, and of the integers that are rounded by them."""
+    cache = Cache(tmp_path / "cache")
+    speech, other_speech = (
+        cached_features(speechlike(1, seed=0), tmp_path / name) for name in ("speech", "other speech")
+    )
+    made = {
+        "model": SpeakerModel(small.network, FrontEnd(), "small"),
+        "speech": lambda: speech,
+        "settings": EvaluationSettings(rounding_recordings=1),
+    }
+    others = {
+        "model": SpeakerModel(small.network, FrontEnd(), "another"),
+        "speech": lambda: other_speech,
+        "settings": EvaluationSettings(rounding_recordings=2),
+    }
+    roundings = [rounding_of(**given, cache=cache) for given in (made, {**made, change: others[change]})]
+    for each in roundings:
+        assert each.gather is not None
+        each.gather()
+    assert len([*cache.entries()]) == 2
+    assert roundings[0].origin != roundings[1].origin
+
+
+def test_the_nearest_integers_are_those_of_their_checkpoint(small: Subject, tmp_path: Path) -> None:
+    def speech() -> CachedFeatures:
+        raise AssertionError("none is needed")
+
+    settings = EvaluationSettings(rounding=RoundingMethod.nearest)
+    models = [SpeakerModel(small.network, FrontEnd(), digest) for digest in ("small", "another")]
+    one, other = (rounding_of(model, speech, settings, Cache(tmp_path)).origin for model in models)
+    assert one != other

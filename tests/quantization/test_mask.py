@@ -5,12 +5,15 @@ import pytest
 from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.architectures.layers import quantizable_layers
-from speakerquant.architectures.units import Granularity, Units
+from speakerquant.architectures.units import Granularity, Units, UnreachedLayer
 from speakerquant.errors import UserError
 from speakerquant.quantization.mask import Mask, baseline_mask
 from speakerquant.quantization.precision import FP16, FP32, INT8
 
-UNITS = Units({"first": ("first",), "block": ("block.a", "block.b"), "last": ("last",)})
+UNITS = Units(
+    {"first": ("first",), "block": ("block.a", "block.b"), "last": ("last",)},
+    {"memory": UnreachedLayer("LSTM", 100)},
+)
 LAYERS = Units({name: (name,) for name in ("first", "block1.a", "block1.b.0", "block2.a", "block3.a")})
 
 
@@ -61,9 +64,13 @@ def test_what_nothing_fits_stays_as_in_the_mask_that_it_departs_from() -> None:
     [
         ({"frist": "int8"}, r"mask\.frist: unknown unit; this network has first, block, last"),
         ({"b[12]": "int8"}, r"mask\.b\[12\]: unknown unit; this network has first, block, last"),
+        (
+            {"mem*": "int8"},
+            r"mask\.mem\*: memory is of a kind that cannot be quantized \(LSTM\); .* has first",
+        ),
         ({"block": "int5"}, r"mask\.block: unknown precision 'int5'; valid are fp32, fp16, int8"),
     ],
-    ids=["unit", "pattern", "precision"],
+    ids=["unit", "pattern", "unreached", "precision"],
 )
 def test_refuses_the_unknown(precisions: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):

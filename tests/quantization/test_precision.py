@@ -1,9 +1,20 @@
 """Precisions by name: registered ones, and those that a name makes from them."""
 
+from typing import Any
+
 import pytest
 
 from speakerquant.errors import UserError
-from speakerquant.quantization.precision import INT4, INT8, WeightFormat, precision_of, registered
+from speakerquant.quantization.precision import (
+    INT4,
+    INT8,
+    FloatType,
+    InputRange,
+    Precision,
+    WeightFormat,
+    precision_of,
+    registered,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +60,22 @@ def test_other_names_are_refused(name: str, problem: str) -> None:
     with pytest.raises(UserError) as caught:
         precision_of(name)
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("description", "problem"),
+    [
+        ({"input_bits": 4}, "inputs are rounded to 8 bits or not at all"),
+        ({"input_range": InputRange.recording}, "ranges are found for inputs that are rounded"),
+        ({"weights": WeightFormat(8), "arithmetic": FloatType.float16}, "beside float32 only"),
+        ({"input_bits": 8, "arithmetic": FloatType.float16}, "beside float32 only"),
+        ({"weights": WeightFormat(4, 64, is_fitted=False)}, "scales of groups do not follow from ranges"),
+    ],
+    ids=["input bits", "range without bits", "weights in FP16", "inputs in FP16", "groups from ranges"],
+)
+def test_what_cannot_be_simulated_and_exported_is_refused(description: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=f"precision own: .*{problem}"):
+        Precision("own", **description)
 
 
 def test_scales_of_int8_follow_from_ranges() -> None:

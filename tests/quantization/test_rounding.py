@@ -1,6 +1,7 @@
 """Weights of few bits: what the integers stand for, in groups, to the nearest and by GPTQ."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,3 +178,34 @@ def test_rounded_weights_are_made_once(small: Subject, tmp_path: Path) -> None:
         "layer", 0 * weight, linear(weight), WeightFormat(4, 64)
     )
     np.testing.assert_array_equal(again.values, made.values)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"identity": "another network, or other Hessians"},
+        {"method": RoundingMethod.descent},
+        {"layer": "another"},
+        {"bits": 2},
+        {"group_size": 32},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_determines_integers_determines_their_key(change: dict[str, Any], tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    weight = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
+    hessian = np.stack([np.eye(64, dtype=np.float32)[None]] * 2)
+
+    def make(
+        identity: str = "network and Hessians",
+        method: RoundingMethod = RoundingMethod.gptq,
+        layer: str = "layer",
+        bits: int = 4,
+        group_size: int = 64,
+    ) -> int:
+        rounding = Rounding(method, lambda: {layer: hessian}, cache, lambda: identity)
+        rounding.integers(layer, weight, linear(weight), WeightFormat(bits, group_size))
+        return len([*cache.entries()])
+
+    assert make() == make() == 1
+    assert make(**change) == 2

@@ -84,6 +84,10 @@ def test_curves_are_drawn_in_full_where_there_are_few_target_trials(runs: list[M
     [series] = section.pictures["Detection error trade-off"].series
     steps = np.hypot(*np.diff([(mark.x, mark.y) for mark in series.marks], axis=0).T)
     assert len(series.marks) > 50 and steps.max() < 0.5
+    assert max(mark.x for mark in series.marks) == pytest.approx(0, abs=0.1), (
+        "up to half of all, on both axes"
+    )
+    assert max(mark.y for mark in series.marks) == pytest.approx(0, abs=0.1)
 
 
 def test_runs_on_another_list_have_tables_and_pictures_of_their_own(runs: list[MaskRun]) -> None:

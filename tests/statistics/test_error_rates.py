@@ -7,11 +7,13 @@ from sklearn.metrics import roc_curve
 
 from speakerquant.errors import UserError
 from speakerquant.statistics.error_rates import (
+    ScoredTrials,
     crossing,
     eer,
     error_rates,
     lowest_cost,
     min_dcf,
+    threshold_at,
     turning_points,
 )
 
@@ -126,6 +128,14 @@ def test_turning_points_tell_the_same_with_fewer_thresholds(scores: np.ndarray, 
     every, _ = error_rates(scores, labels)
     runs = 2 + np.count_nonzero(np.diff(labels[order].astype(int)))
     assert len(turns) <= min(len(every), 2 * runs)
+
+
+@pytest.mark.parametrize(("false_accepts", "accepted"), [(None, 3), (0, 0), (25, 2), (50, 4), (100, 6)])
+def test_a_threshold_accepts_no_more_than_it_may(false_accepts: float | None, accepted: int) -> None:
+    """Of two target trials and four others, one of which has the best score."""
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    trials = ScoredTrials.of(scores, [0, 1, 0, 1, 0, 0])
+    assert np.count_nonzero(scores >= threshold_at(trials, false_accepts)) == accepted
 
 
 def test_order_of_trials_does_not_matter() -> None:

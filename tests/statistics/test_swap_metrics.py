@@ -128,6 +128,16 @@ def test_a_loss_that_all_speakers_show_is_told_from_none(scores: Array, former: 
     assert 0 < lost[f"{name}_low"] < lost[name] < lost[f"{name}_high"]
 
 
+def test_intervals_of_high_rates_end_at_the_most_that_can_be(scores: Array, former: FormerSystem) -> None:
+    """Where all decisions but one of each kind are wrong."""
+    moved = np.where(LABELS, scores - 20, scores + 20)
+    moved[[0, -1]] = scores.max(), scores.min()
+    numbers = swap_numbers(moved, former, voiceprints_kept=False)
+    for name, largest in (("frr", 100), ("far", 100), ("dcf", 1 / 0.05)):
+        for point in POINTS:
+            assert numbers[f"{name}_at_{point}"] < numbers[f"{name}_at_{point}_high"] == largest
+
+
 @pytest.mark.parametrize("voiceprints_kept", [False, True])
 def test_every_number_is_described(scores: Array, former: FormerSystem, voiceprints_kept: bool) -> None:
     for name in swap_numbers(scores, former, voiceprints_kept=voiceprints_kept):
@@ -153,6 +163,20 @@ def test_ratios_of_a_list_without_an_error_stay_within_what_it_can_show(gap: flo
     ratios = ScoreCalibration.fitted(scores, labels).ratios(scores)
     assert ratios[labels].mean() > 1 and ratios[~labels].mean() < -1
     assert np.abs(ratios).max() < 3 * np.log(40)
+
+
+@pytest.mark.parametrize("number", [1, 7])
+def test_a_list_without_an_error_shows_ratios_of_its_number_of_trials(number: int) -> None:
+    """As if one more trial of each kind had been mistaken: Platt's targets."""
+    labels = np.repeat([True, False], number)
+    ratios = ScoreCalibration.fitted(np.where(labels, 3.0, 2.0), labels).ratios(np.array([2.0, 3.0]))
+    assert ratios == pytest.approx([-np.log(number + 1), np.log(number + 1)], rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e8])
+def test_ratios_are_the_same_of_scores_of_any_scale(scores: Array, scale: float) -> None:
+    plain, scaled = (ScoreCalibration.fitted(each, LABELS).ratios(each) for each in (scores, scale * scores))
+    np.testing.assert_allclose(scaled, plain, atol=1e-6)
 
 
 def test_no_other_affine_map_costs_less(scores: Array) -> None:

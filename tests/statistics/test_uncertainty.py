@@ -1,10 +1,13 @@
 """Intervals from drawn speakers: what a draw means, and what follows for one system and for two."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from speakerquant import schema_versions
 from speakerquant.cache import Cache
 from speakerquant.errors import UserError
 from speakerquant.statistics.comparison import compare
@@ -64,6 +67,50 @@ def test_a_system_is_tied_with_itself_and_not_with_a_worse_one(tmp_path: Path) -
     assert not lost.is_tie
     assert 0 < lost.p < 0.01
     assert lost.value == pytest.approx(eer(worse, LABELS) - eer(better, LABELS))
+
+
+def test_a_difference_is_that_of_its_draws() -> None:
+    """Of 999, from -8 to 990, nine are no more than zero."""
+    found = difference(500.0, np.arange(-8.0, 991.0), np.zeros(999))
+    assert (found.low, found.high) == pytest.approx((16.95, 965.05)), "the 2.5th and 97.5th percentile"
+    assert found.p == pytest.approx(2 * (9 + 1) / (999 + 1))
+
+
+def test_an_interval_is_that_of_students_t_on_a_logarithmic_axis() -> None:
+    """With eleven degrees of freedom, of which the 97.5th percentile is 2.201, and a deviation of 1."""
+    interval = bootstrap().interval(5.0, np.array([4.0, 5.0, 6.0]))
+    factor = np.exp(2.201 * np.sqrt(12 / 11) / 5)
+    assert (interval.low, interval.high) == pytest.approx((5 / factor, 5 * factor), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scores": 1},
+        {"left": SPEAKERS[LEFT][::-1]},
+        {"right": SPEAKERS[RIGHT][::-1]},
+        {"labels": ~LABELS},
+        {"num_replicates": 21},
+        {"seed": 1},
+        {"p_target": 0.01},
+        {"version": schema_versions.REPLICATES + 1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_determines_draws_determines_their_key(
+    change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draws(
+        scores: int = 0,
+        p_target: float = 0.05,
+        version: int = schema_versions.REPLICATES,
+        **of_bootstrap: Any,
+    ) -> str:
+        monkeypatch.setattr(schema_versions, "REPLICATES", version)
+        scored, drawn = scores_of(2.0, seed=scores), replace(bootstrap(20), **of_bootstrap)
+        return compare(scored, scored, drawn, error_metrics([p_target]), Cache(tmp_path)).draws
+
+    assert draws(**change) != draws() == draws()
 
 
 def test_draws_are_the_same_for_every_system_and_seed() -> None:
