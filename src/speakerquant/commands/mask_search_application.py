@@ -84,7 +84,7 @@ class MaskSearchApplication(SearchApplication):
         return metric is not None and metric.is_time
 
     def goals(self, config: DictConfig, goals: Goals) -> Goals:
-        """The goals with the budgets of ``front``: within one of size or time, the least loss is wanted."""
+        """The goals with the budgets of ``front``; within a bound on size or time, the least loss is wanted."""
         budgets = _budgets(typed(config, RunConfig).front)
         for name in budgets.keys() & goals.constraints.keys():
             if budgets[name] != goals.constraints[name]:
@@ -92,10 +92,11 @@ class MaskSearchApplication(SearchApplication):
                     f"hydra.sweeper.constraints.{name}={goals.constraints[name]:g} and front.{name}="
                     f"{budgets[name]:g}: two bounds on one number; set front.{name} alone"
                 )
+        constraints = {**goals.constraints, **budgets}
         costs = (SIZE, RATIO, LATENCY.name)
-        is_within = any(name in costs for name in budgets)
+        is_within = any(name in costs for name in constraints)
         order = sorted(goals.objectives, key=lambda name: is_within and name in costs)
-        return Goals({name: goals.objectives[name] for name in order}, {**goals.constraints, **budgets})
+        return Goals({name: goals.objectives[name] for name in order}, constraints)
 
     def fingerprint(self, config: DictConfig, space: Space, goals: Goals) -> Mapping[str, str]:
         run = typed(config, RunConfig)
