@@ -119,7 +119,40 @@ def test_latency_must_be_measured_to_be_searched_by(workspace: Workspace, goals:
     ) as caught:
         fingerprint(workspace, "engine.latency_requests=0", goals=goals)
     assert "\n" not in str(caught.value)
-    assert "machine" in fingerprint(workspace, "engine.latency_requests=5", goals=goals)
+    few, many, *untimed = (
+        fingerprint(workspace, f"engine.latency_requests={number}", goals=of)
+        for of in (goals, SIZE)
+        for number in (5, 10)
+    )
+    assert "machine" in few
+    assert {name for name in few if few[name] != many[name]} == {"latency requests"}
+    assert untimed[0] == untimed[1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "others"),
+    [
+        ("scoring.false_accepts=[0.1]", "scoring.false_accepts=[0.5,0.1]"),
+        ("scoring.p_targets=[0.01]", "scoring.p_targets=[0.01,0.05]"),
+        ("engine.latency_requests=5", "engine.latency_requests=10"),
+    ],
+)
+def test_a_final_evaluation_is_made_again_with_other_settings(
+    workspace: Workspace, setting: str, others: str
+) -> None:
+    one, other = (
+        MaskSearchApplication().final_fingerprint(configured(workspace, each)) for each in (setting, others)
+    )
+    assert len([name for name in one if one[name] != other[name]]) == 1
+
+
+def test_a_final_evaluation_is_timed_by_as_many_requests_as_are_set(workspace: Workspace) -> None:
+    untimed, timed = (
+        MaskSearchApplication().final_overrides(configured(workspace, f"engine.latency_requests={number}"))
+        for number in (0, 3)
+    )
+    assert untimed == ["data.evaluate_on=test", "engine.latency_requests=20"]
+    assert timed == ["data.evaluate_on=test"]
 
 
 @pytest.mark.parametrize("name", ["size_ratio", "engine_size_bytes", "latency_ms_p50"])

@@ -26,7 +26,8 @@ import hydra
 from speakerquant.search.application import SearchApplication
 
 class Final(SearchApplication):
-    final_overrides = ("c=100",)
+    def final_overrides(self, config):
+        return ["c=100"]
 
     def final_fingerprint(self, config):
         return {"data of the final evaluation": str(config.unseen)}

@@ -473,12 +473,9 @@ def test_the_recommended_point_is_evaluated_finally_though_another_one_was_broke
             evaluated.extend(claim.point["b"] for claim in claims)
         return cost(claims)
 
-    class Application(SearchApplication):
-        final_overrides = ("data=final",)
-
     report = SearchReport("study", ONE_GOAL, PlainView(ONE_GOAL), lambda point: "again", tmp_path, 6)
     for _ in range(2):
-        Session(ledger, final, Application(), evaluate, report, Observer()).run(
+        Session(ledger, final, ["data=final"], SearchApplication(), evaluate, report, Observer()).run(
             Budget(6), None, example.make_sampler, seed=0
         )
     assert evaluated == [1], "the best point, once, although the session ran twice"

@@ -51,6 +51,7 @@ class Session:
     Attributes:
         ledger: The study.
         final_ledger: The study of the final evaluations; none if the application has no other data.
+        final_overrides: With these the recommended point is evaluated finally.
         application: Whose configuration is searched.
         evaluate: Evaluates points.
         report: Shows the front.
@@ -59,6 +60,7 @@ class Session:
 
     ledger: Ledger
     final_ledger: Ledger | None
+    final_overrides: Sequence[str]
     application: SearchApplication
     evaluate: EvaluateWith
     report: Report
@@ -169,7 +171,7 @@ class Session:
 
     def _evaluate_finally(self, claims: Sequence[Claim]) -> Sequence[Outcome]:
         """A failure breaks the evaluation off, so that the same command tries it again."""
-        outcomes = self._evaluate(claims, self.application.final_overrides)
+        outcomes = self._evaluate(claims, self.final_overrides)
         for outcome in outcomes:
             if isinstance(outcome, Failed):
                 raise _no_final_result(outcome.reason)
