@@ -142,6 +142,26 @@ def test_a_store_stays_the_same_one_in_another_folder(
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_artifacts_are_not_recorded_where_a_store_was_before_it_was_moved(
+    tmp_path: Path, new_store: NewStore
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    (tmp_path / "file.txt").write_text("content")
+    tracking = connect(new_store(before), "experiment")
+    TrackedRun.start(tracking, "name").log_artifact(tmp_path / "file.txt")
+    before.rename(after)
+    uri = f"sqlite:///{after}/mlflow.db"
+    with pytest.raises(
+        UserError, match=rf"experiment=experiment: .* move {after} back to {before}, "
+    ) as caught:
+        connect(uri, "experiment")
+    assert "\n" not in str(caught.value)
+    assert not before.exists()
+    connect(uri, "another")
+    before.symlink_to(after)
+    assert connect(uri, "experiment").experiment_id == tracking.experiment_id
+
+
 def test_the_latest_multirun_is_found_before_however_many_single_runs(
     tmp_path: Path, new_store: NewStore
 ) -> None:
