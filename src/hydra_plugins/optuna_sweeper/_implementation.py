@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+import math
 import secrets
 import shlex
 import sys
@@ -175,7 +176,9 @@ class Implementation:
             final = {**fingerprint, **finally_comparable}
             # Without constraints, of which another list may not show the numbers: nothing is chosen there.
             finally_wanted = Goals(goals.objectives, {})
-            ledgers.append(Ledger(storage, f"{name}-final{which}", space, finally_wanted, final))
+            ledgers.append(
+                Ledger(storage, f"{name}-final{which}", space, finally_wanted, final, retries=math.inf)
+            )
         others = {machine for ledger in ledgers for machine in ledger.other_machines()}
         if location and others and not is_for_several_machines(location):
             raise UserError(
