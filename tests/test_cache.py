@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from speakerquant.cache import Cache, Entry, _Uses
-from speakerquant.errors import UserError
+from speakerquant.errors import ServiceError, UserError
 from speakerquant.files import atomic_path, digest
 
 
@@ -305,9 +305,9 @@ def test_what_a_killed_user_has_begun_another_goes_on_with(shared: Cache) -> Non
 
 
 @contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """The folder on a file system that cannot be written: permissions do not stop root."""
-    if subprocess.run(["mount", "--bind", "-o", "ro", folder, folder], check=False).returncode:
+def mounted(folder: Path, *arguments: object) -> Iterator[None]:
+    """The folder on another file system: permissions do not stop root."""
+    if subprocess.run(["mount", *map(str, arguments), folder], check=False).returncode:
         pytest.skip("this user may not mount")
     try:
         yield
@@ -315,10 +315,34 @@ def read_only(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", folder], check=True)
 
 
+def write_file(folder: Path) -> None:
+    with atomic_path(folder / "kind" / "key") as part:
+        part.write_text("content")
+
+
+def write_entry(folder: Path) -> None:
+    Cache(folder).get("kind", "key", make_folder)
+
+
+@other_hosts
+@pytest.mark.parametrize(
+    ("write", "num_files"),
+    [*((write_file, number) for number in range(3)), *((write_entry, number) for number in range(5))],
+)
+def test_a_disk_is_full_whichever_file_or_folder_it_has_no_room_for(
+    write: Callable[[Path], None], num_files: int, tmp_path: Path
+) -> None:
+    small = ("-t", "tmpfs", "-o", f"nr_inodes={1 + num_files}", "tmpfs")
+    full = pytest.raises(ServiceError, match="No space left on device; free some space")
+    with mounted(tmp_path, *small), full as caught:
+        write(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
 @other_hosts
 def test_a_cache_that_can_only_be_read_serves_what_it_has(tmp_path: Path) -> None:
     entry = Cache(tmp_path).get("kind", "key", make_folder)
-    with read_only(tmp_path):
+    with mounted(tmp_path, "--bind", "-o", "ro", tmp_path):
         assert Cache(tmp_path).get("kind", "key", killed) == entry
         with pytest.raises(UserError, match=r"cache\.root"):
             Cache(tmp_path).get("kind", "another", make_folder)

@@ -101,6 +101,7 @@ class Cache:
         """Folder of a kind, made if it is not there.
 
         Raises:
+            ServiceError: the disk is full.
             UserError: it cannot be written.
         """
         folder = self.root / kind
@@ -224,7 +225,8 @@ class Cache:
     @contextmanager
     def _writable(self) -> Iterator[None]:
         try:
-            yield
+            with disk_for(self.root):
+                yield
         except OSError as error:
             where = error.filename or self.root
             raise UserError(

@@ -45,11 +45,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
     A failure or a kill leaves ``target`` as it was.
 
     Raises:
+        ServiceError: the disk is full.
         UserError: the folder cannot be written.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        workplace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        with disk_for(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            workplace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
         raise UserError(
             f"cannot write {target}: {error.strerror}; make {target.parent} writable or choose another folder"
@@ -65,7 +67,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def disk_for(target: Path) -> Iterator[None]:
-    """Name the file when the disk is full: the system does not."""
+    """Name the file when the disk is full, which the system does not always do.
+
+    Raises:
+        ServiceError: it is full, so that what was to be written is worth another try.
+    """
     try:
         yield
     except OSError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution
 
 from speakerquant import schema_versions
@@ -27,13 +28,16 @@ BLOCKS = Space({"mask.aggregation_conv": CategoricalDistribution(("fp32", "int8"
 FIXED = "fixed part of the mask"
 
 
+def configured(workspace: Workspace, *overrides: str) -> DictConfig:
+    register_schemas()
+    with initialize_config_dir(config_folder(), version_base="1.3"):
+        return compose("run", [*workspace.arguments(), "engine=openvino", "mask=none", *overrides])
+
+
 def fingerprint(
     workspace: Workspace, *overrides: str, space: Space = BLOCKS, goals: Goals = SIZE
 ) -> Mapping[str, str]:
-    register_schemas()
-    with initialize_config_dir(config_folder(), version_base="1.3"):
-        config = compose("run", [*workspace.arguments(), "engine=openvino", "mask=none", *overrides])
-    return MaskSearchApplication().fingerprint(config, space, goals)
+    return MaskSearchApplication().fingerprint(configured(workspace, *overrides), space, goals)
 
 
 def layers(*names: str) -> Space:
@@ -124,7 +128,53 @@ def test_latency_must_be_measured_to_be_searched_by(workspace: Workspace, goals:
     ) as caught:
         fingerprint(workspace, "engine.latency_requests=0", goals=goals)
     assert "\n" not in str(caught.value)
-    assert "machine" in fingerprint(workspace, "engine.latency_requests=5", goals=goals)
+    few, many, *untimed = (
+        fingerprint(workspace, f"engine.latency_requests={number}", goals=of)
+        for of in (goals, SIZE)
+        for number in (5, 10)
+    )
+    assert "machine" in few
+    assert {name for name in few if few[name] != many[name]} == {"latency requests"}
+    assert untimed[0] == untimed[1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "others"),
+    [
+        ("scoring.false_accepts=[0.1]", "scoring.false_accepts=[0.5,0.1]"),
+        ("scoring.p_targets=[0.01]", "scoring.p_targets=[0.01,0.05]"),
+        ("engine.latency_requests=5", "engine.latency_requests=10"),
+    ],
+)
+def test_a_final_evaluation_is_made_again_with_other_settings(
+    workspace: Workspace, setting: str, others: str
+) -> None:
+    one, other = (
+        MaskSearchApplication().final_fingerprint(configured(workspace, each)) for each in (setting, others)
+    )
+    assert len([name for name in one if one[name] != other[name]]) == 1
+
+
+def test_a_final_evaluation_is_timed_by_as_many_requests_as_are_set(workspace: Workspace) -> None:
+    untimed, timed = (
+        MaskSearchApplication().final_overrides(configured(workspace, f"engine.latency_requests={number}"))
+        for number in (0, 3)
+    )
+    assert untimed == ["data.evaluate_on=test", "engine.latency_requests=20"]
+    assert timed == ["data.evaluate_on=test"]
+
+
+@pytest.mark.parametrize("name", ["size_ratio", "engine_size_bytes", "latency_ms_p50"])
+def test_within_a_size_or_time_the_least_loss_decides(workspace: Workspace, name: str) -> None:
+    """Whether it is a budget of ``front`` or a constraint of the sweeper."""
+    objectives = {"engine_size_bytes": "minimize", "delta_eer": "minimize"}
+    config = configured(workspace)
+    for constraints, decides in (
+        ({name: 0.12}, "delta_eer"),
+        ({"delta_eer_high": 0.12}, "engine_size_bytes"),
+    ):
+        goals = MaskSearchApplication().goals(config, Goals(objectives, constraints))
+        assert goals.deciding == decides
 
 
 @pytest.mark.parametrize(

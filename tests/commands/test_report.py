@@ -1,14 +1,20 @@
 """``speakerquant-report`` and tab completion."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser import BROWSER, browse
+from mlflow import MlflowClient
+from sqlalchemy.engine import make_url
 
 from speakerquant.commands import evaluate_mask, show_report
 from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.measuring.result import RANGES_FILE
 from speakerquant.quantization.ranges import CalibrationTable
+from speakerquant.tracking.client import find_experiment
+from speakerquant.tracking.recorded_runs import latest_multirun
 from speakerquant.tracking.runs import TrackedRun
 
 from .conftest import Command, Workspace, development_list, results
@@ -69,6 +75,31 @@ def test_a_report_may_be_called_anything(
         assert invoke(show_report.main, *store, f"output={output}").code == 0
     assert sorted(path.stem for path in tmp_path.glob("*.html")) == ["ours", "ours.v1"]
     assert (tmp_path / "ours.v1.png").exists() and (tmp_path / "ours.v1.md").exists()
+
+
+def test_a_multirun_is_reported_while_runs_of_it_start(
+    workspace: Workspace,
+    finished_multirun: str,
+    invoke: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(str(make_url(workspace.tracking_uri).database), "mlflow.db")
+    tracking = find_experiment("sqlite:///mlflow.db", finished_multirun.partition("=")[2])
+    parent = latest_multirun(tracking)
+    search = MlflowClient.search_runs
+
+    def one_starts_after(client: MlflowClient, *arguments: Any, **options: Any) -> Any:
+        found = search(client, *arguments, **options)
+        TrackedRun.start(tracking, "another", parent)
+        return found
+
+    monkeypatch.setattr(MlflowClient, "search_runs", one_starts_after)
+    finished = invoke(show_report.main, "tracking.uri=sqlite:///mlflow.db", finished_multirun)
+    assert finished.code == 0, finished.err
+    # The latest multirun, its runs, and those of it that were deleted are looked for once.
+    assert sum(run.info.status == "RUNNING" for run in search(tracking.client, [tracking.experiment_id])) == 3
 
 
 def test_what_is_no_multirun_is_one_line(

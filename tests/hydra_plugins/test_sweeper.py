@@ -14,6 +14,7 @@ from optuna.trial import TrialState, create_trial
 
 from speakerquant.report.search_report import SearchReport
 from speakerquant.search.history import HEARTBEAT, OWNER
+from speakerquant.search.ledger import MAX_RETRIES
 from speakerquant.search.owner import Owner
 from speakerquant.search.storage import open_storage
 
@@ -26,7 +27,8 @@ import hydra
 from speakerquant.search.application import SearchApplication
 
 class Final(SearchApplication):
-    final_overrides = ("c=100",)
+    def final_overrides(self, config):
+        return ["c=100"]
 
     def final_fingerprint(self, config):
         return {"data of the final evaluation": str(config.unseen)}
@@ -126,12 +128,17 @@ def test_a_final_evaluation_is_of_the_data_that_are_given(folder: Path, search: 
     assert len(list(folder.glob("sweep/final-*"))) == 2
 
 
-def test_a_final_evaluation_that_failed_is_tried_again(folder: Path, search: Search) -> None:
-    for _ in range(2):
+def test_a_final_evaluation_that_failed_is_tried_again_however_often(folder: Path, search: Search) -> None:
+    for number in range(1, 4):
         code, err = search(*FINAL_STUDY, "unseen=broken")
         assert code != 0
         assert "could not be evaluated on unseen data: broken" in err
-    assert len(list(folder.glob("sweep/final-*"))) == 2
+        assert len(list(folder.glob("sweep/final-*"))) == number
+        storage = open_storage("s.journal")
+        [final] = [study for study in storage.get_all_studies() if "-final" in study.study_name]
+        [*_, failed] = storage.get_all_trials(final._study_id)
+        for _ in range(MAX_RETRIES):
+            storage.create_new_trial(final._study_id, failed)
 
 
 @pytest.mark.parametrize(

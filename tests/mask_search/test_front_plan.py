@@ -220,12 +220,18 @@ def test_within_a_size_nothing_larger_is_built_but_what_predicts(find: Find) -> 
         assert trial.user_attrs["result"]["size_ratio"] <= 0.61
 
 
+@pytest.mark.parametrize(
+    ("budget", "objectives"),
+    [
+        ({"size_ratio": 0.6}, [*reversed(OBJECTIVES)]),
+        ({"engine_size_bytes": 0.6 * size((0,) * UNITS)}, [*OBJECTIVES]),  # of which the loss alone is free
+    ],
+)
 def test_where_the_least_loss_is_wanted_no_smaller_masks_are_built_for_a_bound_that_is_met(
-    find: Find,
+    find: Find, budget: dict[str, float], objectives: Sequence[str]
 ) -> None:
-    order = [*reversed(OBJECTIVES)]
-    bounded = find({"size_ratio": 0.6, "delta_eer_high": 100.0}, objectives=order)
-    assert levels_in(bounded) == levels_in(find({"size_ratio": 0.6}, objectives=order))
+    bounded = find({**budget, "delta_eer_high": 100.0}, objectives=objectives)
+    assert levels_in(bounded) == levels_in(find(budget, objectives=objectives))
 
 
 def test_a_budget_below_the_smallest_mask_is_refused(find: Find) -> None:

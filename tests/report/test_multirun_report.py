@@ -1,5 +1,6 @@
 """The table and the picture that end a multirun."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from speakerquant.measuring.result import UNFINISHED, MaskRun
 from speakerquant.report.multirun_report import draw_runs, print_runs, runs_picture
 from speakerquant.report.run_words import runs_table
 
-from .conftest import MakeMask, MakeRun, together
+from .conftest import UNITS, MakeMask, MakeRun, together
 
 
 @pytest.fixture
@@ -83,6 +84,29 @@ def test_every_finished_run_is_drawn_with_its_name_and_its_paper_result(runs: li
     [paper] = [series for series in picture.series if series.name == "paper, same mask"]
     assert [round(mark.x, 3) for mark in paper.marks] == [1.0, 0.95]
     assert (picture.x_label, picture.y_label) == ("size ratio", "ΔEER %")
+
+
+def test_of_many_masks_the_baseline_and_those_on_the_front_are_labelled_and_all_named_on_hovering(
+    make_mask: MakeMask, make_run: MakeRun
+) -> None:
+    others = [*itertools.combinations(UNITS, 3), *itertools.combinations(UNITS, 6)][:38]
+    runs = [
+        *(make_run(make_mask(), 0.0, 1.0) for _ in range(2)),  # at one place
+        make_run(make_mask("input_conv"), -0.01, 0.95),
+        *(make_run(make_mask(*units), 0.01 * number, 0.96) for number, units in enumerate(others)),
+    ]
+    few, many = (
+        [
+            mark
+            for series in runs_picture(together(these)).series
+            if series.name.endswith("here")
+            for mark in series.marks
+        ]
+        for these in (runs[1:], runs)
+    )
+    assert len(few) == 40 and all(mark.label for mark in few)
+    assert [mark.label.partition(" ")[0] for mark in many if mark.label] == ["none", "input_conv"]
+    assert len({mark.text for mark in many}) == 41
 
 
 def test_nothing_is_shown_of_a_publication_on_another_network(

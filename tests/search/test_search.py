@@ -52,8 +52,8 @@ SMALL = Space({"mask.a": CategoricalDistribution(("fp32", "int8")), "b": Categor
 ONE_GOAL = Goals({"cost": "minimize"})
 
 
-def small_ledger(storage: BaseStorage, name: str) -> Ledger:
-    return Ledger(storage, name, SMALL, ONE_GOAL, {})
+def small_ledger(storage: BaseStorage, name: str, retries: float = MAX_RETRIES) -> Ledger:
+    return Ledger(storage, name, SMALL, ONE_GOAL, {}, retries)
 
 
 def cost(claims: Sequence[Claim]) -> list[Outcome]:
@@ -172,12 +172,9 @@ def test_too_many_failures_end_the_search(storage: BaseStorage, study_name: str)
     assert len(ledger.history().failed) == 3
 
 
-def test_an_interrupted_point_is_asked_again_but_not_for_ever(
-    storage: BaseStorage, study_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_point_is_asked_again_but_not_for_ever(storage: BaseStorage, study_name: str) -> None:
     retries = MAX_RETRIES if isinstance(storage, InMemoryStorage) else 3  # others take long for each
-    monkeypatch.setattr("speakerquant.search.ledger.MAX_RETRIES", retries)
-    ledger = small_ledger(storage, study_name)
+    ledger = small_ledger(storage, study_name, retries)
     history = search(ledger, 2, lambda claims: [Interrupted("worker lost")])
     assert len(history.failed) == 2
     assert set(history.interruptions.values()) == {retries}
@@ -241,7 +238,7 @@ def test_a_server_that_evaluations_need_ends_the_search_and_fails_no_trial(
     def half(claims: Sequence[Claim]) -> list[Outcome]:
         return [*cost(claims[:1]), *(Unavailable("no answer") for _ in claims[1:])]
 
-    ledger = small_ledger(storage, study_name)
+    ledger = small_ledger(storage, study_name, retries=0)
     with pytest.raises(UserError, match="no answer; the same command goes on"):
         search(ledger, 6, half, n_jobs=2)
     history = ledger.history()
@@ -473,12 +470,9 @@ def test_the_recommended_point_is_evaluated_finally_though_another_one_was_broke
             evaluated.extend(claim.point["b"] for claim in claims)
         return cost(claims)
 
-    class Application(SearchApplication):
-        final_overrides = ("data=final",)
-
     report = SearchReport("study", ONE_GOAL, PlainView(ONE_GOAL), lambda point: "again", tmp_path, 6)
     for _ in range(2):
-        Session(ledger, final, Application(), evaluate, report, Observer()).run(
+        Session(ledger, final, ["data=final"], SearchApplication(), evaluate, report, Observer()).run(
             Budget(6), None, example.make_sampler, seed=0
         )
     assert evaluated == [1], "the best point, once, although the session ran twice"
@@ -486,3 +480,31 @@ def test_the_recommended_point_is_evaluated_finally_though_another_one_was_broke
     assert [line[:12] for line in tables] == [f"study: {done} of " for done in (1, 2, 3, 4, 5, 6, 6)], (
         "one as often as more is known, and one at the end of a session"
     )
+
+
+def test_a_final_evaluation_that_is_lost_ends_the_command_and_is_made_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SearchReport, "_draw", lambda *_: [])
+    storage = InMemoryStorage()
+    ledger, final = small_ledger(storage, "study"), small_ledger(storage, "final", math.inf)
+    report = SearchReport("study", ONE_GOAL, PlainView(ONE_GOAL), lambda point: "again", tmp_path, 1)
+    lost: list[str] = []
+
+    def session(tries: int) -> None:
+        def evaluate(claims: Sequence[Claim], overrides: Sequence[str]) -> list[Outcome]:
+            if not overrides or len(lost) == tries:
+                return cost(claims)
+            lost.extend(overrides)
+            return [Interrupted("worker lost")]
+
+        Session(ledger, final, ["final"], SearchApplication(), evaluate, report, Observer()).run(
+            Budget(1), None, example.make_sampler, seed=0
+        )
+
+    for _ in range(2):
+        with pytest.raises(UserError, match="could not be evaluated on unseen data: worker lost"):
+            session(tries=100)
+    assert len(lost) == 2 * (1 + MAX_RETRIES)
+    session(tries=len(lost))
+    assert len(final.history().completed) == 1

@@ -19,7 +19,7 @@ from speakerquant.tracking.client import (
     find_experiment_of_run,
     find_store,
 )
-from speakerquant.tracking.recorded_runs import fail_running, latest_multirun, mask_runs
+from speakerquant.tracking.recorded_runs import children, fail_running, latest_multirun, mask_runs
 from speakerquant.tracking.runs import DIED, TrackedRun, close_dead_run, tracked_run
 
 pytestmark = pytest.mark.slow
@@ -70,7 +70,7 @@ def test_the_runs_of_a_multirun_come_back_in_order(tracking: Tracking) -> None:
                 run.log(metrics={"eer": float(index)})
         except UserError:
             pass
-    runs = mask_runs(tracking, parent.run_id)
+    runs = mask_runs(children(tracking, parent.run_id))
     assert [run.failure for run in runs] == [None, "broken", None]
     assert [run.metrics.get("eer") for run in runs] == [0.0, None, 2.0]
     assert runs[0].mask == runs[2].mask == {"a": "int8", "b.convs.0": "fp32"}
@@ -82,7 +82,7 @@ def test_the_runs_of_a_multirun_come_back_in_order(tracking: Tracking) -> None:
 def test_a_run_that_goes_on_has_not_failed(tracking: Tracking) -> None:
     parent = TrackedRun.start(tracking, "parent")
     with tracked_run(tracking, "child", parent.run_id):
-        [run] = mask_runs(tracking, parent.run_id)
+        [run] = mask_runs(children(tracking, parent.run_id))
         assert run.failure == UNFINISHED
 
 
@@ -91,7 +91,7 @@ def test_a_run_whose_process_died_is_closed_with_its_multirun(tracking: Tracking
     child = TrackedRun.start(tracking, "child", parent.run_id)
     fail_running(tracking, parent.run_id)
     assert status(tracking, child) == "FAILED"
-    assert [run.failure for run in mask_runs(tracking, parent.run_id)] == [DIED]
+    assert [run.failure for run in mask_runs(children(tracking, parent.run_id))] == [DIED]
     assert status(tracking, parent) == "RUNNING"
 
 
@@ -140,6 +140,44 @@ def test_a_store_stays_the_same_one_in_another_folder(
     found = find_experiment_of_run(f"sqlite:///{tmp_path}/mlflow.db", run.run_id)
     assert found.experiment_id == tracking.experiment_id
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_artifacts_are_not_recorded_where_a_store_was_before_it_was_moved(
+    tmp_path: Path, new_store: NewStore
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    (tmp_path / "file.txt").write_text("content")
+    tracking = connect(new_store(before), "experiment")
+    TrackedRun.start(tracking, "name").log_artifact(tmp_path / "file.txt")
+    before.rename(after)
+    uri = f"sqlite:///{after}/mlflow.db"
+    with pytest.raises(
+        UserError, match=rf"experiment=experiment: .* move {after} back to {before}, "
+    ) as caught:
+        connect(uri, "experiment")
+    assert "\n" not in str(caught.value)
+    assert not before.exists()
+    connect(uri, "another")
+    before.symlink_to(after)
+    assert connect(uri, "experiment").experiment_id == tracking.experiment_id
+
+
+def test_the_latest_multirun_is_found_before_however_many_single_runs(
+    tmp_path: Path, new_store: NewStore
+) -> None:
+    tracking = connect(new_store(tmp_path), "experiment")
+    parents = [TrackedRun.start(tracking, "parent").run_id for _ in range(2)]
+    for parent in parents:
+        TrackedRun.start(tracking, "child", parent)
+    single = TrackedRun.start(tracking, "single").run_id
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.row_factory = sqlite3.Row
+        [row] = database.execute("select * from runs where run_uuid = ?", [single])
+        copies = [{**row, "run_uuid": f"copy{number}"} for number in range(1001)]
+        values = ", ".join(f":{name}" for name in row.keys())  # noqa: SIM118, a row is no mapping
+        database.executemany(f"insert into runs values ({values})", copies)
+        database.commit()
+    assert latest_multirun(tracking) == parents[1]
 
 
 def test_an_empty_experiment_has_no_multirun(tracking: Tracking) -> None:

@@ -67,6 +67,11 @@ def test_a_resumed_study_forgets_how_it_was_stopped(
     assert FAILURE_TAG not in tracking.client.get_run(run_id).data.tags
 
 
+def missing(tracking: Tracking, folder: Path) -> list[str]:
+    run_id = parent(tracking, folder)
+    return missing_runs(tracking, run_id, children(tracking, run_id))
+
+
 def evaluate(tracking: Tracking, ledger: Ledger, folder: Path, value: int) -> str:
     """A completed trial with its run, whose id is returned."""
     claim = ledger.claim({"a": value}, "test", limit=3)
@@ -117,7 +122,7 @@ def test_trials_whose_runs_are_missing_are_counted(
     study_run = StudyRun(tracking, [ledger], tmp_path)
     first, _ = (evaluate(tracking, ledger, tmp_path, value) for value in (1, 2))
     study_run.updated([], None)
-    assert missing_runs(tracking, parent(tracking, tmp_path)) == []
+    assert missing(tracking, tmp_path) == []
     if how == "deleted":
         tracking.client.delete_run(first)
     elif how == "elsewhere":
@@ -131,7 +136,7 @@ def test_trials_whose_runs_are_missing_are_counted(
     assert f"{lost} of the 2 trials of study mine have no run here" in caplog.text
     evaluate(tracking, ledger, tmp_path, 3)
     study_run.updated([], None)
-    assert missing_runs(tracking, parent(tracking, tmp_path)) == [
+    assert missing(tracking, tmp_path) == [
         "1 of its runs were deleted in MLflow, where they can be restored"
         if how == "deleted"
         else "2 of 3 trials of this search have no run here"

@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+import math
 import secrets
 import shlex
 import sys
@@ -109,7 +110,8 @@ class Implementation:
         if make_sampler and (warning := check_sampler(make_sampler(0), space, goals)):
             log.warning(warning)
         self._check_choices(space, defaults, overrides.fixed)
-        finally_comparable = self._final_fingerprint(overrides, defaults)
+        final = application.final_overrides(sample)
+        finally_comparable = self._final_fingerprint(overrides, defaults, final) if final else None
         comparable = application.fingerprint(sample, space, goals)
         ledger, *final_ledgers = self._open_ledgers(space, goals, comparable, finally_comparable)
         first_points = (
@@ -128,13 +130,14 @@ class Implementation:
         session = Session(
             ledger,
             final_ledgers[0] if final_ledgers else None,
+            final,
             application,
             partial(self._launch, overrides.fixed),
             SearchReport(
                 ledger.name,
                 goals,
                 application.view(sample, goals),
-                partial(self._command, overrides.fixed),
+                partial(self._command, [*overrides.fixed, *final]),
                 self._folder,
                 int(min(budget.n_trials, space.size)),
             ),
@@ -143,19 +146,19 @@ class Implementation:
         session.run(budget, first_points, make_sampler, self._seed())
         return self._returns
 
-    def _final_fingerprint(self, overrides: ParsedOverrides, defaults: Point) -> Mapping[str, str]:
-        """What a final evaluation depends on beside the rest; nothing if the application has none."""
-        if not self._application.final_overrides:
-            return {}
-        final = [*point_overrides(defaults), *overrides.fixed, *self._application.final_overrides]
-        return self._application.final_fingerprint(_of_job(self._compose(final)))
+    def _final_fingerprint(
+        self, overrides: ParsedOverrides, defaults: Point, final: Sequence[str]
+    ) -> Mapping[str, str]:
+        """What a final evaluation depends on beside the rest."""
+        config = self._compose([*point_overrides(defaults), *overrides.fixed, *final])
+        return self._application.final_fingerprint(_of_job(config))
 
     def _open_ledgers(
         self,
         space: Space,
         goals: Goals,
         comparable: Mapping[str, str],
-        finally_comparable: Mapping[str, str],
+        finally_comparable: Mapping[str, str] | None,
     ) -> list[Ledger]:
         """The ledger of the search, and that of the final evaluation if the application has one."""
         fingerprint = {
@@ -168,12 +171,14 @@ class Implementation:
         location = self._settings.storage
         storage = open_storage(location)
         ledgers = [Ledger(storage, name, space, goals, fingerprint)]
-        if self._application.final_overrides:
+        if finally_comparable is not None:
             which = f"-{digest(finally_comparable)[:8]}" if finally_comparable else ""
             final = {**fingerprint, **finally_comparable}
             # Without constraints, of which another list may not show the numbers: nothing is chosen there.
             finally_wanted = Goals(goals.objectives, {})
-            ledgers.append(Ledger(storage, f"{name}-final{which}", space, finally_wanted, final))
+            ledgers.append(
+                Ledger(storage, f"{name}-final{which}", space, finally_wanted, final, retries=math.inf)
+            )
         others = {machine for ledger in ledgers for machine in ledger.other_machines()}
         if location and others and not is_for_several_machines(location):
             raise UserError(
@@ -277,7 +282,7 @@ class Implementation:
                 continue
         raise AssertionError
 
-    def _command(self, fixed: Sequence[str], point: Point) -> str:
+    def _command(self, further: Sequence[str], point: Point) -> str:
         """The command that evaluates a single point on the final data."""
         hydra = OmegaConf.to_container(self._config.hydra.overrides.hydra)
         task = OmegaConf.to_container(self._config.hydra.overrides.task)
@@ -286,9 +291,8 @@ class Implementation:
         kept = [override for override in hydra if not override.lstrip("+~").startswith(_SEARCH_OVERRIDES)]
         program = Path(sys.argv[0])
         words = ["python", str(program)] if program.suffix == ".py" else [program.name]
-        overrides = [*kept, "hydra.mode=RUN", *point_overrides(point), *fixed]
-        command = shlex.join([*words, *flags, *overrides, *self._application.final_overrides])
-        return hide_credentials(command)
+        overrides = [*kept, "hydra.mode=RUN", *point_overrides(point), *further]
+        return hide_credentials(shlex.join([*words, *flags, *overrides]))
 
 
 def _of_job(config: DictConfig) -> DictConfig:

@@ -49,9 +49,6 @@ _LATENCY_REQUESTS = "engine.latency_requests=20"
 class MaskSearchApplication(SearchApplication):
     """Searches :class:`speakerquant.configuration.schema.RunConfig`, masks above all."""
 
-    # A search need not time every mask, so the recommended one is timed at the end.
-    final_overrides = (f"data.evaluate_on={TrialList.test.name}", _LATENCY_REQUESTS)
-
     def __init__(self) -> None:
         # As the fingerprint found it: reading a corpus takes a while.
         self._evaluator: MaskEvaluator | None = None
@@ -84,7 +81,7 @@ class MaskSearchApplication(SearchApplication):
         return metric is not None and metric.is_time
 
     def goals(self, config: DictConfig, goals: Goals) -> Goals:
-        """The goals with the budgets of ``front``: within one of size or time, the least loss is wanted."""
+        """The goals with the budgets of ``front``; within a size or a time the least loss is wanted."""
         budgets = _budgets(typed(config, RunConfig).front)
         for name in budgets.keys() & goals.constraints.keys():
             if budgets[name] != goals.constraints[name]:
@@ -92,10 +89,11 @@ class MaskSearchApplication(SearchApplication):
                     f"hydra.sweeper.constraints.{name}={goals.constraints[name]:g} and front.{name}="
                     f"{budgets[name]:g}: two bounds on one number; set front.{name} alone"
                 )
+        constraints = {**goals.constraints, **budgets}
         costs = (SIZE, RATIO, LATENCY.name)
-        is_within = any(name in costs for name in budgets)
+        is_within = any(name in costs for name in constraints)
         order = sorted(goals.objectives, key=lambda name: is_within and name in costs)
-        return Goals({name: goals.objectives[name] for name in order}, {**goals.constraints, **budgets})
+        return Goals({name: goals.objectives[name] for name in order}, constraints)
 
     def fingerprint(self, config: DictConfig, space: Space, goals: Goals) -> Mapping[str, str]:
         run = typed(config, RunConfig)
@@ -122,6 +120,7 @@ class MaskSearchApplication(SearchApplication):
             **{name: text for name, text in judged.items() if text},
             "speakers": _speakers(evaluator.data),
             **(machine if any(map(self.is_time, goals.names)) else {}),
+            **({"latency requests": str(run.engine.latency_requests)} if _latencies(goals) else {}),
             "checkpoint": digests["checkpoint"],
             "trial list": digests["trials"],
             "recordings": digests["recordings"],
@@ -139,6 +138,11 @@ class MaskSearchApplication(SearchApplication):
             "way of measuring": ", ".join(f"{name} {version}" for name, version in _versions().items()),
         }
 
+    def final_overrides(self, config: DictConfig) -> Sequence[str]:
+        """On the test list; a search need not time every mask, so the recommended one is timed at the end."""
+        is_untimed = typed(config, RunConfig).engine.latency_requests == 0
+        return [f"data.evaluate_on={TrialList.test.name}", *([_LATENCY_REQUESTS] if is_untimed else [])]
+
     def final_fingerprint(self, config: DictConfig) -> Mapping[str, str]:
         """Of the test list, which is opened so that what is wrong with it is said before the search."""
         run = typed(config, RunConfig)
@@ -150,6 +154,9 @@ class MaskSearchApplication(SearchApplication):
             ),
             "final speakers": _speakers(data),
             "final conditions": _conditions(data),
+            "final false accepts": str([*run.scoring.false_accepts]),
+            "final priors of minDCF": str([*run.scoring.p_targets]),
+            "final latency requests": str(run.engine.latency_requests),
         }
 
     def first_points(self, config: DictConfig, space: Space, goals: Goals, defaults: Point) -> FirstPoints:
@@ -211,12 +218,15 @@ class MaskSearchApplication(SearchApplication):
 
     def _check_times_are_measured(self, goals: Goals, engine: EngineConfig) -> None:
         """Refuse goals that need latency where the configuration has it not measured."""
-        latencies = [name for name in goals.names if name in (LATENCY.name, LATENCY_P95.name)]
-        if latencies and engine.latency_requests == 0:
+        if (latencies := _latencies(goals)) and engine.latency_requests == 0:
             raise UserError(
                 f"engine.latency_requests=0: {latencies[0]} is a goal of the search but is not measured; "
                 f"set engine.latency_requests, such as {_LATENCY_REQUESTS}"
             )
+
+
+def _latencies(goals: Goals) -> list[str]:
+    return [name for name in goals.names if name in (LATENCY.name, LATENCY_P95.name)]
 
 
 def _speakers(data: EvaluationData) -> str:

@@ -19,8 +19,15 @@ from speakerquant.report.networks import has_several_networks, with_differences
 from speakerquant.report.run_names import differing_settings, name_runs
 from speakerquant.report.run_words import runs_table
 from speakerquant.statistics.comparison import read_draws
-from speakerquant.tracking.client import connect, is_file
-from speakerquant.tracking.recorded_runs import downloaded, fail_running, mask_runs, rename_runs
+from speakerquant.tracking.client import Tracking, connect, is_file
+from speakerquant.tracking.recorded_runs import (
+    Runs,
+    children,
+    downloaded,
+    fail_running,
+    mask_runs,
+    rename_runs,
+)
 from speakerquant.tracking.runs import PARENT_FILE, SUMMARY, TrackedRun
 from speakerquant.tracking.views import share_masks
 
@@ -99,13 +106,13 @@ def parent_run_id() -> str | None:
     return (Path(hydra.sweep.dir) / PARENT_FILE).read_text()
 
 
-def _runs(parent: TrackedRun) -> list[MaskRun]:
-    """Its runs; those of several networks with what they differ by."""
-    runs = mask_runs(parent.tracking, parent.run_id)
+def _mask_runs(tracking: Tracking, recorded: Runs) -> list[MaskRun]:
+    """The runs; those of several networks with what they differ by."""
+    runs = mask_runs(recorded)
     if not has_several_networks(runs):
         return runs
     with tempfile.TemporaryDirectory() as folder:
-        kept = downloaded(parent.tracking, parent.run_id, DRAWS_FILE, Path(folder))
+        kept = downloaded(tracking, recorded, DRAWS_FILE, Path(folder))
         return with_differences(runs, [read_draws(path) if path else None for path in kept])
 
 
@@ -115,8 +122,9 @@ def close_parent_run(journal: Path, succeeded: bool) -> None:
     parent = TrackedRun(connect(record.uri, record.experiment, patient=succeeded), record.run_id)
     parent.restore()
     fail_running(parent.tracking, parent.run_id)
-    runs = _runs(parent)
-    rename_runs(parent.tracking, parent.run_id, [each.name for each in name_runs(runs)])
+    recorded = children(parent.tracking, parent.run_id)
+    runs = _mask_runs(parent.tracking, recorded)
+    rename_runs(parent.tracking, recorded, [each.name for each in name_runs(runs)])
     failed = sum(run.failure is not None for run in runs)
     if succeeded and not failed:
         parent.finish()

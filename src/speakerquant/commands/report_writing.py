@@ -25,6 +25,8 @@ from speakerquant.report.table import print_lines
 from speakerquant.statistics.comparison import read_draws
 from speakerquant.tracking.client import Tracking, find_experiment
 from speakerquant.tracking.recorded_runs import (
+    Runs,
+    children,
     downloaded,
     downloaded_file,
     latest_multirun,
@@ -46,22 +48,22 @@ def report(config: ReportConfig) -> None:
         UserError: a multirun is not there, or none of the runs finished.
     """
     tracking = find_experiment(config.tracking.uri, config.tracking.experiment)
-    parents = _parents(config.run, tracking)
-    scored = [each for parent in parents for each in _scored_runs(tracking, parent)]
-    runs = with_differences([each.run for each in scored], [each.draws for each in scored])
-    scored = [replace(each, run=run) for each, run in zip(scored, runs, strict=True)]
-    print_runs(runs, title=f"MLflow run {', '.join(parents)}")
-    for parent in parents:
-        for sentence in missing_runs(tracking, parent):
+    multiruns = {parent: children(tracking, parent) for parent in _parents(config.run, tracking)}
+    scored = [each for parent, runs in multiruns.items() for each in _scored_runs(tracking, parent, runs)]
+    shown = with_differences([each.run for each in scored], [each.draws for each in scored])
+    scored = [replace(each, run=run) for each, run in zip(scored, shown, strict=True)]
+    print_runs(shown, title=f"MLflow run {', '.join(multiruns)}")
+    for parent, runs in multiruns.items():
+        for sentence in missing_runs(tracking, parent, runs):
             log.warning("run=%s: %s", parent, sentence)
     is_lost = [each.scores is None and not each.run.failure for each in scored]
-    if lost := [each.name for each in name_runs(runs) if is_lost[each.number]]:
+    if lost := [each.name for each in name_runs(shown) if is_lost[each.number]]:
         log.warning(
             "%d runs have lost their scores, so their curves are left out: %s", len(lost), ", ".join(lost)
         )
-    recommendation = [line for parent in parents for line in _recommendation(tracking, parent)]
+    recommendation = [line for parent in multiruns for line in _recommendation(tracking, parent)]
     print_lines(recommendation)
-    title = ", ".join(dict.fromkeys(run_name(tracking, parent) for parent in parents))
+    title = ", ".join(dict.fromkeys(run_name(tracking, parent) for parent in multiruns))
     comparison = compare_runs(title, scored, recommendation)
     page, text, picture = _outputs(Path(config.output))
     for path, write in ((page, write_html), (text, write_markdown)):
@@ -69,7 +71,7 @@ def report(config: ReportConfig) -> None:
             write(comparison, path)
             print(f"written to {path}")
     with by_product(picture):
-        draw_runs(runs, picture)
+        draw_runs(shown, picture)
         print(f"drawn into {picture}")
 
 
@@ -86,19 +88,18 @@ def _parents(given: Any, tracking: Tracking) -> list[str]:
     return [str(each) for each in given] if isinstance(given, list) else [str(given)]
 
 
-def _scored_runs(tracking: Tracking, parent_id: str) -> Iterator[ScoredRun]:
-    runs = mask_runs(tracking, parent_id)
+def _scored_runs(tracking: Tracking, parent_id: str, runs: Runs) -> Iterator[ScoredRun]:
     if not runs:
-        why = "".join(f"; {sentence}" for sentence in missing_runs(tracking, parent_id))
+        why = "".join(f"; {sentence}" for sentence in missing_runs(tracking, parent_id, runs))
         raise UserError(
             f"run={parent_id}: {no_multirun(tracking, parent_id)}; give MLflow's id of a multirun{why}"
         )
     with tempfile.TemporaryDirectory() as folder:
         kept = [
-            downloaded(tracking, parent_id, name, Path(folder) / name)
+            downloaded(tracking, runs, name, Path(folder) / name)
             for name in (SCORES_FILE, LABELS_FILE, RANGES_FILE, DRAWS_FILE)
         ]
-        for run, scores, labels, ranges, draws in zip(runs, *kept, strict=True):
+        for run, scores, labels, ranges, draws in zip(mask_runs(runs), *kept, strict=True):
             yield ScoredRun(
                 run,
                 _array(scores),

@@ -272,7 +272,7 @@ class FrontPlan:
         if not self._bounds:
             return []
         recommended = front_of(history, self._goals).recommended
-        if recommended and next(iter(self._goals.objectives)) != SIZE:
+        if recommended and self._goals.deciding != SIZE:
             return []  # not the smallest is wanted
         sizes = outlook.predicted.sizes
         smaller = sizes < (recommended.result[SIZE] if recommended else np.inf)

@@ -47,6 +47,7 @@ class MaskView:
         self._final_list = final_list
         self._cache = cache
         self._names = names
+        self._ties: dict[frozenset[str], bool | None] = {}
         self.plane = Plane(X.name, Y.name, _references(published) if published else ())
         self.predictions = predict
         self.effects = effects
@@ -79,7 +80,12 @@ class MaskView:
 
     def is_tie(self, result: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
         draws, others = result.get("draws"), other.get("draws")  # results of earlier versions have none
-        return is_tie(draws, others, self._cache) if draws and others else None
+        if not (draws and others):
+            return None
+        pair = frozenset((draws, others))
+        if self._ties.get(pair) is None:  # what the cache does not have, another process may put there
+            self._ties[pair] = is_tie(draws, others, self._cache)
+        return self._ties[pair]
 
     def remarks(self, points: Sequence[Point]) -> Sequence[str]:
         """Units that could be one unit: they have the same precision in every mask."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO
 from speakerquant.measuring.result import UNFINISHED, MaskRun
+from speakerquant.quantization.precision import BASELINE
 from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import precisions_of
 from speakerquant.report.metric_cells import metric_cells
@@ -42,6 +43,7 @@ X, Y = SIZE_RATIO, EER.delta
 POINT_HEADING = "quantized units"
 
 COLORS = ("gray", "steelblue", "darkorange", "seagreen", "crimson", "mediumpurple", "sienna", "olive")
+_LABELLED_RUNS = 40  # such as one for each layer; labels of more cannot be read, and hovering names them
 _PUBLISHED = Style("dimgray", size=6, is_filled=False)
 _SAME_MASK = Style("gray", size=0, has_line=True)
 
@@ -104,6 +106,7 @@ def runs_picture(group: ComparableRuns) -> Picture:
 
 def _networks_picture(group: ComparableRuns, networks: Sequence[ComparableRuns]) -> Picture:
     """The runs by their size in MB and their EER, in a colour for each network."""
+    labelled = _labelled(group.finished, ENGINE_SIZE, EER)
     series = []
     for network, color in zip(networks, itertools.cycle(COLORS[1:]), strict=False):
         marks = []
@@ -114,7 +117,8 @@ def _networks_picture(group: ComparableRuns, networks: Sequence[ComparableRuns])
             low, high = EER.low.name, EER.high.name
             interval = (numbers[low], numbers[high]) if low in numbers else None
             size = ENGINE_SIZE.scale * _size(each.run)
-            marks.append(Mark(size, numbers[EER.name], text, each.name, interval))
+            label = each.name if each.number in labelled else ""
+            marks.append(Mark(size, numbers[EER.name], text, label, interval))
         series.append(Series(joined(network.words), marks, Style(color, size=6)))
     title = joined([*group.words, *_execution(group.runs)])
     return Picture(title, ENGINE_SIZE.label, EER.label, series)
@@ -124,13 +128,15 @@ def _masks_picture(group: ComparableRuns) -> Picture:
     """The runs by their size relative to FP32 and their ΔEER, in a colour for each precision."""
     ours: dict[str, list[Mark]] = {}
     published, joins = [], []
-    label = published_label([each.run for each in group.finished])
+    whose = published_label([each.run for each in group.finished])
+    labelled = _labelled(group.finished, X, Y)
     for each in group.finished:
         run = each.run
         x, y = metric_cells((X, Y), run.metrics)
         text = f"{each.name}: {X.label} {x}, {Y.label} {y}"
         interval = interval_of(Y, run.metrics)
-        mark = Mark(run.metrics[X.name], run.metrics[Y.name], text, each.name, interval)
+        label = each.name if each.number in labelled else ""
+        mark = Mark(run.metrics[X.name], run.metrics[Y.name], text, label, interval)
         ours.setdefault(precisions_of(run.mask), []).append(mark)
         if run.published:
             numbers = run.published.numbers
@@ -141,9 +147,26 @@ def _masks_picture(group: ComparableRuns) -> Picture:
         Series(f"{precisions} here", marks, Style(color, size=6))
         for (precisions, marks), color in zip(ours.items(), itertools.cycle(COLORS), strict=False)
     ]
-    series = [*joins, Series(f"{label}, same mask", published, _PUBLISHED), *measured]
+    series = [*joins, Series(f"{whose}, same mask", published, _PUBLISHED), *measured]
     title = joined([*group.words, *_execution(group.runs)])
     return Picture(title, X.label, Y.label, [each for each in series if each.marks])
+
+
+def _labelled(runs: Sequence[NamedRun], x: Metric, y: Metric) -> set[int]:
+    """Numbers of the runs with a label: of many those of the baseline and the front, one at each place."""
+    if len(runs) <= _LABELLED_RUNS:
+        return {each.number for each in runs}
+
+    def place(each: NamedRun) -> tuple[float, float]:
+        return each.run.metrics[x.name], each.run.metrics[y.name]
+
+    labelled = {place(each): each.number for each in runs if {*each.run.mask.values()} == {BASELINE.name}}
+    least = math.inf
+    for each in sorted(runs, key=place):
+        if place(each)[1] < least:
+            least = place(each)[1]
+            labelled[place(each)] = each.number
+    return {*labelled.values()}
 
 
 def _execution(runs: Sequence[NamedRun]) -> list[str]:

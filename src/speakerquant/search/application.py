@@ -33,9 +33,6 @@ class Observer:
 class SearchApplication:
     """What an application adds to a search; subclasses override what they add, this class adds nothing."""
 
-    final_overrides: Sequence[str] = ()
-    """With these the recommended point is evaluated once more, on data that the search has not seen."""
-
     def params(self, config: Any, given: Collection[str]) -> Mapping[str, str]:
         """Config key: choice(...) and the like, as ``hydra.sweeper.params`` has it, for what is not given.
 
@@ -64,6 +61,14 @@ class SearchApplication:
             UserError: no point can be evaluated with this configuration.
         """
         return {}
+
+    def final_overrides(self, config: Any) -> Sequence[str]:
+        """With these the recommended point is evaluated once more, on data that the search has not seen.
+
+        Args:
+            config: The configuration of one point.
+        """
+        return ()
 
     def final_fingerprint(self, config: Any) -> Mapping[str, str]:
         """What must be equal, beside the fingerprint, for a final evaluation to be taken for another.

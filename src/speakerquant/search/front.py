@@ -35,8 +35,8 @@ class Front:
     Attributes:
         entries: Every completed trial, in order.
         best: Those that no other beats in one objective without losing in another.
-        recommended: The best of those that meet the constraints, by the first objective that has no
-            constraint itself; none if none meets them.
+        recommended: The best of those that meet the constraints, by the objective that decides; none if none
+            meets them.
     """
 
     entries: Sequence[Entry]
@@ -52,8 +52,7 @@ def front_of(history: History, goals: Goals) -> Front:
         meets = all(excess <= 0.0 for excess in measured.excesses.values())
         entries.append(Entry(trial.number, trial.params, measured.objectives, meets, result_of(trial)))
     losses = [goals.losses(entry.values) for entry in entries]
-    free = [index for index, name in enumerate(goals.objectives) if name not in goals.constraints]
-    deciding = free[0] if free else 0
+    deciding = [*goals.objectives].index(goals.deciding)
 
     def rank(position: int) -> tuple[float, ...]:
         return (losses[position][deciding], *losses[position])

@@ -63,6 +63,12 @@ class Goals:
         return [*self.objectives, *self.constraints]
 
     @property
+    def deciding(self) -> str:
+        """The objective that chooses among what meets the constraints: the first that has none itself."""
+        free = (name for name in self.objectives if name not in self.constraints)
+        return next(free, next(iter(self.objectives)))
+
+    @property
     def directions(self) -> list[StudyDirection]:
         """The directions of the objectives, in Optuna's terms."""
         return [StudyDirection[direction.upper()] for direction in self.objectives.values()]

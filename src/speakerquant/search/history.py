@@ -17,6 +17,7 @@ RESULT = "result"
 FAILURE = "failure"
 REPEAT_OF = "repeat_of"
 INTERRUPTED = "interrupted"
+POSTPONED = "postponed"
 MAY_BE_CAUSE = "may be the cause"
 WITHDRAWN = "withdrawn"
 
@@ -40,7 +41,7 @@ class History:
 
     @cached_property
     def finished(self) -> dict[str, FrozenTrial]:
-        """The trials that completed or failed by themselves, by point; not repeats, nor interrupted ones."""
+        """The trials that completed or failed by themselves, by point; not repeats, nor those broken off."""
         return self._by_point(trial for trial in self.trials if _is_finished(trial))
 
     @property
@@ -58,7 +59,7 @@ class History:
         """How often the trials of a point were interrupted, by point."""
         counts: dict[str, int] = {}
         for trial in self.trials:
-            if _is_interrupted(trial):
+            if _is_broken_off(trial) and INTERRUPTED in trial.user_attrs:
                 key = self.space.key(trial.params)
                 counts[key] = counts.get(key, 0) + 1
         return counts
@@ -71,10 +72,10 @@ class History:
         )
 
     def to_retry(self) -> list[Point]:
-        """The points whose trial was interrupted and that no process has taken up again."""
+        """The points whose trial was broken off and that no process has taken up again."""
         return [
             trial.params
-            for key, trial in self._by_point(t for t in self.trials if _is_interrupted(t)).items()
+            for key, trial in self._by_point(t for t in self.trials if _is_broken_off(t)).items()
             if key not in self.finished and key not in self.running
         ]
 
@@ -91,11 +92,11 @@ def result_of(trial: FrozenTrial) -> Mapping[str, Any]:
     return result
 
 
-def _is_interrupted(trial: FrozenTrial) -> bool:
-    return trial.state is TrialState.FAIL and INTERRUPTED in trial.user_attrs
+def _is_broken_off(trial: FrozenTrial) -> bool:
+    return trial.state is TrialState.FAIL and not trial.user_attrs.keys().isdisjoint((INTERRUPTED, POSTPONED))
 
 
 def _is_finished(trial: FrozenTrial) -> bool:
     if REPEAT_OF in trial.user_attrs or WITHDRAWN in trial.user_attrs:
         return False
-    return trial.state in (TrialState.COMPLETE, TrialState.FAIL) and not _is_interrupted(trial)
+    return trial.state in (TrialState.COMPLETE, TrialState.FAIL) and not _is_broken_off(trial)

@@ -25,6 +25,7 @@ from speakerquant.search.history import (
     INTERRUPTED,
     MAY_BE_CAUSE,
     OWNER,
+    POSTPONED,
     REPEAT_OF,
     RESULT,
     SOURCE,
@@ -37,7 +38,7 @@ from speakerquant.search.space import Point, Space
 log = logging.getLogger(__name__)
 
 MAX_RETRIES = 10
-"""How often an interrupted point is taken up again; after that it has failed by itself."""
+"""How often an interrupted point of a search is taken up again."""
 
 _RECORD = "search"  # study attribute: {"identity": ..., "fingerprint": {...}}
 _CREATION_SECONDS = 5.0
@@ -63,18 +64,26 @@ class Ledger:
         space: What is searched.
         goals: Objectives and constraints.
         fingerprint: What must be the same for two trials to be comparable, by name.
+        retries: How often an interrupted point is taken up again; after that it has failed by itself.
 
     Raises:
         UserError: the study has another fingerprint, or was not made by this search.
     """
 
     def __init__(
-        self, storage: BaseStorage, name: str, space: Space, goals: Goals, fingerprint: Mapping[str, str]
+        self,
+        storage: BaseStorage,
+        name: str,
+        space: Space,
+        goals: Goals,
+        fingerprint: Mapping[str, str],
+        retries: float = MAX_RETRIES,
     ) -> None:
         self.name = name
         self.space = space
         self.goals = goals
         self._storage = storage
+        self._retries = retries
         self._owner = Owner.this_process()
         # By trial: the last heartbeat, and since when this process has known it.
         self._heard: dict[int, tuple[float, float]] = {}
@@ -167,6 +176,10 @@ class Ledger:
         """
         self._interrupt(self._storage.get_trial(claim.trial_id), reason, may_be_cause)
 
+    def postpone(self, claim: Claim, reason: str) -> None:
+        """Record that what every evaluation needs did not answer: the point is asked again, however often."""
+        self._end(claim.trial_id, {POSTPONED: reason})
+
     def interrupt_own(self, reason: str) -> None:
         """Interrupt every trial that this process still runs."""
         for trial in self._own():
@@ -257,7 +270,7 @@ class Ledger:
 
     def _interrupt(self, trial: FrozenTrial, reason: str, may_be_cause: bool) -> None:
         earlier = self.history().interruptions.get(self.space.key(trial.params), 0)
-        if earlier >= MAX_RETRIES:
+        if earlier >= self._retries:
             self._end(trial._trial_id, {FAILURE: f"interrupted {earlier + 1} times; at last: {reason}"})
         else:
             suspicion = {MAY_BE_CAUSE: "yes"} if may_be_cause else {}

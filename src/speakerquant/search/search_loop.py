@@ -216,7 +216,7 @@ class Search:
                 case Interrupted(reason):
                     self._ledger.interrupt(claim, reason, may_be_cause=len(claims) > 1)
                 case Unavailable(reason):
-                    self._ledger.interrupt(claim, reason)
+                    self._ledger.postpone(claim, reason)
         for outcome in outcomes:
             if isinstance(outcome, Unavailable):
                 raise UserError(f"{outcome.reason}; the same command goes on when it works again")

@@ -15,8 +15,8 @@ from speakerquant.errors import UserError, first_line
 from speakerquant.search.application import Observer, SearchApplication
 from speakerquant.search.front import Entry, front_of
 from speakerquant.search.history import FAILURE, History, result_of
-from speakerquant.search.ledger import Claim, Ledger
-from speakerquant.search.search_loop import Budget, Failed, FirstPoints, Outcome, Search
+from speakerquant.search.ledger import MAX_RETRIES, Claim, Ledger
+from speakerquant.search.search_loop import Budget, Failed, FirstPoints, Interrupted, Outcome, Search
 from speakerquant.search.space import Point
 from speakerquant.search.suggestion import MakeSampler
 
@@ -51,6 +51,7 @@ class Session:
     Attributes:
         ledger: The study.
         final_ledger: The study of the final evaluations; none if the application has no other data.
+        final_overrides: With these the recommended point is evaluated finally.
         application: Whose configuration is searched.
         evaluate: Evaluates points.
         report: Shows the front.
@@ -59,6 +60,7 @@ class Session:
 
     ledger: Ledger
     final_ledger: Ledger | None
+    final_overrides: Sequence[str]
     application: SearchApplication
     evaluate: EvaluateWith
     report: Report
@@ -169,9 +171,12 @@ class Session:
 
     def _evaluate_finally(self, claims: Sequence[Claim]) -> Sequence[Outcome]:
         """A failure breaks the evaluation off, so that the same command tries it again."""
-        outcomes = self._evaluate(claims, self.application.final_overrides)
+        for _ in range(1 + MAX_RETRIES):
+            outcomes = self._evaluate(claims, self.final_overrides)
+            if not any(isinstance(outcome, Interrupted) for outcome in outcomes):
+                break
         for outcome in outcomes:
-            if isinstance(outcome, Failed):
+            if isinstance(outcome, Failed | Interrupted):
                 raise _no_final_result(outcome.reason)
         return outcomes
 

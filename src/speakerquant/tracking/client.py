@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import get_local_path_or_none
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -58,7 +59,7 @@ def connect(uri: str, experiment: str, patient: bool = False) -> Tracking:
 
     Raises:
         ServiceError: the store does not answer, cannot be opened, or refuses the credentials.
-        UserError: its folder cannot be made, or the experiment was deleted.
+        UserError: its folder cannot be made or was moved, or the experiment was deleted.
     """
     if uri == os.environ.get("MLFLOW_TRACKING_URI"):
         log.info("runs go to %s, as MLFLOW_TRACKING_URI says", uri)
@@ -66,6 +67,8 @@ def connect(uri: str, experiment: str, patient: bool = False) -> Tracking:
         file = _sqlite_file(uri)
         artifacts = _prepared(uri, file.parent) if file else None
         client, existing = _opened(absolute_uri(uri), experiment, file, artifacts)
+    if artifacts:
+        _check_place(existing, artifacts)
     return _tracking(client, existing)
 
 
@@ -179,6 +182,28 @@ def _tracking(client: MlflowClient, experiment: Experiment) -> Tracking:
             "name"
         )
     return Tracking(client, experiment.experiment_id)
+
+
+def _check_place(experiment: Experiment, artifacts: str) -> None:
+    """Refuse to part the artifacts from a SQLite file that was moved: MLflow keeps where they went at first.
+
+    Args:
+        experiment: The experiment.
+        artifacts: Where those of a new one would go.
+
+    Raises:
+        UserError: that place is there, and the same of the experiment is not.
+    """
+    first, now = (
+        Path(get_local_path_or_none(each) or "")  # type: ignore[no-untyped-call]
+        for each in (experiment.artifact_location, artifacts)
+    )
+    if first.name == now.name and now.exists() and not first.exists():
+        raise UserError(
+            f"tracking.experiment={experiment.name}: its artifacts go to {first}, which is not there; "
+            f"move {now.parent} back to {first.parent}, make a link to it there, or use another "
+            "tracking.experiment"
+        )
 
 
 @contextmanager

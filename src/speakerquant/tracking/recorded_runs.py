@@ -23,6 +23,9 @@ from speakerquant.tracking.runs import (
     TrackedRun,
 )
 
+Runs = Sequence[Run]
+"""Runs as MLflow describes them."""
+
 _PAGE = 1000
 WITHOUT_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 _LABEL_TAG, _SOURCE_TAG = f"{PUBLISHED_PREFIX}label", f"{PUBLISHED_PREFIX}source"
@@ -41,22 +44,19 @@ _NO_SETTINGS = {MASK, "digest", UNREACHED, "scores_from", "tracking", "cache", "
 """First parts of the names of parameters that say nothing of how a mask was measured."""
 
 
-def mask_runs(tracking: Tracking, parent_id: str) -> list[MaskRun]:
-    """The runs of a multirun, in the order in which they started; none if there is no such multirun.
-
-    Of a search these are its trials and the final evaluation, which is on other data.
-    """
-    return [_mask_run(run) for run in children(tracking, parent_id)]
+def mask_runs(runs: Runs) -> list[MaskRun]:
+    """Runs as tables and pictures show them."""
+    return [_mask_run(run) for run in runs]
 
 
-def rename_runs(tracking: Tracking, parent_id: str, names: Sequence[str]) -> None:
-    """Give the runs of a multirun other names, in the order of :func:`mask_runs`."""
-    for run, name in zip(children(tracking, parent_id), names, strict=True):
+def rename_runs(tracking: Tracking, runs: Runs, names: Sequence[str]) -> None:
+    """Give runs other names, in their order."""
+    for run, name in zip(runs, names, strict=True):
         if run.info.run_name != name:
             TrackedRun(tracking, run.info.run_id).rename(name)
 
 
-def _of_first_study(runs: list[Run]) -> list[Run]:
+def _of_first_study(runs: Runs) -> Runs:
     """Without the final evaluation, which is of another study and comes last."""
     return [run for run in runs if run.data.tags.get(STUDY_TAG) == runs[0].data.tags.get(STUDY_TAG)]
 
@@ -71,13 +71,17 @@ def _found(tracking: Tracking, run_id: str) -> Run | None:
         return None
 
 
-def missing_runs(tracking: Tracking, parent_id: str) -> list[str]:
-    """What a user has deleted of a multirun, or a search has recorded elsewhere: a sentence for each."""
+def missing_runs(tracking: Tracking, parent_id: str, runs: Runs) -> list[str]:
+    """What a user has deleted of a multirun, or a search has recorded elsewhere: a sentence for each.
+
+    Args:
+        tracking: The experiment.
+        parent_id: The multirun.
+        runs: Its :func:`children` that are there.
+    """
     parent = _found(tracking, parent_id)
-    runs, deleted = (
-        _of_first_study(children(tracking, parent_id, which))
-        for which in (ViewType.ACTIVE_ONLY, ViewType.DELETED_ONLY)
-    )
+    runs = _of_first_study(runs)
+    deleted = _of_first_study(children(tracking, parent_id, ViewType.DELETED_ONLY))
     sentences = []
     if parent is None and runs:
         sentences.append("its own run is gone for good")
@@ -138,13 +142,18 @@ def latest_multirun(tracking: Tracking) -> str:
     Raises:
         UserError: the experiment has none.
     """
-    for run in tracking.client.search_runs([tracking.experiment_id], order_by=["attributes.start_time DESC"]):
-        parent: str | None = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
-        if parent:
-            return parent
-    raise UserError(
-        "no multirun in this MLflow experiment; run one, such as: speakerquant experiment=per_unit"
+    runs = tracking.client.search_runs(
+        [tracking.experiment_id],
+        filter_string=f"tags.`{MLFLOW_PARENT_RUN_ID}` != ''",
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
     )
+    if not runs:
+        raise UserError(
+            "no multirun in this MLflow experiment; run one, such as: speakerquant experiment=per_unit"
+        )
+    parent: str = runs[0].data.tags[MLFLOW_PARENT_RUN_ID]
+    return parent
 
 
 def run_name(tracking: Tracking, run_id: str) -> str:
@@ -227,19 +236,19 @@ def _published(run: Run) -> Published | None:
     return Published(tags[_LABEL_TAG], tags[_SOURCE_TAG], numbers)
 
 
-def downloaded(tracking: Tracking, parent_id: str, artifact: str, folder: Path) -> Iterator[Path | None]:
-    """Copies of an artifact of every run of a multirun, in the order of :func:`mask_runs`.
+def downloaded(tracking: Tracking, runs: Runs, artifact: str, folder: Path) -> Iterator[Path | None]:
+    """Copies of an artifact of every run, in their order.
 
     Args:
         tracking: The experiment.
-        parent_id: The multirun.
+        runs: The runs.
         artifact: Name of the artifact.
         folder: Where the copies go.
 
     Yields:
         None in place of a run that has no such artifact, any more.
     """
-    for number, run in enumerate(children(tracking, parent_id)):
+    for number, run in enumerate(runs):
         place = folder / str(number)
         place.mkdir(parents=True)
         try:
@@ -264,7 +273,9 @@ def downloaded_file(tracking: Tracking, run_id: str, artifact: str, folder: Path
 
 
 def children(tracking: Tracking, parent_id: str, which: int = ViewType.ACTIVE_ONLY) -> list[Run]:
-    """The runs of a multirun as MLflow describes them, in the order in which they started.
+    """The runs of a multirun, in the order in which they started; none if there is no such multirun.
+
+    Of a search these are its trials and the final evaluation, which is on other data.
 
     Args:
         tracking: The experiment.
