@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import mlflow.models
 import pytest
 
 from speakerquant.commands import evaluate_mask, register_model, verify_speaker
@@ -85,6 +86,10 @@ def test_the_server_answers_as_the_command(
                 assert answer["log_likelihood_ratio"] == pytest.approx(float(found[2]), abs=0.006)
                 assert answer["score"] == pytest.approx(float(found[1]), abs=1e-6)
                 assert answer["same_speaker"] == verified.out.startswith("the same")
+                assert answer["doubt"] is None
+            address = f"http://127.0.0.1:{port}/invocations"
+            silent = ask(address, {"enrolled": enrolled, "tested": [0.0] * 16000})
+            assert silent["doubt"] == "tested: silent throughout"
         finally:
             os.killpg(server.pid, signal.SIGTERM)  # it runs in a process below
 
@@ -109,6 +114,13 @@ def test_the_threshold_that_a_model_is_registered_with_is_its_own(
     assert "threshold 0.900000" in invoke(verify_speaker.main, *asked).out
     assert "threshold 0.900000" not in invoke(verify_speaker.main, *asked, "--false-accepts", "50").out
     assert "threshold 0.300000" in invoke(verify_speaker.main, *asked, "--threshold", "0.3").out
+
+
+def test_a_model_says_which_of_its_answers_may_be_null(run: str, register: Command) -> None:
+    assert register(f"run={run}", "alias=chosen").code == 0
+    outputs = mlflow.models.get_model_info(NAME).signature.outputs
+    required = {column.name: column.required for column in outputs}
+    assert required == {"score": True, "same_speaker": True, "log_likelihood_ratio": False, "doubt": False}
 
 
 def test_a_server_that_does_not_answer_is_said_so(invoke: Command, monkeypatch: pytest.MonkeyPatch) -> None:

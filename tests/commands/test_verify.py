@@ -1,6 +1,7 @@
 """``speakerquant-verify``: a decision about two recordings, by an engine that a run has left."""
 
 import base64
+import io
 import json
 import re
 import shutil
@@ -100,7 +101,14 @@ def test_what_changes_for_users_where_an_engine_replaces_another(
     )
     (engine.parent / "scores.npy").unlink()  # so that the new engine has no threshold of its own
     without = verify("--list", listed, "--replaces", coarse, "--threshold", threshold)
-    assert without.out.endswith("\n".join([*flipped, before, same_threshold, kept]) + "\n")
+    answered = "\n".join([*flipped, before, same_threshold, kept]) + "\n"
+    assert without.out.endswith(answered)
+    damaged = tmp_path / "damaged.wav"
+    damaged.write_bytes(names[0][0].read_bytes()[:1000])
+    listed.write_text(f"{names[0][0]} {damaged}\n{listed.read_text()}")
+    incomplete = verify("--list", listed, "--replaces", coarse, "--threshold", threshold)
+    assert incomplete.code == 2 and incomplete.out.endswith(answered)
+    assert f"error: {listed}:1: {damaged}: truncated" in incomplete.err
 
 
 def test_what_a_server_cannot_read_is_named_by_its_row(workspace: Workspace, engine: Path) -> None:
@@ -120,6 +128,24 @@ def test_a_recording_comes_to_a_server_in_any_of_its_forms(workspace: Workspace,
     rows = pandas.DataFrame({"enrolled": [speech] * len(forms), "tested": forms})
     for answer in verifier.predict(rows, {"threshold": 0.5}):
         assert answer["score"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_server_says_what_it_doubts_and_what_it_does_not_know(workspace: Workspace, engine: Path) -> None:
+    result = engine.with_name("result.json")
+    result.write_text(result.read_text().replace('"scoring": "none"', '"scoring": "as_norm"'))
+    verifier = served_verifier._load_pyfunc(str(engine.parent))
+    speech = sorted(workspace.corpus.rglob("*.wav"))[0].read_bytes()
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(16000), 16000, format="FLAC")
+    rows = pandas.DataFrame(
+        {"enrolled": [speech, [speech, file.getvalue()]], "tested": [speech, [0.0] * 16000]}
+    )
+    answers = verifier.predict(rows, {"threshold": 0.5})
+    assert [answer["doubt"] for answer in json.loads(json.dumps(answers, allow_nan=False))] == [
+        None,
+        "enrolled: silent throughout; tested: silent throughout",
+    ]
+    assert all(answer["log_likelihood_ratio"] is None for answer in answers)
 
 
 def test_an_engine_is_verified_with_the_interpreter_that_the_environment_names(
@@ -145,10 +171,14 @@ def test_replacing_needs_a_list(engine: Path, verify: Verify) -> None:
 
 
 def test_a_speaker_may_be_enrolled_with_several_recordings(workspace: Workspace, verify: Verify) -> None:
-    recordings = sorted(workspace.corpus.rglob("*.wav"))[:3]
-    one, several = verify(*recordings[1:]), verify(*recordings)
-    assert one.code == several.code == 0
-    assert one.out != several.out
+    first, second, tested = sorted(workspace.corpus.rglob("*.wav"))[:3]
+    scores = []
+    for enrolled in ([first], [second], [first, second]):
+        found = re.search(r"score (\S+),", verify(*enrolled, tested).out)
+        assert found
+        scores.append(float(found[1]))
+    assert scores[2] == pytest.approx(np.mean(scores[:2]), abs=2e-6)
+    assert scores[2] != pytest.approx(scores[0], abs=1e-4)
 
 
 def test_the_channel_that_was_measured_is_verified(
@@ -252,6 +282,30 @@ def test_a_list_is_verified_line_by_line(
     finished = invoke(verify_speaker.main, "--model", engine, "--list", questions)
     assert (finished.code, finished.out, finished.err.count("\n")) == (2, "", 1)
     assert "questions.txt:2: nowhere.wav: no such recording" in finished.err
+
+
+def test_a_line_that_cannot_be_answered_costs_no_other(
+    workspace: Workspace, verify: Verify, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = sorted(workspace.corpus.rglob("*.wav"))[:2]
+    silent, damaged, short = (tmp_path / f"{name}.wav" for name in ("silent", "damaged", "short"))
+    soundfile.write(silent, np.zeros(16000), 16000)
+    damaged.write_bytes(first.read_bytes()[:1000])
+    soundfile.write(short, np.zeros(300), 16000)
+    asked = [(first, silent), (damaged, second), (first, short, second), (first, second)]
+    lines = [" ".join(map(str, recordings)) for recordings in asked]
+    questions = tmp_path / "questions.txt"
+    questions.write_text("\n".join(lines))
+    finished = verify("--list", questions)
+    answers = [line.split("\t") for line in finished.out.splitlines()]
+    assert [answer[3] for answer in answers] == lines
+    assert [answer[:3] == ["-", "-", "-"] for answer in answers] == [False, True, True, False]
+    assert f"score {answers[3][1]}" in verify(first, second).out
+    assert finished.code == 2
+    said = finished.err.splitlines()[-1]
+    assert said.startswith(f"error: {questions}:2: {damaged}: truncated recording; ")
+    assert said.endswith(" (lines without an answer: 2)")
+    assert f"{silent}: silent throughout" in caplog.text
 
 
 def test_a_recording_that_is_too_short_is_named(workspace: Workspace, verify: Verify, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from speakerquant.architectures.interface import Interface
 from speakerquant.architectures.onnx_file.front_end_metadata import front_end_of
 from speakerquant.audio.feature_extractor import FeatureExtractor
 from speakerquant.audio.front_end import FrontEnd, FrontEndKind, Window
+from speakerquant.commands import export_mask
 from speakerquant.deployment.clients import CLIENTS
 from speakerquant.deployment.drop_in import write_drop_in
 from speakerquant.engine.backends import engine_builder
@@ -179,6 +180,21 @@ def test_without_a_client_the_file_is_asked_as_the_original_was(
     assert metadata(file)["author"] == "somebody"
 
 
+@pytest.mark.parametrize(("precision", "is_told"), [("int8_dynamic", True), ("int4_dynamic", False)])
+def test_recordings_that_change_each_other_in_a_batch_are_told(
+    leave: Leave, precision: str, is_told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "drop_in.onnx"
+    export_mask.export(str(leave(precision)), file, "onnx")
+    assert ("give it one recording a request" in capsys.readouterr().out) == is_told
+    quiet, loud = np.random.default_rng(0).normal(size=(2, 80, 60)).astype(np.float32) * [[[1]], [[20]]]
+    alone, together = (
+        opened(file).run(None, {"features": np.stack(each).astype(np.float32)})[0][:1]
+        for each in ([quiet], [quiet, loud])
+    )
+    assert (fidelity(alone, together) < 0.9999) == is_told
+
+
 @pytest.mark.parametrize(
     ("name", "front_end", "what"),
     [
@@ -211,3 +227,8 @@ def test_what_is_no_graph_of_a_run_is_refused(leave: Leave, spoil: str, tmp_path
     with pytest.raises(UserError, match=str(graph)):
         write_drop_in(graph, CLIENTS["onnx"], file)
     assert not file.exists()
+
+
+def test_a_folder_is_no_output(leave: Leave, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"^{tmp_path}: a folder; name the file to write"):
+        write_drop_in(leave(), CLIENTS["onnx"], tmp_path)

@@ -137,7 +137,7 @@ def test_training_from_random_weights_starts_near_chance(workshop: Workshop) -> 
 
 
 def test_fine_tuning_starts_at_the_checkpoints_own_error(workshop: Workshop) -> None:
-    output = workshop.folder / "tuned.safetensors"
+    output = workshop.folder / f"{workshop.checkpoint.stem}.v2"
     start = workshop.eer_of(workshop.checkpoint)
     assert start < 25
     workshop.train(
@@ -156,6 +156,8 @@ def test_fine_tuning_starts_at_the_checkpoints_own_error(workshop: Workshop) -> 
     assert after.front_end.f_max == 7000
     weights = before.network.state_dict()
     assert any(not torch.equal(weights[name], weight) for name, weight in after.network.state_dict().items())
+    states = {path.name for path in workshop.folder.glob("*.state")}
+    assert states == {"trained.state", "trained.v2.state"}, "names nearly alike are trainings of their own"
 
 
 @pytest.mark.parametrize(
@@ -182,19 +184,28 @@ def test_no_setting_is_without_effect(
     assert said in capsys.readouterr().err
 
 
-def test_the_checkpoint_that_training_begins_from_is_never_overwritten(
-    workshop: Workshop, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("link/trained.safetensors", "this is model.checkpoint itself; set another output"),
+        ("speech", "a folder; name the file to write, such as {folder}/speech/model.safetensors"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_training(
+    output: str, said: str, workshop: Workshop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = workshop.checkpoint.read_bytes()
-    (workshop.folder / "link").symlink_to(workshop.folder)
+    if not (link := workshop.folder / "link").exists():
+        link.symlink_to(workshop.folder)
     with pytest.raises(SystemExit) as stop:
         workshop.train(
             "refused",
             "model=shipped",
             f"model.checkpoint={workshop.checkpoint}",
-            f"output={workshop.folder / 'link' / workshop.checkpoint.name}",
+            f"output={workshop.folder / output}",
+            **{"training.num_steps": 1},
         )
     assert stop.value.code == 2
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert line.endswith("this is model.checkpoint itself; set another output")
+    assert line.endswith(said.format(folder=workshop.folder))
     assert workshop.checkpoint.read_bytes() == content

@@ -14,7 +14,7 @@ from speakerquant.architectures.checkpoints import SpeakerModel, random_model
 from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.architectures.registry import architecture_of
 from speakerquant.audio.front_end import FrontEnd
-from speakerquant.errors import UserError
+from speakerquant.errors import ServiceError, UserError
 from speakerquant.training.augmentation import Augmentation
 from speakerquant.training.batches import SPEEDS, SpeechSource, TrainingBatches
 from speakerquant.training.hyperparameters import AugmentationConfig, TrainingConfig
@@ -55,13 +55,15 @@ def speech(tmp_path: Path) -> Path:
     return tmp_path / "speech"
 
 
-def batches_of(speech: Path, batch_size: int = 8, **augmentation) -> TrainingBatches:
+def batches_of(
+    speech: Path, batch_size: int = 8, share: float = 0.75, crop_seconds: float = 1.0, **augmentation
+) -> TrainingBatches:
     return TrainingBatches(
-        [SpeechSource(speech, 0.75), SpeechSource(speech, 0.25)],
+        [SpeechSource(speech, share), SpeechSource(speech, 1 - share)],
         Augmentation(AugmentationConfig(**augmentation), 16000),
         sample_rate=16000,
         batch_size=batch_size,
-        crop_seconds=1.0,
+        crop_seconds=crop_seconds,
         seed=0,
     )
 
@@ -234,11 +236,50 @@ def test_a_damaged_recording_is_named(speech: Path, tmp_path: Path) -> None:
         ({"num_steps": 0}, "num_steps"),
         ({"validate_every": 0}, "validate_every"),
         ({"margin_full_step": 1}, "margin_full_step"),
+        ({"learning_rate": -1.0}, r"training\.learning_rate=-1\.0: give a number above 0"),
+        ({"learning_rate": np.nan}, "learning_rate"),
+        ({"seed": -1}, r"training\.seed=-1: give 0 or more"),
     ],
 )
-def test_impossible_settings_are_named(change: dict[str, int], said: str) -> None:
+def test_impossible_settings_are_named(change: dict[str, float], said: str) -> None:
     with pytest.raises(UserError, match=said):
         replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"batch_size": 1}, "batch_size=1: give at least 2"),
+        ({"share": 0.99}, r"batch_size=8: has no place for a share of 0\.01, which .*synthetic_share"),
+        ({"share": 0.01}, r"batch_size=8: has no place for a share of 0\.01, which .*synthetic_share"),
+        (
+            {"min_snr_db": 30.0},
+            r"augmentation\.min_snr_db=30: must not lie above augmentation\.max_snr_db=25",
+        ),
+        ({"crop_seconds": 0.02}, "crop_seconds: 320 samples are 0 frames, and the network needs"),
+    ],
+)
+def test_batches_that_no_network_trains_on_are_refused(
+    settings: dict[str, float], said: str, speech: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        train(speech, tmp_path / "state", steps=1, **settings)
+
+
+def test_a_training_that_diverges_ends_in_a_line(speech: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"step \d: the gradient is .*; lower training\.learning_rate"):
+        train(speech, tmp_path / "state", steps=6, config=replace(CONFIG, learning_rate=1e30))
+
+
+def test_what_ends_a_process_that_prepares_batches_is_said(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ServiceError("cannot read a.wav: the server is gone")
+
+    monkeypatch.setattr(Augmentation, "__call__", fail)
+    with pytest.raises(UserError, match=r"^cannot read a\.wav: the server is gone$"):
+        train(speech, tmp_path / "state", steps=1)
 
 
 def test_foreign_or_pickled_state_is_refused(speech: Path, tmp_path: Path) -> None:

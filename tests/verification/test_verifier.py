@@ -1,14 +1,30 @@
-"""Thresholds from trials whose truth is known."""
+"""Thresholds from trials whose truth is known, and scores of speakers with several recordings."""
 
 import numpy as np
 import pytest
 
 from speakerquant.errors import UserError
 from speakerquant.statistics.error_rates import eer
-from speakerquant.verification.verifier import threshold_of
+from speakerquant.verification.verifier import score, threshold_of
 
 LABELS = np.arange(2000) % 5 == 0
 SCORES = np.random.default_rng(0).standard_normal(2000) + 2 * LABELS
+
+
+def test_several_enrolled_recordings_let_no_more_of_other_speakers_in() -> None:
+    rng = np.random.default_rng(0)
+    speakers, sessions = rng.standard_normal((40, 1, 64)), rng.standard_normal((40, 4, 64))
+    embeddings = 0.5 + speakers + 1.3 * sessions
+    embeddings /= np.linalg.norm(embeddings, axis=2, keepdims=True)
+    same = np.eye(len(embeddings), dtype=bool)
+    one, three = (
+        np.array([[score(own[:count], other[3]) for other in embeddings] for own in embeddings])
+        for count in (1, 3)
+    )
+    assert eer(three.ravel(), same.ravel()) < eer(one.ravel(), same.ravel())
+    for percent in (10.0, 1.0):
+        threshold = threshold_of(one.ravel(), same.ravel(), percent)
+        assert 100 * (three[~same] >= threshold).mean() <= percent
 
 
 def test_by_default_as_many_are_wrongly_accepted_as_rejected() -> None:

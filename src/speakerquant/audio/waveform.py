@@ -60,7 +60,9 @@ def inspect_waveform(path: Path, sample_rate: int, channel: int | None = None) -
     if not np.isfinite(sound.samples).all():
         raise unusable(path, "recording holds NaN or infinite samples")
     mono = _mono(path, sound, channel)
-    doubt = _doubt(sound.samples, mono, averaged=channel is None) or sound.doubt
+    doubt = doubt_about(mono) or sound.doubt
+    if channel is None:
+        doubt = _doubt_about_average(sound.samples, mono) or doubt
     return ReadWaveform(resample(mono, sound.sample_rate, sample_rate), sound.sample_rate, doubt)
 
 
@@ -77,16 +79,21 @@ def _mono(path: Path, sound: Sound, channel: int | None) -> Waveform:
     return np.ascontiguousarray(sound.samples[:, channel - 1])
 
 
-def _doubt(samples: npt.NDArray[np.float32], mono: Waveform, *, averaged: bool) -> str | None:
-    """What makes a readable recording useless, or its channels differ from what averaging expects."""
-    if samples.shape[1] > 1 and averaged:
-        levels = samples.std(axis=0)
-        heard = np.ptp(samples, axis=0) > _INAUDIBLE
-        if heard.any() and mono.std() < _CANCELLED * levels.max():
-            return "its channels cancel each other when averaged; choose one with data.channel"
-        if heard.any() and not heard.all():
-            silent = int(np.argmin(heard)) + 1
-            return f"its channel {silent} is silent; choose another with data.channel"
+def _doubt_about_average(samples: npt.NDArray[np.float32], mono: Waveform) -> str | None:
+    """How channels ``[samples, channels]`` differ from what averaging expects; none if they do not."""
+    if samples.shape[1] == 1:
+        return None
+    heard = np.ptp(samples, axis=0) > _INAUDIBLE
+    if heard.any() and mono.std() < _CANCELLED * samples.std(axis=0).max():
+        return "its channels cancel each other when averaged; choose one with data.channel"
+    if heard.any() and not heard.all():
+        silent = int(np.argmin(heard)) + 1
+        return f"its channel {silent} is silent; choose another with data.channel"
+    return None
+
+
+def doubt_about(mono: Waveform) -> str | None:
+    """What makes a readable waveform ``[samples]`` useless; none if nothing does."""
     if np.ptp(mono) <= _INAUDIBLE:
         return "silent throughout" if np.abs(mono).max() <= _INAUDIBLE else "constant throughout"
     level = np.abs(mono)

@@ -32,6 +32,8 @@ def export(run: str, output: Path, client_name: str) -> None:
     print(f"{interface.input} [{axes}] -> {interface.output} [batch, {written.embedding_dim}]")
     needs = f"needs ONNX Runtime {written.first_runtime} or newer (opset {written.opset})"
     print("; ".join(filter(None, (needs, client.runtime))))
+    if written.finds_ranges:
+        print("give it one recording a request: in a batch they share ranges, which changes embeddings")
     print(f"agrees with the mask's network: cosine {written.agreement:.5f}")
 
 

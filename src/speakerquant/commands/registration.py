@@ -45,7 +45,9 @@ def register(config: RegisterConfig) -> None:
                 served_verifier.SCORE: "double",
                 served_verifier.SAME_SPEAKER: "boolean",
                 served_verifier.RATIO: "double",
+                served_verifier.DOUBT: "string",
             },
+            [served_verifier.RATIO, served_verifier.DOUBT],
             {served_verifier.THRESHOLD: threshold},
             dict.fromkeys((served_verifier.ENROLLED, served_verifier.TESTED), _example(sample_rate)),
         )

@@ -48,7 +48,7 @@ def train(config: TrainConfig, params: Mapping[str, object]) -> None:
     cache = open_cache(config.cache)
     output = _output(config, cache)
     output.parent.mkdir(parents=True, exist_ok=True)
-    state = output.with_suffix(".state")
+    state = _beside(output, ".state")
     fabric = _launched_fabric(config)
     tracking = connect(config.tracking.uri, config.tracking.experiment) if fabric.is_global_zero else None
     model = open_model(config.model, cache)
@@ -118,7 +118,7 @@ def _launched_fabric(config: TrainConfig) -> Fabric:
 @contextmanager
 def _tracked(tracking: Tracking, output: Path) -> Iterator[TrackedRun]:
     """A run for this part of the training; that of an earlier part whose process died is closed."""
-    record = output.with_suffix(".run")
+    record = _beside(output, ".run")
     if record.exists():
         close_dead_run(tracking, record.read_text())
     with tracked_run(tracking, f"train-{output.stem}") as run:
@@ -135,7 +135,16 @@ def _output(config: TrainConfig, cache: Cache) -> Path:
     checkpoint = config.model.checkpoint
     if checkpoint is not None and checkpoint_path(checkpoint, cache).resolve() == output.resolve():
         raise UserError(f"output={output}: this is model.checkpoint itself; set another output")
+    if output.is_dir():
+        raise UserError(
+            f"output={output}: a folder; name the file to write, such as {output / 'model'}.safetensors"
+        )
     return output
+
+
+def _beside(output: Path, suffix: str) -> Path:
+    """The file that goes with an output: ``a.state`` with ``a.safetensors``, ``a.v1.state`` with ``a.v1``."""
+    return output.with_name(output.name.removesuffix(".safetensors") + suffix)
 
 
 def _sources(config: TrainConfig, cache: Cache) -> list[SpeechSource]:

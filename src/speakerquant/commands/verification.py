@@ -3,7 +3,7 @@
 import logging
 import time
 from array import array
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -19,7 +19,14 @@ from speakerquant.corpus.recordings import file_identity, listed_path
 from speakerquant.errors import UserError, first_line
 from speakerquant.progress import track
 from speakerquant.statistics.score_calibration import ScoreCalibration
-from speakerquant.verification.verifier import Vector, Verifier, known_calibration, known_threshold, score
+from speakerquant.verification.verifier import (
+    Recording,
+    Vector,
+    Verifier,
+    known_calibration,
+    known_threshold,
+    score,
+)
 
 T = TypeVar("T")
 
@@ -53,7 +60,8 @@ def verify(
     """
     with _opened(model, partial(_threshold, threshold, false_accepts)) as (verifier, chosen, calibration):
         start = time.perf_counter()
-        *known, unknown = verifier.embed(map(verifier.read, [*question.enrolled, question.tested]))
+        recordings = [*question.enrolled, question.tested]
+        *known, unknown = verifier.embed(_read(verifier, path) for path in recordings)
         found = score(known, unknown)
         seconds = time.perf_counter() - start
     decision = "the same speaker" if found >= chosen else "another speaker"
@@ -66,22 +74,29 @@ def verify_list(
 ) -> None:
     """Print decision, score, log-likelihood ratio and text of every line; every recording is embedded once.
 
-    A line is answered where it stands, and a blank one by a blank one: answers can be joined by lines.
+    A line is answered where it stands, and a blank one by a blank one: answers can be joined by lines. Where
+    a recording of a line cannot be used, ``-`` stands for decision, score and ratio.
 
     Raises:
-        UserError: as :func:`verify`; or a line cannot be understood.
+        UserError: the engine cannot be loaded here, there is no threshold, or a line cannot be understood;
+            or, after all answers, a recording of one cannot be used.
     """
     questions = _read_questions(path)
     with _opened(model, partial(_threshold, threshold, false_accepts)) as (verifier, chosen, calibration):
-        vectors = _vectors(verifier, questions, "recordings")
+        vectors, faults = _embedded(verifier, questions, "recordings")
         for line, asked in zip(questions.lines, questions.asked, strict=True):
             if not asked:
                 print()
+                continue
+            if faults.keys() & asked:
+                print(*[_NOTHING] * 3, line, sep="\t")
                 continue
             *enrolled, tested = (vectors[index] for index in asked)
             found = score(enrolled, tested)
             ratio = f"{calibration.ratio(found):+.2f}" if calibration else _NOTHING
             print("same" if found >= chosen else "other", f"{found:.6f}", ratio, line, sep="\t")
+    if faults:
+        raise _unanswered(path, questions, faults)
 
 
 def verify_replacement(
@@ -95,7 +110,7 @@ def verify_replacement(
 
     First the lines of the list of which another decision is made, at the threshold of the engine in use; then
     how many decisions change with that threshold, with the new engine's own, and with speakers that stay
-    enrolled by the engine in use.
+    enrolled by the engine in use. Lines with a recording that one of them cannot use are left out.
 
     Args:
         model: The new engine, as for :func:`verify`.
@@ -110,13 +125,18 @@ def verify_replacement(
     """
     questions = _read_questions(path)
     with _opened(replaces, partial(_threshold, threshold, false_accepts)) as (verifier, in_use, _):
-        former = _vectors(verifier, questions, "recordings, engine in use")
+        former, faults = _embedded(verifier, questions, "recordings, engine in use")
     own_threshold = _threshold_if_known if threshold is not None else partial(_threshold, None)
     with _opened(model, partial(own_threshold, false_accepts)) as (verifier, own, _):
-        new = _vectors(verifier, questions, "recordings, new engine")
-    before, now = _scores(questions, former, former), _scores(questions, new, new)
+        new, faults_of_new = _embedded(verifier, questions, "recordings, new engine")
+    faults |= faults_of_new
+    places = [place for place, each in enumerate(questions.asked) if each and not faults.keys() & each]
+    if not places:
+        raise _unanswered(path, questions, faults)
+    lines = [questions.lines[place] for place in places]
+    asked = [questions.asked[place] for place in places]
+    before, now = _scores(asked, former, former), _scores(asked, new, new)
     accepted = before >= in_use
-    lines = [line for line, asked in zip(questions.lines, questions.asked, strict=True) if asked]
     for place in np.flatnonzero((now >= in_use) != accepted):
         decision = "same" if now[place] >= in_use else "other"
         print(decision, f"{before[place]:.6f}", f"{now[place]:.6f}", lines[place], sep="\t")
@@ -125,11 +145,14 @@ def verify_replacement(
     if own is not None:
         _print_changes(f"new, its own threshold {own:.6f}", accepted, now >= own)
     enrolled_in_use = "new, speakers enrolled by the engine in use"
-    if len(new[0]) == len(former[0]):
-        kept = _scores(questions, former, new) >= in_use
+    dims = [len(next(iter(vectors.values()))) for vectors in (new, former)]
+    if len(set(dims)) == 1:
+        kept = _scores(asked, former, new) >= in_use
         _print_changes(f"{enrolled_in_use}, threshold {in_use:.6f}", accepted, kept)
     else:
-        print(f"{enrolled_in_use}: not possible, embeddings have {len(new[0])} and {len(former[0])} values")
+        print(f"{enrolled_in_use}: not possible, embeddings have {dims[0]} and {dims[1]} values")
+    if faults:
+        raise _unanswered(path, questions, faults)
 
 
 def _print_changes(what: str, before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> None:
@@ -144,17 +167,47 @@ def _share(accepted: npt.NDArray[np.bool_]) -> str:
     return f"{100 * accepted.mean():.2f} %"
 
 
-def _vectors(verifier: Verifier, questions: "_Questions", description: str) -> list[Vector]:
-    """Embeddings of all recordings that are asked about."""
-    embedded = verifier.embed(map(verifier.read, questions.recordings))
-    return list(track(embedded, description, total=len(questions.recordings)))
+def _read(verifier: Verifier, path: Path) -> Recording:
+    """A recording; that it says little of its speaker is warned of."""
+    recording = verifier.read(path)
+    if recording.doubt:
+        log.warning("%s: %s", path, recording.doubt)
+    return recording
+
+
+def _embedded(
+    verifier: Verifier, questions: "_Questions", description: str
+) -> tuple[dict[int, Vector], dict[int, str]]:
+    """Embeddings of the recordings that can be used, by their places, and why the others cannot."""
+    usable: list[int] = []
+    faults: dict[int, str] = {}
+
+    def read() -> Iterator[Recording]:
+        paths = track(questions.recordings, description, total=len(questions.recordings))
+        for place, path in enumerate(paths):
+            try:
+                recording = _read(verifier, path)
+            except UserError as error:
+                faults[place] = str(error)
+            else:
+                usable.append(place)
+                yield recording
+
+    vectors = list(verifier.embed(read()))
+    return dict(zip(usable, vectors, strict=True)), faults
+
+
+def _unanswered(path: Path, questions: "_Questions", faults: Mapping[int, str]) -> UserError:
+    """The error that lines of a list have no answer, as recordings of theirs cannot be used."""
+    numbers = [number for number, asked in enumerate(questions.asked, 1) if faults.keys() & asked]
+    first = next(faults[place] for place in questions.asked[numbers[0] - 1] if place in faults)
+    return UserError(f"{path}:{numbers[0]}: {first} (lines without an answer: {len(numbers)})")
 
 
 def _scores(
-    questions: "_Questions", enrolled: Sequence[Vector], tested: Sequence[Vector]
+    asked: Iterable[Sequence[int]], enrolled: Mapping[int, Vector], tested: Mapping[int, Vector]
 ) -> npt.NDArray[np.float64]:
-    """Scores of all lines that are not blank."""
-    asked = (each for each in questions.asked if each)
+    """Scores of lines."""
     return np.array([score([enrolled[i] for i in known], tested[last]) for *known, last in asked])
 
 

@@ -16,7 +16,7 @@ from speakerquant.engine.base import Engine
 from speakerquant.engine.onnxruntime.client_session import ClientSession
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path
-from speakerquant.graph.integer_products import compute_in_integers
+from speakerquant.graph.integer_products import compute_in_integers, finds_ranges
 from speakerquant.graph.interface import with_interface
 from speakerquant.measuring.check import Agreement, embedding_by
 
@@ -39,6 +39,7 @@ class DropIn:
         first_runtime: The first ONNX Runtime that runs it.
         agreement: Smallest cosine between embeddings by ONNX Runtime with its own settings, as clients have
             them, and those of the mask's network.
+        finds_ranges: Whether the range of any input is found over all recordings of a request.
     """
 
     interface: Interface
@@ -48,6 +49,7 @@ class DropIn:
     opset: int
     first_runtime: str
     agreement: float
+    finds_ranges: bool
 
 
 def write_drop_in(graph: Path, client: Client, output: Path) -> DropIn:
@@ -60,8 +62,11 @@ def write_drop_in(graph: Path, client: Client, output: Path) -> DropIn:
 
     Raises:
         UserError: ``graph`` is no such file; the client computes other features than the mask was measured
-            with; the file would give other embeddings; or it cannot be written, or would replace ``graph``.
+            with; the file would give other embeddings; or it cannot be written, is a folder, or would replace
+            ``graph``.
     """
+    if output.is_dir():
+        raise UserError(f"{output}: a folder; name the file to write, such as {output / 'model.onnx'}")
     if output.exists() and output.samefile(graph):
         raise UserError(
             f"{output}: the run's own graph, which is needed to export it again; name another file"
@@ -85,8 +90,16 @@ def write_drop_in(graph: Path, client: Client, output: Path) -> DropIn:
             )
         size_bytes = part.stat().st_size
     opset = next(each.version for each in model.opset_import if not each.domain)
-    n_mels, first_runtime = mask.front_end.n_mels, _FIRST_RUNTIME[opset]
-    return DropIn(interface, n_mels, embedding_dim, size_bytes, opset, first_runtime, agreement.cosine)
+    return DropIn(
+        interface,
+        mask.front_end.n_mels,
+        embedding_dim,
+        size_bytes,
+        opset,
+        _FIRST_RUNTIME[opset],
+        agreement.cosine,
+        finds_ranges(model),
+    )
 
 
 def _check_front_end(client: Client, measured: FrontEnd) -> None:

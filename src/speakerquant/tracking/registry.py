@@ -1,7 +1,7 @@
 """Engines as models in MLflow's registry: registered with all that serving needs, found by their address."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
@@ -32,6 +32,7 @@ class Interface:
         loader: Module that MLflow loads the model with (``_load_pyfunc``).
         inputs: Names of the columns of a request, of any type.
         outputs: Type (MLflow's) of every column of an answer, by name.
+        nullable: Names of the columns of an answer that may be null.
         params: Default of every number that a request may set, by name.
         example: A request: one value for each input.
     """
@@ -39,6 +40,7 @@ class Interface:
     loader: str
     inputs: Sequence[str]
     outputs: Mapping[str, str]
+    nullable: Collection[str]
     params: Mapping[str, float]
     example: Mapping[str, str]
 
@@ -48,7 +50,12 @@ class Interface:
         anything = AnyType()  # type: ignore[no-untyped-call]
         return ModelSignature(
             Schema([ColSpec(anything, name) for name in self.inputs]),
-            Schema([ColSpec(DataType[kind], name) for name, kind in self.outputs.items()]),
+            Schema(
+                [
+                    ColSpec(DataType[kind], name, required=name not in self.nullable)
+                    for name, kind in self.outputs.items()
+                ]
+            ),
             ParamSchema([ParamSpec(name, DataType.double, value) for name, value in self.params.items()]),
         )
 

@@ -46,8 +46,12 @@ class TrainingBatches(Dataset[Batch]):
 
     Speakers are drawn evenly within each source, whatever the number of their recordings.
 
+    Attributes:
+        crop_samples: Length of a crop.
+
     Raises:
-        UserError: a source has no recordings or a single speaker, or a batch would be empty.
+        UserError: a source has no recordings, a single speaker, or no crop in a batch; or a batch has fewer
+            than two crops.
     """
 
     def __init__(
@@ -60,14 +64,20 @@ class TrainingBatches(Dataset[Batch]):
         crop_seconds: float,
         seed: int,
     ) -> None:
-        if batch_size < 1 or crop_seconds * sample_rate < 1:
-            raise UserError("batch_size and crop_seconds must be above 0")
+        if batch_size < 2:
+            raise UserError(f"batch_size={batch_size}: give at least 2, which batch normalisation needs")
         self._speakers = [_recordings_by_speaker(source.root) for source in sources]
         self._first_label = np.cumsum([0, *map(len, self._speakers)]) * len(SPEEDS)
         self._counts = _split(batch_size, [source.share for source in sources])
+        if 0 in self._counts:
+            without = sources[self._counts.index(0)]
+            raise UserError(
+                f"batch_size={batch_size}: has no place for a share of {without.share:g}, which "
+                f"training_data.synthetic_share leaves to {without.root}; raise one of them, or give it none"
+            )
         self._augmentation = augmentation
         self._sample_rate = sample_rate
-        self._crop = int(crop_seconds * sample_rate)
+        self.crop_samples = int(crop_seconds * sample_rate)
         self._seed = seed
 
     @property
@@ -90,9 +100,9 @@ class TrainingBatches(Dataset[Batch]):
         return np.stack(crops), np.array(labels, dtype=np.int64)
 
     def _read_crop(self, path: Path, speed: int, rng: Generator) -> Waveform:
-        needed = -(-self._crop * speed // 100)
+        needed = -(-self.crop_samples * speed // 100)
         waveform = change_speed(read_random_part(path, needed, self._sample_rate, rng), speed)
-        return waveform[: self._crop]
+        return waveform[: self.crop_samples]
 
 
 def _recordings_by_speaker(root: Path) -> list[list[Path]]:

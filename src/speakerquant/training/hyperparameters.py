@@ -3,6 +3,7 @@
 They stand apart from the trainer because every command reads the configuration's schema, which holds them.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,13 @@ class AugmentationConfig:
     max_snr_db: float = 25.0
     noise_root: Path | None = None
     room_root: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_snr_db > self.max_snr_db:
+            raise UserError(
+                f"augmentation.min_snr_db={self.min_snr_db:g}: must not lie above augmentation.max_snr_db="
+                f"{self.max_snr_db:g}"
+            )
 
 
 @dataclass
@@ -73,5 +81,9 @@ class TrainingConfig:
         for name in ("num_steps", "warmup_steps", "report_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name}={getattr(self, name)}: must be at least 1")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise UserError(f"training.learning_rate={self.learning_rate}: give a number above 0")
+        if self.seed < 0:
+            raise UserError(f"training.seed={self.seed}: give 0 or more")
         if self.margin_full_step <= self.margin_start_step:
             raise UserError("training.margin_full_step: must lie after training.margin_start_step")

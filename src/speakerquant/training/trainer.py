@@ -71,6 +71,9 @@ class Trainer:
         batches: What it is trained on.
         config: How.
         settings: Whatever decides the course of the training, by name: one with others is not resumed.
+
+    Raises:
+        UserError: the network takes no recordings as short as the crops.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Trainer:
         self._schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
         self._model, self._optimizer = fabric.setup(self._classifier, optimizer)
         self._features = FeatureExtractor(model.front_end).to(fabric.device)
+        self._check_crops(model)
         self._spec_augment = nn.Sequential(
             torchaudio.transforms.FrequencyMasking(config.frequency_mask, iid_masks=True),
             torchaudio.transforms.TimeMasking(config.time_mask, iid_masks=True),
@@ -108,7 +112,7 @@ class Trainer:
         Unless the training is a resumed one, the network is validated before its first step too (step 0).
 
         Raises:
-            UserError: the loss is no longer finite, or another process has ended.
+            UserError: the gradient is no longer finite, or another process has ended.
         """
         with self._together():
             self._fit(state_path, report, validate)
@@ -127,8 +131,6 @@ class Trainer:
             loss = self._train_step(batch)
             if self._step % config.report_every == 0:
                 value = self._mean_over_processes(loss)
-                if not math.isfinite(value):
-                    raise UserError(f"step {self._step}: the loss is {value}; lower training.learning_rate")
                 report(self._step, {"loss": value, "learning_rate": float(self._schedule.get_last_lr()[0])})
             if self._step % config.validate_every == 0 or self._step == config.num_steps:
                 self._validate(report, validate)
@@ -189,6 +191,16 @@ class Trainer:
                 "use the model and data that it was made with"
             ) from None
 
+    def _check_crops(self, model: SpeakerModel) -> None:
+        samples, frames = self._batches.crop_samples, 0
+        if samples >= model.front_end.n_fft:
+            frames = self._features(torch.zeros(1, samples, device=self._fabric.device)).shape[2]
+        if frames < model.network.min_frames:
+            raise UserError(
+                f"crop_seconds: {samples} samples are {frames} frames, and the network needs "
+                f"{model.network.min_frames}, of {model.front_end.n_fft} samples; raise it"
+            )
+
     @contextmanager
     def _together(self) -> Iterator[None]:
         """Say in one line that another process has ended: it is the one that knows why."""
@@ -221,7 +233,7 @@ class Trainer:
             for waveforms, labels in loader:
                 yield self._fabric.to_device(waveforms), self._fabric.to_device(labels)
         except UserError as error:  # of the worker process, which adds its traceback to the message
-            raise UserError(str(error).strip().splitlines()[-1].partition("UserError: ")[2]) from None
+            raise UserError(str(error).strip().splitlines()[-1].partition("Error: ")[2]) from None
 
     def _train_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         config = self._config
@@ -232,7 +244,12 @@ class Trainer:
         self._head.margin = config.margin * self._margin_factor()
         loss: Tensor = self._model(features, labels)
         self._fabric.backward(loss)
-        self._fabric.clip_gradients(self._model, self._optimizer, max_norm=config.gradient_clip)
+        norm = self._fabric.clip_gradients(
+            self._model, self._optimizer, max_norm=config.gradient_clip, error_if_nonfinite=False
+        )
+        assert norm is not None
+        if not norm.isfinite():
+            raise UserError(f"step {self._step}: the gradient is {norm}; lower training.learning_rate")
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._schedule.step()

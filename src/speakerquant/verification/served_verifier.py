@@ -4,7 +4,6 @@ MLflow loads this module by its name, so that the folder of a model holds data a
 """
 
 import base64
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -21,8 +20,8 @@ from speakerquant.verification.verifier import Recording, Verifier, known_calibr
 ENROLLED, TESTED = "enrolled", "tested"
 """What a request gives."""
 
-SCORE, SAME_SPEAKER, RATIO = "score", "same_speaker", "log_likelihood_ratio"
-"""What an answer says."""
+SCORE, SAME_SPEAKER, RATIO, DOUBT = "score", "same_speaker", "log_likelihood_ratio", "doubt"
+"""What an answer says; the last two may be none."""
 
 THRESHOLD = "threshold"
 """Parameter of a request: the score from which on speakers are the same."""
@@ -41,7 +40,9 @@ class ServedVerifier:
         self._calibration = calibration
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Score, decision and natural log-likelihood ratio of every row of a data frame.
+        """Score, decision, natural log-likelihood ratio and doubt of every row of a data frame.
+
+        The ratio is none where no calibration is known, the doubt where no recording is doubtful.
 
         Args:
             model_input: Its columns are ``enrolled`` and ``tested``. A recording is an audio file, as bytes
@@ -61,8 +62,10 @@ class ServedVerifier:
             tested = self._recording(f"row {number}, {TESTED}", row[TESTED])
             *known, unknown = self._verifier.embed([*enrolled, tested])
             found = score(known, unknown)
-            ratio = self._calibration.ratio(found) if self._calibration else math.nan
-            answers.append({SCORE: found, SAME_SPEAKER: found >= threshold, RATIO: ratio})
+            ratio = self._calibration.ratio(found) if self._calibration else None
+            heard = [*((ENROLLED, each) for each in enrolled), (TESTED, tested)]
+            doubt = "; ".join(f"{name}: {each.doubt}" for name, each in heard if each.doubt) or None
+            answers.append({SCORE: found, SAME_SPEAKER: found >= threshold, RATIO: ratio, DOUBT: doubt})
         return answers
 
     def _recording(self, name: str, value: Any) -> Recording:
@@ -79,14 +82,14 @@ class ServedVerifier:
                 path = Path(folder) / "recording"
                 path.write_bytes(contents)
                 with said_as({str(path): name}):
-                    return Recording(name, self._verifier.read(path).waveform)
+                    return self._verifier.read(path)
         try:
             waveform = np.asarray(value, np.float32)
         except (TypeError, ValueError):
             waveform = np.empty((0, 0), np.float32)
-        if waveform.ndim != 1 or not np.isfinite(waveform).all():
+        if waveform.ndim != 1 or not waveform.size or not np.isfinite(waveform).all():
             raise UserError(f"{name}: neither an audio file in base64 nor a list of samples")
-        return Recording(name, waveform)
+        return self._verifier.take(name, waveform)
 
 
 def _recordings(value: Any) -> Sequence[Any]:

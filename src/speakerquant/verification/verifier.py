@@ -14,7 +14,7 @@ import numpy.typing as npt
 from speakerquant.audio.feature_extractor import FeatureExtractor
 from speakerquant.audio.features import FeatureArray
 from speakerquant.audio.front_end import FrontEnd
-from speakerquant.audio.waveform import Waveform, inspect_waveform
+from speakerquant.audio.waveform import Waveform, doubt_about, inspect_waveform
 from speakerquant.cache import Cache
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import Engine
@@ -39,12 +39,14 @@ class Recording:
     """A recording to embed.
 
     Attributes:
-        name: What errors call it.
-        waveform: Mono ``[samples]`` in [-1, 1] at the front end's sample rate.
+        name: What it is called.
+        features: ``[n_mels, T]``.
+        doubt: Why it says little of its speaker although it can be read; none if nothing is wrong.
     """
 
     name: str
-    waveform: Waveform
+    features: FeatureArray
+    doubt: str | None
 
 
 @dataclass(frozen=True)
@@ -89,47 +91,50 @@ class Verifier:
         self.engine.close()
 
     def read(self, path: Path) -> Recording:
-        """A recording from its file, of any rate and number of channels.
+        """A recording from its file, of any rate and number of channels, with what is to be doubted of it.
 
         Raises:
-            UserError: it cannot be read, or lacks the channel.
+            UserError: it cannot be read, lacks the channel, or is too short.
         """
         found = inspect_waveform(path, self.front_end.sample_rate, self.channel)
-        if found.doubt:
-            log.warning("%s: %s", path, found.doubt)
-        return Recording(str(path), found.waveform)
+        return self._recording(str(path), found.waveform, found.doubt)
 
-    def embed(self, recordings: Iterable[Recording]) -> Iterator[Vector]:
-        """Embeddings ``[dim]`` of length 1 of recordings, in their order; few are in memory at a time.
+    def take(self, name: str, waveform: Waveform) -> Recording:
+        """A recording from its samples, mono ``[samples]`` in [-1, 1] at the front end's sample rate.
 
         Raises:
-            UserError: a recording is too short.
+            UserError: it is too short.
         """
-        for vector in self.engine.embed_many(map(self._features, recordings)):
+        return self._recording(name, waveform, doubt_about(waveform))
+
+    def embed(self, recordings: Iterable[Recording]) -> Iterator[Vector]:
+        """Embeddings ``[dim]`` of length 1 of recordings, in their order; few are in memory at a time."""
+        for vector in self.engine.embed_many(recording.features for recording in recordings):
             yield vector / np.linalg.norm(vector)
 
     @cached_property
     def _extractor(self) -> FeatureExtractor:
         return FeatureExtractor(self.front_end)
 
-    def _features(self, recording: Recording) -> FeatureArray:
-        samples = len(recording.waveform)
-        if samples < self.front_end.n_fft:
+    def _recording(self, name: str, waveform: Waveform, doubt: str | None) -> Recording:
+        if len(waveform) < self.front_end.n_fft:
             raise UserError(
-                f"{recording.name}: {samples} samples are shorter than one frame of {self.front_end.n_fft}"
+                f"{name}: {len(waveform)} samples are shorter than one frame of {self.front_end.n_fft}"
             )
-        features = self._extractor.extract(recording.waveform)
+        features = self._extractor.extract(waveform)
         if features.shape[1] < self.min_frames:
-            raise UserError(
-                f"{recording.name}: {features.shape[1]} frames, and the network needs {self.min_frames}"
-            )
-        return features
+            raise UserError(f"{name}: {features.shape[1]} frames, and the network needs {self.min_frames}")
+        return Recording(name, features, doubt)
 
 
 def score(enrolled: Sequence[Vector], tested: Vector) -> float:
-    """The cosine, from -1 to 1, of the mean of a speaker's embeddings with the tested one."""
-    pair = np.stack([np.mean(enrolled, axis=0), tested])
-    return float(cosine_scores(pair, [0], [1])[0])
+    """The mean, from -1 to 1, of the cosines of a speaker's embeddings with the tested one.
+
+    Thresholds and calibrations are of trials of one recording against one. The cosine of the embeddings' mean
+    is higher than this by its length, which is below 1, for other speakers too, so that more were accepted.
+    """
+    count = len(enrolled)
+    return float(cosine_scores(np.stack([*enrolled, tested]), range(count), [count] * count).mean())
 
 
 def known_threshold(engine: Path, false_accepts: float | None = None) -> float:
