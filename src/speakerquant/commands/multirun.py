@@ -85,7 +85,9 @@ def _name(config: DictConfig) -> str:
     """What the multirun is: its experiment, its data and its engine, as they were chosen or are swept."""
     choices = config.hydra.runtime.choices
     typed: dict[str, str] = dict(each.lstrip("+").partition("=")[::2] for each in config.hydra.overrides.task)
-    experiment = typed.get("experiment", choices.experiment or "multirun")
+    experiment = typed.get("experiment", choices.get("experiment"))
+    if experiment in (None, "null"):
+        experiment = "multirun"
     evaluated_on = typed.get("data.evaluate_on", config.data.evaluate_on.name)
     data = f"{typed.get('data', choices.data)} {evaluated_on}"
     return " · ".join([experiment, data, typed.get("engine", choices.engine)])
