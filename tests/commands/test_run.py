@@ -505,7 +505,7 @@ def test_a_configuration_of_ones_own_builds_on_ours(
     recorded = runs_of(workspace)[0].data
     assert recorded.params["calibration.num_recordings"] == "2"
     assert recorded.tags["command"].startswith(f"speakerquant {' '.join(own)} ")
-    named = speakerquant(*own, *arguments, "mask=all_int4", "--cfg", "job", "--package", "mask")
+    named = speakerquant(*own, *arguments, "--cfg", "job", "--package", "mask", "mask=all_int4")
     assert "all_int4" in named.out
 
 
@@ -542,9 +542,14 @@ def test_no_password_is_left_in_any_file_or_record(
 ) -> None:
     settings = [*workspace.arguments(), *QUICK, "tracking.experiment=secret"]
     secret = "+hydra.job.env_set.MLFLOW_TRACKING_PASSWORD=open-sesame"
-    for mode in (["mask=none", "hydra.output_subdir=conf"], ["-m", "mask=none"]):
+    for mode, code in (
+        (["mask=none", "hydra.output_subdir=conf"], 0),
+        (["-m", "mask=none"], 0),
+        (["mask=nonsense"], 2),
+        (["-m", "mask=nonsense", "+mlflow.token=open-sesame"], 2),
+    ):
         finished = speakerquant(*mode, *settings, secret)
-        assert finished.code == 0, finished.err
+        assert finished.code == code, finished.err
         assert "open-sesame" not in finished.out + finished.err
     runs = runs_of(workspace, "secret")
     artifacts = [Path(run.info.artifact_uri.removeprefix("file://")) for run in runs]
