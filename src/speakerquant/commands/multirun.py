@@ -10,9 +10,11 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from speakerquant.commands.console_script import by_product, fail
+from speakerquant.configuration.conversion import flat
+from speakerquant.errors import UserError
 from speakerquant.measuring.result import DRAWS_FILE, MASK_PREFIX, MaskRun
 from speakerquant.report.multirun_report import draw_runs, print_runs, smallest_without_loss
 from speakerquant.report.networks import has_several_networks, with_differences
@@ -57,6 +59,8 @@ class ParentRun(Callback):
         _warn_of_shared_file(config)
         if config.hydra.sweeper.get("application"):
             return  # it records the search itself, as one run however many commands work on it
+        if settings := search_settings(config):
+            fail(f"{settings[0]}: for searches only, such as experiment=search; leave it out")
         uri, experiment = config.tracking.uri, config.tracking.experiment
         folder = Path(config.hydra.sweep.dir)
         try:
@@ -93,6 +97,12 @@ def _name(config: DictConfig) -> str:
     return " · ".join([experiment, data, typed.get("engine", choices.engine)])
 
 
+def search_settings(config: DictConfig) -> list[str]:
+    """What a configuration sets for a search: bounds of its front, and precisions to choose from."""
+    given = flat(OmegaConf.masked_copy(config, ["front", "space"]))
+    return [f"{key}={value}" for key, value in given.items() if value not in (None, [])]
+
+
 def parent_run_id() -> str | None:
     """In a Hydra job: the MLflow run of the multirun that it belongs to, if it does."""
     hydra = HydraConfig.get()
@@ -120,6 +130,10 @@ def close_parent_run(journal: Path, succeeded: bool) -> None:
     runs = _runs(parent)
     rename_runs(parent.tracking, parent.run_id, [each.name for each in name_runs(runs)])
     failed = sum(run.failure is not None for run in runs)
+    if succeeded and not runs:
+        reason = "nothing to evaluate: one of the sweeps, such as glob(...), has no values"
+        parent.fail(reason)
+        raise UserError(reason)
     if succeeded and not failed:
         parent.finish()
     else:
