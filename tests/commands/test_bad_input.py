@@ -107,6 +107,14 @@ def assert_one_line(finished: Finished, *said: str) -> None:
         (["model.front_end={n_mels:40}"], ["model.front_end={n_mels:40}", "model/front_end=wespeaker"]),
         (["mask=nonsense"], ["mask=nonsense: unknown mask", "none, all, input_conv", "paper"]),
         (["mask=all_int9"], ["mask=all_int9: unknown precision 'int9'"]),
+        (["mask=true"], ["mask=true: unknown mask"]),
+        (["scoring=null"], ["scoring: not set and without a default"]),
+        (["--cfg", "job", "-m", "mask=none,all"], ["Only one of", "--cfg"]),
+        (["-m", "mask=glob(x*)"], ["nothing to evaluate", "no values"]),
+        (["-m", "experiment=per_unit", "model=shipped,campplus"], ["model: ", "a command for each"]),
+        (["experiment=ladder", "units=block,layer"], ["units: ", "a command for each"]),
+        (["-m", "mask=none,all", "front.size_ratio=0.3"], ["front.size_ratio=0.3", "experiment=search"]),
+        (["-m", "mask=none,all", "space.precisions=[int8]"], ["space.precisions", "experiment=search"]),
         (["calibration.num_recordings=many"], ["many"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) and "=" in value[0] else "",
@@ -375,6 +383,30 @@ def test_a_module_and_a_part_of_it_are_not_both_set(workspace: Workspace, speake
     arguments = ("units=layer", "mask=all", "mask.se_res2block1=fp32", "mask.se_res2block1.conv_in=int8")
     finished = speakerquant(*workspace.arguments(), *arguments)
     assert_one_line(finished, "mask.se_res2block1 and mask.se_res2block1.conv_in", "a module and its part")
+
+
+def test_a_configuration_of_another_command_is_refused(speakerquant: Command) -> None:
+    assert_one_line(speakerquant("--config-name=train"), "--config-name: ", "begin its defaults with run")
+
+
+def test_a_name_in_the_place_of_a_masks_entries_would_outdo_the_command_line(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nmask: all")
+    finished = speakerquant("--config-dir", str(tmp_path), "experiment=mine", *workspace.arguments())
+    assert_one_line(finished, "mask: all", '"defaults: [override /mask: all]"')
+
+
+def test_a_single_run_says_what_is_for_multiruns_and_for_searches(
+    workspace: Workspace, speakerquant: Command
+) -> None:
+    arguments = ("hydra/launcher=submitit_local", "front.size_ratio=0.3", "mask=nonsense")
+    finished = speakerquant(*workspace.arguments(), *arguments)
+    assert_one_line(finished, "unknown mask")
+    assert "hydra/launcher=submitit_local: a single run" in finished.out
+    assert "front.size_ratio=0.3: for searches only" in finished.out
+    assert "for searches" not in speakerquant("experiment=search", "hydra.mode=RUN", *arguments).out
 
 
 def test_a_cohort_of_speakers_of_the_development_list_is_refused(

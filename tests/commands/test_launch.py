@@ -63,6 +63,15 @@ def test_a_run_is_named_in_the_same_words_in_every_help(invoke: Command) -> None
         assert RUN_NAMES in " ".join(invoke(main, *subcommand, "--help").out.split())
 
 
+def test_ctrl_c_amid_the_imports_is_no_traceback(monkeypatch: pytest.MonkeyPatch, invoke: Command) -> None:
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch.importlib, "import_module", interrupted)
+    finished = invoke(launch.evaluate_mask)
+    assert (finished.code, finished.err) == (130, "interrupted\n")
+
+
 def test_pytorch_logs_nothing_though_ctrl_c_has_broken_its_import_off(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

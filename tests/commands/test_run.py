@@ -19,6 +19,7 @@ from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.commands import launch
 from speakerquant.commands.console_script import config_folder
+from speakerquant.configuration.composing import compose_once
 from speakerquant.configuration.opening import open_mask
 from speakerquant.configuration.schema import register_schemas
 from speakerquant.corpus.recordings import find_recordings
@@ -227,7 +228,8 @@ def test_a_failed_job_fails_the_parent_and_stays_in_the_table(
 def test_a_multirun_is_called_by_what_it_sweeps(workspace: Workspace, speakerquant: Command) -> None:
     lists = "data.evaluate_on=test,development"
     finished = speakerquant(
-        "-m", *workspace.arguments(), lists, "engine=openvino,onnxruntime", "+mask.input_conv=int7"
+        *("-m", "experiment=null", *workspace.arguments(), lists, "engine=openvino,onnxruntime"),
+        "+mask.input_conv=int7",
     )
     assert finished.code == 2
     parent = next(run for run in runs_of(workspace) if "mlflow.parentRunId" not in run.data.tags)
@@ -249,6 +251,7 @@ def test_an_engine_that_does_not_compute_its_mask_is_no_result(
 
 def composed(*overrides: str):
     register_schemas()
+    compose_once()
     with initialize_config_dir(config_folder(), version_base="1.3"):
         return compose("run", list(overrides), return_hydra_config=True)
 
@@ -434,10 +437,20 @@ def test_a_group_choice_and_a_unit_combine() -> None:
     assert mask["input_conv"] == "int8"
 
 
-def test_a_single_layer_is_set_beside_the_rest_of_its_block() -> None:
+@pytest.mark.parametrize(
+    "entries",
+    [
+        "defaults: [paper, _self_]",
+        "{defaults: [none, _self_], se_res2block1: int8, input_conv: int8}",
+        "{defaults: [none, _self_], se_res2block1: int8, se_res2block1.conv_in: int4, input_conv: int8}",
+    ],
+)
+def test_a_single_layer_is_set_beside_the_rest_of_its_block(entries: str, tmp_path: Path) -> None:
+    (tmp_path / "mask").mkdir()
+    (tmp_path / "mask" / "mine.yaml").write_text(entries)
     network = EcapaTdnn(EcapaTdnnConfig(channels=8))
-    overrides = ["units=layer", "mask=paper", "mask.se_res2block1.conv_in=fp32"]
-    mask = open_mask(composed(*overrides), network).names
+    overrides = ["units=layer", "mask=mine", "mask.se_res2block1.conv_in=fp32"]
+    mask = open_mask(composed(f"hydra.searchpath=[file://{tmp_path}]", *overrides), network).names
     assert mask["se_res2block1.conv_in"] == "fp32"
     assert mask["se_res2block1.conv_out"] == mask["input_conv"] == "int8"
     assert mask["se_res2block2.conv_in"] == "fp32"
@@ -492,7 +505,7 @@ def test_a_configuration_of_ones_own_builds_on_ours(
     recorded = runs_of(workspace)[0].data
     assert recorded.params["calibration.num_recordings"] == "2"
     assert recorded.tags["command"].startswith(f"speakerquant {' '.join(own)} ")
-    named = speakerquant(*own, *arguments, "mask=all_int4", "--cfg", "job", "--package", "mask")
+    named = speakerquant(*own, *arguments, "--cfg", "job", "--package", "mask", "mask=all_int4")
     assert "all_int4" in named.out
 
 
@@ -529,9 +542,14 @@ def test_no_password_is_left_in_any_file_or_record(
 ) -> None:
     settings = [*workspace.arguments(), *QUICK, "tracking.experiment=secret"]
     secret = "+hydra.job.env_set.MLFLOW_TRACKING_PASSWORD=open-sesame"
-    for mode in (["mask=none", "hydra.output_subdir=conf"], ["-m", "mask=none"]):
+    for mode, code in (
+        (["mask=none", "hydra.output_subdir=conf"], 0),
+        (["-m", "mask=none"], 0),
+        (["mask=nonsense"], 2),
+        (["-m", "mask=nonsense", "+mlflow.token=open-sesame"], 2),
+    ):
         finished = speakerquant(*mode, *settings, secret)
-        assert finished.code == 0, finished.err
+        assert finished.code == code, finished.err
         assert "open-sesame" not in finished.out + finished.err
     runs = runs_of(workspace, "secret")
     artifacts = [Path(run.info.artifact_uri.removeprefix("file://")) for run in runs]

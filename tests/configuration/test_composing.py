@@ -21,6 +21,7 @@ FILES = {
     "config": "defaults: [{group: one}, _self_]\na: 0\nhydra: {run: {dir: out}, sweep: {dir: out}}",
     "group/one": "b: 1",
     "group/two": "b: 2",
+    "group/3": "b: 3",
     "several": "defaults: [config, _self_]\nhydra: {mode: MULTIRUN, sweeper: {params: {a: '1,2'}}}",
     "unchosen": "defaults: [config, {other: '???'}, _self_]",
     "other/one": "c: 1",
@@ -110,6 +111,17 @@ def test_files_are_merged_once_for_all_jobs_that_choose_the_same(
     compose_once()
     assert run(arguments, monkeypatch) == expected
     assert merged.count("group/one") + merged.count("group/two") == lists
+
+
+@pytest.mark.parametrize(
+    ("choice", "begin"), [("group=null", "a: 0\n"), ("group=3", "group:\n  b: 3\n"), ("~group", "a: 0\n")]
+)
+def test_null_is_none_of_a_group_and_a_number_is_the_name_of_an_option(
+    choice: str, begin: str, composed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compose_once()
+    [config] = run([choice], monkeypatch)
+    assert config.startswith(begin)
 
 
 @pytest.mark.parametrize("arguments", [["a=1,2"], ["c=1"], ["--config-name=unchosen"], ["group=three"]])

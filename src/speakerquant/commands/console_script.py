@@ -10,12 +10,15 @@ import signal
 import sys
 import threading
 import traceback
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf.errors import (
@@ -103,6 +106,8 @@ def run_command(command: Callable[[], object], if_interrupted: str = "") -> None
     logging.getLogger("torch").setLevel(logging.WARNING)
     _survive_closed_output()
     compose_once()
+    JobReturn.return_value = JobReturn.return_value.getter(_returned)  # type: ignore[attr-defined,method-assign]
+    sys.modules["hydra.main"].get_args_parser = _parser_of_flags_anywhere  # type: ignore[attr-defined]
     sys.argv[1:] = map(_with_home, sys.argv[1:])
     try:
         command()
@@ -114,6 +119,10 @@ def run_command(command: Callable[[], object], if_interrupted: str = "") -> None
         if _WANTS_TRACEBACK:
             raise
         fail(error)
+    except ValueError as error:
+        if _WANTS_TRACEBACK or not _modules_of(error)[-1].startswith("hydra._internal."):
+            raise
+        fail(error)  # Hydra's words on its own flags
     except (AssertionError, AttributeError) as error:
         if _WANTS_TRACEBACK or not _is_below_null(error):
             raise
@@ -165,8 +174,28 @@ def importing() -> Iterator[None]:
 
 def _is_below_null(error: BaseException) -> bool:
     """Whether OmegaConf failed at a setting below a null, for which it has no error of its own."""
-    frames = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return frames[-1].startswith("omegaconf.") and "hydra._internal.config_loader_impl" in frames
+    modules = _modules_of(error)
+    return modules[-1].startswith("omegaconf.") and "hydra._internal.config_loader_impl" in modules
+
+
+def _modules_of(error: BaseException) -> list[str]:
+    """The modules that an error has come through, from the outermost to where it was raised."""
+    return [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
+
+
+def _returned(job: JobReturn) -> Any:
+    """What a job returned; Hydra would write the overrides of one that failed, passwords and all, too."""
+    assert job.status is not JobStatus.UNKNOWN
+    if job.status is JobStatus.FAILED:
+        raise job._return_value
+    return job._return_value
+
+
+def _parser_of_flags_anywhere() -> ArgumentParser:
+    """Hydra's parser, which would take the overrides behind a flag amid others for mistakes."""
+    parser = get_args_parser()
+    parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
+    return parser
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from speakerquant.commands.console_script import hydra_job
-from speakerquant.commands.multirun import parent_run_id
+from speakerquant.commands.multirun import parent_run_id, search_settings
 from speakerquant.commands.recorded_evaluation import RecordedEvaluation
 from speakerquant.configuration.conversion import flat, typed
 from speakerquant.configuration.opening import (
@@ -52,15 +52,25 @@ def evaluate_configured(config: DictConfig) -> dict[str, Any]:
     with hydra_job():
         task, subfolder = hydra_config.overrides.task, hydra_config.output_subdir
         check_mask_keys(override.lstrip("+").partition("=")[0] for override in task)
+        run = typed(config, RunConfig)
+        if hydra_config.mode is RunMode.RUN:
+            _warn_of_what_is_for_multiruns(config, hydra_config)
         command = shlex.join(["speakerquant", *_where_from(hydra_config), *task])
         params = {**flat(config), **_options(hydra_config.runtime.choices), MASK: mask_words(config.mask)}
         configuration = output / subfolder / "config.yaml" if subfolder else None
-        run_id, result = evaluate(
-            typed(config, RunConfig), params, output, command, parent_run_id(), configuration
-        )
+        run_id, result = evaluate(run, params, output, command, parent_run_id(), configuration)
     if hydra_config.mode is RunMode.RUN:
         print_runs([result.as_run()], title=str(output))
     return {**result.to_dict(), FOLDER: str(output), RUN_ID: run_id}
+
+
+def _warn_of_what_is_for_multiruns(config: DictConfig, hydra_config: HydraConf) -> None:
+    """Warn of what a single run has no use for; one that repeats a search's may have it, so it goes on."""
+    launcher = hydra_config.runtime.choices["hydra/launcher"]
+    if launcher != "basic":
+        log.warning("hydra/launcher=%s: a single run is evaluated here, by no launcher; add -m", launcher)
+    if not hydra_config.sweeper.get("application") and (settings := search_settings(config)):
+        log.warning("%s: for searches only, such as experiment=search", settings[0])
 
 
 def evaluate(

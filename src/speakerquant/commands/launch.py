@@ -4,8 +4,6 @@ import importlib
 import sys
 from importlib.metadata import version
 
-from speakerquant.commands.console_script import importing
-
 
 def evaluate_mask() -> None:
     """Start ``speakerquant``."""
@@ -61,6 +59,12 @@ def _launch(module: str) -> None:
     if sys.argv[1:] == ["--version"]:  # of which Hydra would tell its own
         print(f"speakerquant {version('speakerquant')}")
         return
-    with importing():
-        command = importlib.import_module(f"speakerquant.commands.{module}")
-    command.main()
+    try:
+        from speakerquant.commands.console_script import importing
+
+        with importing():
+            command = importlib.import_module(f"speakerquant.commands.{module}")
+        command.main()
+    except KeyboardInterrupt:  # before run_command could tell
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

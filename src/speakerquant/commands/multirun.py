@@ -10,9 +10,11 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from speakerquant.commands.console_script import by_product, fail
+from speakerquant.configuration.conversion import flat
+from speakerquant.errors import UserError
 from speakerquant.measuring.result import DRAWS_FILE, MASK_PREFIX, MaskRun
 from speakerquant.report.multirun_report import draw_runs, print_runs, smallest_without_loss
 from speakerquant.report.networks import has_several_networks, with_differences
@@ -64,6 +66,8 @@ class ParentRun(Callback):
         _warn_of_shared_file(config)
         if config.hydra.sweeper.get("application"):
             return  # it records the search itself, as one run however many commands work on it
+        if settings := search_settings(config):
+            fail(f"{settings[0]}: for searches only, such as experiment=search; leave it out")
         uri, experiment = config.tracking.uri, config.tracking.experiment
         folder = Path(config.hydra.sweep.dir)
         try:
@@ -92,10 +96,18 @@ def _name(config: DictConfig) -> str:
     """What the multirun is: its experiment, its data and its engine, as they were chosen or are swept."""
     choices = config.hydra.runtime.choices
     typed: dict[str, str] = dict(each.lstrip("+").partition("=")[::2] for each in config.hydra.overrides.task)
-    experiment = typed.get("experiment", choices.experiment or "multirun")
+    experiment = typed.get("experiment", choices.get("experiment"))
+    if experiment in (None, "null"):
+        experiment = "multirun"
     evaluated_on = typed.get("data.evaluate_on", config.data.evaluate_on.name)
     data = f"{typed.get('data', choices.data)} {evaluated_on}"
     return " · ".join([experiment, data, typed.get("engine", choices.engine)])
+
+
+def search_settings(config: DictConfig) -> list[str]:
+    """What a configuration sets for a search: bounds of its front, and precisions to choose from."""
+    given = flat(OmegaConf.masked_copy(config, ["front", "space"]))
+    return [f"{key}={value}" for key, value in given.items() if value not in (None, [])]
 
 
 def parent_run_id() -> str | None:
@@ -126,6 +138,10 @@ def close_parent_run(journal: Path, succeeded: bool) -> None:
     runs = _mask_runs(parent.tracking, recorded)
     rename_runs(parent.tracking, recorded, [each.name for each in name_runs(runs)])
     failed = sum(run.failure is not None for run in runs)
+    if succeeded and not runs:
+        reason = "nothing to evaluate: one of the sweeps, such as glob(...), has no values"
+        parent.fail(reason)
+        raise UserError(reason)
     if succeeded and not failed:
         parent.finish()
     else:

@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+MASK_GROUP = "mask"
 EVERY_MASK = "masks"
 """The scheme of the source that holds an option of every name, and so comes behind all others."""
 
@@ -43,9 +44,10 @@ class SharingLoader(ConfigLoaderImpl):
         self, config_name: str | None, parsed_overrides: list[Override], repo: CachingConfigRepository
     ) -> None:
         super()._process_config_searchpath(config_name, parsed_overrides, repo)
-        repo.get_sources().sort(
-            key=lambda source: (source.provider == "schema", source.scheme() == EVERY_MASK)
-        )
+        sources = repo.get_sources()
+        sources.sort(key=lambda source: (source.provider == "schema", source.scheme() == EVERY_MASK))
+        if config_name is None:  # for help, which need not open a network to list what its masks are
+            sources[:] = [source for source in sources if source.scheme() != EVERY_MASK]
 
     def _load_configuration_impl(self, *arguments: Any, **named: Any) -> DictConfig:
         config_loader_impl.create_defaults_list = self._create_list  # type: ignore[attr-defined]
@@ -65,8 +67,10 @@ class SharingLoader(ConfigLoaderImpl):
         values: list[Override] = []
         choices: list[Override] = []
         for override in overrides_list:
-            is_value = isinstance(override.value(), dict) or not repo.group_exists(override.key_or_group)
-            (values if is_value else choices).append(override)
+            if isinstance(override.value(), dict) or not repo.group_exists(override.key_or_group):
+                values.append(_of_one_entry(override))
+            else:
+                choices.append(_of_an_option(override))
         key = config_name, prepend_hydra, skip_missing, *(each.input_line for each in choices)
         if key not in self._lists:
             self._lists[key] = create_defaults_list(repo, config_name, choices, prepend_hydra, skip_missing)
@@ -83,6 +87,22 @@ class SharingLoader(ConfigLoaderImpl):
                 return config
             self._merged[files] = config
         return copy.deepcopy(self._merged[files])
+
+
+def _of_an_option(override: Override) -> Override:
+    """A choice of what was typed, be it a number; null is none of the group, as in a defaults list."""
+    value = override.value()
+    if override.is_delete() or override.is_sweep_override() or isinstance(value, str | list):
+        return override
+    return replace(override, _value=[] if value is None else override.get_value_string())
+
+
+def _of_one_entry(override: Override) -> Override:
+    """A mask's key is one name, dots and all: a part of a module is set beside it, not in its place."""
+    group, _, name = override.key_or_group.partition(".")
+    if group != MASK_GROUP or not name or override.is_delete():
+        return override
+    return replace(override, key_or_group=f"{group}[{name}]")
 
 
 class RememberingLoader(SharingLoader):

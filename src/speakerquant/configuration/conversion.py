@@ -16,8 +16,12 @@ def typed(config: DictConfig, schema: type[T]) -> T:
     """The composed configuration as an object of its schema.
 
     Raises:
-        UserError: a key that has no default was not given, or one was added to a group that has none such.
+        UserError: a key that has no default was not given, one was added to a group that has none such, or
+            the configuration does not build on the schema.
     """
+    if OmegaConf.get_type(config) is not schema:
+        name = schema.__name__.removesuffix("Config").lower()
+        raise UserError(f"--config-name: not a configuration of this command; begin its defaults with {name}")
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"{missing[0]}: not set and without a default; set it on the command line")

@@ -1,9 +1,11 @@
 """Any name is an option of the group ``mask``; what it means is a matter of the network, unknown to Hydra."""
 
+import re
 from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -11,14 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
 from speakerquant.architectures.registry import architecture_of_network
-from speakerquant.configuration.composing import EVERY_MASK
+from speakerquant.configuration.composing import EVERY_MASK, MASK_GROUP
+from speakerquant.errors import UserError
 from speakerquant.quantization.named_masks import ALL, EACH, NAMED, NONE, swept_names
 from speakerquant.quantization.precision import BASELINE, INT8, registered
 
 NAME = "@"
 """Key under which a mask's configuration holds a name: none that a unit can have, and no pattern."""
 
-_GROUP = "mask"
+_OF_THE_UNITS = re.compile(r"units|model(\.(checkpoint|network|architecture.*))?")
 
 
 class MaskOptions(ConfigSource):
@@ -29,16 +32,16 @@ class MaskOptions(ConfigSource):
         return EVERY_MASK
 
     def load_config(self, config_path: str) -> ConfigResult:
-        name = self._normalize_file_name(config_path).removeprefix(f"{_GROUP}/").removesuffix(".yaml")
+        name = self._normalize_file_name(config_path).removeprefix(f"{MASK_GROUP}/").removesuffix(".yaml")
         option: dict[str, Any] = {"defaults": [{"/base/mask": "any_unit"}, "_self_"], NAME: name}
         return ConfigResult(self.provider, self.full_path(), OmegaConf.create(option), {"package": None})
 
     def is_group(self, config_path: str) -> bool:
-        return config_path == _GROUP
+        return config_path == MASK_GROUP
 
     def is_config(self, config_path: str) -> bool:
         group, _, name = config_path.rpartition("/")
-        return group == _GROUP and bool(name)
+        return group == MASK_GROUP and bool(name)
 
     def available(self) -> bool:
         return True
@@ -76,7 +79,19 @@ def register_mask_options() -> None:
 
 
 def _masks(*sweep: str, _root_: DictConfig) -> str:
-    """The sweep's names, for the network of the configuration that holds it."""
+    """The sweep's names, for the network of the configuration that holds it.
+
+    Raises:
+        UserError: several networks are swept, or see :func:`speakerquant.configuration.opening.swept_masks`.
+    """
+    overrides = OverridesParser.create().parse_overrides([*_root_.hydra.overrides.task])
+    swept = [each.key_or_group for each in overrides if each.is_sweep_override()]
+    for key in (*swept, *(_root_.hydra.sweeper.get("params") or ())):
+        if _OF_THE_UNITS.fullmatch(key):
+            raise UserError(
+                f"{key}: the masks of this sweep, ${{masks:{','.join(sweep)}}}, are of one network's units; "
+                "give a command for each, or the names of masks, as in -m mask=none,all, for the experiment"
+            )
     from speakerquant.configuration.opening import swept_masks  # it imports the schema, which imports this
 
     return ",".join(swept_masks(_root_, sweep))

@@ -108,12 +108,21 @@ def open_mask(config: RunConfig, network: SpeakerNetwork) -> Mask:
 
 
 def mask_entries(config: Any) -> dict[str, str]:
-    """Name, and precision by unit or pattern, as given: keys nest where the names of units have dots."""
+    """Name, and precision by unit or pattern, as given: keys may nest where the names of units have dots.
+
+    Raises:
+        UserError: a name stands in the place of the entries, where it would replace what was chosen before.
+    """
+    if not isinstance(config, Mapping):
+        raise UserError(
+            f"mask: {config} stands in the place of the mask's entries; a file that chooses a mask writes "
+            f'"defaults: [override /mask: {config}]"'
+        )
     return {key: str(value) for key, value in flat(config).items()}
 
 
 def check_mask_keys(keys: Iterable[str]) -> None:
-    """Refuse a module beside a part of it: of the two, a configuration would keep the one set last.
+    """Refuse a module beside a part of it, as the order in which they apply is not always as typed.
 
     Args:
         keys: Of any settings, such as ``mask.block`` and ``mask.block.conv``.
@@ -125,8 +134,8 @@ def check_mask_keys(keys: Iterable[str]) -> None:
     for module, part in itertools.permutations(masked, 2):
         if part.startswith(f"{module}."):
             raise UserError(
-                f"{module} and {part}: a configuration keeps one of a module and its part; write both into a "
-                "file of conf/mask, as keys with dots in quotes"
+                f"{module} and {part}: a command sets one of a module and its part; write the module into a "
+                "file of conf/mask, and set the part beside it"
             )
 
 
