@@ -13,10 +13,10 @@ CORPUS = 1
 FEATURES = 3
 """Features of the same recordings and front end."""
 
-RANGES = 1
+RANGES = 2
 """Ranges of the same network, recordings and method."""
 
-HESSIANS = 3
+HESSIANS = 4
 """Hessians of the same network and pieces of recordings."""
 
 ROUNDED_WEIGHTS = 4
@@ -25,7 +25,7 @@ ROUNDED_WEIGHTS = 4
 RECOVERY = 1
 """What training makes of the same integers on the same speech, by the same settings."""
 
-GRAPH = 5
+GRAPH = 6
 """ONNX graph of the same network, before a mask is put on it."""
 
 EMBEDDINGS = 4

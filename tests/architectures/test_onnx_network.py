@@ -332,25 +332,26 @@ def test_every_layer_has_a_name_of_its_own(nodes: list[str], layers: list[str], 
 
 
 @pytest.mark.parametrize(
-    ("scopes", "layer"),
+    ("weight", "scopes", "layer"),
     [
-        ("['', 'enc', 'enc.layers.0', 'enc.layers.0.linear1', 'linear_3']", "enc.layers.0.linear1"),
-        ("['', 'linear_3']", "node_MatMul_3"),
-        ("['', 'enc', print('enc'), 'linear_3']", "node_MatMul_3"),
-        ("['enc', 'linear_3'", "node_MatMul_3"),
+        ("val_2", "['', 'enc', 'enc.layers.0', 'enc.layers.0.linear1', 'linear_3']", "enc.layers.0.linear1"),
+        ("val_2", "['', 'linear_3']", "node_MatMul_3"),
+        ("val_2", "['', 'enc', print('enc'), 'linear_3']", "node_MatMul_3"),
+        ("val_2", "['enc', 'linear_3'", "node_MatMul_3"),
+        ("enc.attn.out.weight", "['', 'enc', 'enc.attn', 'linear_3']", "enc.attn.out"),
     ],
 )
 def test_a_product_has_the_name_that_the_newer_exporter_writes_beside_it(
-    scopes: str, layer: str, tmp_path: Path
+    weight: str, scopes: str, layer: str, tmp_path: Path
 ) -> None:
-    product = helper.make_node("MatMul", ["f", "val_2"], ["g"], "node_MatMul_3")
+    product = helper.make_node("MatMul", ["f", weight], ["g"], "node_MatMul_3")
     product.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=scopes)
     nodes = [
         helper.make_node("Transpose", ["h1"], ["f"], perm=[0, 2, 1]),
         product,
         helper.make_node("Transpose", ["g"], ["h"], perm=[0, 2, 1]),
     ]
-    path = _with_nodes(tmp_path, nodes, {"val_2": np.ones((20, 20), np.float32)})
+    path = _with_nodes(tmp_path, nodes, {weight: np.ones((20, 20), np.float32)})
     network = OnnxFileNetwork(OnnxFileConfig(str(path), n_mels=20))
     assert [*quantizable_layers(network)] == ["conv", layer, "last"]
 

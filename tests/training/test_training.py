@@ -238,7 +238,11 @@ def test_a_damaged_recording_is_named(speech: Path, tmp_path: Path) -> None:
         ({"margin_full_step": 1}, "margin_full_step"),
         ({"learning_rate": -1.0}, r"training\.learning_rate=-1\.0: give a number above 0"),
         ({"learning_rate": np.nan}, "learning_rate"),
+        ({"weight_decay": -1.0}, r"training\.weight_decay=-1\.0: give 0 or more"),
+        ({"margin": np.nan}, "margin"),
+        ({"gradient_clip": -1.0}, "gradient_clip"),
         ({"seed": -1}, r"training\.seed=-1: give 0 or more"),
+        ({"seed": 2**64}, "seed"),
     ],
 )
 def test_impossible_settings_are_named(change: dict[str, float], said: str) -> None:
@@ -256,6 +260,7 @@ def test_impossible_settings_are_named(change: dict[str, float], said: str) -> N
             {"min_snr_db": 30.0},
             r"augmentation\.min_snr_db=30: must not lie above augmentation\.max_snr_db=25",
         ),
+        ({"crop_seconds": np.nan}, "crop_seconds=nan: give a number above 0"),
         ({"crop_seconds": 0.02}, "crop_seconds: 320 samples are 0 frames, and the network needs"),
     ],
 )

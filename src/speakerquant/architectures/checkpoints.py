@@ -81,7 +81,12 @@ def load_checkpoint(
             weights, metadata = content
             architecture, stored, trained_with = _described(metadata)
             front_end = front_end or trained_with
-            network = _network(architecture, stored, weights, advice="it is damaged")
+            network = _network(
+                architecture,
+                stored,
+                weights,
+                advice="it is damaged, or of a version that named layers otherwise",
+            )
         else:
             network, front_end = _foreign(content[0], family, front_end)
         if network.n_mels != front_end.n_mels:

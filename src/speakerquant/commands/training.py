@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import get_args
 
 import torch
 from lightning_fabric import Fabric
@@ -28,8 +29,9 @@ from speakerquant.tracking.client import Tracking, connect
 from speakerquant.tracking.runs import TrackedRun, close_dead_run, tracked_run
 from speakerquant.training.augmentation import Augmentation
 from speakerquant.training.batches import SpeechSource, TrainingBatches
-from speakerquant.training.trainer import Trainer, Validate, choose_precision
+from speakerquant.training.trainer import FabricPrecision, Trainer, Validate, choose_precision
 
+_AUTO = "auto"  # the precision that is fast there
 _DECISIVE = ("training.", "augmentation.", "training_data.", "corpus_seed", "batch_size", "crop_seconds")
 _OF_NO_CONSEQUENCE = {"training.num_steps", "training.report_every", "training.validate_every"}
 
@@ -94,13 +96,15 @@ def _decisive(params: Mapping[str, object]) -> dict[str, object]:
 def _launched_fabric(config: TrainConfig) -> Fabric:
     """Processes that know each other: started by SLURM's srun, by torchrun, or, on one node, from here."""
     on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+    if config.precision not in (_AUTO, *(known := get_args(FabricPrecision))):
+        raise UserError(f"precision={config.precision}: unknown; valid are {', '.join([_AUTO, *known])}")
     try:
         fabric = Fabric(
             accelerator=config.accelerator,
             devices=config.devices if on_gpu or config.devices != "auto" else 1,
             num_nodes=config.num_nodes,
             precision=choose_precision("cuda" if on_gpu else "cpu")
-            if config.precision == "auto"
+            if config.precision == _AUTO
             else config.precision,
         )
     except (ValueError, TypeError, RuntimeError) as error:

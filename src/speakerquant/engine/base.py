@@ -17,6 +17,7 @@ from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.engine.provenance import MASK, WEIGHT_BITS, Provenance, network_properties, read_engine
 from speakerquant.errors import UserError
 from speakerquant.files import atomic_path, sha256
+from speakerquant.graph.masking import onnx_bits
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import InputRange, Precision, precision_of, registered
 from speakerquant.quantization.scales import MAX_WEIGHT_BITS
@@ -130,9 +131,9 @@ class EngineBuilder(ABC):
     def runs(self, precision: Precision, geometry: LayerGeometry) -> bool:
         """Whether its engines compute a layer of this geometry in this precision, as both are described."""
 
-    @abstractmethod
     def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
-        """Bits that a weight of such a layer takes in its engines: the precision's, or more."""
+        """Bits that a weight of such a layer takes in its engines: those of an ONNX file, or more."""
+        return onnx_bits(precision)
 
     def check_mask(self, mask: Mask, layers: Mapping[str, LayerGeometry]) -> None:
         """Refuse a mask that its engines do not compute.

@@ -19,7 +19,8 @@ def rounds_frames(precision: Precision, geometry: LayerGeometry) -> bool:
     """Whether a layer's input is rounded in each frame, :data:`INPUT_GROUP` channels by as many.
 
     In a precision that does so, the inputs of other layers are not rounded: of those over images, with
-    grouped channels or a single output, and of those whose weights share scales among fewer channels.
+    grouped channels or a single output (which OpenVINO 2026.4 computes wrongly), and of those whose weights
+    share scales among fewer channels.
     """
     if precision.input_range is not InputRange.frame or geometry.kind is LayerKind.conv2d:
         return False

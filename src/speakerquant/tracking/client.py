@@ -198,7 +198,8 @@ def _check_place(experiment: Experiment, artifacts: str) -> None:
         Path(get_local_path_or_none(each) or "")  # type: ignore[no-untyped-call]
         for each in (experiment.artifact_location, artifacts)
     )
-    if first.name == now.name and now.exists() and not first.exists():
+    is_there, was_there = (os.path.exists(each) for each in (now, first))  # noqa: PTH110, denied is not there
+    if first.name == now.name and is_there and not was_there:
         raise UserError(
             f"tracking.experiment={experiment.name}: its artifacts go to {first}, which is not there; "
             f"move {now.parent} back to {first.parent}, make a link to it there, or use another "

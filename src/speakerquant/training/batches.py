@@ -4,6 +4,7 @@ Each is a function of the seed and its number alone, so that a training can go o
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,8 @@ class TrainingBatches(Dataset[Batch]):
     ) -> None:
         if batch_size < 2:
             raise UserError(f"batch_size={batch_size}: give at least 2, which batch normalisation needs")
+        if not 0 < crop_seconds < math.inf:
+            raise UserError(f"crop_seconds={crop_seconds}: give a number above 0")
         self._speakers = [_recordings_by_speaker(source.root) for source in sources]
         self._first_label = np.cumsum([0, *map(len, self._speakers)]) * len(SPEEDS)
         self._counts = _split(batch_size, [source.share for source in sources])

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from speakerquant.errors import UserError
 
+_SEEDS = 2**32
+
 
 @dataclass
 class AugmentationConfig:
@@ -81,9 +83,13 @@ class TrainingConfig:
         for name in ("num_steps", "warmup_steps", "report_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name}={getattr(self, name)}: must be at least 1")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise UserError(f"training.learning_rate={self.learning_rate}: give a number above 0")
-        if self.seed < 0:
-            raise UserError(f"training.seed={self.seed}: give 0 or more")
+        for name in ("learning_rate", "scale", "gradient_clip"):
+            if not 0 < (value := getattr(self, name)) < math.inf:
+                raise UserError(f"training.{name}={value}: give a number above 0")
+        for name in ("weight_decay", "margin"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise UserError(f"training.{name}={value}: give 0 or more")
+        if not 0 <= self.seed < _SEEDS:
+            raise UserError(f"training.seed={self.seed}: give 0 or more, and less than {_SEEDS}")
         if self.margin_full_step <= self.margin_start_step:
             raise UserError("training.margin_full_step: must lie after training.margin_start_step")

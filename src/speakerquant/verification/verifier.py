@@ -105,7 +105,7 @@ class Verifier:
         Raises:
             UserError: it is too short.
         """
-        return self._recording(name, waveform, doubt_about(waveform))
+        return self._recording(name, waveform, doubt_about(waveform) if waveform.size else None)
 
     def embed(self, recordings: Iterable[Recording]) -> Iterator[Vector]:
         """Embeddings ``[dim]`` of length 1 of recordings, in their order; few are in memory at a time."""

@@ -103,7 +103,7 @@ def _path(node: Node) -> list[str]:
     """The modules that a layer lies in, and the layer; none if the file does not say."""
     parts = [part for part in node.name.split("/") if part][:-1]
     if not node.name.startswith("/") or not parts:
-        module = node.module or _module_of(node.inputs[1])
+        module = _module_of(node.inputs[1]) or node.module  # which is the one that called it
         return [_clean(part) for part in module.split(".")] if module else []
     path: list[str] = []
     for part, before in zip(parts, ["", *parts], strict=False):

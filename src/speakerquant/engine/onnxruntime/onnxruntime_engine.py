@@ -25,7 +25,6 @@ from speakerquant.graph.integer_products import (
     has_integer_products,
     sign_second_factors,
 )
-from speakerquant.graph.masking import onnx_bits
 from speakerquant.quantization.precision import FloatType, Precision
 
 _CUDA = "CUDAExecutionProvider"
@@ -75,9 +74,6 @@ class OnnxRuntimeBuilder(EngineBuilder):
     def runs(self, precision: Precision, geometry: LayerGeometry) -> bool:
         """Whatever is stored in eight bits or fewer, since it can be dequantized and computed in FP32."""
         return precision.arithmetic is FloatType.float32
-
-    def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
-        return onnx_bits(precision)
 
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
         with tempfile.TemporaryDirectory() as folder:

@@ -160,11 +160,8 @@ class OpenVinoBuilder(EngineBuilder):
         if precision.arithmetic is not FloatType.float32:
             return False
         if rounds_frames(precision, geometry):
-            return can_round_frames(onnx_bits(precision), geometry) and _rounds_frames()
+            return can_round_frames(onnx_bits(precision)) and _rounds_frames()
         return is_eight_bit_or_float(precision) or precision.has_integer_weights_only
-
-    def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
-        return onnx_bits(precision)
 
     def exact_weight_bits(self) -> int:
         return _exact_weight_bits()

@@ -72,9 +72,9 @@ def _is_product(bits: int, geometry: LayerGeometry) -> bool:
     return is_possible and geometry.groups == 1 and geometry.num_axes < 2
 
 
-def can_round_frames(bits: int, geometry: LayerGeometry) -> bool:
-    """Whether a layer becomes one product that rounds its input in each frame, if its processor can."""
-    return _is_product(bits, geometry) and _would_round(bits, INPUT_GROUP)
+def can_round_frames(bits: int) -> bool:
+    """Whether products with such weights round their inputs in each frame, if the processor can."""
+    return _would_round(bits, INPUT_GROUP)
 
 
 def keep_packed(model: Model, network: onnx.ModelProto) -> Model:

@@ -21,7 +21,6 @@ from speakerquant.engine.tensorrt.tensorrt_graph import adapt, computes_in_half,
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
 from speakerquant.engine.tensorrt.worker_process import WorkerProcess
 from speakerquant.errors import UserError
-from speakerquant.graph.masking import onnx_bits
 from speakerquant.quantization.precision import Precision
 
 _WORKER = Path(__file__).parent / "worker"
@@ -102,9 +101,6 @@ class TensorRtBuilder(EngineBuilder):
 
     def runs(self, precision: Precision, geometry: LayerGeometry) -> bool:
         return is_eight_bit_or_float(precision)
-
-    def stored_bits(self, precision: Precision, geometry: LayerGeometry) -> int:
-        return onnx_bits(precision)
 
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
         given = self._given
