@@ -164,7 +164,7 @@ def test_a_final_evaluation_is_timed_by_as_many_requests_as_are_set(workspace: W
     assert timed == ["data.evaluate_on=test"]
 
 
-@pytest.mark.parametrize("name", ["size_ratio", "engine_size_bytes", "latency_ms_p50"])
+@pytest.mark.parametrize("name", ["size_ratio", "engine_size_bytes", "latency_ms_p50", "latency_ms_p95"])
 def test_within_a_size_or_time_the_least_loss_decides(workspace: Workspace, name: str) -> None:
     """Whether it is a budget of ``front`` or a constraint of the sweeper."""
     objectives = {"engine_size_bytes": "minimize", "delta_eer": "minimize"}

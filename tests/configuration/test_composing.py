@@ -122,6 +122,7 @@ def test_null_is_none_of_a_group_and_a_number_is_the_name_of_an_option(
     compose_once()
     [config] = run([choice], monkeypatch)
     assert config.startswith(begin)
+    assert run(["--info", "defaults", choice], monkeypatch) == []
 
 
 @pytest.mark.parametrize("arguments", [["a=1,2"], ["c=1"], ["--config-name=unchosen"], ["group=three"]])

@@ -43,11 +43,11 @@ def test_equal_masks_are_equal_however_they_are_written() -> None:
         ({"block1.b": "int8"}, "fp32 fp32 int8 fp32 fp32"),
         ({"block?.a": "int8", "*": "fp16"}, "fp16 fp16 fp16 fp16 fp16"),
         ({"block1.a": "int8", "*": "fp16"}, "fp16 int8 fp16 fp16 fp16"),
-        ({"block1.a": "int8", "block1": "fp16"}, "fp32 fp16 fp16 fp32 fp32"),
+        ({"block1.a": "int8", "block1": "fp16"}, "fp32 int8 fp16 fp32 fp32"),
     ],
     ids=str,
 )
-def test_patterns_apply_in_their_order_then_names_and_the_last_decides(
+def test_patterns_apply_in_their_order_then_modules_then_parts_and_the_last_decides(
     entries: dict[str, str], expected: str
 ) -> None:
     assert " ".join(Mask(LAYERS, entries).names.values()) == expected

@@ -45,6 +45,10 @@ class JobLoader(ConfigLoaderImpl):
     def load_configuration(self, *arguments: Any, **named: Any) -> DictConfig:
         return self._command.load_configuration(*arguments, **named)
 
+    def get_group_options(self, *arguments: Any, **named: Any) -> list[str]:
+        options: list[str] = self._command.get_group_options(*arguments, **named)
+        return options
+
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         composed = self._composed.pop(tuple(sweep_overrides), None)
         return super().load_sweep_config(master_config, sweep_overrides) if composed is None else composed

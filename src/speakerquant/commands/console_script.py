@@ -41,6 +41,7 @@ _SHOW_TRACEBACK = "HYDRA_FULL_ERROR"
 _WISH = "SPEAKERQUANT_FULL_ERROR"  # what the user set, remembered for child processes
 _WANTS_TRACEBACK = os.environ.setdefault(_WISH, os.environ.get(_SHOW_TRACEBACK, "0")) == "1"
 # Where a key is, in the libraries' own terms; and advice that the schemas make void.
+_MASK_ENTRY = re.compile(r"\bmask\[([^\]]+)\]")  # as the loader has it
 _NOT_FOR_USERS = (
     "full_key:",
     "object_type=",
@@ -248,6 +249,7 @@ def fail(error: Exception | str) -> NoReturn:
         parts = [str(error), str(cause or "")]  # Hydra says which override, its cause says why
     lines = [line.strip() for part in parts for line in part.splitlines()]
     text = " ".join(line for line in lines if line and not line.startswith(_NOT_FOR_USERS))
+    text = _MASK_ENTRY.sub(r"mask.\1", text)
     if isinstance(error, OverrideParseException):
         text = f"{error.override}: {text}; quote a value that holds '=' or other signs: 'key=\"value\"'"
     print(f"error: {hide_credentials(text)}", file=sys.stderr)

@@ -80,6 +80,9 @@ class MaskSearchApplication(SearchApplication):
         metric = metric_of(name)
         return metric is not None and metric.is_time
 
+    def _is_cost(self, name: str) -> bool:
+        return name in (SIZE, RATIO) or self.is_time(name)
+
     def goals(self, config: DictConfig, goals: Goals) -> Goals:
         """The goals with the budgets of ``front``; within a size or a time the least loss is wanted."""
         budgets = _budgets(typed(config, RunConfig).front)
@@ -90,9 +93,8 @@ class MaskSearchApplication(SearchApplication):
                     f"{budgets[name]:g}: two bounds on one number; set front.{name} alone"
                 )
         constraints = {**goals.constraints, **budgets}
-        costs = (SIZE, RATIO, LATENCY.name)
-        is_within = any(name in costs for name in constraints)
-        order = sorted(goals.objectives, key=lambda name: is_within and name in costs)
+        is_within = any(map(self._is_cost, constraints))
+        order = sorted(goals.objectives, key=lambda name: is_within and self._is_cost(name))
         return Goals({name: goals.objectives[name] for name in order}, constraints)
 
     def fingerprint(self, config: DictConfig, space: Space, goals: Goals) -> Mapping[str, str]:

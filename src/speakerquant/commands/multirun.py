@@ -138,7 +138,7 @@ def close_parent_run(journal: Path, succeeded: bool) -> None:
     runs = _mask_runs(parent.tracking, recorded)
     rename_runs(parent.tracking, recorded, [each.name for each in name_runs(runs)])
     failed = sum(run.failure is not None for run in runs)
-    if succeeded and not runs:
+    if succeeded and not any(each.is_dir() for each in Path(record.folder).iterdir()):
         reason = "nothing to evaluate: one of the sweeps, such as glob(...), has no values"
         parent.fail(reason)
         raise UserError(reason)

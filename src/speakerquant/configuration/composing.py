@@ -1,7 +1,8 @@
 """Has Hydra compose each configuration of a command once, and what its jobs share once for all of them."""
 
 import copy
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, replace
 from typing import Any
 
@@ -50,9 +51,19 @@ class SharingLoader(ConfigLoaderImpl):
             sources[:] = [source for source in sources if source.scheme() != EVERY_MASK]
 
     def _load_configuration_impl(self, *arguments: Any, **named: Any) -> DictConfig:
+        with self._own_lists():
+            return super()._load_configuration_impl(*arguments, **named)
+
+    def compute_defaults_list(self, *arguments: Any, **named: Any) -> DefaultsList:
+        """What ``--info`` shows."""
+        with self._own_lists():
+            return super().compute_defaults_list(*arguments, **named)
+
+    @contextmanager
+    def _own_lists(self) -> Iterator[None]:
         config_loader_impl.create_defaults_list = self._create_list  # type: ignore[attr-defined]
         try:
-            return super()._load_configuration_impl(*arguments, **named)
+            yield
         finally:
             config_loader_impl.create_defaults_list = create_defaults_list  # type: ignore[attr-defined]
 

@@ -85,12 +85,14 @@ def _masks(*sweep: str, _root_: DictConfig) -> str:
         UserError: several networks are swept, or see :func:`speakerquant.configuration.opening.swept_masks`.
     """
     overrides = OverridesParser.create().parse_overrides([*_root_.hydra.overrides.task])
+    if any(each.key_or_group == MASK_GROUP for each in overrides):
+        return NONE  # in place of which those that were typed are swept
     swept = [each.key_or_group for each in overrides if each.is_sweep_override()]
     for key in (*swept, *(_root_.hydra.sweeper.get("params") or ())):
         if _OF_THE_UNITS.fullmatch(key):
             raise UserError(
                 f"{key}: the masks of this sweep, ${{masks:{','.join(sweep)}}}, are of one network's units; "
-                "give a command for each, or the names of masks, as in -m mask=none,all, for the experiment"
+                "give a command for each, or name masks of all beside it, as in mask=none,all"
             )
     from speakerquant.configuration.opening import swept_masks  # it imports the schema, which imports this
 

@@ -15,8 +15,8 @@ class Mask(Mapping[str, Precision]):
 
     A key is the name of a unit or a shell pattern (``*``, ``?``, ``[23]``). It selects the units that it
     fits and those below them: ``se_res2block1`` fits ``se_res2block1.conv_in`` too. Patterns apply in their
-    order, then names in theirs; the last that fits a unit decides, and units that nothing fits stay as in
-    ``base``.
+    order, then names, those of modules before those of their parts; the last that fits a unit decides, and
+    units that nothing fits stay as in ``base``.
 
         >>> from speakerquant.architectures.units import Units
         >>> units = Units({"stem": ("conv",), "block1": ("block1.a", "block1.b"), "block2": ("block2.a",)})
@@ -44,7 +44,7 @@ class Mask(Mapping[str, Precision]):
         self, units: Units, precisions: Mapping[str, Precision | str], base: "Mask | None" = None
     ) -> None:
         chosen: dict[str, Precision] = dict(base) if base is not None else dict.fromkeys(units, BASELINE)
-        for key in sorted(precisions, key=lambda key: not _is_pattern(key)):  # stable: patterns come first
+        for key in sorted(precisions, key=_breadth):  # stable
             precision = _precision(key, precisions[key])
             selected = [unit for unit in units if _selects(key, unit)]
             if not selected:
@@ -92,6 +92,11 @@ class Mask(Mapping[str, Precision]):
 def baseline_mask(units: Units) -> Mask:
     """The mask that every other is compared with."""
     return Mask(units, {})
+
+
+def _breadth(key: str) -> int:
+    """Patterns come first, then modules before their parts."""
+    return 0 if _is_pattern(key) else 1 + key.count(".")
 
 
 def _is_pattern(key: str) -> bool:
