@@ -26,6 +26,7 @@ def lose_job():
         import submitit
         subprocess.run(["scancel", submitit.JobEnvironment().job_id], check=True)
         time.sleep(60)
+    time.sleep(1)  # in which Ray hands over what the job before has returned
     os.kill(os.getpid(), signal.SIGKILL)
 
 def evaluate(config):
