@@ -30,7 +30,7 @@ from speakerquant.forecasting.additive_number import Ranks
 from speakerquant.forecasting.forecast import Forecast, MeasuredList, MeasuredMask
 from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.front_plan import LOSS, SIZE, FrontPlan
-from speakerquant.mask_search.hypervolume import hypervolume, pareto_front
+from speakerquant.mask_search.hypervolume import hypervolume
 from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.measuring.stage_times import StageTimes
@@ -43,6 +43,7 @@ from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.error_rates import eer
+from speakerquant.statistics.pareto import pareto_front
 from speakerquant.statistics.scores import Embeddings, cosine_scores
 
 FRAMES = 100

@@ -36,11 +36,12 @@ from ways import PRECISIONS, SETTINGS, FindFront, Point, Way, measure, new_cache
 
 from speakerquant.console import table_console
 from speakerquant.engine.cpu import describe_cpu
-from speakerquant.mask_search.hypervolume import hypervolume, pareto_front
+from speakerquant.mask_search.hypervolume import hypervolume
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.statistics.error_metrics import EER
+from speakerquant.statistics.pareto import pareto_front
 
 NAIVE_MASKS, ALL_MASKS = 8, 2187
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from speakerquant.corpus.recordings import open_recordings
     from speakerquant.engine.backends import engine_builder
     from speakerquant.errors import UserError
-    from speakerquant.mask_search.hypervolume import pareto_front
     from speakerquant.measuring.evaluator import MaskEvaluator
     from speakerquant.quantization.mask import Mask
     from speakerquant.report.multirun_report import draw_runs
+    from speakerquant.statistics.pareto import pareto_front
     from speakerquant.verification.verifier import Verifier
 
 __all__ = [
@@ -47,7 +47,7 @@ _MODULES = {
     "load_checkpoint": "architectures.checkpoints",
     "open_evaluation_data": "corpus.evaluation_data",
     "open_recordings": "corpus.recordings",
-    "pareto_front": "mask_search.hypervolume",
+    "pareto_front": "statistics.pareto",
     "shipped_checkpoint": "architectures.checkpoint_sources",
 }
 

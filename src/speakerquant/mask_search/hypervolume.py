@@ -4,20 +4,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from speakerquant.statistics.pareto import pareto_front
+
 Array = npt.NDArray[np.float64]
-
-
-def pareto_front(points: Array) -> npt.NDArray[np.bool_]:
-    """Which of the points ``[n, 2]`` no other beats in one coordinate without losing in the other.
-
-    >>> pareto_front(np.array([[28.0, 1.20], [7.2, 1.19], [4.1, 1.21], [4.3, 1.30]])).tolist()
-    [False, True, True, False]
-    """
-    order = np.lexsort((points[:, 1], points[:, 0]))
-    lowest = np.minimum.accumulate(points[order, 1])
-    best = np.empty(len(points), np.bool_)
-    best[order] = np.concatenate([[True], points[order[1:], 1] < lowest[:-1]])
-    return best
 
 
 def front_heights(points: Array) -> Array:

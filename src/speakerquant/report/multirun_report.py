@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO
 from speakerquant.measuring.result import UNFINISHED, MaskRun
 from speakerquant.quantization.precision import BASELINE
@@ -36,6 +38,7 @@ from speakerquant.report.table import (
 )
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.metric import Metric
+from speakerquant.statistics.pareto import pareto_front
 
 X, Y = SIZE_RATIO, EER.delta
 """What spans the plane in which masks are drawn."""
@@ -161,11 +164,8 @@ def _labelled(runs: Sequence[NamedRun], x: Metric, y: Metric) -> set[int]:
         return each.run.metrics[x.name], each.run.metrics[y.name]
 
     labelled = {place(each): each.number for each in runs if {*each.run.mask.values()} == {BASELINE.name}}
-    least = math.inf
-    for each in sorted(runs, key=place):
-        if place(each)[1] < least:
-            least = place(each)[1]
-            labelled[place(each)] = each.number
+    are_best = pareto_front(np.array([place(each) for each in runs]))
+    labelled |= {place(each): each.number for each, is_best in zip(runs, are_best, strict=True) if is_best}
     return {*labelled.values()}
 
 
