@@ -40,8 +40,8 @@ RUN_NAMES = "a run's folder or a file of it, its id in MLflow (runs:/<id>), or m
 _SHOW_TRACEBACK = "HYDRA_FULL_ERROR"
 _WISH = "SPEAKERQUANT_FULL_ERROR"  # what the user set, remembered for child processes
 _WANTS_TRACEBACK = os.environ.setdefault(_WISH, os.environ.get(_SHOW_TRACEBACK, "0")) == "1"
-# Where a key is, in the libraries' own terms; and advice that the schemas make void.
 _MASK_ENTRY = re.compile(r"\bmask\[([^\]]+)\]")  # as the loader has it
+# Where a key is, in the libraries' own terms; and advice that the schemas make void.
 _NOT_FOR_USERS = (
     "full_key:",
     "object_type=",

@@ -122,7 +122,7 @@ def mask_entries(config: Any) -> dict[str, str]:
 
 
 def check_mask_keys(keys: Iterable[str]) -> None:
-    """Refuse a module beside a part of it, as the order in which they apply is not always as typed.
+    """Refuse a module beside a part of it: that the part decides, wherever it stands, is for files to say.
 
     Args:
         keys: Of any settings, such as ``mask.block`` and ``mask.block.conv``.

@@ -17,8 +17,8 @@ def layer_names(nodes: Sequence[Node]) -> list[str]:
     """Names by which the modules of these layers' nodes are known, such as ``layer1.0.conv1``.
 
     A node's name tells the module's path in the files of PyTorch, ``/layer1/layer1.0/conv1/Conv``; where it
-    does not, what the newer exporter writes beside it does, or its weight's name may,
-    ``layer1.0.conv1.weight``. What all have in front is left out. A layer without any takes its node's name.
+    does not, its weight's name may, ``layer1.0.conv1.weight``, or what the newer exporter writes beside it.
+    What all have in front is left out. A layer without any takes its node's name.
     """
     paths = [_path(node) for node in nodes]
     known = [path for path in paths if path]
