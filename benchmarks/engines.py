@@ -30,9 +30,12 @@ from speakerquant.measuring.pipeline import Measurement
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import INT8, Precision
+from speakerquant.statistics.error_rates import eer
 
 Measurements = Mapping[tuple[str, str], Measurement]
 """By engine and mask."""
+
+Figures = Mapping[tuple[str, str], float]
 
 
 def main() -> None:
@@ -52,8 +55,10 @@ def main() -> None:
             for mask, measurement in zip(masks, track(measured, engine, total=len(masks)), strict=True):
                 measurements[engine, mask] = measurement
         latencies = _latencies(builders, masks, run.evaluator, Path(folder), arguments.repeats)
-    console.print(_table(f"{len(run.evaluator.data.trials)} trials", measurements, latencies))
-    _print_differences(console, measurements, list(builders), list(masks))
+    labels = run.evaluator.data.trials.labels
+    eers = {pair: eer(measured.scores, labels) for pair, measured in measurements.items()}
+    console.print(_table(f"{len(labels)} trials", measurements, eers, latencies))
+    _print_differences(console, measurements, eers, list(builders), list(masks))
 
 
 def _builders(run: OpenedRun, console: Console) -> dict[str, EngineBuilder]:
@@ -100,7 +105,7 @@ def _latencies(
     evaluator: MaskEvaluator,
     folder: Path,
     repeats: int,
-) -> dict[tuple[str, str], float]:
+) -> Figures:
     """Median latency in milliseconds, by engine and mask."""
     recording = evaluator.features.calibration.features[0]
     request = request_of(recording, evaluator.model.front_end.frames_per_second)
@@ -112,7 +117,7 @@ def _latencies(
     return {pair: statistics.median(times) for pair, times in measured.items()}
 
 
-def _table(title: str, measurements: Measurements, latencies: Mapping[tuple[str, str], float]) -> Table:
+def _table(title: str, measurements: Measurements, eers: Figures, latencies: Figures) -> Table:
     table = Table(title=title)
     headings = ("engine", "INT8 units", "EER %", "size MB", "ratio", "fidelity", "latency ms", "against FP32")
     for index, heading in enumerate(headings):
@@ -122,7 +127,7 @@ def _table(title: str, measurements: Measurements, latencies: Mapping[tuple[str,
         table.add_row(
             engine,
             mask,
-            f"{measured.scored.eer:.3f}",
+            f"{eers[engine, mask]:.3f}",
             f"{measured.size_bytes / 1e6:.3f}",
             f"{measured.size_bytes / fp32.size_bytes:.3f}",
             f"{measured.fidelity:.7f}",
@@ -134,14 +139,18 @@ def _table(title: str, measurements: Measurements, latencies: Mapping[tuple[str,
 
 
 def _print_differences(
-    console: Console, measurements: Measurements, engines: Sequence[str], masks: Sequence[str]
+    console: Console,
+    measurements: Measurements,
+    eers: Figures,
+    engines: Sequence[str],
+    masks: Sequence[str],
 ) -> None:
     for one, other in itertools.combinations(engines, 2):
         pairs = [(measurements[one, mask], measurements[other, mask]) for mask in masks]
-        eer = max(abs(first.scored.eer - second.scored.eer) for first, second in pairs)
+        difference = max(abs(eers[one, mask] - eers[other, mask]) for mask in masks)
         size = max(abs(first.size_bytes / second.size_bytes - 1) for first, second in pairs)
         console.print(
-            f"{one}, {other}: EER differs by at most {eer:.3f} % absolute, size by {100 * size:.1f} %"
+            f"{one}, {other}: EER differs by at most {difference:.3f} % absolute, size by {100 * size:.1f} %"
         )
 
 

@@ -45,6 +45,7 @@ from speakerquant.search.search_loop import Budget, Outcome, Search, Succeeded
 from speakerquant.search.space import Point, Space
 from speakerquant.search.storage import open_storage
 from speakerquant.statistics.error_metrics import EER
+from speakerquant.statistics.error_rates import eer
 
 Metrics = Mapping[str, float]
 """EER and size of the engine, by the names of their metrics."""
@@ -90,10 +91,10 @@ def main() -> None:
 def hypervolume(found: Sequence[Metrics], reference: tuple[float, float]) -> float:
     """Area that the points dominate, up to the reference, a size and an EER."""
     area, lowest = 0.0, reference[1]
-    for size, eer in sorted((metrics[ENGINE_SIZE.name], metrics[EER.name]) for metrics in found):
-        if eer < lowest:
-            area += (reference[0] - size) * (lowest - eer)
-            lowest = eer
+    for size, rate in sorted((metrics[ENGINE_SIZE.name], metrics[EER.name]) for metrics in found):
+        if rate < lowest:
+            area += (reference[0] - size) * (lowest - rate)
+            lowest = rate
     return area
 
 
@@ -138,7 +139,7 @@ def measure_all_masks() -> dict[str, dict[str, float]]:
     evaluator = open_run(overrides).evaluator
     path = evaluator.cache.root / "benchmarks" / f"masks-{_table_key(evaluator)}.json"
     metrics: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
-    units = evaluator.units
+    units, labels = evaluator.units, evaluator.data.trials.labels
     masks = [
         Mask(units, dict(zip(units, precisions, strict=True)))
         for precisions in itertools.product((BASELINE, INT8), repeat=len(units))
@@ -148,7 +149,7 @@ def measure_all_masks() -> dict[str, dict[str, float]]:
         measured = evaluator.measure(missing, [Path(folder)] * len(missing))  # engines replace each other
         for measurement in track(measured, "masks", total=len(missing)):
             metrics[measurement.mask.key] = {
-                EER.name: measurement.scored.eer,
+                EER.name: eer(measurement.scores, labels),
                 ENGINE_SIZE.name: measurement.size_bytes,
             }
             with atomic_path(path) as part:

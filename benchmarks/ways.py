@@ -9,6 +9,7 @@ from opened_run import open_run
 from speakerquant.cache import Cache
 from speakerquant.measuring.evaluator import MaskEvaluator
 from speakerquant.quantization.mask import Mask
+from speakerquant.statistics.error_rates import eer
 
 SETTINGS = ("engine=openvino", "data.evaluate_on=development", "engine.latency_requests=0")
 PRECISIONS = ("int8", "int4", "int2")
@@ -52,4 +53,4 @@ def new_cache(folder: Path) -> Path:
 def measure(evaluator: MaskEvaluator, masks: Sequence[Mask], folder: Path) -> list[Point]:
     """Sizes and EERs of the masks' engines."""
     measured = evaluator.measure(masks, [folder] * len(masks))
-    return [(float(each.size_bytes), each.scored.eer) for each in measured]
+    return [(float(each.size_bytes), eer(each.scores, evaluator.data.trials.labels)) for each in measured]

@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from opened_run import open_run
 from rich.table import Table
@@ -29,6 +31,7 @@ from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import FP32, INT2, INT8, Precision, precision_of
 from speakerquant.quantization.rounding_method import RoundingMethod
+from speakerquant.statistics.error_rates import eer
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def main() -> None:
     measured = {
         variant: _measure(evaluator, variant) for variant in track(VARIANTS, "weights", total=len(VARIANTS))
     }
-    table_console().print(_table(measured))
+    table_console().print(_table(measured, trials.labels))
 
 
 def _cost(evaluator: MaskEvaluator) -> str:
@@ -102,7 +105,7 @@ def _measure(evaluator: MaskEvaluator, variant: Variant) -> Measurement:
     return measured
 
 
-def _table(measured: dict[Variant, Measurement]) -> Table:
+def _table(measured: dict[Variant, Measurement], labels: npt.NDArray[np.bool_]) -> Table:
     table = Table("weights", "groups", "rounding")
     for heading in ("EER %", "size ratio", "mean 1 - cosine with FP32", "smallest cosine"):
         table.add_column(heading, justify="right")
@@ -114,7 +117,7 @@ def _table(measured: dict[Variant, Measurement]) -> Table:
         ratio, distance = each.size_bytes / baseline.size_bytes, float(1 - cosines.mean())
         table.add_row(
             *variant.cells,
-            f"{each.scored.eer:.3f}",
+            f"{eer(each.scores, labels):.3f}",
             f"{ratio:.3f}",
             f"{distance:.5f}",
             f"{cosines.min():.4f}",

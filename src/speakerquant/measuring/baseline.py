@@ -55,7 +55,7 @@ def measured_baseline(
         measured = known or _measure(pipeline, units)
         folder.mkdir()
         (folder / _SIZE).write_text(json.dumps(measured.size_bytes))
-        np.save(folder / _SCORES, measured.scored.scores)
+        np.save(folder / _SCORES, measured.scores)
         np.save(folder / _EMBEDDINGS, measured.embedded.embeddings)
         if measured.cohort is not None:
             np.save(folder / _COHORT, measured.cohort)

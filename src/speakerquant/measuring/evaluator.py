@@ -155,7 +155,7 @@ class MaskEvaluator:
         # The products are small: threads of BLAS would wait for each other longer than they compute.
         with threadpool_limits(1):
             with times.stage("intervals"):
-                scores, metrics = measured.scored.scores, self.protocol.metrics
+                scores, metrics = measured.scores, self.protocol.metrics
                 comparison = compare(scores, baseline.scores, bootstrap, metrics, self.cache)
                 with atomic_path(folder / DRAWS_FILE) as part:
                     write_draws(comparison.replicates, part)
@@ -198,7 +198,7 @@ class MaskEvaluator:
             names: Of the numbers, such as :func:`speakerquant.measuring.result.is_of_embeddings` knows.
         """
         data = self.pipeline.data
-        scores = data.protocol.score(embeddings, data.trials, None).scores
+        scores = data.protocol.scores(embeddings, data.trials, None)
         of_kept = [name for name in names if name.startswith(SWAP_PREFIX) and KEPT_VOICEPRINTS in name]
         of_swap = [name for name in names if name.startswith(SWAP_PREFIX) and name not in of_kept]
         of_groups = [name for name in names if is_of_groups(name)]
@@ -440,7 +440,7 @@ class MaskEvaluator:
 
     def _save_scores(self, measured: Measurement, folder: Path) -> None:
         for name, array in {
-            SCORES_FILE: measured.scored.scores.astype(np.float32),
+            SCORES_FILE: measured.scores.astype(np.float32),
             LABELS_FILE: self.data.trials.labels,
         }.items():
             with atomic_path(folder / name) as part:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from speakerquant.audio.features import CachedFeatures
 from speakerquant.cache import Cache
 from speakerquant.corpus.trials import Trials
@@ -20,7 +23,7 @@ from speakerquant.measuring.embedding import (
 )
 from speakerquant.measuring.engine_metrics import MeasuredEngine
 from speakerquant.measuring.latency import LatencyMeasurement
-from speakerquant.measuring.protocol import Protocol, Scored
+from speakerquant.measuring.protocol import Protocol
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.prepared import PreparedModel
@@ -53,14 +56,14 @@ class Measurement(MeasuredEngine):
         mask: The mask.
         embedded: Embeddings of the trial list's recordings.
         cohort: Embeddings of the cohort, should there be one.
-        scored: Scores and error metrics.
+        scores: ``[num_trials]``, in the order of the list.
         times: Seconds by stage.
     """
 
     mask: Mask
     embedded: TimedEmbeddings
     cohort: Embeddings | None
-    scored: Scored
+    scores: npt.NDArray[np.float64]
     times: StageTimes
 
 
@@ -116,7 +119,7 @@ class MeasurementPipeline:
             with times.stage("scoring"):
                 others = self.data.cohort
                 cohort = embed(others, "cohort").embeddings if others else None
-                scored = self.data.protocol.score(embedded.embeddings, self.data.trials, cohort)
+                scores = self.data.protocol.scores(embedded.embeddings, self.data.trials, cohort)
         return Measurement(
             size_bytes=built.size_bytes,
             sha256=built.sha256,
@@ -126,7 +129,7 @@ class MeasurementPipeline:
             mask=mask,
             embedded=embedded,
             cohort=cohort,
-            scored=scored,
+            scores=scores,
             times=times,
         )
 

@@ -1,6 +1,6 @@
 """How a trial list is scored and judged: the same for every mask that is compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from speakerquant.corpus.trials import Trials
 from speakerquant.errors import UserError
-from speakerquant.statistics.error_metrics import EER, error_metrics
-from speakerquant.statistics.error_rates import ScoredTrials
+from speakerquant.statistics.error_metrics import error_metrics
 from speakerquant.statistics.metric import ErrorMetric
 from speakerquant.statistics.score_norm import ScoreNorm
 from speakerquant.statistics.scores import (
@@ -21,24 +20,6 @@ from speakerquant.statistics.scores import (
     cosine_scores,
     normalised_scores,
 )
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A scored list.
-
-    Attributes:
-        scores: ``[num_trials]``, in the order of the list.
-        metrics: Values of its error metrics by name.
-    """
-
-    scores: npt.NDArray[np.float64]
-    metrics: Mapping[str, float]
-
-    @property
-    def eer(self) -> float:
-        """Equal error rate in percent."""
-        return self.metrics[EER.name]
 
 
 @dataclass(frozen=True)
@@ -90,8 +71,10 @@ class Protocol:
         """What the scores are judged by."""
         return error_metrics(self.p_targets)
 
-    def score(self, embeddings: Embeddings, trials: Trials, cohort: Embeddings | None) -> Scored:
-        """Score the trials and judge the scores.
+    def scores(
+        self, embeddings: Embeddings, trials: Trials, cohort: Embeddings | None
+    ) -> npt.NDArray[np.float64]:
+        """Scores of the trials, ``[num_trials]``.
 
         Args:
             embeddings: Of the trials' recordings, ``[num_recordings, dim]``.
@@ -101,10 +84,7 @@ class Protocol:
         Raises:
             UserError: an embedding is unusable.
         """
-        names = trials.recordings
-        scores = self._scores(embeddings, trials.left, trials.right, cohort, names)
-        ordered = ScoredTrials.of(scores, trials.labels)
-        return Scored(scores, {metric.name: metric.compute(ordered) for metric in self.metrics})
+        return self._scores(embeddings, trials.left, trials.right, cohort, trials.recordings)
 
     def scores_of_kept_voiceprints(
         self, enrolled: Embeddings, tested: Embeddings, trials: Trials, cohort: Embeddings | None
