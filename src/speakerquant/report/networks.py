@@ -76,8 +76,7 @@ def _across(group: ComparableRuns) -> Loss | None:
     if reference is None:
         return None
     own = EER.delta
-    heading = f"{own.heading} to {reference.name}"
-    return Loss(f"{own.name}_to_first_network", heading, own.unit, own.direction, own.format, own.scale)
+    return replace(own, name=f"{own.name}_to_first_network", heading=f"{own.heading} to {reference.name}")
 
 
 def _reference(group: ComparableRuns) -> NamedRun | None:

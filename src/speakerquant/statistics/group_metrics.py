@@ -8,13 +8,7 @@ from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.metric import Direction, Metric
 
 WORST, WORST_HIGH = (
-    Metric(
-        f"worst_group_{each.name}",
-        f"{each.heading} of the worst group",
-        each.unit,
-        Direction.minimize,
-        each.format,
-    )
+    each.derived(f"worst_group_{each.name}", f"{each.heading} of the worst group")
     for each in (EER.delta, EER.delta.high)
 )
 """The largest of all groups' losses, and of their upper ends."""

@@ -91,19 +91,9 @@ class Loss(Estimate):
         return Metric(f"{self.name}_p", f"p of {self.heading}", "", Direction.maximize)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ErrorMetric(Estimate):
-    """How wrong the scores of a trial list are.
-
-    Whatever has an interval, and the comparison with the baseline, follows from it.
-
-    Attributes:
-        compute: The value of trials by rising score: those of a list, or of a list with its trials repeated.
-        settings: What ``compute`` depends on, if that is not in the name; caches tell values apart by it.
-    """
-
-    compute: Callable[[ScoredTrials], float]
-    settings: str = ""
+@dataclass(frozen=True)
+class Compared(Estimate):
+    """A number of one system that comes with that of the baseline and with the difference."""
 
     @property
     def baseline(self) -> Metric:
@@ -116,6 +106,21 @@ class ErrorMetric(Estimate):
         return Loss(
             f"delta_{self.name}", f"Δ{self.heading}", self.unit, self.direction, f"+{self.format}", self.scale
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorMetric(Compared):
+    """How wrong the scores of a trial list are.
+
+    Whatever has an interval, and the comparison with the baseline, follows from it.
+
+    Attributes:
+        compute: The value of trials by rising score: those of a list, or of a list with its trials repeated.
+        settings: What ``compute`` depends on, if that is not in the name; caches tell values apart by it.
+    """
+
+    compute: Callable[[ScoredTrials], float]
+    settings: str = ""
 
     @property
     def numbers(self) -> tuple[Metric, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.error_rates import ScoredTrials, threshold_at
-from speakerquant.statistics.metric import Direction, Estimate, Loss, Metric
+from speakerquant.statistics.metric import Compared, Direction, Metric
 from speakerquant.statistics.score_calibration import (
     ScoreCalibration,
     SpeakerFolds,
@@ -117,7 +117,7 @@ class Swapped:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SwapMetric(Estimate):
+class SwapMetric(Compared):
     """A number of a swap: a weighted sum of two means.
 
     Attributes:
@@ -132,17 +132,6 @@ class SwapMetric(Estimate):
     targets: float = 0.0
     others: float = 0.0
     is_change: bool = False
-
-    @property
-    def baseline(self) -> Metric:
-        """The same of the former system."""
-        return self.derived(f"baseline_{self.name}", f"baseline {self.heading}")
-
-    @property
-    def delta(self) -> Loss:
-        """By how much the new system differs."""
-        heading, shown = f"Δ{self.heading}", f"+{self.format}"
-        return Loss(f"delta_{self.name}", heading, self.unit, self.direction, shown, self.scale)
 
     @property
     def interval(self) -> tuple[str, str]:
