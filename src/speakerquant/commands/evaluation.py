@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 def evaluate_configured(config: DictConfig) -> dict[str, Any]:
     """What a Hydra job does: evaluate the mask of its configuration, and print the result of a single run.
 
+    The folder of the job gets ``result.json``, engine, ONNX and scores. An evaluation that fails closes its
+    MLflow run as FAILED, with the message.
+
     Returns:
         The result, and where it and the engine are: the folder and the MLflow run.
     """
@@ -56,12 +59,24 @@ def evaluate_configured(config: DictConfig) -> dict[str, Any]:
         if hydra_config.mode is RunMode.RUN:
             _warn_of_what_is_for_multiruns(config, hydra_config)
         command = shlex.join(["speakerquant", *_where_from(hydra_config), *task])
-        params = {**flat(config), **_options(hydra_config.runtime.choices), MASK: mask_words(config.mask)}
+        words = mask_words(run.mask)  # by which it is known until the network is open
+        params = {**flat(config), **_options(hydra_config.runtime.choices), MASK: words}
         configuration = output / subfolder / "config.yaml" if subfolder else None
-        run_id, result = evaluate(run, params, output, command, parent_run_id(), configuration)
+        parent_id = parent_run_id()
+        # Amid a multirun the server has answered before.
+        tracking = connect(run.tracking.uri, run.tracking.experiment, patient=parent_id is not None)
+        prefix, tags = _of_trial(output)
+        with tracked_run(tracking, prefix + words, parent_id, tags) as tracked:
+            record = RecordedEvaluation(tracked, output, prefix, _source(run), configuration)
+            record.started(params, command)
+            result = _evaluate(run, output, record, MULTIRUN if parent_id else Sharing())
+            if parent_id:  # a multirun has many engines; whoever runs a single mask wants its engine here
+                record.keep_engine_once(result.engine)
+            else:
+                log.info("recorded as MLflow run %s", tracked.run_id)
     if hydra_config.mode is RunMode.RUN:
         print_runs([result.as_run()], title=str(output))
-    return {**result.to_dict(), FOLDER: str(output), RUN_ID: run_id}
+    return {**result.to_dict(), FOLDER: str(output), RUN_ID: tracked.run_id}
 
 
 def _warn_of_what_is_for_multiruns(config: DictConfig, hydra_config: HydraConf) -> None:
@@ -73,47 +88,13 @@ def _warn_of_what_is_for_multiruns(config: DictConfig, hydra_config: HydraConf) 
         log.warning("%s: for searches only, such as experiment=search", settings[0])
 
 
-def evaluate(
-    config: RunConfig,
-    params: Mapping[str, object],
-    output: Path,
-    command: str = "",
-    parent_id: str | None = None,
-    configuration: Path | None = None,
-) -> tuple[str, Result]:
-    """Evaluate ``config.mask`` and leave ``result.json``, engine, ONNX and scores in ``output``.
-
-    Args:
-        config: The composed configuration.
-        params: The same by dotted names, and by its own name what was chosen of each group, for MLflow.
-        output: An existing folder.
-        command: What the user typed, for MLflow.
-        parent_id: MLflow run of the multirun that this is part of.
-        configuration: File with the configuration, for MLflow.
-
-    Returns:
-        The MLflow run, and the result.
-
-    Raises:
-        UserError: see the modules that it calls; the MLflow run is closed as FAILED with the message.
-    """
-    # Amid a multirun the server has answered before.
-    tracking = connect(config.tracking.uri, config.tracking.experiment, patient=parent_id is not None)
-    prefix, tags = "", {}
-    if (output / TRIAL_FILE).exists():
-        trial = json.loads((output / TRIAL_FILE).read_text())
-        prefix = "final: " if trial["is_final"] else f"trial {trial['trial']}: "
-        tags = trial_tags(trial["study"], trial["trial"])
-    name = prefix + mask_words(config.mask)  # until the network is open
-    with tracked_run(tracking, name, parent_id, tags) as tracked:
-        record = RecordedEvaluation(tracked, output, prefix, _source(config), configuration)
-        record.started(params, command)
-        result = _evaluate(config, output, record, MULTIRUN if parent_id else Sharing())
-        if parent_id:  # a multirun has many engines; whoever runs a single mask wants its engine here
-            record.keep_engine_once(result.engine)
-        else:
-            log.info("recorded as MLflow run %s", tracked.run_id)
-    return tracked.run_id, result
+def _of_trial(output: Path) -> tuple[str, dict[str, str]]:
+    """What the run of a search's trial bears before its name, and its tags; nothing for other runs."""
+    if not (output / TRIAL_FILE).exists():
+        return "", {}
+    trial = json.loads((output / TRIAL_FILE).read_text())
+    prefix = "final: " if trial["is_final"] else f"trial {trial['trial']}: "
+    return prefix, trial_tags(trial["study"], trial["trial"])
 
 
 def _where_from(hydra_config: HydraConf) -> list[str]:
