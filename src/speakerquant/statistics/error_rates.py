@@ -101,17 +101,11 @@ def eer(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return crossing(*error_rates(scores, labels))
 
 
-def min_dcf(
-    scores: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    p_target: float = 0.01,
-    c_miss: float = 1.0,
-    c_fa: float = 1.0,
-) -> float:
-    """Normalised minimum detection cost (NIST speaker recognition evaluations).
+def min_dcf(scores: npt.ArrayLike, labels: npt.ArrayLike, p_target: float = 0.01) -> float:
+    """Normalised minimum detection cost (NIST speaker recognition evaluations), where both errors cost 1.
 
-    The smallest ``c_miss * p_target * FRR + c_fa * (1 - p_target) * FAR`` over all operating points, divided
-    by the cost of the better of accepting all and rejecting all: from 0 to 1.
+    The smallest ``p_target * FRR + (1 - p_target) * FAR`` over all operating points, divided by the cost of
+    the better of accepting all and rejecting all: from 0 to 1.
 
         >>> round(min_dcf([0.9, 0.8, 0.4, 0.7, 0.3, 0.1], [1, 1, 1, 0, 0, 0], p_target=0.5), 3)
         0.333
@@ -119,7 +113,7 @@ def min_dcf(
     Raises:
         UserError: as :func:`eer`.
     """
-    return lowest_cost(*error_rates(scores, labels), p_target, c_miss, c_fa)
+    return lowest_cost(*error_rates(scores, labels), p_target)
 
 
 def crossing(far: Rates, frr: Rates) -> float:
@@ -128,10 +122,9 @@ def crossing(far: Rates, frr: Rates) -> float:
     return float(100 * np.interp(0, frr - far, far))
 
 
-def lowest_cost(far: Rates, frr: Rates, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
+def lowest_cost(far: Rates, frr: Rates, p_target: float) -> float:
     """The smallest cost of all operating points with these rates; see :func:`min_dcf`."""
-    miss, false_alarm = c_miss * p_target, c_fa * (1 - p_target)
-    return float((miss * frr + false_alarm * far).min() / min(miss, false_alarm))
+    return float((p_target * frr + (1 - p_target) * far).min() / min(p_target, 1 - p_target))
 
 
 def threshold_at(trials: ScoredTrials, false_accepts: float | None = None) -> float:

@@ -119,12 +119,6 @@ def costs_in_bits(ratios: Array, labels: npt.NDArray[np.bool_]) -> Array:
     return costs
 
 
-def cllr(ratios: Array, labels: npt.NDArray[np.bool_]) -> float:
-    """The cost of log-likelihood ratios, in bits: 0 for perfect ones, 1 for those that say nothing."""
-    costs = costs_in_bits(ratios, labels)
-    return float((costs[labels].mean() + costs[~labels].mean()) / 2)
-
-
 def min_cllr(scores: Array, labels: npt.NDArray[np.bool_]) -> float:
     """The Cllr of the best rising map from scores to ratios, found by pooling adjacent violators."""
     from sklearn.isotonic import IsotonicRegression  # as above
