@@ -4,11 +4,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from speakerquant import schema_versions
 from speakerquant.files import atomic_path
 from speakerquant.measuring.engine_metrics import ENGINE_METRICS
+from speakerquant.quantization.precision import BASELINE
 from speakerquant.statistics.error_metrics import error_number
 from speakerquant.statistics.group_metrics import WORST, WORST_HIGH
 from speakerquant.statistics.metric import Direction, Metric
@@ -34,6 +35,8 @@ UNFINISHED = "not finished yet"
 """Why a run that goes on has no numbers, in place of a failure."""
 
 _SECONDS_PREFIX = "seconds."
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,11 @@ def numbers_of_groups(groups: Mapping[str, Mapping[str, float]]) -> dict[str, fl
     }
 
 
+def below(prefix: str, named: Mapping[str, Value]) -> dict[str, Value]:
+    """What has the prefix, by the names behind it."""
+    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
+
+
 def is_of_embeddings(name: str) -> bool:
     """Whether embeddings of the list's recordings alone tell a number of :meth:`Result.metrics`."""
     return bool(error_number(name)) or is_of_groups(name) or name.startswith(SWAP_PREFIX)
@@ -230,3 +238,8 @@ class MaskRun:
     made_with: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether its mask leaves every unit as it is."""
+        return {*self.mask.values()} == {BASELINE.name}

@@ -3,8 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 
-from speakerquant.measuring.result import GROUPS_PREFIX, MaskRun
-from speakerquant.quantization.precision import BASELINE
+from speakerquant.measuring.result import GROUPS_PREFIX, MaskRun, below
 from speakerquant.report.metric_cells import metric_cells
 from speakerquant.report.picture import Mark, Picture, Series, Style
 from speakerquant.report.run_names import NamedRun
@@ -54,16 +53,13 @@ def groups_picture(runs: Sequence[NamedRun], colors: Sequence[str]) -> Picture:
 def _with_groups(runs: Sequence[NamedRun]) -> list[tuple[str, Mapping[str, Mapping[str, float]]]]:
     """The masks of which groups were looked at, with the numbers of each group by name."""
     return [
-        (each.name, groups)
-        for each in runs
-        if {*each.run.mask.values()} != {BASELINE.name} and (groups := _groups(each.run))
+        (each.name, groups) for each in runs if not each.run.is_baseline and (groups := _groups(each.run))
     ]
 
 
 def _groups(run: MaskRun) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
-    for name, value in run.metrics.items():
-        if name.startswith(GROUPS_PREFIX):
-            group, _, number = name.removeprefix(GROUPS_PREFIX).rpartition(".")
-            found.setdefault(group, {})[number] = value
+    for name, value in below(GROUPS_PREFIX, run.metrics).items():
+        group, _, number = name.rpartition(".")
+        found.setdefault(group, {})[number] = value
     return found

@@ -6,7 +6,7 @@ from typing import Any
 
 from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.cache import Cache
-from speakerquant.measuring.result import FOLDER, MASK_PREFIX, RUN_ID, metric_of
+from speakerquant.measuring.result import FOLDER, MASK_PREFIX, RUN_ID, below, metric_of
 from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.multirun_report import POINT_HEADING, X, Y
@@ -56,11 +56,7 @@ class MaskView:
         return metric_of(name) or PlainQuantity(name)
 
     def describe(self, point: Point) -> str:
-        mask = {
-            name.removeprefix(MASK_PREFIX): str(value)
-            for name, value in point.items()
-            if name.startswith(MASK_PREFIX)
-        }
+        mask = {unit: str(value) for unit, value in below(MASK_PREFIX, point).items()}
         others = [f"{name}={value}" for name, value in point.items() if not name.startswith(MASK_PREFIX)]
         return " ".join([mask_name(self._names(mask)), *others] if mask else others)
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO
 from speakerquant.measuring.result import UNFINISHED, MaskRun
-from speakerquant.quantization.precision import BASELINE
 from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import precisions_of
 from speakerquant.report.metric_cells import metric_cells
@@ -163,7 +162,7 @@ def _labelled(runs: Sequence[NamedRun], x: Metric, y: Metric) -> set[int]:
     def place(each: NamedRun) -> tuple[float, float]:
         return each.run.metrics[x.name], each.run.metrics[y.name]
 
-    labelled = {place(each): each.number for each in runs if {*each.run.mask.values()} == {BASELINE.name}}
+    labelled = {place(each): each.number for each in runs if each.run.is_baseline}
     are_best = pareto_front(np.array([place(each) for each in runs]))
     labelled |= {place(each): each.number for each, is_best in zip(runs, are_best, strict=True) if is_best}
     return {*labelled.values()}

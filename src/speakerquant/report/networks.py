@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE, LATENCY, SIZE_RATIO
 from speakerquant.measuring.result import MaskRun
-from speakerquant.quantization.precision import BASELINE
 from speakerquant.report.run_names import ComparableRuns, NamedRun, common_words, comparable_runs, name_runs
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.metric import Loss, Metric
@@ -82,6 +81,6 @@ def _across(group: ComparableRuns) -> Loss | None:
 def _reference(group: ComparableRuns) -> NamedRun | None:
     """The FP32 engine of the first of several networks, if that was measured."""
     first, *others = networks_of(group)
-    baselines = (each for each in first.runs if {*each.run.mask.values()} == {BASELINE.name})
+    baselines = (each for each in first.runs if each.run.is_baseline)
     baseline = next(baselines, None) if others else None
     return baseline and next(each for each in group.runs if each.number == baseline.number)

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from speakerquant.measuring.result import SWAP_PREFIX, MaskRun
-from speakerquant.quantization.precision import BASELINE
+from speakerquant.measuring.result import SWAP_PREFIX, MaskRun, below
 from speakerquant.report.metric_cells import metric_cells
 from speakerquant.report.run_names import NamedRun
 from speakerquant.statistics.metric import ErrorMetric, Metric
@@ -30,8 +29,8 @@ def swap_lines(runs: Sequence[NamedRun]) -> list[str]:
 
 def swap_words(run: MaskRun) -> str:
     """What can stay: FP32's threshold, its voiceprints; empty for the baseline and where it is not known."""
-    numbers = _numbers(run)
-    if not numbers or {*run.mask.values()} <= {BASELINE.name}:
+    numbers = below(SWAP_PREFIX, run.metrics)
+    if not numbers or run.is_baseline:
         return ""
     rates = FALSE_REJECTS.at(EER_POINT), FALSE_ACCEPTS.at(EER_POINT)
     moved = ", ".join(
@@ -63,7 +62,7 @@ def _can_stay(
 
 def swap_rows(runs: Sequence[NamedRun]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows: what each run is called, and what changes where it takes FP32's place."""
-    measured = [(each.name, numbers) for each in runs if (numbers := _numbers(each.run))]
+    measured = [(each.name, numbers) for each in runs if (numbers := below(SWAP_PREFIX, each.run.metrics))]
     metrics: list[Metric] = []
     for point in dict.fromkeys(point for _, numbers in measured for point in points_among(numbers)):
         metrics += [FALSE_REJECTS.at(point).delta, FALSE_ACCEPTS.at(point).delta, _FLIPS.at(point)]
@@ -71,12 +70,3 @@ def swap_rows(runs: Sequence[NamedRun]) -> tuple[list[str], list[list[str]]]:
     metrics = [each for each in metrics if any(each.name in numbers for _, numbers in measured)]
     headings = ["mask", *(metric.label for metric in metrics)]
     return headings, [[name, *metric_cells(metrics, numbers)] for name, numbers in measured]
-
-
-def _numbers(run: MaskRun) -> dict[str, float]:
-    """The numbers of the swap by their own names."""
-    return {
-        name.removeprefix(SWAP_PREFIX): value
-        for name, value in run.metrics.items()
-        if name.startswith(SWAP_PREFIX)
-    }

@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from speakerquant.errors import UserError, first_line
-from speakerquant.measuring.result import MASK_PREFIX, PUBLISHED_PREFIX, UNFINISHED, MaskRun, Published
+from speakerquant.measuring.result import MASK_PREFIX, PUBLISHED_PREFIX, UNFINISHED, MaskRun, Published, below
 from speakerquant.statistics.score_norm import ScoreNorm
 from speakerquant.tracking.client import Tracking, find_experiment_of_run, is_missing, mlflow_settings
 from speakerquant.tracking.runs import (
@@ -164,11 +164,6 @@ def run_name(tracking: Tracking, run_id: str) -> str:
 
 def _mask_run(run: Run) -> MaskRun:
     """A run as tables and pictures show it; its mask is recorded as one parameter for each unit."""
-    mask = {
-        name.removeprefix(MASK_PREFIX): value
-        for name, value in run.data.params.items()
-        if name.startswith(MASK_PREFIX)
-    }
     failure = None
     if run.info.status == "RUNNING":
         failure = UNFINISHED
@@ -178,7 +173,7 @@ def _mask_run(run: Run) -> MaskRun:
     scores_from = None if metrics.get("executed", True) else run.data.params.get("scores_from")
     params, tags = run.data.params, run.data.tags
     return MaskRun(
-        mask,
+        below(MASK_PREFIX, params),
         metrics,
         failure,
         params.get(MASK) or run.info.run_name or "",
@@ -187,11 +182,7 @@ def _mask_run(run: Run) -> MaskRun:
         settings={x: value for x, value in params.items() if x.partition(".")[0] not in _NO_SETTINGS},
         facts=_facts(run),
         made_with=_made_with(run),
-        environment={
-            name.removeprefix(ENVIRONMENT_TAG): value
-            for name, value in tags.items()
-            if name.startswith(ENVIRONMENT_TAG)
-        },
+        environment=below(ENVIRONMENT_TAG, tags),
         command=tags.get(COMMAND_TAG, ""),
     )
 
@@ -228,12 +219,7 @@ def _published(run: Run) -> Published | None:
     tags = run.data.tags
     if _LABEL_TAG not in tags:
         return None
-    numbers = {
-        name.removeprefix(PUBLISHED_PREFIX): value
-        for name, value in run.data.metrics.items()
-        if name.startswith(PUBLISHED_PREFIX)
-    }
-    return Published(tags[_LABEL_TAG], tags[_SOURCE_TAG], numbers)
+    return Published(tags[_LABEL_TAG], tags[_SOURCE_TAG], below(PUBLISHED_PREFIX, run.data.metrics))
 
 
 def downloaded(tracking: Tracking, runs: Runs, artifact: str, folder: Path) -> Iterator[Path | None]:
