@@ -22,7 +22,7 @@ HESSIANS = 4
 ROUNDED_WEIGHTS = 4
 """Integers of the same weights, rounded in the same way."""
 
-RECOVERY = 1
+RECOVERY = 2
 """What training makes of the same integers on the same speech, by the same settings."""
 
 GRAPH = 6

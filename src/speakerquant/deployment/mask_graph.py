@@ -19,7 +19,6 @@ class MaskGraph:
     """A graph that :func:`speakerquant.graph.masking.write_mask` has written for a run.
 
     Attributes:
-        path: Its file.
         model: The graph.
         properties: What made it, by key.
         front_end: The features that it was measured with.
@@ -27,7 +26,6 @@ class MaskGraph:
         min_frames: Fewest frames that it takes.
     """
 
-    path: Path
     model: onnx.ModelProto
     properties: Mapping[str, str]
     front_end: FrontEnd
@@ -57,4 +55,4 @@ class MaskGraph:
                 f"{path}: not the graph of a run, or that of an earlier version of this program; "
                 "evaluate the mask again"
             ) from None
-        return cls(path, model, properties, front_end, original, min_frames)
+        return cls(model, properties, front_end, original, min_frames)

@@ -99,17 +99,10 @@ class FidelityCheck:
         excerpts: Recordings ``[n_mels, T]`` to compare on (:func:`excerpts_of`).
         min_fidelity: Smallest cosine that counts as the same network, unless rounding errors excuse a smaller
             one (:class:`Agreement`): two right engines of a network that amplifies them differ.
-
-    Raises:
-        UserError: there is nothing to compare on.
     """
 
     excerpts: Sequence[FeatureArray]
     min_fidelity: float
-
-    def __post_init__(self) -> None:
-        if not self.excerpts:
-            raise UserError("engine.fidelity_recordings: the engine must be checked on at least 1 recording")
 
     def simulate(self, prepared: PreparedModel, mask: Mask) -> Simulation:
         """What an engine of the mask on a prepared network must give."""

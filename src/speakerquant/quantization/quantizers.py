@@ -8,7 +8,7 @@ from speakerquant.architectures.layers import LayerGeometry, LayerKind, Quantiza
 from speakerquant.errors import UserError
 from speakerquant.quantization.pytorch_quantization import QuantDescriptor, TensorQuantizer
 
-INPUT_QUANTIZER = QuantDescriptor(num_bits=8, calib_method="histogram")
+INPUT_QUANTIZER = QuantDescriptor(num_bits=8)
 WEIGHT_QUANTIZER = QuantDescriptor(num_bits=8, axis=(0,))
 
 
@@ -43,7 +43,7 @@ class QuantizedLayer(nn.Module):
 def insert_quantizers(model: nn.Module) -> nn.Module:
     """A copy of ``model`` in evaluation mode whose convolutions and linear layers carry disabled quantizers.
 
-    Symmetric INT8; inputs per tensor with a histogram calibrator, weights per output channel. The copy
+    Symmetric INT8; inputs per tensor, weights per output channel. The copy
     computes exactly what ``model`` computes until a quantizer is enabled.
 
     Raises:

@@ -39,13 +39,11 @@ class Outcome:
         learned: What gave the least distance on the pieces held out, by name of the parameter.
         before: The mean distance, 1 - cosine, that the mask had there before.
         after: The one that it has with what was learned.
-        step: After which step that was.
     """
 
     learned: Mapping[str, Tensor]
     before: float
     after: float
-    step: int
 
 
 def distillation_loss(embeddings: Tensor, wanted: Tensor) -> Tensor:
@@ -137,7 +135,7 @@ class Distillation:
         best = self._outcome
         if best is None or distance < best.after:
             learned = {name: value.detach().cpu().clone() for name, value in self._student.learned.items()}
-            self._outcome = Outcome(learned, best.before if best else distance, distance, self._step)
+            self._outcome = Outcome(learned, best.before if best else distance, distance)
 
     def _wanted(self, batch: Tensor) -> Tensor:
         with torch.inference_mode():

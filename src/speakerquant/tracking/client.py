@@ -32,7 +32,6 @@ _TABLE = "experiments"  # which every database of MLflow has
 _SHOWN = 10  # names of experiments in a message
 _REFUSED = (401, 403)  # HTTP status codes
 _NONE_THERE = (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE))
-_NO_ID = ErrorCode.Name(INVALID_PARAMETER_VALUE)
 _CREATION_RETRIES, _CREATION_SECONDS = 10, 0.3
 # MLflow 3's UI shows the runs of such experiments; it would take others for collections of traces.
 _AS_MODEL_DEVELOPMENT = {"mlflow.experimentKind": "custom_model_development"}
@@ -126,7 +125,7 @@ def find_experiment_of_run(uri: str, run_id: str) -> Tracking:
         try:
             return Tracking(client, client.get_run(run_id).info.experiment_id)
         except MlflowException as error:
-            if not is_missing(error) and error.error_code != _NO_ID:
+            if not is_missing(error):
                 raise
             raise UserError(
                 f"tracking.uri={uri}: there is no run {run_id}; its id is what the command that measured it "

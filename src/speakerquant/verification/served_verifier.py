@@ -39,7 +39,7 @@ class ServedVerifier:
         self._verifier = verifier
         self._calibration = calibration
 
-    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    def predict(self, model_input: Any, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Score, decision, natural log-likelihood ratio and doubt of every row of a data frame.
 
         The ratio is none where no calibration is known, the doubt where no recording is doubtful.
@@ -53,7 +53,7 @@ class ServedVerifier:
         Raises:
             UserError: a recording cannot be used.
         """
-        threshold = float((params or {})[THRESHOLD])
+        threshold = float(params[THRESHOLD])
         answers = []
         for number, row in enumerate(model_input.to_dict("records")):
             enrolled = [
