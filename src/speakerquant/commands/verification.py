@@ -35,22 +35,17 @@ _NOTHING = "-"  # stands for what is not known
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Question:
-    """Whether the speaker of some recordings is that of another one."""
-
-    enrolled: Sequence[Path]
-    tested: Path
-
-
 def verify(
-    model: str, question: Question, threshold: float | None = None, false_accepts: float | None = None
+    model: str,
+    recordings: Sequence[Path],
+    threshold: float | None = None,
+    false_accepts: float | None = None,
 ) -> None:
     """Print decision, score, threshold and time of one question.
 
     Args:
         model: Name of the run of an engine (:data:`RUN_NAMES`).
-        question: What is asked.
+        recordings: Those of a speaker, and last the one in question.
         threshold: Score from which on speakers are the same; none is the one that the model is registered
             with, or that of the list which the engine was measured on.
         false_accepts: Most percent of other speakers that it may accept; none takes that of the EER.
@@ -60,7 +55,6 @@ def verify(
     """
     with _opened(model, partial(_threshold, threshold, false_accepts)) as (verifier, chosen, calibration):
         start = time.perf_counter()
-        recordings = [*question.enrolled, question.tested]
         *known, unknown = verifier.embed(_read(verifier, path) for path in recordings)
         found = score(known, unknown)
         seconds = time.perf_counter() - start

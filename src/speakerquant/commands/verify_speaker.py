@@ -32,7 +32,7 @@ def _command() -> None:
     )
     given = parser.parse_args()
     with importing():
-        from speakerquant.commands.verification import Question, verify, verify_list, verify_replacement
+        from speakerquant.commands.verification import verify, verify_list, verify_replacement
 
     if given.list is not None and given.recordings:
         raise UserError("--list: recordings are given beside it; leave one of both out")
@@ -45,8 +45,7 @@ def _command() -> None:
     elif len(given.recordings) < 2:
         raise UserError("give a recording of a speaker, or several, and the one in question; or --list")
     else:
-        *enrolled, tested = given.recordings
-        verify(given.model, Question(enrolled, tested), given.threshold, given.false_accepts)
+        verify(given.model, given.recordings, given.threshold, given.false_accepts)
 
 
 def main() -> None:

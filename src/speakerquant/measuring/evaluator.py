@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from speakerquant.measuring.baseline import Baseline, measured_baseline
 from speakerquant.measuring.build import ONNX_FILE, MaskBuilder, is_of_a_mask
 from speakerquant.measuring.check import FidelityCheck, excerpts_of
 from speakerquant.measuring.groups import JudgedGroup, compare_groups, judged_groups
-from speakerquant.measuring.latency import LatencyMeasurement, request_of
+from speakerquant.measuring.latency import measure_latency, request_of
 from speakerquant.measuring.listener import EvaluationListener, MeasuredOn
 from speakerquant.measuring.pipeline import EvaluationSet, Measurement, MeasurementPipeline
 from speakerquant.measuring.protocol import Protocol
@@ -414,7 +414,9 @@ class MaskEvaluator:
             else None,
             building,
             FidelityCheck(excerpts, settings.min_fidelity),
-            LatencyMeasurement(request, settings.latency_requests) if settings.latency_requests else None,
+            partial(measure_latency, request=request, repeats=settings.latency_requests)
+            if settings.latency_requests
+            else None,
             EvaluationSet(features.tested, self.data.trials, self.protocol, features.cohort),
             self.cache,
         )

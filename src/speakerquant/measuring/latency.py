@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,23 +33,6 @@ def measure_latency(engine: Engine, request: FeatureArray, repeats: int = REPEAT
         times.append(time.perf_counter() - start)
     median, tail = np.percentile(1000 * np.array(times[WARM_UPS:]), [50, 95])
     return Latency(float(median), float(tail))
-
-
-@dataclass(frozen=True)
-class LatencyMeasurement:
-    """How the latency of an engine is measured.
-
-    Attributes:
-        request: Features ``[n_mels, T]`` of a request.
-        repeats: How many requests are timed.
-    """
-
-    request: FeatureArray
-    repeats: int
-
-    def measure(self, engine: Engine) -> Latency:
-        """The engine's latency."""
-        return measure_latency(engine, self.request, self.repeats)
 
 
 def measure_real_time_factor(engine: Engine, recordings: Iterable[FeatureArray], seconds: float) -> float:

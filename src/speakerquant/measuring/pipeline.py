@@ -1,5 +1,6 @@
 """Measures a mask: builds its engine, checks it, embeds the recordings and scores the trials."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from speakerquant.audio.features import CachedFeatures
 from speakerquant.cache import Cache
 from speakerquant.corpus.trials import Trials
+from speakerquant.engine.base import Engine
 from speakerquant.files import digest
 from speakerquant.measuring.build import BuiltMask, MaskBuilder
 from speakerquant.measuring.check import FidelityCheck
@@ -21,8 +23,7 @@ from speakerquant.measuring.embedding import (
     embed_with_engine,
     read_embeddings,
 )
-from speakerquant.measuring.engine_metrics import MeasuredEngine
-from speakerquant.measuring.latency import LatencyMeasurement
+from speakerquant.measuring.engine_metrics import Latency, MeasuredEngine
 from speakerquant.measuring.protocol import Protocol
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.quantization.mask import Mask
@@ -85,7 +86,7 @@ class MeasurementPipeline:
     recovery: Recovery | None
     building: MaskBuilder
     fidelity: FidelityCheck
-    latency: LatencyMeasurement | None
+    latency: Callable[[Engine], Latency] | None
     data: EvaluationSet
     cache: Cache
 
@@ -111,7 +112,7 @@ class MeasurementPipeline:
             latency = None
             if executed and self.latency is not None:
                 with times.stage("latency"):
-                    latency = self.latency.measure(built.runner)
+                    latency = self.latency(built.runner)
             embed = partial(self._embed, built)
             embedded = embed(self.data.features, "embeddings")
             times.seconds["embedding"] = embedded.seconds
