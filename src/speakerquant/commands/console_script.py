@@ -116,36 +116,37 @@ def run_command(command: Callable[[], object], if_interrupted: str = "") -> None
     except SystemExit:
         _end_if_terminated()  # Ray, which was waiting, has put another exit code in place
         raise
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if _WANTS_TRACEBACK:
+    except Exception as error:
+        told = None if _WANTS_TRACEBACK else _told(error)
+        if told is None:
             raise
-        fail(error)
-    except ValueError as error:
-        if _WANTS_TRACEBACK or not _modules_of(error)[-1].startswith("hydra._internal."):
-            raise
-        fail(error)  # Hydra's words on its own flags
-    except (AssertionError, AttributeError) as error:
-        if _WANTS_TRACEBACK or not _is_below_null(error):
-            raise
-        nested = " ".join(word for word in sys.argv[1:] if _NESTED.match(word))
-        fail(
-            f"{nested}: a setting of a group that is null; choose one of the group's options first, such as "
-            "model/front_end=wespeaker, whose settings can then be changed"
-        )
-    except OSError as error:
-        if _WANTS_TRACEBACK or error.errno not in {*_UNWRITABLE, *_TOO_MANY_OPEN}:
-            raise
-        what = error.filename2 or error.filename or "a file"
-        if error.errno in _TOO_MANY_OPEN:
-            fail(f"cannot open {what}: {error.strerror}; allow more with: ulimit -n 4096")
-        fail(f"cannot write {what}: {error.strerror}; choose another folder for the output or the cache")
-    except MemoryError as error:
-        if _WANTS_TRACEBACK:
-            raise
-        fail(f"not enough memory ({first_line(error)}); free some, or use shorter recordings")
+        fail(told)
     except KeyboardInterrupt:
         print(f"interrupted{if_interrupted}", file=sys.stderr)
         sys.exit(130)
+
+
+def _told(error: Exception) -> Exception | str | None:
+    """What a user is told of a mistake or of what the machine lacks; none of a fault of this program."""
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        return error
+    if isinstance(error, ValueError) and _modules_of(error)[-1].startswith("hydra._internal."):
+        return error  # Hydra's words on its own flags
+    if isinstance(error, AssertionError | AttributeError) and _is_below_null(error):
+        nested = " ".join(word for word in sys.argv[1:] if _NESTED.match(word))
+        return (
+            f"{nested}: a setting of a group that is null; choose one of the group's options first, such as "
+            "model/front_end=wespeaker, whose settings can then be changed"
+        )
+    if isinstance(error, OSError):
+        what = error.filename2 or error.filename or "a file"
+        if error.errno in _TOO_MANY_OPEN:
+            return f"cannot open {what}: {error.strerror}; allow more with: ulimit -n 4096"
+        if error.errno in _UNWRITABLE:
+            return f"cannot write {what}: {error.strerror}; choose another folder for the output or the cache"
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({first_line(error)}); free some, or use shorter recordings"
+    return None
 
 
 def _with_home(argument: str) -> str:
