@@ -10,6 +10,7 @@ from openvino import Model, Node, Output
 from openvino import opset13 as ops
 
 from speakerquant.engine.openvino.openvino_graph import (
+    BY_ELEMENTS,
     insert_behind,
     is_of_kind,
     read_instead,
@@ -18,11 +19,6 @@ from speakerquant.engine.openvino.openvino_graph import (
 )
 
 _EXCHANGE = (0, 2, 1)
-_BY_ELEMENTS = (
-    *("Abs", "Add", "Clamp", "Divide", "Elu", "Exp", "Gelu", "HSigmoid", "HSwish", "Log", "Maximum"),
-    *("Minimum", "Mish", "Multiply", "Negative", "Power", "Relu", "Sigmoid", "SoftPlus", "Sqrt"),
-    *("Subtract", "Swish", "Tanh"),
-)
 _LINEAR = ("Divide", "Multiply", "Negative", "Subtract")
 _AXIS_AS_ATTRIBUTE = ("Concat", "Softmax")
 _AXES_AS_INPUT = {
@@ -122,7 +118,7 @@ def _may_be_exchanged(node: Node) -> bool:
     """Whether an operation may as well be computed with channels last."""
     axes_input = _AXES_AS_INPUT.get(node.get_type_name())
     if axes_input is None:
-        return is_of_kind(node, *_BY_ELEMENTS, *_AXIS_AS_ATTRIBUTE)
+        return is_of_kind(node, *BY_ELEMENTS, *_AXIS_AS_ATTRIBUTE)
     keeps_axes = all(len(each.get_partial_shape()) == len(_EXCHANGE) for each in node.outputs())
     names_axes = node.get_input_size() > axes_input
     return keeps_axes and names_axes and _is_constant(node.input_value(axes_input))

@@ -20,11 +20,13 @@ _LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 _REDUCTIONS = ("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum")
 _JOINED_BY_QUANTIZERS = ("Add", "Divide", "Multiply", "Relu", "Subtract")
 _BY_CHANNELS = ("Add", "BatchNormInference", "Divide", "Multiply", "PRelu", "Subtract")
-_JOINED_BY_REDUCTIONS = (
-    *_BY_CHANNELS,
-    *("Abs", "Clamp", "Elu", "Erf", "Exp", "Gelu", "HSigmoid", "HSwish", "Log", "Maximum", "Minimum", "Mish"),
-    *("Negative", "Power", "Relu", "Sigmoid", "SoftPlus", "Sqrt", "Swish", "Tanh"),
+BY_ELEMENTS = (
+    *("Abs", "Add", "Clamp", "Divide", "Elu", "Exp", "Gelu", "HSigmoid", "HSwish", "Log", "Maximum"),
+    *("Minimum", "Mish", "Multiply", "Negative", "Power", "Relu", "Sigmoid", "SoftPlus", "Sqrt"),
+    *("Subtract", "Swish", "Tanh"),
 )
+"""What computes every value from those at its place, wherever channels are."""
+_JOINED_BY_REDUCTIONS = (*BY_ELEMENTS, "BatchNormInference", "Erf", "PRelu")
 
 
 def adapt(model: Model, network: onnx.ModelProto, *, matrix_products: bool) -> None:
