@@ -14,7 +14,13 @@ from speakerquant.corpus.evaluation_data import (
     open_cohort,
     open_evaluation_data,
 )
-from speakerquant.corpus.recordings import Recordings, find_recordings, open_recordings, read_list
+from speakerquant.corpus.recordings import (
+    Recordings,
+    find_recordings,
+    open_recordings,
+    read_list,
+    speaker_from_mapping,
+)
 from speakerquant.corpus.trials import read_trials, write_trials
 from speakerquant.errors import UserError
 
@@ -126,6 +132,11 @@ def test_the_list_of_another_corpus_is_told_from_a_missing_file(root: Path, tmp_
 def test_a_list_holds_before_and_after_a_conversion(root: Path) -> None:
     recordings = open_recordings(root)
     assert recordings.path_of("id1/x/00001.m4a") == root / "id1/x/00001.wav"
+    (root / "speakers.txt").write_text("id1/x/00001.wav ann\n")
+    assert (
+        open_recordings(root, speaker_from_mapping(root / "speakers.txt")).speaker_of("id1/x/00001.m4a")
+        == "ann"
+    )
     (root / "id1/x/00001.wav").rename(root / "id1/x/00001.m4a")
     assert recordings.path_of("id1/x/00001.wav") == root / "id1/x/00001.m4a"
     assert recordings.path_of("id1/x/00002.wav") == root / "id1/x/00002.wav"
