@@ -21,6 +21,18 @@ def first_line(error: BaseException) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
+def renamed(text: str, names: Mapping[str, str]) -> str:
+    """A text that calls things by other names.
+
+    Args:
+        text: The text.
+        names: What it says, to what it shall say instead.
+    """
+    for name, shown in names.items():
+        text = text.replace(name, shown)
+    return text
+
+
 @contextmanager
 def said_as(names: Mapping[str, str]) -> Iterator[None]:
     """Have the errors of the block call things by the names that the user gave them.
@@ -34,10 +46,7 @@ def said_as(names: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        text = str(error)
-        for name, shown in names.items():
-            text = text.replace(name, shown)
-        raise type(error)(text) from None
+        raise type(error)(renamed(str(error), names)) from None
 
 
 @contextmanager

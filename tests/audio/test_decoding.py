@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 RATE = 16000
 NUM_SAMPLES = 4 * RATE
+SHORTEN_BLOCK = 256  # samples
 
 # What libsndfile writes: name of the file, its format if the suffix does not tell it, its codec.
 STORED = {
@@ -125,6 +126,72 @@ def test_what_ffmpeg_writes(kind: str, tmp_path: Path) -> None:
         path.write_bytes(whole)
         cut(path, share)
         assert_is_refused(path)
+
+
+def tag(content: bytes) -> bytes:
+    """An ID3v2 tag, whose length stands in seven bits of each byte."""
+    length = bytes(len(content) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3\3\0\0" + length + content
+
+
+@pytest.mark.parametrize("num_tags", [0, 1, 2])
+def test_an_mp3_says_how_long_it_is_behind_its_cover(num_tags: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.mp3"
+    write(path, speechlike(), codec="libmp3lame", id3v2_version="0")
+    whole = tag(bytes(100_000)) * num_tags + path.read_bytes()
+    path.write_bytes(whole)
+    assert len(read_waveform(path, RATE)) == pytest.approx(NUM_SAMPLES, abs=0.15 * RATE)
+    path.write_bytes(whole[: -len(whole) // 20])
+    assert_is_refused(path)
+
+
+def test_titles_of_an_mp3_do_not_count_its_frames(tmp_path: Path) -> None:
+    path = tmp_path / "x.mp3"
+    quiet_first = np.concatenate([np.zeros(4 * RATE, np.float32), *[speechlike()] * 3])
+    write(path, quiet_first, codec="libmp3lame", id3v2_version="0", write_xing="0")
+    path.write_bytes(tag(b"Info: interview" + bytes(500)) + path.read_bytes())
+    assert len(read_waveform(path, RATE)) == pytest.approx(4 * NUM_SAMPLES, abs=0.15 * RATE)
+
+
+def golomb(number: int, num_bits: int) -> str:
+    return "0" * (number >> num_bits) + f"1{number & (1 << num_bits) - 1:0{num_bits}b}"
+
+
+def shortened(samples: np.ndarray) -> bytes:
+    """A stream of shorten, without prediction: each sample in 16 bits, of which the last is its sign."""
+    header = [5, 1, SHORTEN_BLOCK, 0, 0, 0]  # 16 bits, channels, samples of a block, no filters and no means
+    bits = "".join(
+        golomb(each.bit_length() or 1, 2) + golomb(each, each.bit_length() or 1) for each in header
+    )
+    for block in np.split(
+        np.where(samples < 0, -2 * samples - 1, 2 * samples), len(samples) // SHORTEN_BLOCK
+    ):
+        bits += golomb(0, 2) + golomb(15, 3) + "".join(golomb(each, 16) for each in block.tolist())
+    bits += golomb(4, 2)
+    num_words = -(-len(bits) // 32)
+    return b"ajkg\2" + int(bits.ljust(32 * num_words, "0"), 2).to_bytes(4 * num_words)
+
+
+def sphere(coding: str, content: bytes) -> bytes:
+    fields = [f"sample_count -i {NUM_SAMPLES}", f"sample_rate -i {RATE}", "channel_count -i 1"]
+    fields += ["sample_n_bytes -i 2", "sample_byte_format -s2 01", f"sample_coding -s{len(coding)} {coding}"]
+    return "\n".join(["NIST_1A", "   1024", *fields, "end_head", ""]).encode().ljust(1024) + content
+
+
+def test_shortened_sphere_files_are_read(tmp_path: Path) -> None:
+    path, samples = tmp_path / "x.sph", (30000 * speechlike()).astype(np.int32)
+    whole = sphere("pcm,embedded-shorten-v2.00", shortened(samples))
+    path.write_bytes(whole)
+    np.testing.assert_allclose(read_waveform(path, RATE), samples / 2**15, atol=1e-6)
+    for share in (0.3, 0.66, 0.97):
+        path.write_bytes(whole)
+        cut(path, share)
+        assert_is_refused(path)
+    path.write_bytes(sphere("ulaw,embedded-shorten-v2.00", shortened(samples)))
+    with pytest.raises(
+        UserError, match=r"x\.sph: cannot read the recording, in which is no audio that FFmpeg"
+    ):
+        read_waveform(path, RATE)
 
 
 def test_what_is_cut_between_packets_is_shorter_than_promised(tmp_path: Path) -> None:

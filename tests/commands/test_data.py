@@ -41,8 +41,9 @@ def test_check_counts_what_is_usable(corpus: Path, command: Command) -> None:
 
 def test_check_judges_the_list(corpus: Path, command: Command) -> None:
     names = [f"./id{speaker}/video/{number}.wav" for speaker in (1, 2, 3) for number in (0, 1)]
-    conditions = corpus / "conditions.txt"
-    conditions.write_text("".join(f"{name} {'far' if 'id1' in name else 'near'}\n" for name in names))
+    conditions = corpus / "conditions.tsv"
+    rows = "".join(f"{name}\t{'far' if 'id1' in name else 'near'}\tx\n" for name in names)
+    conditions.write_text(f"recording\tdistance\tdevice\n{rows}")
     arguments = ["--root", corpus / "wav", "--trials", corpus / "trials.txt"]
     finished = command("check", *arguments, "--conditions", conditions, "--difference", 0.1)
     assert finished.code == 0, finished.err
@@ -51,7 +52,8 @@ def test_check_judges_the_list(corpus: Path, command: Command) -> None:
         "balance: 2 of 3 speakers",
         "steps: one target trial is 33 % of the misses",
         "difference: 0.1 % is too little for this list",
-        "impostors: of 3 only 0 are in every condition",
+        "distance, impostors: of 3 only 0 are in every condition",
+        "device, conditions: 1 among the recordings of the list; nothing to compare",
     ):
         assert finding in finished.out
     finished = command("check", *arguments, "--difference", 0)
@@ -64,6 +66,18 @@ def test_check_refuses_what_no_run_evaluates(corpus: Path, command: Command) -> 
     finished = command("check", "--root", corpus / "wav", "--trials", trials)
     assert finished.code == 2
     assert f"error: {trials}: trials of 2 speakers; intervals need 3 or more" in finished.err
+
+
+def test_check_states_nothing_of_speakers_that_names_do_not_tell(corpus: Path, command: Command) -> None:
+    trials = corpus / "trials.txt"
+    trials.write_text(trials.read_text().replace(" id", " wav/id"))
+    finished = command("check", "--root", corpus, "--trials", trials)
+    assert finished.code == 0, finished.err
+    count, contradiction, left_out = finished.out.splitlines()
+    assert "5 trials (3 target), unknown speakers, 6 recordings" in count
+    assert contradiction.startswith("speakers: 2 of 5 trials disagree with the speakers that names tell")
+    assert contradiction.endswith("set --root to the folder of the speakers, or --speakers")
+    assert left_out == "sessions, balance, intervals and conditions: not judged without speakers"
 
 
 def test_check_counts_repeated_pairs(corpus: Path, command: Command) -> None:
@@ -80,13 +94,16 @@ def test_check_does_not_stop_at_the_first(corpus: Path, command: Command) -> Non
     (folder / "0.wav").unlink()
     (folder / "1.wav").write_bytes((folder / "1.wav").read_bytes()[:300])
     soundfile.write(corpus / "wav" / "id2" / "video" / "0.wav", np.full(4000, 0.1), 8000)
+    left_only = np.stack([np.sin(np.arange(8000) / 9), np.zeros(8000)], axis=1)
+    soundfile.write(corpus / "wav" / "id2" / "video" / "1.wav", 0.1 * left_only, 16000)
     finished = command("check", "--root", corpus / "wav", "--trials", corpus / "trials.txt")
     assert finished.code == 2
-    assert "6 recordings: 3 usable, 3 not" in finished.out
-    for problem in ("0.wav: no such recording", "1.wav: truncated", "8000 Hz, not 16000"):
+    assert "6 recordings: 2 usable, 4 not" in finished.out
+    channel = "its channel 2 is silent; choose another with --channel"
+    for problem in ("0.wav: no such recording", "1.wav: truncated", "8000 Hz, not 16000", channel):
         assert problem in finished.out
     assert finished.err.splitlines() == [
-        f"error: {corpus / 'trials.txt'}: 3 recordings are not usable; see above"
+        f"error: {corpus / 'trials.txt'}: 4 recordings are not usable; see above"
     ]
 
 
@@ -114,13 +131,25 @@ def test_a_calibration_list_is_balanced_seeded_and_of_other_speakers(corpus: Pat
     assert sorted(counts.values()) == [2, 2, 3, 3]
 
 
+def test_what_is_calibrated_on_is_of_speakers_of_no_list(corpus: Path, command: Command) -> None:
+    names = ["id4/video/0.wav", "id4/video/1.wav", "id5/video/0.wav"]
+    write_trials(corpus / "tuned.txt", [(True, *names[:2]), (False, *names[1:])])
+    lists = ["--trials", corpus / "trials.txt", "--trials", corpus / "tuned.txt"]
+    output = corpus / "list.txt"
+    finished = command(
+        "calibration", "--root", corpus / "wav", *lists, "--num-recordings", 4, "--output", output
+    )
+    assert finished.code == 0, finished.err
+    assert {name.split("/")[0] for name in output.read_text().split()} == {"id6", "id7"}
+
+
 def test_speakers_may_be_told_by_a_file(corpus: Path, command: Command) -> None:
     recordings = sorted((corpus / "wav").rglob("*.wav"))
     names = [path.relative_to(corpus / "wav").as_posix() for path in recordings]
     (corpus / "speakers.txt").write_text("".join(f"{name} one\n" for name in names))
     arguments = ["--root", corpus / "wav", "--trials", corpus / "trials.txt"]
     arguments += ["--speakers", corpus / "speakers.txt"]
-    assert " 1 speakers," in command("check", *arguments).out
+    assert "2 of 5 trials disagree with the speakers that names tell" in command("check", *arguments).out
     finished = command("calibration", *arguments, "--output", corpus / "list.txt")
     assert finished.code == 2 and "0 are of speakers that are not in the trial list" in finished.err
 

@@ -41,6 +41,18 @@ def test_conditions_of_recordings(tmp_path: Path) -> None:
     assert read(tmp_path, f"recording\tdevice\n{lines}") == {"device": ["a", "a", "b", "b"]}
 
 
+def test_a_recording_may_have_other_names_than_in_the_list(tmp_path: Path) -> None:
+    for name in ("ann/0.wav", "ann/1.m4a", "bob/a b.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link.wav").symlink_to(tmp_path / "bob" / "a b.wav")
+    names = ("ann/0.m4a", "ann/1.wav", "bob/a b.wav", "cid/0.wav")
+    table = "recording\tdevice\nann/0.wav\tx\nann/1.m4a\ty\nlink.wav\tz\n"
+    assert read(tmp_path, table, names) == {"device": ["x", "y", "z", None]}
+    with pytest.raises(UserError, match=r"conditions\.tsv:5: recording bob/a b\.wav again"):
+        read(tmp_path, f"{table}bob/a b.wav\tz\n", names)
+
+
 def test_numbers_of_many_values_become_ranges(tmp_path: Path) -> None:
     names = tuple(f"s{number:02}/0.wav" for number in range(12))
     ages = "".join(f"s{number:02}\t{10 + number}\n" for number in range(12))
@@ -84,11 +96,17 @@ def test_what_only_resembles_a_number_is_a_word(tmp_path: Path, text: str) -> No
     assert len({*found}) == 12 and found[0] == "10_5" if "5" in text else "10_9"
 
 
-def test_what_is_no_number_among_numbers_is_not_known(tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", ["nan", "NA", "unknown", "-"])
+def test_what_is_no_number_among_numbers_is_not_known(
+    tmp_path: Path, word: str, caplog: pytest.LogCaptureFixture
+) -> None:
     names = tuple(f"s{number:02}/0.wav" for number in range(13))
-    ages = "".join(f"s{number:02}\t{10 + number}\n" for number in range(12))
-    found = read(tmp_path, f"speaker\tage\n{ages}s12\tnan\n", names)["age"]
+    ages = "".join(f"s{number:02}\t{10 + number}\n" for number in range(11))
+    found = read(tmp_path, f"speaker\tage\n{ages}s11\t21\ns12\t{word}\n", names)["age"]
     assert found[-1] is None and len({*found}) == 5
+    assert word == "nan" or f"1 of 13 values of age are no numbers, such as '{word}'" in caplog.text
+    mixed = read(tmp_path, f"speaker\tage\n{ages}s11\told\ns12\tyoung\n", names)["age"]
+    assert mixed[-2:] == ["old", "young"] and len({*mixed}) == 13
     few = read(tmp_path, "speaker\tage\nann\t30\nbob\tinf\ndot\t40\n")["age"]
     assert few == ["30", "30", None, None]
 

@@ -12,12 +12,10 @@ from speakerquant.corpus.list_judgement import (
     judge_conditions,
     judge_length,
     judge_sessions,
-    read_conditions,
     sessions_of,
 )
 from speakerquant.corpus.recordings import open_recordings, speaker_from_path
 from speakerquant.corpus.trials import IndexArray, Trials, read_trials, write_trials
-from speakerquant.errors import UserError
 
 SPEAKERS = [f"s{number}" for number in range(8)]
 ENROLLED = [f"{speaker}/a/{number}.wav" for speaker in SPEAKERS for number in (0, 1)]
@@ -48,7 +46,8 @@ class Judged:
     def conditions(
         self, conditions: dict[str, str] = CONDITIONS, seconds: dict[str, float] = SECONDS
     ) -> list[str]:
-        return [*judge_conditions(self.trials, self.speakers, conditions, seconds)]
+        values = [conditions.get(name) for name in self.trials.recordings]
+        return [*judge_conditions(self.trials, self.speakers, {"distance": values}, seconds)]
 
 
 DESIGN: list[Pair] = list(itertools.product(ENROLLED, TESTED))
@@ -106,7 +105,7 @@ def test_recordings_of_other_length_in_a_condition_are_told(tmp_path: Path) -> N
     # some short ones leave the median as it is
     short = {name: 1.0 if name.endswith("2.wav") and name < "s6" else 3.0 for name in TESTED}
     [line] = judged.conditions(seconds=short)
-    assert line.startswith("durations: a quarter is below 3.0 s in near and 1.0 s in far")
+    assert line.startswith("distance, durations: a quarter is below 3.0 s in near and 1.0 s in far")
     assert judged.conditions(seconds={}) == []
 
 
@@ -115,7 +114,8 @@ def test_other_speakers_in_a_condition_are_told(tmp_path: Path) -> None:
         (a, b) for a, b in DESIGN if a[:2] == b[:2] or not (b[:2] in ("s0", "s1") and CONDITIONS[b] == "far")
     ]
     impostors, shares = Judged(tmp_path, others).conditions()
-    assert "impostors: of 8 only 6 are in every condition (6 in far, 8 in near)" in impostors
+    assert "distance, impostors: of 8 only 6 are in every condition (6 in far, 8 in near)" in impostors
+    assert impostors.endswith("take those that are in all")
     assert "shares: 7 non-target trials for each target trial in near, 5.2 in far" in shares
 
 
@@ -147,19 +147,13 @@ def test_what_has_no_condition_is_left_out_with_a_word(tmp_path: Path) -> None:
     assert "nothing to compare" in judged.conditions(dict.fromkeys(TESTED, "near"))[0]
 
 
-def test_conditions_may_name_a_recording_otherwise(tmp_path: Path) -> None:
-    judged = Judged(tmp_path, [("s0/a b.wav", "s0/c.wav"), ("s0/a b.wav", "s1/c.wav")])
-    for name in judged.trials.recordings:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(name)
-    (tmp_path / "link.wav").symlink_to(tmp_path / "s0" / "c.wav")
-    path = tmp_path / "conditions.txt"
-    path.write_text('"./s0//a b.wav"\tnear\nlink.wav far\n')
-    conditions = read_conditions(path, judged.recordings, judged.trials)
-    assert conditions == {"s0/a b.wav": "near", "s0/c.wav": "far"}
-    path.write_text("link.wav far\ns0/c.wav near\n")
-    with pytest.raises(UserError, match=r"c\.wav has another condition under another name"):
-        read_conditions(path, judged.recordings, judged.trials)
+def test_where_nobody_is_in_two_conditions_none_are_to_be_taken(tmp_path: Path) -> None:
+    of_speakers = {name: "far" if name < "s4" else "near" for name in TESTED}
+    impostors, targets = Judged(tmp_path, DESIGN).conditions(of_speakers)
+    for line in (impostors, targets):
+        assert line.endswith(
+            "of 8 only 0 are in every condition (4 in far, 4 in near); what differs may be the speakers"
+        )
 
 
 @pytest.mark.parametrize(

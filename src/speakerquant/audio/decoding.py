@@ -4,9 +4,11 @@ What a header promises is compared with what decodes, as far as the container sa
 decoders' own complaints are heeded: both libraries return the rest of a cut file as if it were all.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import groupby
 from pathlib import Path
 
@@ -20,10 +22,12 @@ from speakerquant.errors import UserError, first_line
 
 _BLOCK = 1 << 20  # samples of one channel that are read at a time
 _STREAMED = 0x7F000000  # programs that write to a pipe promise as many bytes or more: they do not know
-_UNKNOWN = {1, 4, 64}  # libsndfile's codes for a format, an encoding and a codec in WAV that it lacks
+_UNKNOWN = {1, 4, 18, 64}  # libsndfile's codes for formats and encodings, in SPHERE and in WAV, that it lacks
 _HEADER = 4096  # bytes, more than a file without samples has
 _OGG_PAGE = b"OggS"
 _LARGEST_OGG_PAGE = 65307  # bytes
+_ID3_HEADER = 10  # bytes
+_XING_ENDS = 42  # bytes into an MP3's first frame: behind header, checksum, side information and the word
 _SLACK = 0.25  # seconds by which a container's duration exceeds what its codec keeps
 
 EXTENSIONS = frozenset({".wav", ".flac", ".m4a"})
@@ -172,10 +176,14 @@ def _nist_sample_count(path: Path) -> int:
 
 
 def _counts_mpeg_frames(path: Path) -> bool:
-    """Tell whether an MP3 file says how many frames it has; otherwise libsndfile estimates their number."""
+    """Tell whether an MP3 file says in its first frame how many it has; otherwise libsndfile estimates it."""
     with path.open("rb") as file:
-        start = file.read(1 << 16)
-    return not start.startswith(b"RIFF") and (b"Xing" in start or b"Info" in start)
+        while (start := file.read(_ID3_HEADER)).startswith(b"ID3"):  # a tag, whose titles may hold any word
+            length = reduce(lambda higher, lower: higher << 7 | lower, start[6:])
+            footer = _ID3_HEADER if start[5] & 0x10 else 0
+            file.seek(length + footer, os.SEEK_CUR)
+        frame = start + file.read(_XING_ENDS - _ID3_HEADER)
+    return b"Xing" in frame or b"Info" in frame
 
 
 def _by_ffmpeg(path: Path) -> Sound:
@@ -190,8 +198,10 @@ def _by_ffmpeg(path: Path) -> Sound:
                 promised = _promised_duration(container) if sound else 0.0
         except av.FFmpegError as error:
             raise unreadable(path, RuntimeError(_complaint(log) or error.strerror)) from None
-    if (complaint := _complaint(log)) or not sound:
-        raise unreadable(path, RuntimeError(complaint or "no audio that FFmpeg decodes"))
+    if complaint := _complaint(log):
+        raise unreadable(path, RuntimeError(complaint))
+    if not sound:
+        raise unusable(path, "cannot read the recording, in which is no audio that FFmpeg decodes")
     is_exact = not any(message.startswith(_ESTIMATED) for _, _, message in log)
     is_short = len(sound.samples) / sound.sample_rate < promised - _SLACK
     if is_exact and is_short:

@@ -51,7 +51,7 @@ def pass_channel(waveform: Waveform, taps: Waveform) -> Waveform:
 
 
 def random_noise(rng: Generator, length: int) -> Waveform:
-    """Return noise with a random spectral slope (0 to 12 dB per octave down) and slowly varying loudness."""
+    """Return noise with a random spectral slope (0 to 6 dB per octave down) and slowly varying loudness."""
     spectrum = np.fft.rfft(rng.standard_normal(length))
     slope = rng.uniform(0.0, 2.0)
     spectrum *= np.maximum(np.arange(len(spectrum)), 1.0) ** (-slope / 2.0)

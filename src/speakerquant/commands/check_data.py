@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from speakerquant.commands.console_script import importing, run_command
-from speakerquant.errors import said_as
+from speakerquant.errors import renamed, said_as
 
-# Errors of a list name the settings of a run.
-_OPTIONS = {f"data.{name}": f"--{name}" for name in ("root", "trials", "speakers")}
+# Findings and errors name the settings of a run.
+_OPTIONS = {f"data.{name}": f"--{name}" for name in ("root", "trials", "speakers", "channel", "conditions")}
 
 
 @said_as(_OPTIONS)
@@ -22,21 +22,28 @@ def _command() -> None:
         command.add_argument(
             "--root", type=Path, required=True, help="folder, Kaldi wav.scp or SpeechBrain csv"
         )
-        command.add_argument("--trials", required=True, help="list to test on: a path or an address")
         command.add_argument(
             "--speakers", type=Path, help="file of lines 'recording speaker'; else names and paths tell"
         )
-    commands.choices["check"].add_argument("--sample-rate", type=int, default=16000, help="in Hz")
-    commands.choices["check"].add_argument(
-        "--channel", type=int, help="which channel, from 1; else channels are averaged"
+    checked, chosen = commands.choices["check"], commands.choices["calibration"]
+    checked.add_argument("--trials", required=True, help="list to test on: a path or an address")
+    checked.add_argument("--sample-rate", type=int, default=16000, help="in Hz")
+    checked.add_argument("--channel", type=int, help="which channel, from 1; else channels are averaged")
+    checked.add_argument(
+        "--conditions",
+        type=Path,
+        help="table, tabs between its columns, first line 'recording device ...' or 'speaker sex ...'; the "
+        "conditions of each column are compared",
     )
-    commands.choices["check"].add_argument(
-        "--conditions", type=Path, help="file of lines 'recording condition', to compare conditions"
-    )
-    commands.choices["check"].add_argument(
+    checked.add_argument(
         "--difference", type=float, metavar="PERCENT", help="of two EERs, which the list shall show"
     )
-    chosen = commands.choices["calibration"]
+    chosen.add_argument(
+        "--trials",
+        action="append",
+        required=True,
+        help="list to test or tune on: a path or an address; for each such list once",
+    )
     chosen.add_argument("--num-recordings", type=int, default=50, help="how many")
     chosen.add_argument("--seed", type=int, default=0, help="determines which")
     chosen.add_argument("--output", type=Path, required=True, help="the list")
@@ -47,19 +54,20 @@ def _command() -> None:
         from speakerquant.corpus.recordings import open_recordings, speaker_from_mapping
         from speakerquant.corpus.trial_sources import trial_list_path
 
-    trials = trial_list_path(given.trials, Cache())
     recordings = open_recordings(given.root, speaker_from_mapping(given.speakers) if given.speakers else None)
     if given.command == "check":
-        check(
+        for line in check(
             recordings,
-            trials,
+            trial_list_path(given.trials, Cache()),
             given.sample_rate,
             given.channel,
             conditions_path=given.conditions,
             difference=given.difference,
-        )
+        ):
+            print(renamed(line, _OPTIONS))
     else:
-        calibration(recordings, trials, given.num_recordings, given.seed, given.output)
+        lists = [trial_list_path(each, Cache()) for each in given.trials]
+        calibration(recordings, lists, given.num_recordings, given.seed, given.output)
 
 
 def main() -> None:

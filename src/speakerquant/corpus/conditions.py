@@ -5,7 +5,7 @@ import itertools
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +25,15 @@ Conditions = Mapping[str, Sequence[str | None]]
 _SPEAKER, _RECORDING = "speaker", "recording"
 _UNNAMEABLE = re.compile(r"[^\w .:/-]")  # in the name of a metric of MLflow
 _MOST_VALUES = 8  # of a column of numbers, of which more are put into four ranges
+_FEW = 0.1  # of the values of a column of numbers, which may be words for what is not known
 _QUARTERS, _THIRDS = (0.25, 0.5, 0.75), (1 / 3, 2 / 3)
 
 
 def read_conditions(path: Path, recordings: Recordings, names: Sequence[str]) -> Conditions:
     """Read a table with tabs between its columns: first ``speaker`` or ``recording``, then conditions.
 
-    Numbers of many values, such as ages, become four ranges of as many speakers or recordings each.
+    Numbers of many values, such as ages, become four ranges of as many speakers or recordings each; few words
+    among them, such as ``unknown``, are no values. A recording is one under all its names.
 
     Args:
         path: The table, its first line the headings.
@@ -49,12 +51,13 @@ def read_conditions(path: Path, recordings: Recordings, names: Sequence[str]) ->
         rows = list(reader)
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: not a line of a table ({error})") from None
-    key, columns, table = _read(path, rows)
-    keys = [recordings.speaker_of(name) if key == _SPEAKER else name for name in names]
-    unknown = sorted({each for each in keys if each not in table})
+    key, columns, table = _read(path, rows, recordings)
+    called = [recordings.speaker_of(name) if key == _SPEAKER else name for name in names]
+    keys = [recordings.identity_of(name) if key == _RECORDING else name for name in called]
+    unknown = sorted({name for name, each in zip(called, keys, strict=True) if each not in table})
     if len(unknown) == len({*keys}):
         raise UserError(
-            f"{path}: names none of the trial list's {key}s, such as {keys[0]}; check data.conditions"
+            f"{path}: names none of the trial list's {key}s, such as {called[0]}; check data.conditions"
         )
     if unknown:
         log.warning(
@@ -64,7 +67,7 @@ def read_conditions(path: Path, recordings: Recordings, names: Sequence[str]) ->
     names_of = _names(path, columns)
     conditions: dict[str, Sequence[str | None]] = {}
     for place, column in enumerate(columns):
-        ranged = _ranged({each: row[place] for each, row in table.items()}, used)
+        ranged = _ranged(path, column, {each: row[place] for each, row in table.items() if each in used})
         named = _names(path, sorted({*ranged.values()}))
         conditions[names_of[column]] = [named[ranged[each]] if each in ranged else None for each in keys]
     return conditions
@@ -80,8 +83,10 @@ def _names(path: Path, texts: Iterable[str]) -> dict[str, str]:
     return {text: name for name, text in texts_of.items()}
 
 
-def _read(path: Path, rows: Sequence[Sequence[str]]) -> tuple[str, Sequence[str], dict[str, Sequence[str]]]:
-    """What the first column names, the headings of the others, and their fields by what the first names."""
+def _read(
+    path: Path, rows: Sequence[Sequence[str]], recordings: Recordings
+) -> tuple[str, Sequence[str], dict[Hashable, Sequence[str]]]:
+    """What the first column names, the headings of the others, and their fields by speaker or identity."""
     if not rows or not rows[0] or rows[0][0] not in (_SPEAKER, _RECORDING) or len(rows[0]) < 2:
         raise UserError(
             f"{path}:1: write headings with tabs between them, the first 'speaker' or 'recording', the "
@@ -90,37 +95,50 @@ def _read(path: Path, rows: Sequence[Sequence[str]]) -> tuple[str, Sequence[str]
     key, *columns = map(str.strip, rows[0])
     if len({*columns}) < len(columns):
         raise UserError(f"{path}:1: two columns have the same heading; call one of them otherwise")
-    table: dict[str, Sequence[str]] = {}
+    table: dict[Hashable, Sequence[str]] = {}
     for number, row in enumerate(rows[1:], 2):
         if not row:
             continue
         if len(row) != len(rows[0]):
             raise UserError(f"{path}:{number}: {len(row)} fields, and {len(rows[0])} headings; use tabs")
-        name = recording_name(row[0].strip()) if key == _RECORDING else row[0].strip()
-        if name in table:
+        name = row[0].strip()
+        identity = recordings.identity_of(recording_name(name)) if key == _RECORDING else name
+        if identity in table:
             raise UserError(f"{path}:{number}: {key} {name} again; take one of its lines out")
-        table[name] = [value.strip() for value in row[1:]]
+        table[identity] = [value.strip() for value in row[1:]]
     return key, columns, table
 
 
-def _ranged(values: Mapping[str, str], used: set[str]) -> Mapping[str, str]:
-    """The values, or the ranges that many numbers lie in; without what is empty and, of numbers, infinite."""
-    known = {name: value for name, value in values.items() if value and name in used}
-    try:
-        numbers = {name: _number(value) for name, value in known.items()}
-    except ValueError:
+def _ranged(path: Path, column: str, values: Mapping[Hashable, str]) -> Mapping[Hashable, str]:
+    """The values, or the ranges that many numbers lie in.
+
+    Left out is what is empty and, of numbers, infinite; and, of many numbers, the few others.
+    """
+    known = {key: value for key, value in values.items() if value}
+    read = {key: _number(value) for key, value in known.items()}
+    words = [known[key] for key, number in read.items() if number is None]
+    numbers = {key: number for key, number in read.items() if number is not None and math.isfinite(number)}
+    are_many = len({*numbers.values()}) > _MOST_VALUES
+    if words and not (are_many and len(words) <= _FEW * len(known)):
         return known
-    numbers = {name: number for name, number in numbers.items() if math.isfinite(number)}
-    if len({*numbers.values()}) <= _MOST_VALUES:
-        return {name: known[name] for name in numbers}
-    words, places = _ranges(np.array([*numbers.values()]), _QUARTERS, "")
-    return {name: words[place] for name, place in zip(numbers, places, strict=True)}
+    if words:
+        log.warning(
+            "%s: %d of %d values of %s are no numbers, such as '%s', and taken as not known",
+            *(path, len(words), len(known), column, words[0]),
+        )
+    if not are_many:
+        return {key: known[key] for key in numbers}
+    ranges, places = _ranges(np.array([*numbers.values()]), _QUARTERS, "")
+    return {key: ranges[place] for key, place in zip(numbers, places, strict=True)}
 
 
-def _number(text: str) -> float:
+def _number(text: str) -> float | None:
     if "_" in text:  # which Python overlooks in numbers, and separates the ends of ranges
-        raise ValueError
-    return float(text)
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _ranges(

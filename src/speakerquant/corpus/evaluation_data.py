@@ -87,7 +87,11 @@ def open_evaluation_data(
     _check_number("rounding", num_rounding)
     trials = read_trials(trials_path, recordings, keep_repeated=keep_repeated_trials)
     paths = _existing(recordings, trials.recordings, trials_path, "data.root and data.trials")
-    speakers = numbered_speakers(recordings, trials, trials_path)
+    speakers, contradiction = numbered_speakers(recordings, trials)
+    if contradiction:
+        log.warning("%s: %s", trials_path, contradiction)
+    if speakers is None:
+        speakers = np.arange(len(trials.recordings), dtype=np.int32)
     pool = _Pool(
         calibration, calibration_list, "calibrate on", "data.calibration_root and data.calibration_list"
     )
@@ -200,11 +204,11 @@ def _existing(recordings: Recordings, names: Sequence[str], listed_in: Path, key
     return paths
 
 
-def numbered_speakers(recordings: Recordings, trials: Trials, trials_path: Path) -> IndexArray:
-    """The speaker of every recording; if many trials contradict them, a number of its own, with a warning.
+def numbered_speakers(recordings: Recordings, trials: Trials) -> tuple[IndexArray | None, str | None]:
+    """The speaker of every recording by number, and which trials contradict that; none if none do.
 
     By speakers, overlaps with other recordings are found, and intervals drawn. Few trials that contradict
-    them are warned of as mistakes of the list.
+    them are mistakes of the list. If many do, speakers are not known: none.
     """
     numbers: dict[str, int] = {}
     speakers = np.array(
@@ -212,40 +216,40 @@ def numbered_speakers(recordings: Recordings, trials: Trials, trials_path: Path)
         np.int32,
     )
     wrong = np.flatnonzero((speakers[trials.left] == speakers[trials.right]) != trials.labels)
-    if len(wrong):
-        pair = [trials.recordings[side[wrong[0]]] for side in (trials.left, trials.right)]
-        told = " and ".join(recordings.speaker_of(name) for name in pair)
-        kinds = trials.labels[wrong]
-        is_mistaken = all(
-            np.count_nonzero(kinds == kind) <= _MISTAKEN_SHARE * np.count_nonzero(trials.labels == kind)
-            for kind in (True, False)
+    if not len(wrong):
+        return speakers, None
+    pair = [trials.recordings[side[wrong[0]]] for side in (trials.left, trials.right)]
+    told = " and ".join(recordings.speaker_of(name) for name in pair)
+    found = (
+        f"{len(wrong)} of {len(trials)} trials disagree with the speakers that names tell, such as "
+        f"{trials.labels[wrong[0]]:d} {' '.join(pair)} ({told}); "
+    )
+    kinds = trials.labels[wrong]
+    if all(
+        np.count_nonzero(kinds == kind) <= _MISTAKEN_SHARE * np.count_nonzero(trials.labels == kind)
+        for kind in (True, False)
+    ):
+        return speakers, (
+            f"{found}as all others agree, their labels seem mistaken: correct them, or take the trials out"
         )
-        log.warning(
-            "%s: %d of %d trials disagree with the speakers that names tell, such as %d %s %s (%s); %s",
-            *(trials_path, len(wrong), len(trials), trials.labels[wrong[0]], *pair, told),
-            "as all others agree, their labels seem mistaken: correct them, or take the trials out"
-            if is_mistaken
-            else "whether a calibration speaker is tested too is not known then, and intervals are too "
-            "narrow: set data.root to the folder of the speakers, or data.speakers",
-        )
-        if is_mistaken:
-            return speakers
-        return np.arange(len(speakers), dtype=np.int32)
-    return speakers
+    return None, (
+        f"{found}whether a calibration speaker is tested too is not known then, and intervals are too "
+        "narrow: set data.root to the folder of the speakers, or data.speakers"
+    )
 
 
-def check_length(trials: Trials, speakers: IndexArray, called: str) -> None:
+def check_length(trials: Trials, speakers: IndexArray | None, called: str) -> None:
     """Refuse a list that no spread can be told of.
 
     Args:
         trials: The list.
-        speakers: Of each recording, ``[num_recordings]``.
+        speakers: Of each recording, ``[num_recordings]``; none if they are not known.
         called: What to call it in messages.
 
     Raises:
         UserError: it is of one or two speakers, or has a single trial of a kind.
     """
-    if (num_speakers := len(np.unique(speakers))) < FEWEST_SPEAKERS:
+    if speakers is not None and (num_speakers := len(np.unique(speakers))) < FEWEST_SPEAKERS:
         raise UserError(
             f"{called}: trials of {num_speakers} speakers; intervals need {FEWEST_SPEAKERS} or more"
         )

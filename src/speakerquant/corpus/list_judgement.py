@@ -4,16 +4,15 @@ A line says what was found, of how many, what that means and what to do.
 """
 
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePath
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 
 import numpy as np
 import numpy.typing as npt
 
-from speakerquant.corpus.lists import read_mapping
+from speakerquant.corpus.conditions import Conditions
 from speakerquant.corpus.recordings import Recordings
 from speakerquant.corpus.trials import IndexArray, Trials
-from speakerquant.errors import UserError
 from speakerquant.statistics.expected_intervals import ExpectedIntervals
 
 SUPPOSED_EER = 2.0
@@ -174,24 +173,10 @@ def _rounded(value: float) -> str:
     return f"{value:.2g}" if value < 100 else f"{value:.0f}"
 
 
-def read_conditions(path: Path, recordings: Recordings, trials: Trials) -> Mapping[str, str]:
-    """The conditions of the recordings of a list, by name, from a file of lines ``recording condition``.
-
-    Raises:
-        UserError: as :func:`read_mapping`, or a recording has several names and several conditions.
-    """
-    known: dict[Hashable, str] = {}
-    for name, condition in read_mapping(path, "condition", "the conditions").items():
-        if known.setdefault(recordings.identity_of(name), condition) != condition:
-            raise UserError(f"{path}: {name} has another condition under another name; take one out")
-    conditions = {name: known.get(recordings.identity_of(name)) for name in trials.recordings}
-    return {name: condition for name, condition in conditions.items() if condition is not None}
-
-
 def judge_conditions(
-    trials: Trials, speakers: IndexArray, conditions: Mapping[str, str], seconds: Mapping[str, float]
+    trials: Trials, speakers: IndexArray, conditions: Conditions, seconds: Mapping[str, float]
 ) -> Iterator[str]:
-    """Whether what differs between conditions is more than the condition.
+    """Whether what differs between the conditions of a column is more than the condition.
 
     A trial is of the condition of its tested recording. Where the same recordings stand on either side,
     a list has no tested ones, and a trial is of the conditions of both.
@@ -199,9 +184,18 @@ def judge_conditions(
     Args:
         trials: The list.
         speakers: Of each recording, ``[num_recordings]``.
-        conditions: By the name of a recording; others are left out.
-        seconds: How long a recording is, likewise.
+        conditions: Of its recordings; those of whom none is known are left out.
+        seconds: How long a recording is, by name, likewise.
     """
+    if conditions:
+        yield from _judge_enrolment(trials)
+    for column, values in conditions.items():
+        for finding in _judge_column(trials, speakers, values, seconds):
+            yield f"{column}, {finding}"
+
+
+def _judge_enrolment(trials: Trials) -> Iterator[str]:
+    """A speaker's own enrolment is no test."""
     sides = _sides(trials)
     if len(sides) > 1:
         enrolled, tested = (_mentioned(trials, places) for places in sides.values())
@@ -211,15 +205,18 @@ def judge_conditions(
                 f"such as {trials.recordings[both[0]]}; a speaker's own enrolment is no test: take them off "
                 "one side"
             )
-    names = sorted({conditions[name] for name in trials.recordings if name in conditions})
+
+
+def _judge_column(
+    trials: Trials, speakers: IndexArray, values: Sequence[str | None], seconds: Mapping[str, float]
+) -> Iterator[str]:
+    names = sorted({value for value in values if value is not None})
     if len(names) < 2:
         yield f"conditions: {len(names)} among the recordings of the list; nothing to compare"
         return
     numbers = {name: number for number, name in enumerate(names)}
-    condition_of = np.array(
-        [numbers[conditions[name]] if name in conditions else UNKNOWN for name in trials.recordings], np.int32
-    )
-    *_, places = sides.values()
+    condition_of = np.array([UNKNOWN if value is None else numbers[value] for value in values], np.int32)
+    *_, places = _sides(trials).values()
     labels = np.resize(trials.labels, len(places))
     known = condition_of[places] != UNKNOWN
     are_tested = _mentioned(trials, places)
@@ -284,7 +281,7 @@ def _judge_speakers(
         listed = ", ".join(f"{count} in {name}" for name, count in zip(names, counts, strict=True))
         yield (
             f"{who}: of {num_all} only {num_everywhere} are in every condition ({listed}); what differs may "
-            "be the speakers: take those that are in all"
+            "be the speakers" + (": take those that are in all" if num_everywhere else "")
         )
 
 

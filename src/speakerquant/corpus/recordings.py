@@ -68,10 +68,13 @@ def open_recordings(source: Path, speaker_of: SpeakerOf | None = None) -> Record
 def _in_folder(root: Path, name: str) -> Path:
     """Return the path of a recording, whether it was listed before or after it was converted to wav."""
     path = root / name
-    other = {".wav": ".m4a", ".m4a": ".wav"}.get(path.suffix)
-    if other is not None and not is_file(path) and is_file(path.with_suffix(other)):
-        return path.with_suffix(other)
-    return path
+    return converted if not is_file(path) and is_file(converted := root / _converted(name)) else path
+
+
+def _converted(name: str) -> str:
+    """What a recording was called before or after it was converted to wav."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem + dot + {"wav": "m4a", "m4a": "wav"}.get(suffix, suffix)
 
 
 def find_recordings(root: Path) -> list[str]:
@@ -190,10 +193,10 @@ def speaker_from_mapping(path: Path) -> SpeakerOf:
     speakers = read_mapping(path, "speaker", "the speaker mapping; check data.speakers")
 
     def speaker_of(recording: str) -> str:
-        try:
-            return speakers[recording]
-        except KeyError:
-            raise UserError(f"{path}: no speaker for recording {recording}; add a line for it") from None
+        speaker = speakers.get(recording) or speakers.get(_converted(recording))
+        if speaker is None:
+            raise UserError(f"{path}: no speaker for recording {recording}; add a line for it")
+        return speaker
 
     return speaker_of
 
