@@ -62,7 +62,7 @@ class Program:
 
 def start_command(main: Callable[[], None], *arguments: object, folder: Path) -> Program:
     """What a console script starts, with what would be typed behind its name."""
-    return Program(_typed, main, [main.__name__, *map(str, arguments)], folder=folder)
+    return Program(_typed, main, ["speakerquant", *map(str, arguments)], folder=folder)
 
 
 def _typed(main: Callable[[], None], argv: list[str]) -> None:

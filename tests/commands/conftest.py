@@ -97,7 +97,7 @@ def exit_code(main: Callable[[], None], *arguments: object) -> int:
     """Run an entry point with the given arguments, in this process."""
     environment = dict(os.environ)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [main.__module__, *map(str, arguments)])
+        patch.setattr(sys, "argv", ["speakerquant", *map(str, arguments)])
         try:
             main()
         except SystemExit as stop:

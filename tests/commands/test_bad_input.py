@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import shutil
 import socket
 import sys
@@ -259,20 +258,6 @@ def test_checkpoint_that_is_none(workspace: Workspace, speakerquant: Command, tm
     path.write_text("dear reader")
     finished = speakerquant(*workspace.arguments(), f"model.checkpoint={path}")
     assert_one_line(finished, str(path), "no checkpoint, damaged")
-
-
-def test_pickle_checkpoint_runs_no_code(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
-    trap = tmp_path / "trap"
-
-    class Bomb:
-        def __reduce__(self):
-            return Path.touch, (trap,)
-
-    path = tmp_path / "model.pt"
-    path.write_bytes(pickle.dumps(Bomb()))
-    finished = speakerquant(*workspace.arguments(), f"model.checkpoint={path}")
-    assert_one_line(finished, str(path), "no checkpoint, damaged")
-    assert not trap.exists()
 
 
 def test_output_folder_that_cannot_be_written(

@@ -13,8 +13,9 @@ from speakerquant.architectures.checkpoints import SpeakerModel
 from speakerquant.audio.features import CachedFeatures, extract_features
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
+from speakerquant.graph.export import OPSET
 from speakerquant.measuring.settings import EvaluationSettings
-from speakerquant.measuring.shared import measured_ranges, pieces_of, rounding_of
+from speakerquant.measuring.shared import exported_network, measured_ranges, pieces_of, rounding_of
 from speakerquant.quantization.rounding_method import RoundingMethod
 
 
@@ -93,6 +94,19 @@ def test_what_determines_rounding_determines_its_keys(small: Subject, tmp_path: 
         each.gather()
     assert len([*cache.entries()]) == 2
     assert roundings[0].origin != roundings[1].origin
+
+
+def test_a_later_version_of_onnx_is_made_once_of_what_is_exported_once(
+    small: Subject, tmp_path: Path
+) -> None:
+    model, cache, later = SpeakerModel(small.network, FrontEnd(), "small"), Cache(tmp_path), OPSET + 4
+    made = []
+    for opset in (OPSET, later, OPSET, later):
+        graph = exported_network(model, opset, cache)
+        assert [each.version for each in graph.opset_import if not each.domain] == [opset]
+        made.append({(entry.path.name, entry.path.stat().st_ino) for entry in cache.entries()})
+    assert [len(each) for each in made] == [1, 2, 2, 2]
+    assert made[0] < made[1] == made[2] == made[3]
 
 
 def test_the_nearest_integers_are_those_of_their_checkpoint(small: Subject, tmp_path: Path) -> None:

@@ -55,7 +55,3 @@ def _command() -> None:
 def main() -> None:
     """Entry point of ``speakerquant-export``."""
     run_command(_command)
-
-
-if __name__ == "__main__":
-    main()

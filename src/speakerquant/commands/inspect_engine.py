@@ -31,7 +31,3 @@ def _command() -> None:
 def main() -> None:
     """Entry point of ``speakerquant-engine``."""
     run_command(_command)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,57 +2,8 @@
 
 import importlib
 import sys
+from functools import partial
 from importlib.metadata import version
-
-
-def evaluate_mask() -> None:
-    """Start ``speakerquant``."""
-    _launch("evaluate_mask")
-
-
-def train_network() -> None:
-    """Start ``speakerquant-train``."""
-    _launch("train_network")
-
-
-def show_report() -> None:
-    """Start ``speakerquant-report``."""
-    _launch("show_report")
-
-
-def show_ui() -> None:
-    """Start ``speakerquant-ui``."""
-    _launch("show_ui")
-
-
-def inspect_engine() -> None:
-    """Start ``speakerquant-engine``."""
-    _launch("inspect_engine")
-
-
-def register_model() -> None:
-    """Start ``speakerquant-register``."""
-    _launch("register_model")
-
-
-def export_mask() -> None:
-    """Start ``speakerquant-export``."""
-    _launch("export_mask")
-
-
-def verify_speaker() -> None:
-    """Start ``speakerquant-verify``."""
-    _launch("verify_speaker")
-
-
-def check_data() -> None:
-    """Start ``speakerquant-data``."""
-    _launch("check_data")
-
-
-def manage_cache() -> None:
-    """Start ``speakerquant-cache``."""
-    _launch("manage_cache")
 
 
 def _launch(module: str) -> None:
@@ -68,3 +19,15 @@ def _launch(module: str) -> None:
     except KeyboardInterrupt:  # before run_command could tell
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+evaluate_mask = partial(_launch, "evaluate_mask")
+train_network = partial(_launch, "train_network")
+show_report = partial(_launch, "show_report")
+show_ui = partial(_launch, "show_ui")
+inspect_engine = partial(_launch, "inspect_engine")
+register_model = partial(_launch, "register_model")
+export_mask = partial(_launch, "export_mask")
+verify_speaker = partial(_launch, "verify_speaker")
+check_data = partial(_launch, "check_data")
+manage_cache = partial(_launch, "manage_cache")

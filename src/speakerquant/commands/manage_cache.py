@@ -80,7 +80,3 @@ def _command() -> None:
 def main() -> None:
     """Entry point of ``speakerquant-cache``."""
     run_command(_command)
-
-
-if __name__ == "__main__":
-    main()

@@ -21,7 +21,3 @@ def main() -> None:
     """Entry point of ``speakerquant-ui``."""
     register_tracking_schemas()
     run_command(_application)
-
-
-if __name__ == "__main__":
-    main()

@@ -21,7 +21,3 @@ def main() -> None:
     """Entry point of ``speakerquant-train``."""
     register_schemas()
     run_command(_application)
-
-
-if __name__ == "__main__":
-    main()

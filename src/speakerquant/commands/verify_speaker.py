@@ -51,7 +51,3 @@ def _command() -> None:
 def main() -> None:
     """Entry point of ``speakerquant-verify``."""
     run_command(_command)
-
-
-if __name__ == "__main__":
-    main()

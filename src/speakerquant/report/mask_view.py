@@ -7,9 +7,8 @@ from typing import Any
 from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.cache import Cache
 from speakerquant.measuring.result import FOLDER, MASK_PREFIX, RUN_ID, below, metric_of
-from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import mask_name
-from speakerquant.report.multirun_report import POINT_HEADING, X, Y
+from speakerquant.report.multirun_report import POINT_HEADING, X, Y, built_only
 from speakerquant.report.networks import SHOWN
 from speakerquant.search.history import History
 from speakerquant.search.space import Point

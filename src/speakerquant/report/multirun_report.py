@@ -10,7 +10,6 @@ import numpy as np
 
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO
 from speakerquant.measuring.result import UNFINISHED, MaskRun
-from speakerquant.report.execution_words import built_only
 from speakerquant.report.mask_words import precisions_of
 from speakerquant.report.metric_cells import metric_cells
 from speakerquant.report.networks import SHOWN, networks_of, shown_metrics
@@ -166,6 +165,11 @@ def _labelled(runs: Sequence[NamedRun], x: Metric, y: Metric) -> set[int]:
     are_best = pareto_front(np.array([place(each) for each in runs]))
     labelled |= {place(each): each.number for each, is_best in zip(runs, are_best, strict=True) if is_best}
     return {*labelled.values()}
+
+
+def built_only(scores_from: str) -> str:
+    """In few words, where the error rates of engines come from that this machine cannot run."""
+    return f"engines built, not run: error rates by {scores_from} on their networks"
 
 
 def _execution(runs: Sequence[NamedRun]) -> list[str]:
