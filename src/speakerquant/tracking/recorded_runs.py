@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from speakerquant.errors import UserError, first_line
@@ -252,9 +253,10 @@ def downloaded(tracking: Tracking, runs: Runs, artifact: str, folder: Path) -> I
         place = folder / str(number)
         place.mkdir(parents=True)
         try:
-            yield downloaded_file(tracking, run.info.run_id, artifact, place)
-        except UserError:
-            yield None
+            copy = _copied(tracking, run, artifact, place)
+        except Exception:  # of whatever library reads the store of the artifacts
+            copy = None
+        yield copy
 
 
 def downloaded_file(tracking: Tracking, run_id: str, artifact: str, folder: Path) -> Path:
@@ -264,12 +266,18 @@ def downloaded_file(tracking: Tracking, run_id: str, artifact: str, folder: Path
         UserError: there is no such run, or it has no such artifact, any more.
     """
     try:
-        with mlflow_settings(WITHOUT_BARS):
-            return Path(tracking.client.download_artifacts(run_id, artifact, str(folder)))
-    except (MlflowException, OSError) as error:
+        return _copied(tracking, tracking.client.get_run(run_id), artifact, folder)
+    except Exception as error:  # of whatever library reads the store of the artifacts
         raise UserError(
             f"run={run_id}: has no {artifact} ({first_line(error)}); evaluate its mask again"
         ) from None
+
+
+def _copied(tracking: Tracking, run: Run, artifact: str, folder: Path) -> Path:
+    """A copy from where the run says; the client, given its id, would ask for run and models at every file."""
+    place = get_artifact_repository(run.info.artifact_uri, tracking.client.tracking_uri)
+    with mlflow_settings(WITHOUT_BARS):
+        return Path(place.download_artifacts(artifact, str(folder)))
 
 
 def children(tracking: Tracking, parent_id: str, which: int = ViewType.ACTIVE_ONLY) -> list[Run]:
