@@ -1,5 +1,6 @@
 """Reads recorded runs back from MLflow."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ Runs = Sequence[Run]
 """Runs as MLflow describes them."""
 
 _PAGE = 1000
+_ID = re.compile(r"[\w-]+")
 WITHOUT_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 _LABEL_TAG, _SOURCE_TAG = f"{PUBLISHED_PREFIX}label", f"{PUBLISHED_PREFIX}source"
 _DIGEST = "digest."
@@ -194,6 +196,7 @@ def _mask_run(run: Run) -> MaskRun:
             if name.startswith(ENVIRONMENT_TAG)
         },
         command=tags.get(COMMAND_TAG, ""),
+        multirun=tags.get(MLFLOW_PARENT_RUN_ID, ""),
     )
 
 
@@ -274,7 +277,7 @@ def downloaded_file(tracking: Tracking, run_id: str, artifact: str, folder: Path
 
 
 def _copied(tracking: Tracking, run: Run, artifact: str, folder: Path) -> Path:
-    """A copy from where the run says; the client, given its id, would ask for run and models at every file."""
+    """A copy from where the run says; the client would look up run and models anew for every file."""
     place = get_artifact_repository(run.info.artifact_uri, tracking.client.tracking_uri)
     with mlflow_settings(WITHOUT_BARS):
         return Path(place.download_artifacts(artifact, str(folder)))
@@ -290,6 +293,8 @@ def children(tracking: Tracking, parent_id: str, which: int = ViewType.ACTIVE_ON
         parent_id: The multirun.
         which: Those that are there, or those that were deleted.
     """
+    if not _ID.fullmatch(parent_id):  # a quote would end the text that the filter compares with
+        return []
     runs: list[Run] = []
     token: str | None = None
     while token != "":
