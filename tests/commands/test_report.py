@@ -102,7 +102,7 @@ def test_a_multirun_is_reported_while_runs_of_it_start(
     assert sum(run.info.status == "RUNNING" for run in search(tracking.client, [tracking.experiment_id])) == 3
 
 
-def test_what_is_no_multirun_is_one_line(
+def test_what_is_no_multirun_and_no_name_of_files_is_one_line(
     workspace: Workspace, finished_multirun: str, invoke: Command, tmp_path: Path
 ) -> None:
     tracking = workspace.tracking_of("finished")
@@ -114,12 +114,21 @@ def test_what_is_no_multirun_is_one_line(
         (run.info.run_id, f"a run of the multirun {parent}; give MLflow's id of a multirun"),
         (str(tmp_path), "no such run in this MLflow store"),
         ("0" * 32, "no such run in this MLflow store"),
+        ("a'b", "no such run in this MLflow store"),
         (elsewhere, "a run of another MLflow experiment; set tracking.experiment=elsewhere"),
     ):
-        finished = invoke(show_report.main, *store, f"run={given}")
+        finished = invoke(show_report.main, *store, f'run="{given}"')
         assert finished.code == 2
         [line] = finished.err.splitlines()
         assert line.startswith(f"error: run={given}: {said}")
+    for setting, said in (
+        *((f"output={name}", "names no file; give the name") for name in ("", ".", "..", f"{tmp_path}/")),
+        ("run=[]", "names no multirun; give MLflow's ids"),
+    ):
+        finished = invoke(show_report.main, *store, setting)
+        assert (finished.code, finished.out) == (2, "")
+        [line] = finished.err.splitlines()
+        assert line.startswith(f"error: {setting}: {said}")
 
 
 def test_a_multirun_over_lists_and_calibrations_tells_its_runs_apart_everywhere(

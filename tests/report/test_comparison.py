@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from speakerquant.errors import UserError
-from speakerquant.measuring.result import MaskRun
+from speakerquant.measuring.result import UNFINISHED, MaskRun
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.report.comparison import ScoredRun, compare_runs
 from speakerquant.report.html_report import write_html, write_markdown
@@ -173,6 +173,38 @@ def test_ranges_are_shown_for_each_way_of_calibrating(runs: list[MaskRun]) -> No
 def test_a_multirun_without_finished_runs_is_refused(runs: list[MaskRun]) -> None:
     with pytest.raises(UserError, match="none of its 1 runs finished"):
         compare_runs("title", [ScoredRun(replace(runs[0], failure="broken"))])
+
+
+def test_page_and_markdown_say_what_they_do_not_show(runs: list[MaskRun], tmp_path: Path) -> None:
+    failed = replace(runs[1], metrics={}, failure="the engine\nbroke at <id>")
+    running = replace(runs[2], metrics={}, failure=UNFINISHED)
+    gone = "run=0123: 2 of its runs were deleted"
+    report = compare_runs("title", scored([runs[0], failed, running, runs[3]]), missing=[gone])
+    write_html(report, tmp_path / "report.html")
+    write_markdown(report, tmp_path / "report.md")
+    page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    for line in (
+        gone,
+        "input_conv: failed: the engine broke at &lt;id",
+        f"int4: embedding_linear: {UNFINISHED}",
+    ):
+        assert f"<li>{line}" in page and f"- {line}" in text
+    assert [row[0] for row in report.sections[0].tables[0].rows] == [
+        "none",
+        "int2: input_conv; int4: embedding_linear",
+    ]
+    complete = compare_runs("title", scored(runs))
+    write_markdown(complete, tmp_path / "report.md")
+    assert "Not shown" not in (tmp_path / "report.md").read_text()
+
+
+def test_a_group_may_be_called_anything(runs: list[MaskRun], tmp_path: Path) -> None:
+    numbers = {f"groups.female|f.{name}": 1.0 for name in ("eer", "delta_eer")}
+    write_markdown(
+        compare_runs("title", [ScoredRun(replace(runs[1], metrics=runs[1].metrics | numbers))]),
+        tmp_path / "report.md",
+    )
+    assert r"| input_conv | female\|f | 1.000 |" in (tmp_path / "report.md").read_text()
 
 
 def test_page_and_markdown_hold_the_same_numbers(runs: list[MaskRun], tmp_path: Path) -> None:

@@ -50,6 +50,11 @@ def test_table_puts_ours_beside_the_papers_and_shows_failures(
     assert any("none" in line and "34.4" in line and "63.571" in line for line in lines)
     assert any("se_res2block1" in line and "failed" in line for line in lines)
     assert any("the engine broke [/dev/null]" in line for line in lines)
+    described = runs_table(runs).splitlines()
+    assert described[-2:] == [
+        "- se_res2block1: failed: the engine broke [/dev/null]",
+        "- typo=int8: failed: mask.typo: unknown unit",
+    ]
 
 
 def test_a_run_whose_mask_is_unknown_goes_by_its_name(

@@ -1,6 +1,7 @@
 """Runs that are shown together have names that tell them apart, by what their users chose."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -91,6 +92,15 @@ def test_a_digest_is_named_only_if_no_setting_explains_it() -> None:
 
 def test_repeated_runs_are_numbered() -> None:
     assert names(run(), run(NONE), run()) == ["all · run 1", "none", "all · run 2"]
+
+
+def test_equal_runs_of_several_multiruns_say_of_which_they_are() -> None:
+    first, second = ([replace(each, multirun=digit * 32) for each in (run(NONE), run(ALL))] for digit in "01")
+    assert names(*first) == ["none", "all"]
+    assert names(*first, *second[:1]) == ["none · multirun 00000000", "all", "none · multirun 11111111"]
+    assert names(*first[:1], *second[:1] * 2)[1:] == [
+        f"none · multirun 11111111 · run {number}" for number in (1, 2)
+    ]
 
 
 def test_a_run_of_an_earlier_version_says_nothing_of_its_options() -> None:

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy
+from sqlalchemy.engine import Engine
 
 from speakerquant.errors import UserError
 from speakerquant.tracking.artifacts import REFERENCE_FILE, ArtifactReference, keep_once
 from speakerquant.tracking.client import Tracking, connect
-from speakerquant.tracking.recorded_runs import downloaded_file
+from speakerquant.tracking.recorded_runs import children, downloaded, downloaded_file
 from speakerquant.tracking.runs import TrackedRun
 
 pytestmark = pytest.mark.slow
@@ -41,6 +43,26 @@ def test_a_file_and_its_artifact_on_one_file_system_take_room_once(
     assert downloaded_file(tracking, run.run_id, engine.name, tmp_path / "copies").read_bytes() == b"first"
     run.log_artifact(engine)
     assert downloaded_file(tracking, run.run_id, engine.name, tmp_path / "copies").read_bytes() == b"second"
+
+
+def test_what_runs_have_kept_is_read_without_asking_the_store_for_each_file(
+    tracking: Tracking, tmp_path: Path
+) -> None:
+    (tmp_path / "scores").write_bytes(b"kept")
+    parent = TrackedRun.start(tracking, "multirun").run_id
+    first, _ = (TrackedRun.start(tracking, name, parent) for name in ("first", "second"))
+    first.log_artifact(tmp_path / "scores")
+    runs = children(tracking, parent)
+    asked: list[object] = []
+
+    def note(*statement: object) -> None:
+        asked.append(statement)
+
+    sqlalchemy.event.listen(Engine, "before_cursor_execute", note)
+    kept = [path and path.read_bytes() for path in downloaded(tracking, runs, "scores", tmp_path / "copies")]
+    sqlalchemy.event.remove(Engine, "before_cursor_execute", note)
+    assert kept == [b"kept", None]
+    assert not asked
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="there is no second file system at /dev/shm")

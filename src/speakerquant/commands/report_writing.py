@@ -19,7 +19,7 @@ from speakerquant.report.comparison import ScoredRun, compare_runs
 from speakerquant.report.html_report import write_html, write_markdown
 from speakerquant.report.multirun_report import draw_runs, print_runs
 from speakerquant.report.networks import with_differences
-from speakerquant.report.run_names import name_runs
+from speakerquant.report.run_names import name_runs, short_id
 from speakerquant.report.search_files import FRONT_FILE, read_recommendation
 from speakerquant.report.table import print_lines
 from speakerquant.statistics.comparison import read_draws
@@ -47,25 +47,30 @@ def report(config: ReportConfig) -> None:
     Raises:
         UserError: a multirun is not there, or none of the runs finished.
     """
+    page, text, picture = _outputs(config.output)
     tracking = find_experiment(config.tracking.uri, config.tracking.experiment)
     multiruns = {parent: children(tracking, parent) for parent in _parents(config.run, tracking)}
     scored = [each for parent, runs in multiruns.items() for each in _scored_runs(tracking, parent, runs)]
     shown = with_differences([each.run for each in scored], [each.draws for each in scored])
     scored = [replace(each, run=run) for each, run in zip(scored, shown, strict=True)]
     print_runs(shown, title=f"MLflow run {', '.join(multiruns)}")
-    for parent, runs in multiruns.items():
-        for sentence in missing_runs(tracking, parent, runs):
-            log.warning("run=%s: %s", parent, sentence)
+    missing = [
+        f"run={parent}: {sentence}"
+        for parent, runs in multiruns.items()
+        for sentence in missing_runs(tracking, parent, runs)
+    ]
     is_lost = [each.scores is None and not each.run.failure for each in scored]
     if lost := [each.name for each in name_runs(shown) if is_lost[each.number]]:
-        log.warning(
-            "%d runs have lost their scores, so their curves are left out: %s", len(lost), ", ".join(lost)
+        missing.append(
+            f"{len(lost)} runs have lost their scores, so their curves are left out: {', '.join(lost)}"
         )
+    for line in missing:
+        log.warning("%s", line)
     recommendation = [line for parent in multiruns for line in _recommendation(tracking, parent)]
     print_lines(recommendation)
-    title = ", ".join(dict.fromkeys(run_name(tracking, parent) for parent in multiruns))
-    comparison = compare_runs(title, scored, recommendation)
-    page, text, picture = _outputs(Path(config.output))
+    names = {parent: run_name(tracking, parent) for parent in multiruns}
+    title = ", ".join(f"{name} ({short_id(id)})" if len(names) > 1 else name for id, name in names.items())
+    comparison = compare_runs(title, scored, recommendation, missing)
     for path, write in ((page, write_html), (text, write_markdown)):
         with by_product(path):
             write(comparison, path)
@@ -75,8 +80,11 @@ def report(config: ReportConfig) -> None:
         print(f"drawn into {picture}")
 
 
-def _outputs(output: Path) -> list[Path]:
+def _outputs(given: str) -> list[Path]:
     """The files of a report, named alike; a name may end as one of them does."""
+    output = Path(given)
+    if output.name in ("", "..") or given.endswith("/"):
+        raise UserError(f"output={given}: names no file; give the name of the files, such as output=report")
     stem = output.name.removesuffix(output.suffix) if output.suffix in _SUFFIXES else output.name
     return [output.with_name(f"{stem}{suffix}") for suffix in _SUFFIXES]
 
@@ -85,6 +93,8 @@ def _parents(given: Any, tracking: Tracking) -> list[str]:
     """Ids of the multiruns."""
     if given is None:
         return [latest_multirun(tracking)]
+    if given == []:
+        raise UserError("run=[]: names no multirun; give MLflow's ids, or leave it out for the latest")
     return [str(each) for each in given] if isinstance(given, list) else [str(given)]
 
 

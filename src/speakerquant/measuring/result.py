@@ -225,6 +225,7 @@ class MaskRun:
         made_with: What else its engine was made with, in words by name: checkpoint, calibration recordings.
         environment: Versions and devices by name.
         command: What measured it; empty if that is not known.
+        multirun: Id of the multirun or search that it is of; empty if it is of none.
     """
 
     mask: dict[str, str]
@@ -238,6 +239,7 @@ class MaskRun:
     made_with: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
+    multirun: str = ""
 
     @property
     def is_baseline(self) -> bool:

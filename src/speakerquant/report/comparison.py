@@ -26,7 +26,7 @@ from speakerquant.report.run_names import (
     joined,
     name_runs,
 )
-from speakerquant.report.run_words import run_rows
+from speakerquant.report.run_words import run_rows, unfinished_lines
 from speakerquant.report.swapping import swap_rows
 from speakerquant.report.table import interval_of
 from speakerquant.statistics.error_metrics import EER
@@ -78,6 +78,7 @@ class Report:
     Attributes:
         title: What was run.
         facts: What was measured, by name.
+        missing: What is not shown, and why, in lines.
         sections: In order, one for the runs of each list and scoring.
         recommendation: What searches recommend of these runs, in lines.
         ranges: Ranges of the layers: of each network and each way of calibrating it, as a section.
@@ -86,6 +87,7 @@ class Report:
 
     title: str
     facts: Mapping[str, str]
+    missing: Sequence[str]
     sections: Sequence[Section]
     recommendation: Sequence[str]
     ranges: Sequence[Section]
@@ -111,28 +113,32 @@ class ScoredRun:
     draws: Mapping[str, Array] | None = None
 
 
-def compare_runs(title: str, scored: Sequence[ScoredRun], recommendation: Sequence[str] = ()) -> Report:
-    """A report of the runs that finished.
+def compare_runs(
+    title: str, scored: Sequence[ScoredRun], recommendation: Sequence[str] = (), missing: Sequence[str] = ()
+) -> Report:
+    """A report of the runs that finished, which says what did not.
 
     Args:
         title: What was run.
         scored: The runs.
         recommendation: What searches recommend of them, in lines.
+        missing: What else is not shown, and why, in lines.
 
     Raises:
         UserError: none finished.
     """
-    finished = [each for each in scored if not each.run.failure]
+    named = name_runs([each.run for each in scored])
+    finished = [each for each in named if not each.run.failure]
     if not finished:
         raise UserError(f"{title}: none of its {len(scored)} runs finished; there is nothing to report")
-    named = name_runs([each.run for each in finished])
     return Report(
         title,
-        _stated(named),
-        [_section(group, finished) for group in comparable_runs(named)],
+        _stated(finished),
+        [*missing, *unfinished_lines(named)],
+        [_section(group, scored) for group in comparable_runs(finished)],
         recommendation,
-        _ranges_sections(named, finished),
-        {each.name: each.run.command for each in named if each.run.command},
+        _ranges_sections(finished, scored),
+        {each.name: each.run.command for each in finished if each.run.command},
     )
 
 

@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 from speakerquant.files import atomic_path
 from speakerquant.report.comparison import Report, Section
 from speakerquant.report.picture import Picture, to_plotly
-from speakerquant.report.table import markdown_table
+from speakerquant.report.table import markdown_list, markdown_table
 
 _TEMPLATE = "report.html.jinja"
 _CONFIG = {"responsive": True, "displayModeBar": False}
@@ -42,7 +42,10 @@ def _markdown_sections(sections: Iterable[Section]) -> Iterator[str]:
 
 def write_markdown(report: Report, path: Path) -> None:
     """Write the same without pictures."""
-    parts = [f"# {report.title}", *_markdown_sections(report.sections)]
+    parts = [f"# {report.title}"]
+    if report.missing:
+        parts.append(f"Not shown:\n\n{markdown_list(report.missing)}")
+    parts += _markdown_sections(report.sections)
     if report.recommendation:
         parts.append("\n".join(["## Recommended\n\n```text", *report.recommendation, "```"]))
     parts += _markdown_sections(report.ranges)

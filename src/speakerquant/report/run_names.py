@@ -9,6 +9,7 @@ from speakerquant.report.mask_words import mask_name
 
 _SEPARATOR = " · "
 _FACT_LENGTH = 12  # characters that are shown of a fact
+_ID_LENGTH = 8  # and of a multirun's id
 _SET_BY = {
     "trial list": {"data"},
     "trials": {"data"},
@@ -80,6 +81,11 @@ def joined(parts: Iterable[str]) -> str:
     return _SEPARATOR.join(part for part in parts if part)
 
 
+def short_id(multirun: str) -> str:
+    """As much of a multirun's id as tells it from others."""
+    return multirun[:_ID_LENGTH]
+
+
 def differing_settings(runs: Sequence[MaskRun]) -> list[str]:
     """Names of the settings that tell runs apart, masks left out."""
     return [name for name in _differences(runs) if any(name in run.settings for run in runs)]
@@ -95,11 +101,23 @@ def common_options(runs: Sequence[MaskRun]) -> dict[str, str]:
 
 
 def name_runs(runs: Sequence[MaskRun]) -> list[NamedRun]:
-    """The runs with names of their own; those that are equal in everything are numbered."""
+    """The runs with names of their own; equal ones of several multiruns say of which they are.
+
+    Those that are equal in everything are numbered.
+    """
     columns = [_words(name, values) for name, values in _differences(runs).items()]
     named = [
         NamedRun(number, run, tuple(column[number] for column in columns if column[number]))
         for number, run in enumerate(runs)
+    ]
+    multiruns: dict[str, set[str]] = {}
+    for each in named:
+        multiruns.setdefault(each.name, set()).add(each.run.multirun)
+    named = [
+        replace(each, words=(*each.words, f"multirun {short_id(each.run.multirun)}"))
+        if len(multiruns[each.name]) > 1
+        else each
+        for each in named
     ]
     alike, seen = Counter(each.name for each in named), Counter[str]()
     for number, each in enumerate(named):

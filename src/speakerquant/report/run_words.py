@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from speakerquant.measuring.result import MaskRun
+from speakerquant.measuring.result import UNFINISHED, MaskRun
 from speakerquant.report.mask_words import mask_name
 from speakerquant.report.metric_cells import metric_cells
 from speakerquant.report.networks import SHOWN, shown_metrics
 from speakerquant.report.published_columns import PublishedColumns
-from speakerquant.report.run_names import ComparableRuns, comparable_runs, joined, name_runs
+from speakerquant.report.run_names import ComparableRuns, NamedRun, comparable_runs, joined, name_runs
 from speakerquant.report.swapping import swap_words
-from speakerquant.report.table import markdown_table
+from speakerquant.report.table import markdown_list, markdown_table
 
 
 def run_rows(group: ComparableRuns) -> tuple[list[str], list[list[str]]]:
@@ -31,9 +31,21 @@ def run_words(run: MaskRun) -> str:
     return ". ".join(part for part in (f"**{mask_name(run.mask)}**: {numbers}", swap_words(run)) if part)
 
 
+def unfinished_lines(named: Sequence[NamedRun]) -> list[str]:
+    """Of every run that has no numbers why, in a line."""
+    return [
+        f"{each.name}: {'' if failure == UNFINISHED else 'failed: '}{' '.join(failure.split())}"
+        for each in named
+        if (failure := each.run.failure)
+    ]
+
+
 def runs_table(runs: Sequence[MaskRun]) -> str:
-    """A row for every run that finished, in a table for those that may be compared."""
-    return "\n\n".join(_table(group) for group in comparable_runs(name_runs(runs)) if group.finished)
+    """A row for every run that finished, in a table for those that may be compared; below, what did not."""
+    named = name_runs(runs)
+    tables = [_table(group) for group in comparable_runs(named) if group.finished]
+    unfinished = markdown_list(unfinished_lines(named))
+    return "\n\n".join([*tables, *([unfinished] if unfinished else [])])
 
 
 def _table(group: ComparableRuns) -> str:

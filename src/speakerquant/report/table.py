@@ -77,7 +77,13 @@ def print_table(title: str, columns: Sequence[Column], rows: Iterable[Row]) -> N
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table whose columns from the second on are numbers."""
     rule = ["---", *["---:"] * (len(headings) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
+    cells = ([cell.replace("|", r"\|") for cell in row] for row in (headings, rule, *rows))
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def markdown_list(lines: Iterable[str]) -> str:
+    """A list of the lines, as they are: ``<id>`` is no tag."""
+    return "\n".join(f"- {line}".replace("<", "&lt;") for line in lines)
 
 
 def print_lines(lines: Iterable[str]) -> None:
