@@ -12,14 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save_file
 
 from speakerquant.cache import Cache, Entry, _Uses
 from speakerquant.errors import ServiceError, UserError
-from speakerquant.files import atomic_path, digest
+from speakerquant.files import atomic_path, digest, write_from_memory
 
 
 def names(root: Path) -> list[str]:
@@ -121,15 +124,19 @@ def test_digest_tells_values_apart() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is of Linux")
-@pytest.mark.parametrize("how", ["text", "array"])
-def test_a_full_disk_names_the_file(how: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_text("content"),
+        lambda path: np.array(range(100_000)).tofile(path),
+        lambda path: write_from_memory(path, partial(torch.save, torch.zeros(100_000))),
+    ],
+    ids=["text", "NumPy", "PyTorch"],
+)
+def test_a_full_disk_names_the_file(write: Callable[[Path], object], tmp_path: Path) -> None:
     def make(path: Path) -> None:
         path.symlink_to("/dev/full")
-        if how == "text":
-            path.write_text("content")
-        else:
-            with path.open("wb") as file:
-                np.save(file, np.zeros(100_000))
+        write(path)
 
     with pytest.raises(UserError, match="No space left on device; free some space") as caught:
         Cache(tmp_path).get("kind", "key", make)
@@ -326,10 +333,18 @@ def write_entry(folder: Path) -> None:
     Cache(folder).get("kind", "key", make_folder)
 
 
+def write_tensors(folder: Path) -> None:
+    Cache(folder).get("kind", "key", lambda path: save_file({"array": np.zeros(1)}, path))
+
+
 @other_hosts
 @pytest.mark.parametrize(
     ("write", "num_files"),
-    [*((write_file, number) for number in range(3)), *((write_entry, number) for number in range(5))],
+    [
+        *((write_file, number) for number in range(3)),
+        *((write_entry, number) for number in range(5)),
+        (write_tensors, 4),
+    ],
 )
 def test_a_disk_is_full_whichever_file_or_folder_it_has_no_room_for(
     write: Callable[[Path], None], num_files: int, tmp_path: Path

@@ -2,18 +2,22 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from speakerquant.errors import ServiceError, UserError
 
-_CHUNK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# As NumPy and safetensors say it.
+_FULL_IN_WORDS = re.compile(rf"requested and \d+ written|\(os error ({errno.ENOSPC}|{errno.EDQUOT})\)")
 
 
 def digest(*parts: Any) -> str:
@@ -74,11 +78,26 @@ def disk_for(target: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        is_part = error.errno is None and "written" in str(error)  # as NumPy says, which gives no number
-        if not is_part and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number not in _FULL and not (number is None and _FULL_IN_WORDS.search(str(error))):
             raise
-        reason = error.strerror or os.strerror(errno.ENOSPC)
+        reason = os.strerror(number or errno.ENOSPC)
         raise ServiceError(
             f"cannot write {target}: {reason}; free some space or choose another folder"
         ) from None
+
+
+def write_from_memory(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file with a library that, writing to the disk itself, would not tell that it is full.
+
+    Args:
+        path: The file.
+        write: Writes its content.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    content = io.BytesIO()
+    write(content)
+    path.write_bytes(content.getbuffer())

@@ -1,7 +1,9 @@
 """MLflow runs on a real SQLite store: they always end, and can be read back."""
 
 import shutil
+import signal
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from multiprocessing.synchronize import Barrier
@@ -214,14 +216,33 @@ def test_a_database_of_another_mlflow_is_answered_with_the_command_that_mends_it
     assert f"mlflow db upgrade {uri}" in printed.splitlines()[-1]
 
 
+def test_a_database_whose_tables_are_incomplete_is_answered_with_what_to_do(
+    tmp_path: Path, new_store: NewStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speakerquant.tracking.client._CREATION_RETRIES", 0)
+    uri = new_store(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("drop table alembic_version")
+        database.execute("drop table webhooks")
+    with pytest.raises(UserError, match=r"tables are incomplete .*; delete the file, or if it has runs"):
+        connect(uri, "experiment")
+
+
 def print_experiment(at_once: Barrier, uri: str) -> None:
     at_once.wait()
     print(connect(uri, "experiment").experiment_id)
 
 
-def test_processes_may_use_a_new_store_together(tmp_path: Path) -> None:
-    at_once = PROCESSES.Barrier(2)
+def test_processes_may_use_a_new_store_together_after_one_that_was_killed_making_it(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    killed, until = Program(connect, uri, "experiment"), time.monotonic() + 60
+    while not any(path.stat().st_size > 200_000 for path in tmp_path.rglob("mlflow.db")):
+        assert killed.is_running and time.monotonic() < until
+        time.sleep(0.01)
+    killed.stop(signal.SIGKILL)
+    assert killed.end()[0] == -signal.SIGKILL
+    assert not (tmp_path / "mlruns" / "mlflow.db").exists(), "it may lack any of its tables"
+    at_once = PROCESSES.Barrier(2)
     programs = [Program(print_experiment, at_once, uri) for _ in range(2)]
     ends = [program.end() for program in programs]
     assert [code for code, _ in ends] == [0] * 2, ends

@@ -39,7 +39,7 @@ from speakerquant.corpus.speech_synthesis import (
 )
 from speakerquant.corpus.trials import write_trials
 from speakerquant.errors import UserError
-from speakerquant.files import digest
+from speakerquant.files import digest, write_from_memory
 from speakerquant.progress import track
 
 SAMPLE_RATE = 16000
@@ -110,9 +110,10 @@ def _generate_speaker(index: int, folder: Path, split: Split, seed: int) -> None
             for utterance in range(split.num_utterances):
                 speech = synthesizer.speak(random_sentence(rng), session_voice)
                 recording = conditions.record(resample(speech, synthesizer.sample_rate, SAMPLE_RATE), rng)
-                soundfile.write(
-                    session_folder / f"{utterance:05d}.wav", recording, SAMPLE_RATE, subtype="PCM_16"
+                write = partial(
+                    soundfile.write, data=recording, samplerate=SAMPLE_RATE, format="WAV", subtype="PCM_16"
                 )
+                write_from_memory(session_folder / f"{utterance:05d}.wav", write)
 
 
 def _mood(voice: Voice, rng: Generator) -> Voice:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 
 from speakerquant.errors import UserError, first_line
-from speakerquant.files import atomic_path
+from speakerquant.files import atomic_path, write_from_memory
 from speakerquant.progress import track
 from speakerquant.recovery.settings import RecoverySettings
 from speakerquant.recovery.speech import Pieces
@@ -156,7 +157,7 @@ class Distillation:
                 "schedule": self._schedule.state_dict(),
             }
         with atomic_path(path) as part:
-            torch.save(state, part)
+            write_from_memory(part, partial(torch.save, state))
 
     def _resume(self, path: Path) -> None:
         with _readable(path):

@@ -14,6 +14,7 @@ from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.store.db.db_types import DATABASE_ENGINES
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import get_local_path_or_none
 from sqlalchemy import create_engine, inspect
@@ -23,6 +24,7 @@ from sqlalchemy.pool import NullPool
 from urllib3.util import Retry
 
 from speakerquant.errors import ServiceError, UserError, first_line, is_being_created
+from speakerquant.files import atomic_path
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ _TABLE = "experiments"  # which every database of MLflow has
 _SHOWN = 10  # names of experiments in a message
 _REFUSED = (401, 403)  # HTTP status codes
 _NONE_THERE = (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE))
+_INCOMPLETE = ("already exists", "duplicate column name")  # what MLflow was making when it was broken off
 _CREATION_RETRIES, _CREATION_SECONDS = 10, 0.3
 # MLflow 3's UI shows the runs of such experiments; it would take others for collections of traces.
 _AS_MODEL_DEVELOPMENT = {"mlflow.experimentKind": "custom_model_development"}
@@ -224,6 +227,8 @@ def _opened(
     for attempt in itertools.count(1):
         try:
             with _first_user(file):
+                if file and artifacts and not file.exists():
+                    _make_tables(uri, file, artifacts)
                 client = MlflowClient(uri)
                 if existing := client.get_experiment_by_name(experiment):
                     return client, existing
@@ -259,8 +264,20 @@ def _first_user(file: Path | None) -> Iterator[None]:
         lock.release()
 
 
+def _make_tables(uri: str, file: Path, artifacts: str) -> None:
+    """Have MLflow make a SQLite file beside its place: it cannot go on with what a broken start leaves."""
+    with atomic_path(file.resolve()) as part:  # a link stays one
+        address = str(make_url(uri).set(database=str(part)))
+        SqlAlchemyStore(address, artifacts).engine.dispose()  # type: ignore[no-untyped-call]
+
+
 def _advice(uri: str, error: Exception) -> str:
     said = str(error)
+    if is_file(uri) and any(sign in said for sign in _INCOMPLETE):
+        return (
+            f"its tables are incomplete ({first_line(error)[:200]}), as what was broken off leaves them; "
+            "delete the file, or if it has runs put a copy from before in its place"
+        )
     if "out-of-date database schema" in said:
         return f"its tables are of an older MLflow; bring them up to date with: mlflow db upgrade {uri}"
     if "://" not in uri or uri.startswith("file:"):

@@ -4,6 +4,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.feature_extractor import FeatureExtractor
 from speakerquant.engine.cpu import available_cpus
 from speakerquant.errors import UserError, first_line
-from speakerquant.files import atomic_path
+from speakerquant.files import atomic_path, write_from_memory
 from speakerquant.progress import track
 from speakerquant.training.batches import TrainingBatches
 from speakerquant.training.hyperparameters import TrainingConfig
@@ -150,7 +151,7 @@ class Trainer:
         }
         if self._fabric.is_global_zero:
             with atomic_path(path) as part:
-                torch.save(state, part)
+                write_from_memory(part, partial(torch.save, state))
         self._fabric.barrier()
 
     def load(self, path: Path) -> None:
