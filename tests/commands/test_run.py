@@ -190,6 +190,7 @@ def test_a_multirun_is_one_parent_with_its_masks_as_children(
     [parent] = [run for run in runs if "mlflow.parentRunId" not in run.data.tags and not run.data.params][:1]
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 3
+    assert f"\nrecorded as MLflow run {parent.info.run_id}\n" in finished.out
     assert {"63.571"} <= set(finished.out.split())  # the paper's FP32 size beside ours
     assert list(tmp_path.rglob("size_vs_eer.png"))
 

@@ -100,6 +100,7 @@ def test_a_search_ends_with_the_front_and_a_mask_measured_on_the_test_list(
     parent, runs = parent_and_children(workspace, "whole")
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["study"] == "whole"
+    assert f"recorded as MLflow run {parent.info.run_id}\n" in finished.out
     assert [run.data.tags["trial"] for run in runs] == ["0", "1", "2", "3", "0"]
     assert runs[-1].data.tags["study"].startswith("whole-final-")
     assert [run.info.run_name.partition(":")[0] for run in runs[-2:]] == ["trial 3", "final"]

@@ -28,18 +28,22 @@ def test_looking_at_results_does_without_pytorch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "argument"),
+    ("command", "arguments"),
     [
         *((command, "--help") for command in COMMANDS),
         ("evaluate_mask", "--cfg=job"),
         ("evaluate_mask", "data.nothing=1"),
+        ("evaluate_mask", "-sc query=bash"),
     ],
 )
 def test_a_command_says_what_it_can_do_before_it_imports_what_it_does_it_with(
-    command: str, argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    line = "speakerquant mask="  # which tab completion is asked to complete
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
     program = (
         f"from speakerquant.commands import launch\ntry:\n    launch.{command}()\nexcept SystemExit: ..."
     )
-    assert imported(program, argument, of=HEAVY) == "imported:"
+    assert imported(program, *arguments.split(), of=HEAVY) == "imported:"

@@ -41,9 +41,14 @@ def test_table_puts_ours_beside_the_papers_and_shows_failures(
     print_runs(runs, "title")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "title"
-    headings = next(line for line in lines if "quantized units" in line)
-    for heading in ("EER %", "ΔEER %", "size MB", "size ratio", "latency ms", "paper's EER %"):
-        assert heading in headings
+    place = next(index for index, line in enumerate(lines) if "quantized units" in line)
+    above, below = (line.strip().strip("┃").split("┃") for line in lines[place - 1 : place + 1])
+    headings = [
+        f"{first.strip()} {second.strip()}".strip() for first, second in zip(above, below, strict=True)
+    ]
+    shared = ["EER %", "ΔEER %", "size MB", "size ratio"]
+    papers = [f"paper's {heading}" for heading in shared]
+    assert headings == ["quantized units", *shared, "latency ms", *papers]
     row = next(line for line in lines if "input_conv" in line and "1.250" in line)
     for cell in ("+0.250", "57.498", "0.958", "1.660", "-0.005", "60.413", "0.950"):
         assert cell in row

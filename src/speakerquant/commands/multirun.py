@@ -20,6 +20,7 @@ from speakerquant.report.multirun_report import draw_runs, print_runs, smallest_
 from speakerquant.report.networks import has_several_networks, with_differences
 from speakerquant.report.run_names import differing_settings, name_runs
 from speakerquant.report.run_words import runs_table
+from speakerquant.report.table import print_lines
 from speakerquant.statistics.comparison import read_draws
 from speakerquant.tracking.client import Tracking, connect, is_file
 from speakerquant.tracking.recorded_runs import (
@@ -148,6 +149,7 @@ def close_parent_run(journal: Path, succeeded: bool) -> None:
         parent.fail(f"{failed} of {len(runs)} runs failed" if failed else "the multirun was broken off")
     if runs:
         print_runs(runs, title=record.folder)
+        print_lines([f"recorded as MLflow run {record.run_id}"])
     if failed < len(runs):
         units = dict.fromkeys(f"{MASK_PREFIX}{unit}" for run in runs for unit in run.mask)
         params = [*differing_settings(runs), *units]

@@ -11,11 +11,11 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
-from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
-from speakerquant.architectures.registry import architecture_of_network
+from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
+from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
 from speakerquant.configuration.composing import EVERY_MASK, MASK_GROUP
 from speakerquant.errors import UserError
-from speakerquant.quantization.named_masks import ALL, EACH, NAMED, NONE, swept_names
+from speakerquant.quantization.named_masks import ALL, NONE
 from speakerquant.quantization.precision import BASELINE, INT8, registered
 
 NAME = "@"
@@ -47,17 +47,15 @@ class MaskOptions(ConfigSource):
         return True
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """The names of the network that comes with the package; another network has others."""
+        """The names that every network has, and those of the one that comes with the package."""
         if results_filter is ObjectType.GROUP:
             return []
-        from speakerquant.architectures.checkpoints import load_checkpoint  # PyTorch, for tab completion only
-
-        network = load_checkpoint(shipped_checkpoint()).network
-        others = [precision.name for precision in registered() if precision not in (BASELINE, INT8)]
-        lowered = [f"{subject}_{precision}" for precision in others for subject in (ALL, EACH)]
-        return swept_names(
-            [NONE, ALL, EACH, NAMED, *lowered], network.units(), architecture_of_network(network).named_masks
-        )
+        # The paper measured each of its blocks alone; to ask the network itself would take PyTorch.
+        blocks = [unit for units in PUBLISHED.by_int8_units if len(units) == 1 for unit in units]
+        precisions = [each.name for each in registered() if each not in (BASELINE, INT8)]
+        suffixes = ("", *(f"_{precision}" for precision in precisions))
+        subjects = (ALL, *blocks, *ECAPA_TDNN.named_masks)
+        return [NONE, *(f"{subject}{suffix}" for subject in subjects for suffix in suffixes)]
 
 
 class MaskSearchPath(SearchPathPlugin):

@@ -28,9 +28,12 @@ class CacheConfig:
 
 @dataclass
 class ModelConfig:
-    """``architecture`` holds settings of ``network``, whose own dataclass checks them."""
+    """``architecture`` holds settings of ``network``, whose own dataclass checks them.
 
-    checkpoint: str | None = None
+    ``checkpoint`` null means random weights. Unset it is refused: over null, ``???`` would have no effect.
+    """
+
+    checkpoint: str | None = MISSING
     network: str | None = None
     architecture: Any = None
     front_end: FrontEnd | None = None

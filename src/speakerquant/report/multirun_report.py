@@ -61,9 +61,11 @@ def print_runs(runs: Sequence[MaskRun], title: str) -> None:
 
 def _print_group(group: ComparableRuns, title: str) -> None:
     published = PublishedColumns([each.run for each in group.runs])
-    others = number_columns(published.metrics, style="dim")
-    if others:  # the first tells whose they are
-        others[0] = replace(others[0], heading=published.headings[0])
+    # Whose they are stands on a line of its own, so that they are no wider than their numbers.
+    others = [
+        replace(each, heading=f"{published.label}'s\n{each.heading}")
+        for each in number_columns(published.metrics, style="dim")
+    ]
     shown = shown_metrics(group)
     columns = [Column(POINT_HEADING), *number_columns(shown), *others]
     rows = [Row([each.name, *_our_cells(each.run, shown), *published.cells(each.run)]) for each in group.runs]

@@ -58,6 +58,7 @@ class StudyRun(Observer):
         self._adopt()
         self._close_orphans()
         self._count_missing()
+        log.info("recorded as MLflow run %s", self._run.run_id)
 
     def before_batch(self) -> None:
         # Two first commands may both have opened a run: agree before a job is in one. Later, another
