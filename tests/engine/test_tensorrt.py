@@ -25,6 +25,7 @@ from processes import Program
 
 from speakerquant.architectures.layers import geometries
 from speakerquant.cache import Cache
+from speakerquant.configuration.schema import TensorRtConfig, TensorRtRtxConfig
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import EngineBuilder, Lengths
 from speakerquant.engine.tensorrt import worker
@@ -244,6 +245,17 @@ def test_a_network_is_built_for_no_fewer_frames_than_it_takes(
     builder = tensorrt(python=tensorrt_stand_in(), opt_frames=4)
     settings = builder.build(tmp_path / "model.onnx", Lengths(300, 812, shortest=15)).provenance.settings
     assert settings["opt_frames"] == "15"
+
+
+@pytest.mark.parametrize(
+    ("name", "config"), [("tensorrt", TensorRtConfig), ("tensorrt_rtx", TensorRtRtxConfig)]
+)
+def test_what_is_measured_of_an_engine_changes_nothing_in_it(
+    tensorrt_stand_in: StandIn, name: str, config: type[TensorRtConfig]
+) -> None:
+    python = tensorrt_stand_in()
+    measured = config(name=name, min_fidelity=0.9, latency_requests=5, python=python, opt_frames=200)
+    assert engine_builder(name, measured).settings == {"max_batch": "1", "opt_frames": "200"}
 
 
 def test_fp16_is_a_precision_of_the_mask(tensorrt: Build, tensorrt_stand_in: StandIn, small: Subject) -> None:

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from speakerquant.quantization.precision import Precision
 
 _WORKER = Path(__file__).parent / "worker"
 _MEGABYTE = 10**6
-_NO_PART_OF_THE_ENGINE = ("python", "time_limit", "compute_capability")
+_NO_PART_OF_THE_ENGINE = ("python", "time_limit")
 
 
 class TensorRtEngine(Engine):
@@ -82,11 +82,10 @@ class TensorRtBuilder(EngineBuilder):
     def __init__(self, settings: TensorRtSettings, cache: Cache) -> None:
         self._given = settings
         self._cache = cache
-        self.settings = {
-            name: str(value)
-            for name, value in asdict(settings).items()
-            if name not in _NO_PART_OF_THE_ENGINE and value is not None
-        }
+        # A run's have others beside TensorRT's, and what TensorRT for RTX builds for is the environment's.
+        names = [field.name for field in fields(TensorRtSettings) if field.name not in _NO_PART_OF_THE_ENGINE]
+        given = {name: getattr(settings, name) for name in names}
+        self.settings = {name: str(value) for name, value in given.items() if value is not None}
         self._python = settings.interpreter
         self._described = _described(self._python, self.product, self.package, settings.time_limit)
 
