@@ -33,7 +33,7 @@ PACKAGES = {
 ENGINES = ("tensorrt", "tensorrt_rtx")
 MEASURED = ("size_mb", "fidelity", "latency_ms_p50", "latency_ms_p95", "build_s")
 PROJECT = Path(__file__).parent.parent
-CONTRACT = PROJECT / "tests" / "contract"
+CONTRACT = PROJECT / "tests" / "contract" / "test_engine.py"
 
 
 def main() -> None:
@@ -107,8 +107,15 @@ def _contract(engine: str, python: str | None, deadline: float) -> Mapping[str, 
             return {"not reached": (ended.stdout + ended.stderr).strip().splitlines()[-1]}
         [suite] = ElementTree.parse(report).getroot().iter("testsuite")
         counts = {key: int(suite.attrib[key]) for key in ("tests", "failures", "errors", "skipped")}
-        failed = [case.attrib["name"] for case in suite.iter("testcase") if case.find("failure") is not None]
-        return {**counts, "failed": failed}
+        return {**counts, "failed": dict(_failed(suite))}
+
+
+def _failed(suite: ElementTree.Element) -> Iterator[tuple[str, str]]:
+    """The tests of a suite that failed, or the file that could not be imported, with why in a line."""
+    for case in suite.iter("testcase"):
+        for trouble in (*case.iter("failure"), *case.iter("error")):
+            says = (line[1:].strip() for line in (trouble.text or "").splitlines() if line.startswith("E "))
+            yield case.attrib["name"], next(says, trouble.attrib["message"])
 
 
 def _markdown(record: Mapping[str, Any]) -> Iterator[str]:

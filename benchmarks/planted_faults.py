@@ -85,7 +85,8 @@ def caught_faults(
     smallest = pipeline.fidelity.min_fidelity
     frames_per_second = evaluator.model.front_end.frames_per_second
     checked = evaluator.features.calibration.features
-    excerpts = {count: excerpts_of(checked[:count], frames_per_second, 1) for count in COUNTS}
+    fewest = evaluator.model.network.min_frames
+    excerpts = {count: excerpts_of(checked[:count], frames_per_second, fewest) for count in COUNTS}
     simulated = prepared.simulate(mask)
     reference = _remembered(lambda features: embed_with_network(simulated, features))
     caught = {fault: [0] * len(COUNTS) for fault in FAULTS}

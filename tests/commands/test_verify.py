@@ -148,7 +148,7 @@ def test_a_server_says_what_it_doubts_and_what_it_does_not_know(workspace: Works
     assert all(answer["log_likelihood_ratio"] is None for answer in answers)
 
 
-def test_an_engine_is_verified_with_the_interpreter_that_the_environment_names(
+def test_an_engine_of_tensorrt_is_verified_where_it_is_found_and_up_to_its_longest_recording(
     workspace: Workspace,
     invoke: Command,
     tmp_path: Path,
@@ -157,11 +157,21 @@ def test_an_engine_is_verified_with_the_interpreter_that_the_environment_names(
 ) -> None:
     built = [*workspace.arguments(), "mask=none", "engine=tensorrt", f"hydra.run.dir={tmp_path}/run"]
     assert invoke(evaluate_mask.main, *built, f"engine.python={tensorrt_stand_in()}").code == 0
-    command = (verify_speaker.main, "--model", tmp_path / "run", *sorted(workspace.corpus.rglob("*.wav"))[:2])
-    without = invoke(*command)
+    first, second = sorted(workspace.corpus.rglob("*.wav"))[:2]
+    command = (verify_speaker.main, "--model", tmp_path / "run")
+    without = invoke(*command, first, second)
     assert without.code == 2 and "SPEAKERQUANT_TENSORRT_PYTHON" in without.err
     monkeypatch.setenv("SPEAKERQUANT_TENSORRT_PYTHON", tensorrt_stand_in())
-    assert "score" in invoke(*command).out
+    assert "score" in invoke(*command, first, second).out
+    long, questions = tmp_path / "long.wav", tmp_path / "questions.txt"
+    soundfile.write(long, np.tile(soundfile.read(first)[0], 20), 16000)
+    questions.write_text(f"{first} {long}\n{first} {second}\n")
+    finished = invoke(*command, "--list", questions)
+    assert finished.code == 2
+    assert [line.split("\t")[0] == "-" for line in finished.out.splitlines()] == [True, False]
+    longest = json.loads((tmp_path / "run" / "engine.tensorrt.json").read_text())["settings"]["max_frames"]
+    said = rf"error: {questions}:1: {long}: \d+ frames, and the engine takes {longest} at most; "
+    assert re.search(said, finished.err)
 
 
 def test_replacing_needs_a_list(engine: Path, verify: Verify) -> None:

@@ -16,18 +16,22 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import onnx
 import psutil
 import pytest
+import torch
 from conftest import Subject
 from processes import Program
 
 from speakerquant.architectures.layers import geometries
 from speakerquant.cache import Cache
+from speakerquant.configuration.schema import TensorRtConfig, TensorRtRtxConfig
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import EngineBuilder, Lengths
 from speakerquant.engine.tensorrt import worker
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings, TensorRtSettings
 from speakerquant.errors import UserError
+from speakerquant.graph.export import export_network
 from speakerquant.measuring.check import fidelity
 from speakerquant.measuring.embedding import embed_with_network
 from speakerquant.quantization.mask import Mask
@@ -220,6 +224,38 @@ def test_longer_recordings_than_allowed_are_refused_before_building(
     builder = tensorrt(python=tensorrt_stand_in(), max_frames=500)
     with pytest.raises(UserError, match=r"engine\.max_frames=500: the longest recording has 812 frames"):
         builder.build(onnx_path, Lengths(300, 812))
+
+
+def test_an_engine_says_which_lengths_it_was_built_for(
+    tensorrt: Build, tensorrt_stand_in: StandIn, onnx_path: Path
+) -> None:
+    builder = tensorrt(python=tensorrt_stand_in())
+    settings = builder.build(onnx_path, Lengths(300, 812)).provenance.settings
+    assert settings == {"max_batch": "1", "opt_frames": "300", "max_frames": "812"}
+    assert builder.settings == {"max_batch": "1"}
+
+
+def test_a_network_is_built_for_no_fewer_frames_than_it_takes(
+    tensorrt: Build, tensorrt_stand_in: StandIn, tmp_path: Path
+) -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Conv1d(80, 8, 15), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten()
+    )
+    onnx.save(export_network(network, 80, min_frames=15), tmp_path / "model.onnx")
+    builder = tensorrt(python=tensorrt_stand_in(), opt_frames=4)
+    settings = builder.build(tmp_path / "model.onnx", Lengths(300, 812, shortest=15)).provenance.settings
+    assert settings["opt_frames"] == "15"
+
+
+@pytest.mark.parametrize(
+    ("name", "config"), [("tensorrt", TensorRtConfig), ("tensorrt_rtx", TensorRtRtxConfig)]
+)
+def test_what_is_measured_of_an_engine_changes_nothing_in_it(
+    tensorrt_stand_in: StandIn, name: str, config: type[TensorRtConfig]
+) -> None:
+    python = tensorrt_stand_in()
+    measured = config(name=name, min_fidelity=0.9, latency_requests=5, python=python, opt_frames=200)
+    assert engine_builder(name, measured).settings == {"max_batch": "1", "opt_frames": "200"}
 
 
 def test_fp16_is_a_precision_of_the_mask(tensorrt: Build, tensorrt_stand_in: StandIn, small: Subject) -> None:

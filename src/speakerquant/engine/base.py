@@ -33,6 +33,7 @@ class Lengths:
 
     typical: int = 300
     longest: int = 3000
+    shortest: int = 1
 
 
 class Engine(ABC):
@@ -194,7 +195,7 @@ class EngineBuilder(ABC):
         engine.provenance = Provenance(
             self.name,
             dict(self.environment),
-            dict(self.settings),
+            {**self.settings, **self._settings_by_length(lengths)},
             network_properties(onnx_path),
             engine.size_bytes,
             sha256(engine.serialized),
@@ -247,6 +248,10 @@ class EngineBuilder(ABC):
     def _is_at_home(self, name: str, made: str) -> bool:
         """Whether an engine that was made with this version or device is at home here."""
         return self.environment.get(name) == made
+
+    def _settings_by_length(self, lengths: Lengths) -> Mapping[str, str]:
+        """The settings that follow from the lengths which an engine is built for, by name."""
+        return {}
 
     @abstractmethod
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:

@@ -19,7 +19,8 @@ class Provenance:
     Attributes:
         engine: Name of the backend.
         environment: Versions and devices that it was built with, by name.
-        settings: The backend's settings that change what the engine computes, by name.
+        settings: The backend's settings that change what the engine computes, by name; also those that
+            followed from the lengths of recordings.
         network: What the ONNX file says of its network, by name
             (:func:`speakerquant.graph.masking.write_mask`).
         size_bytes: Size of the serialized engine.
@@ -45,6 +46,9 @@ class Provenance:
 
 FRONT_END, MIN_FRAMES = "front_end", "min_frames"
 """What an engine must tell of its network to be given recordings."""
+
+MAX_FRAMES = "max_frames"
+"""The setting of an engine that takes no longer recordings: how many frames. Others take any length."""
 
 CHANNEL = "channel"
 """Which channel of recordings it was measured on, if not on their average."""

@@ -412,7 +412,7 @@ class MaskEvaluator:
             self.layers,
             self.builder,
             self.builder if self.builder.executes else engine_builder(REFERENCE),
-            _lengths(features, [*excerpts, request]),
+            _lengths(features, [*excerpts, request], network.min_frames),
             {
                 "checkpoint": self.model.digest,
                 "calibration": self._calibration_in_words,
@@ -481,8 +481,9 @@ def _remove_former_results(folder: Path) -> None:
     remove_engines(folder, ENGINES)
 
 
-def _lengths(features: EvaluationFeatures, others: Sequence[FeatureArray]) -> Lengths:
+def _lengths(features: EvaluationFeatures, others: Sequence[FeatureArray], fewest: int) -> Lengths:
     """Lengths of what engines are asked for: the list, the cohort, and other recordings ``[n_mels, T]``."""
     num_frames = features.tested.features.num_frames
     cohort = features.cohort.features.num_frames if features.cohort else []
-    return Lengths(int(np.median(num_frames)), max(*num_frames, *cohort, *(x.shape[1] for x in others)))
+    longest = max(*num_frames, *cohort, *(x.shape[1] for x in others))
+    return Lengths(int(np.median(num_frames)), longest, fewest)

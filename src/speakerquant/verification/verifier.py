@@ -18,7 +18,7 @@ from speakerquant.audio.waveform import Waveform, doubt_about, inspect_waveform
 from speakerquant.cache import Cache
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import Engine
-from speakerquant.engine.provenance import CHANNEL, FRONT_END, MIN_FRAMES, read_provenance
+from speakerquant.engine.provenance import CHANNEL, FRONT_END, MAX_FRAMES, MIN_FRAMES, read_provenance
 from speakerquant.errors import UserError, first_line
 from speakerquant.measuring.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
 from speakerquant.statistics.error_rates import ScoredTrials, threshold_at
@@ -59,12 +59,14 @@ class Verifier:
         engine: What embeds.
         front_end: Features that it takes.
         min_frames: Fewest frames that it takes.
+        max_frames: Most frames that it takes; none if it takes any length.
         channel: Which channel of recordings it was measured on, from 1; none if on their average.
     """
 
     engine: Engine
     front_end: FrontEnd
     min_frames: int
+    max_frames: int | None = None
     channel: int | None = None
 
     @classmethod
@@ -78,11 +80,13 @@ class Verifier:
         network = provenance.network
         try:
             front_end, min_frames = FrontEnd(**json.loads(network[FRONT_END])), int(network[MIN_FRAMES])
+            longest = provenance.settings.get(MAX_FRAMES)
+            max_frames = int(longest) if longest else None
             channel = int(network[CHANNEL]) if CHANNEL in network else None
         except (KeyError, ValueError, TypeError):
             raise UserError(f"{engine}: does not say what features it takes; build it again") from None
         builder = engine_builder(provenance.engine, cache=Cache())
-        return cls(builder.load(engine), front_end, min_frames, channel)
+        return cls(builder.load(engine), front_end, min_frames, max_frames, channel)
 
     def __enter__(self) -> "Verifier":
         return self
@@ -94,7 +98,7 @@ class Verifier:
         """A recording from its file, of any rate and number of channels, with what is to be doubted of it.
 
         Raises:
-            UserError: it cannot be read, lacks the channel, or is too short.
+            UserError: it cannot be read, lacks the channel, or is too short or too long.
         """
         found = inspect_waveform(path, self.front_end.sample_rate, self.channel)
         return self._recording(str(path), found.waveform, found.doubt)
@@ -103,7 +107,7 @@ class Verifier:
         """A recording from its samples, mono ``[samples]`` in [-1, 1] at the front end's sample rate.
 
         Raises:
-            UserError: it is too short.
+            UserError: it is too short or too long.
         """
         return self._recording(name, waveform, doubt_about(waveform) if waveform.size else None)
 
@@ -122,6 +126,11 @@ class Verifier:
         features = self._extractor.extract(waveform)
         if features.shape[1] < self.min_frames:
             raise UserError(f"{name}: {features.shape[1]} frames, and the network needs {self.min_frames}")
+        if self.max_frames is not None and features.shape[1] > self.max_frames:
+            raise UserError(
+                f"{name}: {features.shape[1]} frames, and the engine takes {self.max_frames} at most; cut "
+                "it, or build the engine with a larger engine.max_frames"
+            )
         return Recording(name, features, doubt)
 
 

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import onnx
 from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.cache import Cache
 from speakerquant.engine.base import Engine, EngineBuilder, FloatArray, Lengths, is_eight_bit_or_float
+from speakerquant.engine.provenance import MAX_FRAMES
 from speakerquant.engine.tensorrt.tensorrt_graph import adapt, computes_in_half, is_quantized
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
 from speakerquant.engine.tensorrt.worker_process import WorkerProcess
@@ -25,7 +26,7 @@ from speakerquant.quantization.precision import Precision
 
 _WORKER = Path(__file__).parent / "worker"
 _MEGABYTE = 10**6
-_NO_PART_OF_THE_ENGINE = ("python", "time_limit", "compute_capability")
+_NO_PART_OF_THE_ENGINE = ("python", "time_limit")
 
 
 class TensorRtEngine(Engine):
@@ -81,11 +82,10 @@ class TensorRtBuilder(EngineBuilder):
     def __init__(self, settings: TensorRtSettings, cache: Cache) -> None:
         self._given = settings
         self._cache = cache
-        self.settings = {
-            name: str(value)
-            for name, value in asdict(settings).items()
-            if name not in _NO_PART_OF_THE_ENGINE and value is not None
-        }
+        # A run's have others beside TensorRT's, and what TensorRT for RTX builds for is the environment's.
+        names = [field.name for field in fields(TensorRtSettings) if field.name not in _NO_PART_OF_THE_ENGINE]
+        given = {name: getattr(settings, name) for name in names}
+        self.settings = {name: str(value) for name, value in given.items() if value is not None}
         self._python = settings.interpreter
         self._described = _described(self._python, self.product, self.package, settings.time_limit)
 
@@ -103,12 +103,7 @@ class TensorRtBuilder(EngineBuilder):
         return is_eight_bit_or_float(precision)
 
     def _build(self, onnx_path: Path, lengths: Lengths) -> Engine:
-        given = self._given
-        longest = given.max_frames or lengths.longest
-        if longest < lengths.longest:
-            raise UserError(
-                f"engine.max_frames={longest}: the longest recording has {lengths.longest} frames; raise it"
-            )
+        given, frames = self._given, self._frames(lengths)
         network = self.given_network(onnx_path)
         with self._worker() as worker, tempfile.TemporaryDirectory() as folder:
             given_path = Path(folder) / "network.onnx"
@@ -117,7 +112,7 @@ class TensorRtBuilder(EngineBuilder):
                 _, plan = worker.ask(
                     "build",
                     onnx=str(given_path),
-                    frames=[1, min(given.opt_frames or lengths.typical, longest), longest],
+                    frames=frames,
                     max_batch=given.max_batch,
                     int8=is_quantized(network),
                     fp16=computes_in_half(network),
@@ -129,6 +124,20 @@ class TensorRtBuilder(EngineBuilder):
             except UserError as error:
                 raise UserError(f"{onnx_path}: {error}") from None
             return self._made_ready(plan, worker)
+
+    def _settings_by_length(self, lengths: Lengths) -> Mapping[str, str]:
+        _, usual, longest = self._frames(lengths)
+        return {"opt_frames": str(usual), MAX_FRAMES: str(longest)}
+
+    def _frames(self, lengths: Lengths) -> tuple[int, int, int]:
+        """Frames of the shortest recording of a plan, of the usual one, and of the longest."""
+        longest = self._given.max_frames or lengths.longest
+        if longest < lengths.longest:
+            raise UserError(
+                f"engine.max_frames={longest}: the longest recording has {lengths.longest} frames; raise it"
+            )
+        usual = max(self._given.opt_frames or lengths.typical, lengths.shortest)
+        return lengths.shortest, min(usual, longest), longest
 
     def _adapt(self, network: onnx.ModelProto) -> None:
         """Change a network, in place, to the form that is built best."""
