@@ -408,6 +408,24 @@ def test_a_product_has_the_name_that_the_newer_exporter_writes_beside_it(
             helper.make_node("Pad", ["h1", "p"], ["h"]),
         ],
         [helper.make_node("Slice", ["h1", "one", "most", "two", ""], ["h"])],
+        *([helper.make_node(kind, ["h1"], ["h"])] for kind in ("Celu", "Mish", "Selu", "Softsign")),
+        [helper.make_node("Swish", ["h1"], ["h"], alpha=1.5)],
+        [helper.make_node("ThresholdedRelu", ["h1"], ["h"], alpha=0.5)],
+        [helper.make_node("GroupNormalization", ["h1", "scales", "scales"], ["h"], num_groups=4)],
+        [helper.make_node("RMSNormalization", ["h1", "scale"], ["h"], axis=1)],
+        [
+            helper.make_node("Reshape", ["h1", "heads"], ["u"]),
+            helper.make_node("Transpose", ["u"], ["q"], perm=[0, 1, 3, 2]),
+            helper.make_node("Shape", ["h1"], ["s"]),
+            helper.make_node("Slice", ["s", "two", "three"], ["t"]),
+            helper.make_node("Concat", ["t", "t"], ["tt"], axis=0),
+            helper.make_node("Expand", ["unit", "tt"], ["ones"]),
+            helper.make_node("Trilu", ["ones", "five before"], ["part"]),
+            helper.make_node("Cast", ["part"], ["mask"], to=TensorProto.BOOL),
+            helper.make_node("Attention", ["q", "q", "q", "mask"], ["at"], is_causal=1),
+            helper.make_node("Transpose", ["at"], ["k"], perm=[0, 1, 3, 2]),
+            helper.make_node("Reshape", ["k", "channels"], ["h"]),
+        ],
         *(
             [helper.make_node("Slice", ["h1", start, end, "two", "back"], ["h"])]
             for start, end in (("back", "least"), ("back", "two"), ("most", "nought"), ("three", "least"))
@@ -418,11 +436,15 @@ def test_a_product_has_the_name_that_the_newer_exporter_writes_beside_it(
         *(f"{kind}, last window {where}" for kind in ("max", "mean") for where in ("behind", "in padding")),
         "split and squeezed",
         *("padded to even", "no steps"),
+        *("celu", "mish", "selu", "softsign", "swish", "thresholded", "groups", "rms", "attention"),
         *(f"backwards {n}" for n in range(4)),
     ],
 )
 def test_what_exporters_write_is_converted(nodes: list[onnx.NodeProto], tmp_path: Path) -> None:
     values = PLACES | {"least length": np.array(1), "both ends": np.array([0, 1, -2, -1])}
+    values |= {"heads": np.array([0, 2, 10, -1]), "channels": np.array([0, 20, -1])}
+    values |= {"five before": np.array(-5), "unit": np.ones(1, np.float32), "scale": np.ones(1, np.float32)}
+    values |= {"scales": np.linspace(-1, 2, 20, dtype=np.float32)}
     path = _with_nodes(tmp_path, nodes, values)
     network = OnnxFileNetwork(OnnxFileConfig(str(path), n_mels=20))
     check_converted(network)
@@ -440,7 +462,7 @@ def _with_nodes(
     mean.input[0] = "h"
     del model.graph.node[:]
     model.graph.node.extend([convolution, *nodes, mean, flat, linear])
-    model.opset_import[0].version = 18
+    model.opset_import[0].version = 24
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
     onnx.save(model, path)
     return path
@@ -655,6 +677,10 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "unknown": (
         _changed(lambda m: setattr(_first(m, "Relu"), "op_type", "NonZero")),
         "gate.1/Relu (NonZero): an operator that cannot be converted; export the network without it",
+    ),
+    "unknown in older opsets": (
+        _changed(lambda m: setattr(_first(m, "Relu"), "op_type", "AffineGrid")),
+        "an operator that cannot be converted; export the network without it, such as with opset_version=18",
     ),
     "quantized": (
         _changed(lambda m: setattr(_first(m, "Conv"), "op_type", "QLinearConv")),
