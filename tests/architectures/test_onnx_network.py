@@ -20,7 +20,7 @@ from varied_network import VARIED, VariedConfig
 from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint, save_checkpoint
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
-from speakerquant.architectures.layers import quantizable_layers, unreached_share
+from speakerquant.architectures.layers import quantizable_layers, unreached_layers, unreached_share
 from speakerquant.architectures.onnx_file.config import OnnxFileConfig
 from speakerquant.architectures.onnx_file.layer_names import unit_names
 from speakerquant.architectures.onnx_file.network import OnnxFileNetwork
@@ -34,7 +34,7 @@ from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.onnxruntime.converted_network import check_converted
 from speakerquant.errors import UserError
 from speakerquant.measuring.check import fidelity
-from speakerquant.measuring.embedding import embed_with_network
+from speakerquant.measuring.embedding import check_frames, embed_with_network
 from speakerquant.quantization.calibration import calibrate
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.ranges import CalibrationTable
@@ -111,6 +111,13 @@ class Paired(nn.Module):
         return frames.reshape(frames.shape[0], 4, -1, 2).mean((2, 3))
 
 
+class Baked(nn.Module):
+    """Takes the length that it was exported with."""
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return frames.reshape(2, 4, 50).mean(2)
+
+
 class Squeezed(nn.Module):
     """Loses the axis of a single recording."""
 
@@ -177,6 +184,13 @@ def _ecapa() -> nn.Module:
     )
 
 
+PLACES = {
+    name: np.array([number])
+    for name, number in {
+        **{"nought": 0, "one": 1, "two": 2, "three": 3, "twenty": 20, "back": -1},
+        **{"most": 2**63 - 1, "least": -(2**63)},
+    }.items()
+}
 FILES: dict[str, Callable[[Path], Path]] = {
     "ecapa": lambda path: write_onnx(_ecapa(), path, (2, 100, 80)),
     "varied": lambda path: write_onnx(VARIED.build(VariedConfig()), path, (2, 16, 100)),
@@ -394,6 +408,24 @@ def test_a_product_has_the_name_that_the_newer_exporter_writes_beside_it(
             helper.make_node("Pad", ["h1", "p"], ["h"]),
         ],
         [helper.make_node("Slice", ["h1", "one", "most", "two", ""], ["h"])],
+        *([helper.make_node(kind, ["h1"], ["h"])] for kind in ("Celu", "Mish", "Selu", "Softsign")),
+        [helper.make_node("Swish", ["h1"], ["h"], alpha=1.5)],
+        [helper.make_node("ThresholdedRelu", ["h1"], ["h"], alpha=0.5)],
+        [helper.make_node("GroupNormalization", ["h1", "scales", "scales"], ["h"], num_groups=4)],
+        [helper.make_node("RMSNormalization", ["h1", "scale"], ["h"], axis=1)],
+        [
+            helper.make_node("Reshape", ["h1", "heads"], ["u"]),
+            helper.make_node("Transpose", ["u"], ["q"], perm=[0, 1, 3, 2]),
+            helper.make_node("Shape", ["h1"], ["s"]),
+            helper.make_node("Slice", ["s", "two", "three"], ["t"]),
+            helper.make_node("Concat", ["t", "t"], ["tt"], axis=0),
+            helper.make_node("Expand", ["unit", "tt"], ["ones"]),
+            helper.make_node("Trilu", ["ones", "five before"], ["part"]),
+            helper.make_node("Cast", ["part"], ["mask"], to=TensorProto.BOOL),
+            helper.make_node("Attention", ["q", "q", "q", "mask"], ["at"], is_causal=1),
+            helper.make_node("Transpose", ["at"], ["k"], perm=[0, 1, 3, 2]),
+            helper.make_node("Reshape", ["k", "channels"], ["h"]),
+        ],
         *(
             [helper.make_node("Slice", ["h1", start, end, "two", "back"], ["h"])]
             for start, end in (("back", "least"), ("back", "two"), ("most", "nought"), ("three", "least"))
@@ -403,14 +435,16 @@ def test_a_product_has_the_name_that_the_newer_exporter_writes_beside_it(
         *("mask", "places", "no bias", "clipped length", "copied size", "ends", "halves"),
         *(f"{kind}, last window {where}" for kind in ("max", "mean") for where in ("behind", "in padding")),
         "split and squeezed",
-        *("padded to even", "no steps", *(f"backwards {n}" for n in range(4))),
+        *("padded to even", "no steps"),
+        *("celu", "mish", "selu", "softsign", "swish", "thresholded", "groups", "rms", "attention"),
+        *(f"backwards {n}" for n in range(4)),
     ],
 )
 def test_what_exporters_write_is_converted(nodes: list[onnx.NodeProto], tmp_path: Path) -> None:
-    numbers = {"nought": 0, "one": 1, "two": 2, "three": 3, "twenty": 20, "back": -1}
-    ends = {"most": 2**63 - 1, "least": -(2**63)}
-    values = {name: np.array([number]) for name, number in (numbers | ends).items()}
-    values |= {"least length": np.array(1), "both ends": np.array([0, 1, -2, -1])}
+    values = PLACES | {"least length": np.array(1), "both ends": np.array([0, 1, -2, -1])}
+    values |= {"heads": np.array([0, 2, 10, -1]), "channels": np.array([0, 20, -1])}
+    values |= {"five before": np.array(-5), "unit": np.ones(1, np.float32), "scale": np.ones(1, np.float32)}
+    values |= {"scales": np.linspace(-1, 2, 20, dtype=np.float32)}
     path = _with_nodes(tmp_path, nodes, values)
     network = OnnxFileNetwork(OnnxFileConfig(str(path), n_mels=20))
     check_converted(network)
@@ -428,34 +462,64 @@ def _with_nodes(
     mean.input[0] = "h"
     del model.graph.node[:]
     model.graph.node.extend([convolution, *nodes, mean, flat, linear])
-    model.opset_import[0].version = 18
+    model.opset_import[0].version = 24
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
     onnx.save(model, path)
     return path
 
 
+def _positions(name: str) -> list[onnx.NodeProto]:
+    """The first of stored positions, as many as there are frames, added to these."""
+    return [
+        helper.make_node("Shape", ["h1"], ["s"]),
+        helper.make_node("Slice", ["s", "two", "three"], ["t"]),
+        helper.make_node("Slice", [name, "nought", "t", "two"], ["p"]),
+        helper.make_node("Add", ["h1", "p"], ["h"]),
+    ]
+
+
 @pytest.mark.parametrize(
-    ("nodes", "weights"),
+    ("nodes", "table", "shape", "place"),
     [
-        ([helper.make_node("MatMul", ["l", "h1"], ["h"])], (20, 20)),
-        ([helper.make_node("Einsum", ["h1", "l"], ["h"], equation="bct,dc->bdt")], (20, 20)),
+        ([helper.make_node("MatMul", ["l", "h1"], ["h"])], "l", (20, 20), "l"),
+        (
+            [helper.make_node("Einsum", ["h1", "l"], ["h"], equation="bct,dc->bdt")],
+            *("l", (20, 20), "l"),
+        ),
         (
             [
                 helper.make_node("Transpose", ["h1"], ["f"], perm=[0, 2, 1]),
                 helper.make_node("MatMul", ["f", "l"], ["g"]),
                 helper.make_node("Transpose", ["g"], ["h"], perm=[0, 2, 1]),
             ],
-            (1, 20, 20),
+            *("l", (1, 20, 20), "l"),
         ),
+        (_positions("enc/pos.weight"), "enc/pos.weight", (1, 20, 300), "enc_pos.weight"),
+        (_positions("conv.positions"), "conv.positions", (1, 20, 300), "conv_positions"),
     ],
-    ids=["on the left", "einsum", "of three axes"],
+    ids=["on the left", "einsum", "of three axes", "positions", "named as in a layer"],
 )
 def test_weights_that_no_mask_reaches_are_said(
-    nodes: list[onnx.NodeProto], weights: tuple[int, ...], tmp_path: Path
+    nodes: list[onnx.NodeProto], table: str, shape: tuple[int, ...], place: str, tmp_path: Path
 ) -> None:
-    path = _with_nodes(tmp_path, nodes, {"l": np.ones(weights, np.float32)})
+    """By the names that they have in the file."""
+    path = _with_nodes(tmp_path, nodes, {table: np.ones(shape, np.float32), **PLACES})
     network = OnnxFileNetwork(OnnxFileConfig(str(path), n_mels=20))
-    assert unreached_share(network) == 400 / (400 + 20 * 20 * 3 + 20 * 6)
+    size = math.prod(shape)
+    assert unreached_share(network) == size / (size + 20 * 20 * 3 + 20 * 6)
+    assert [*unreached_layers(network)] == [place]
+
+
+def test_recordings_beyond_its_longest_length_are_named(tmp_path: Path) -> None:
+    """Found exactly, where the file stores so many positions."""
+    positions = {"pos": np.ones((1, 20, 300), np.float32), **PLACES}
+    path = _with_nodes(tmp_path, _positions("pos"), positions)
+    network = OnnxFileNetwork(OnnxFileConfig(str(path), n_mels=20))
+    check_converted(network)
+    recordings = [Path("a.wav"), Path("b.wav")]
+    check_frames(network, recordings, [300, 20])
+    with pytest.raises(UserError, match=r"a\.wav: 301 frames, and the network takes 300 at most; cut"):
+        check_frames(network, recordings, [301, 20])
 
 
 @pytest.mark.parametrize(
@@ -600,11 +664,23 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
         _another(nn.Sequential(nn.Conv1d(80, 4, 3), nn.Flatten(), nn.Linear(4 * 48, 8)), (1, 80, 50)),
         "axis 2 (time) of its input is fixed to 50",
     ),
+    "length of 200": (
+        _another(nn.Sequential(nn.Conv1d(80, 4, 3), nn.Flatten(), nn.Linear(4 * 198, 8)), (1, 80, 200)),
+        "axis 2 (time) of its input is fixed to 200",
+    ),
+    "length fixed by the exporter": (
+        lambda _, path: write_onnx(nn.Sequential(nn.Conv1d(20, 4, 1), Baked()), path, (2, 20, 50)),
+        "(Reshape) cannot be run (shape '[2, 4, 50]' is invalid for input of size 1600); as exported it may",
+    ),
     "recurrent": (_changed(lambda m: setattr(_first(m, "Relu"), "op_type", "LSTM")), "(LSTM): a recurrent"),
     "control flow": (_changed(lambda m: setattr(_first(m, "Relu"), "op_type", "If")), "(If): control flow"),
     "unknown": (
         _changed(lambda m: setattr(_first(m, "Relu"), "op_type", "NonZero")),
-        "/blocks.0/gate/gate.1/Relu (NonZero): an operator that cannot be converted",
+        "gate.1/Relu (NonZero): an operator that cannot be converted; export the network without it",
+    ),
+    "unknown in older opsets": (
+        _changed(lambda m: setattr(_first(m, "Relu"), "op_type", "AffineGrid")),
+        "an operator that cannot be converted; export the network without it, such as with opset_version=18",
     ),
     "quantized": (
         _changed(lambda m: setattr(_first(m, "Conv"), "op_type", "QLinearConv")),

@@ -14,6 +14,8 @@ import soundfile
 from conftest import Subject
 
 from speakerquant.architectures.checkpoints import SpeakerModel
+from speakerquant.architectures.ecapa_tdnn.config import Padding
+from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.architectures.units import Granularity
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
@@ -378,6 +380,20 @@ def test_a_list_of_twenty_speakers_is_not_said_to_be_short(
     trials = Trials((*map(str, speakers),), left, right, speakers[left] == speakers[right])
     assert replace(make(), data=replace(data, trials=trials, speakers=speakers)).bootstrap.num_speakers == 20
     assert not caplog.text
+
+
+def test_a_recording_of_a_length_that_the_network_does_not_take_is_named(
+    small: Subject, make: Make, data: EvaluationData, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "short.wav", np.ones(600), 16000)
+    network = EcapaTdnn(replace(small.network.config, padding=Padding.reflect))
+    evaluator = replace(
+        make(),
+        model=SpeakerModel(network, FrontEnd(), "reflecting"),
+        data=replace(data, calibration=[tmp_path / "short.wav"]),
+    )
+    with pytest.raises(UserError, match=r"short\.wav: 1 frames, and the network needs 5; take"):
+        _ = evaluator.features
 
 
 def test_fewer_recordings_than_asked_for_and_a_single_speaker_are_said(

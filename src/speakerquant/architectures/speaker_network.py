@@ -42,6 +42,10 @@ class SpeakerNetwork(nn.Module, ABC):
     def min_frames(self) -> int:
         """Smallest number of frames that the network can embed."""
 
+    def most_frames(self, wanted: int) -> int:
+        """Largest number of frames, up to so many, that the network can embed."""
+        return wanted
+
     @property
     def interface(self) -> Interface:
         """How the file that the network came as was asked; the project's own way, if it was none."""

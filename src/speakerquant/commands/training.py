@@ -10,10 +10,9 @@ import torch
 from lightning_fabric import Fabric
 
 from speakerquant.architectures.checkpoint_sources import checkpoint_path
-from speakerquant.architectures.checkpoints import save_checkpoint
+from speakerquant.architectures.checkpoints import SpeakerModel, save_checkpoint
 from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.features import extract_features
-from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
 from speakerquant.configuration.opening import open_cache, open_model
 from speakerquant.configuration.schema import TrainConfig
@@ -22,7 +21,7 @@ from speakerquant.corpus.synthetic import DEVELOPMENT, TRAIN, TRIALS_FILE, synth
 from speakerquant.corpus.trials import read_trials
 from speakerquant.errors import UserError, first_line, said_as
 from speakerquant.files import atomic_path
-from speakerquant.measuring.embedding import embed_with_network
+from speakerquant.measuring.embedding import check_frames, embed_with_network
 from speakerquant.statistics.error_rates import eer
 from speakerquant.statistics.scores import cosine_scores
 from speakerquant.tracking.client import Tracking, connect
@@ -62,7 +61,7 @@ def train(config: TrainConfig, params: Mapping[str, object]) -> None:
         crop_seconds=config.crop_seconds,
         seed=config.training.seed,
     )
-    validate = _validation(config, cache, model.front_end)
+    validate = _validation(config, cache, model)
     trainer = Trainer(fabric, model, batches, config.training, _decisive(params))
     if fabric.broadcast(state.exists()):  # on a shared file system not all processes see it at once
         trainer.load(state)
@@ -169,7 +168,7 @@ def _sources(config: TrainConfig, cache: Cache) -> list[SpeechSource]:
     return sources
 
 
-def _validation(config: TrainConfig, cache: Cache, front_end: FrontEnd) -> Validate:
+def _validation(config: TrainConfig, cache: Cache, model: SpeakerModel) -> Validate:
     if config.validation.root is None:
         if config.validation.trials is not None:
             raise UserError("validation.trials is set: set validation.root too, the folder of its recordings")
@@ -183,7 +182,8 @@ def _validation(config: TrainConfig, cache: Cache, front_end: FrontEnd) -> Valid
         recordings = open_recordings(root)
         trials = read_trials(trials_path, recordings, keep_repeated=True)
     paths = list(map(recordings.path_of, trials.recordings))
-    features = extract_features(paths, front_end, cache).features
+    features = extract_features(paths, model.front_end, cache).features
+    check_frames(model.network, paths, features.num_frames)
 
     def validate(network: SpeakerNetwork) -> Mapping[str, float]:
         scores = cosine_scores(embed_with_network(network, features), trials.left, trials.right)

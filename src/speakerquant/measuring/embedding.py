@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.features import FeatureArray
 from speakerquant.cache import Cache
 from speakerquant.engine.base import Engine
@@ -34,6 +35,26 @@ class TimedEmbeddings:
     embeddings: Embeddings
     seconds: float
     name: str
+
+
+def check_frames(network: SpeakerNetwork, recordings: Sequence[Path], num_frames: Sequence[int]) -> None:
+    """Refuse recordings of fewer or more frames than the network takes.
+
+    Raises:
+        UserError: there is one; the message names the shortest or the longest.
+    """
+    shortest, longest = int(np.argmin(num_frames)), int(np.argmax(num_frames))
+    fewest, most = network.min_frames, network.most_frames(num_frames[longest])
+    if num_frames[shortest] < fewest:
+        raise UserError(
+            f"{recordings[shortest]}: {num_frames[shortest]} frames, and the network needs {fewest}; "
+            "take the recording off the list"
+        )
+    if num_frames[longest] > most:
+        raise UserError(
+            f"{recordings[longest]}: {num_frames[longest]} frames, and the network takes {most} at most; "
+            "cut the recording, take it off the list, or give a network of any length"
+        )
 
 
 def embed_with_network(network: nn.Module, features: Sequence[FeatureArray]) -> Embeddings:

@@ -26,6 +26,7 @@ from speakerquant.measuring.assembly import assemble_result
 from speakerquant.measuring.baseline import Baseline, measured_baseline
 from speakerquant.measuring.build import ONNX_FILE, MaskBuilder, is_of_a_mask
 from speakerquant.measuring.check import FidelityCheck, excerpts_of
+from speakerquant.measuring.embedding import check_frames
 from speakerquant.measuring.groups import JudgedGroup, compare_groups, judged_groups
 from speakerquant.measuring.latency import measure_latency, request_of
 from speakerquant.measuring.listener import EvaluationListener, MeasuredOn
@@ -296,13 +297,7 @@ class MaskEvaluator:
 
     def _features_of(self, recordings: Sequence[Path]) -> CachedFeatures:
         extracted = extract_features(recordings, self.model.front_end, self.cache, self.settings.channel)
-        num_frames, fewest = extracted.features.num_frames, self.model.network.min_frames
-        if min(num_frames) < fewest:
-            path = recordings[int(np.argmin(num_frames))]
-            raise UserError(
-                f"{path}: {min(num_frames)} frames, and the network needs {fewest}; "
-                "take the recording off the list"
-            )
+        check_frames(self.model.network, recordings, extracted.features.num_frames)
         return extracted
 
     @property

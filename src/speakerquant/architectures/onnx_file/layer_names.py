@@ -26,7 +26,7 @@ def layer_names(nodes: Sequence[Node]) -> list[str]:
     while known and all(len(path) > shared + 1 and path[shared] == known[0][shared] for path in known):
         shared += 1
     names = [
-        ".".join(path[shared:]) if path else _clean(node.name)
+        ".".join(path[shared:]) if path else cleaned(node.name)
         for node, path in zip(nodes, paths, strict=True)
     ]
     outer = {module for name in names for module in enclosing(name)[:-1]}
@@ -104,11 +104,11 @@ def _path(node: Node) -> list[str]:
     parts = [part for part in node.name.split("/") if part][:-1]
     if not node.name.startswith("/") or not parts:
         module = _module_of(node.inputs[1]) or node.module  # which is the one that called it
-        return [_clean(part) for part in module.split(".")] if module else []
+        return [cleaned(part) for part in module.split(".")] if module else []
     path: list[str] = []
     for part, before in zip(parts, ["", *parts], strict=False):
         path += part.removeprefix(f"{before}.").split(".")  # an element of a list repeats the list's name
-    return [_clean(part) for part in path if part]
+    return [cleaned(part) for part in path if part]
 
 
 def _module_of(weight: str) -> str:
@@ -117,6 +117,6 @@ def _module_of(weight: str) -> str:
     return weight.removesuffix(_WEIGHT) if is_path else ""
 
 
-def _clean(part: str) -> str:
+def cleaned(part: str) -> str:
     """A name that PyTorch, masks and configurations take."""
     return re.sub(r"\W+", "_", part).strip("_") or "layer"

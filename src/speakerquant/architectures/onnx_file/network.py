@@ -1,9 +1,11 @@
 """The network of an ONNX file: its nodes in their order, those with weights as layers of PyTorch."""
 
+import itertools
 import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from speakerquant.architectures.interface import Interface
 from speakerquant.architectures.layers import quantizable_layers, unreached_layers
 from speakerquant.architectures.onnx_file.config import OnnxFileConfig
-from speakerquant.architectures.onnx_file.layer_names import layer_names, unit_names
+from speakerquant.architectures.onnx_file.layer_names import cleaned, layer_names, unit_names
 from speakerquant.architectures.onnx_file.operators import OPERATORS, Operand, pad, tensor
 from speakerquant.architectures.onnx_file.reading import (
     Node,
@@ -31,7 +33,7 @@ from speakerquant.architectures.onnx_file.weight_layers import (
     with_pads,
 )
 from speakerquant.architectures.speaker_network import SpeakerNetwork
-from speakerquant.architectures.units import Granularity, Units
+from speakerquant.architectures.units import Granularity, Units, enclosing
 from speakerquant.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
@@ -39,9 +41,8 @@ log = logging.getLogger(__name__)
 _TAKEN = re.compile(r"config|layout|training|normalisations|constant\d+")
 _TIME = re.compile(r"t|.*(time|frame|len|seq).*", re.IGNORECASE)
 """What files call the axis of time."""
-_PRODUCTS = ("Conv", "Einsum", "Gemm", "MatMul")
 _LENGTHS = (200, 251)
-"""Frames at which a network is tried out: none needs more, and one of fixed length does not take both."""
+"""Frames at which a network is tried out: all must take both, and one of fixed length does not."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,20 @@ class Layout:
         return features if self.time_last else features.transpose(1, 2)
 
 
+class StoredTable(nn.Module):
+    """Stored values with more than one axis that no layer holds, such as those of positions."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.values = nn.Parameter(values)
+
+
 class OnnxFileNetwork(SpeakerNetwork):
     """A network that computes what an ONNX file computes.
 
     Convolutions, linear layers and batch normalisations with stored weights are modules, at the places that
-    the file's names tell; other stored values are buffers. Arithmetic on lengths stays arithmetic, so that
-    the network can be exported again for any length.
+    the file's names tell, and so are tables; other stored values are buffers. Arithmetic on lengths stays
+    arithmetic, so that the network can be exported again for any length.
 
     Attributes:
         layout: How the file takes features.
@@ -104,13 +113,13 @@ class OnnxFileNetwork(SpeakerNetwork):
         graph = read_graph(model)
         self._input, self._output = graph.input, graph.output
         self._settings: dict[str, Operand] = {}
-        self._buffer_of: dict[str, str] = {}
+        self._place_of: dict[str, str] = {}
         self._steps = self._converted(graph)
         self._metadata = metadata_of(model)
         self.eval()
         self.layout, self._embedding_dim = self._found_layout(graph, config.n_mels)
         self.config = replace(config, digest=digest, n_mels=self.layout.bands)
-        self._min_frames = self._fewest_frames()
+        self._min_frames = self._last_that_runs(_LENGTHS[0], 0)
 
     @property
     def embedding_dim(self) -> int:
@@ -119,6 +128,11 @@ class OnnxFileNetwork(SpeakerNetwork):
     @property
     def min_frames(self) -> int:
         return self._min_frames
+
+    def most_frames(self, wanted: int) -> int:
+        if wanted <= _LENGTHS[-1] or self._runs(self.layout, 1, wanted):
+            return wanted
+        return self._last_that_runs(_LENGTHS[-1], wanted)
 
     def units(self, granularity: Granularity = Granularity.block) -> Units:
         """Modules as the file's names tell them, or runs of these, 5 to 12; without names, runs of layers."""
@@ -139,12 +153,14 @@ class OnnxFileNetwork(SpeakerNetwork):
 
     def _computed(self, features: Tensor) -> Tensor:
         values: dict[str, Any] = {self._input: features, "": None, **self._settings}
-        values.update((name, getattr(self, buffer)) for name, buffer in self._buffer_of.items())
+        values.update((name, attrgetter(place)(self)) for name, place in self._place_of.items())
         for step in self._steps:
             try:
                 results = self._results(step, [values.get(name) for name in step.node.inputs])
             except Exception as error:
                 error.add_note(str(step.node))
+                if step.module is None and not isinstance(error, NotImplementedError):
+                    error.add_note("; as exported it may fix a length or a batch: try dynamo=True")
                 raise
             values.update(zip(step.node.outputs, results, strict=False))
             for name in step.done:
@@ -170,28 +186,43 @@ class OnnxFileNetwork(SpeakerNetwork):
         for node, layer, name in zip(nodes, layers, names, strict=True):
             if layer is not None and name is not None:
                 _put(self, name, layer)
-            elif node.operator in OPERATORS:
-                kept = {each: constants[each] for each in node.inputs if constants.get(each) is not None}
-                self._keep(kept, is_weight=node.operator in _PRODUCTS)
-            else:
+            elif node.operator not in OPERATORS:
                 raise UserError(f"{node}: its weights are computed, not stored, which cannot be converted")
+        for node, layer in zip(nodes, layers, strict=True):
+            if layer is None:  # behind all layers, whose names and order masks know
+                self._keep({each: constants[each] for each in node.inputs if constants.get(each) is not None})
         ends = _last_readers(nodes, {*constants, graph.output, ""})
         return tuple(
             Step(node, name, ends.get(place, ()))
             for place, (node, name) in enumerate(zip(nodes, names, strict=True))
         )
 
-    def _keep(self, constants: Mapping[str, Operand], is_weight: bool) -> None:
-        """Keep stored values, and matrices that no layer holds as parameters, which masks do not reach."""
+    def _keep(self, constants: Mapping[str, Operand]) -> None:
+        """Keep stored values; tables, which masks do not reach, under their names in the file."""
         for name, value in constants.items():
             if not isinstance(value, Tensor):
                 self._settings[name] = value
-            elif name not in self._buffer_of:
-                self._buffer_of[name] = f"constant{len(self._buffer_of) + 1}"
-                if is_weight and value.dim() > 1:
-                    self.register_parameter(self._buffer_of[name], nn.Parameter(value))
+            elif name not in self._place_of:
+                place = f"constant{len(self._place_of) + 1}"
+                if sum(size > 1 for size in value.shape) > 1:
+                    table = self._free_place(name)
+                    _put(self, table, StoredTable(value))
+                    place = f"{table}.values"
                 else:
-                    self.register_buffer(self._buffer_of[name], value)
+                    self.register_buffer(place, value)
+                self._place_of[name] = place
+
+    def _free_place(self, tensor_name: str) -> str:
+        """The tensor's name as that of a module, in one part where a layer is what it would lie in."""
+        place = _free(".".join(cleaned(part) for part in tensor_name.split(".")))
+        modules, flat = dict(self.named_modules()), place.replace(".", "_")
+        layers = {name for name, module in modules.items() if type(module) is not nn.Module}
+        others = (f"{flat}_{number}" for number in itertools.count(1))
+        return next(
+            each
+            for each in itertools.chain((place, flat), others)
+            if each not in modules and layers.isdisjoint(enclosing(each))
+        )
 
     def _found_layout(self, graph: OnnxGraph, n_mels: int) -> tuple[Layout, int]:
         """The layout in which the network runs at several lengths and batches, and the embedding's length.
@@ -237,24 +268,23 @@ class OnnxFileNetwork(SpeakerNetwork):
             runs = [self._runs(layout, 1, frames) for frames in _LENGTHS]
             if all(runs):
                 return UserError(f"axis 0 (batch) of its input is fixed to 1; {advice}")
-            if any(runs):
-                some, other = _LENGTHS if runs[0] else reversed(_LENGTHS)
-                return UserError(f"it takes {some} frames and not {other}; give a network of any length")
             frames = graph.sizes[axis]
             if frames and any(self._runs(layout, batch, frames) for batch in (1, 2)):
                 return UserError(f"axis {axis} (time) of its input is fixed to {frames}; {advice}")
+            if any(runs):
+                some, other = _LENGTHS if runs[0] else reversed(_LENGTHS)
+                return UserError(f"it takes {some} frames and not {other}; give a network of any length")
         return None
 
-    def _fewest_frames(self) -> int:
-        """Found by halving: what runs at some length, with finite results, runs at greater ones."""
-        none, enough = 0, _LENGTHS[0]
-        while enough - none > 1:
-            middle = (none + enough) // 2
+    def _last_that_runs(self, runs: int, fails: int) -> int:
+        """The last number of frames on the way from one that runs, with finite results, to one that fails."""
+        while abs(fails - runs) > 1:
+            middle = (fails + runs) // 2
             if self._runs(self.layout, 1, middle):
-                enough = middle
+                runs = middle
             else:
-                none = middle
-        return enough
+                fails = middle
+        return runs
 
     def _runs(self, layout: Layout, batch: int, frames: int) -> bool:
         try:
@@ -264,13 +294,14 @@ class OnnxFileNetwork(SpeakerNetwork):
         return embeddings.dim() == 2 and len(embeddings) == batch and bool(embeddings.isfinite().all())
 
     def _tried(self, layout: Layout, batch: int, frames: int) -> Tensor:
-        features = torch.randn(batch, layout.bands, frames, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(batch, layout.bands, frames, generator=torch.Generator().manual_seed(0))
+        features = noise.to(next(self.parameters()).device)
         try:
             with torch.inference_mode():
                 return self._computed(layout.arranged(features))
         except Exception as error:  # whatever operators raise for operands that they do not take
-            node = getattr(error, "__notes__", ["its nodes"])[0]
-            raise UserError(f"{node} cannot be run ({first_line(error)[:160]})") from None
+            node, *advice = getattr(error, "__notes__", ["its nodes"])
+            raise UserError(f"{node} cannot be run ({first_line(error)[:160]}){''.join(advice)}") from None
 
 
 def _no_embedding(output: str, shape: Sequence[int], batch: int) -> UserError:

@@ -351,9 +351,48 @@ def _layer_normalization(inputs: Sequence[Operand], attributes: Attributes) -> T
     return result + tensor(inputs[2]) if len(inputs) > 2 else result
 
 
+def _rms_normalization(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    values = tensor(inputs[0])
+    axes = list(range(attributes.get("axis", -1) % values.dim(), values.dim()))
+    power = (values * values).mean(axes, keepdim=True)
+    result: Tensor = values / (power + attributes.get("epsilon", 1e-5)).sqrt() * tensor(inputs[1], values)
+    return result
+
+
+def _group_normalization(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    values, weight, bias = (tensor(each) for each in inputs)
+    groups, channels = attributes["num_groups"], values.shape[1]
+    if attributes["opset"] < 21:  # one of a group
+        weight, bias = (each.repeat_interleave(channels // groups) for each in (weight, bias))
+    return F.group_norm(values, groups, weight, bias, attributes.get("epsilon", 1e-5))
+
+
 def _instance_normalization(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
     values, weight, bias = (tensor(each) for each in inputs)
     return F.instance_norm(values, weight=weight, bias=bias, eps=attributes.get("epsilon", 1e-5))
+
+
+def _attention(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    """Of queries, keys and values ``[B, heads, T, dim]``, with a mask or without."""
+    query, key, values = (tensor(each) for each in inputs[:3])
+    if query.dim() != 4 or key.shape[1] != query.shape[1] or any(each is not None for each in inputs[4:]):
+        raise NotImplementedError("other than of as many heads of queries as of keys, without a past")
+    if attributes.get("softcap", 0.0):
+        raise NotImplementedError("with softcap")
+    scores = query @ key.transpose(2, 3) * attributes.get("scale", query.shape[3] ** -0.5)
+    if len(inputs) > 3 and inputs[3] is not None:
+        mask = tensor(inputs[3], scores)
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    if attributes.get("is_causal", 0):
+        scores = scores.masked_fill(torch.ones_like(scores).tril() == 0, -torch.inf)
+    result: Tensor = scores.softmax(3) @ values
+    return result
+
+
+def _triangle(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    diagonal = int(tensor(inputs[1])) if len(inputs) > 1 and inputs[1] is not None else 0
+    part = torch.triu if attributes.get("upper", 1) else torch.tril
+    return part(tensor(inputs[0]), diagonal)
 
 
 def _gemm(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
@@ -393,10 +432,12 @@ OPERATORS: dict[str, Operator] = {
     "Abs": _each(torch.abs),
     "Add": _pair(torch.add),
     "And": _pair(torch.logical_and),
+    "Attention": _attention,
     "AveragePool": _average_pool,
     "Cast": _cast,
     "CastLike": _cast_like,
     "Ceil": _each(torch.ceil),
+    "Celu": lambda inputs, attributes: F.celu(inputs[0], attributes.get("alpha", 1.0)),
     "Clip": _clip,
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
@@ -419,9 +460,12 @@ OPERATORS: dict[str, Operator] = {
     "GlobalMaxPool": _each(lambda values: values.amax(_spatial(values), keepdim=True)),
     "Greater": _pair(torch.gt),
     "GreaterOrEqual": _pair(torch.ge),
+    "GroupNormalization": _group_normalization,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _each(F.hardswish),
     "Identity": lambda inputs, _: inputs[0],
+    "IsInf": _each(torch.isinf),
+    "IsNaN": _each(torch.isnan),
     "InstanceNormalization": _instance_normalization,
     "LayerNormalization": _layer_normalization,
     "LeakyRelu": lambda inputs, attributes: F.leaky_relu(inputs[0], attributes.get("alpha", 0.01)),
@@ -433,6 +477,7 @@ OPERATORS: dict[str, Operator] = {
     "Max": _pair(torch.maximum),
     "MaxPool": _max_pool,
     "Min": _pair(torch.minimum),
+    "Mish": _each(F.mish),
     "Mod": _modulo,
     "Mul": _pair(torch.mul),
     "Neg": _each(torch.neg),
@@ -441,6 +486,7 @@ OPERATORS: dict[str, Operator] = {
     "PRelu": _prelu,
     "Pad": _pad,
     "Pow": _pair(torch.pow),
+    "RMSNormalization": _rms_normalization,
     "Range": _range,
     "Reciprocal": _each(torch.reciprocal),
     "ReduceL1": _reduce(lambda values, axes, keep: values.abs().sum(axes, keepdim=keep)),
@@ -456,6 +502,7 @@ OPERATORS: dict[str, Operator] = {
     "Reshape": _reshape,
     "Resize": _resize,
     "Round": _each(torch.round),
+    "Selu": _each(F.selu),
     "Shape": _shape,
     "Sigmoid": _each(torch.sigmoid),
     "Sign": _each(torch.sign),
@@ -463,14 +510,18 @@ OPERATORS: dict[str, Operator] = {
     "Slice": _slice,
     "Softmax": _softmax(torch.softmax),
     "Softplus": _each(F.softplus),
+    "Softsign": _each(F.softsign),
     "Split": _split,
     "Sqrt": _each(torch.sqrt),
     "Squeeze": _squeeze,
     "Sub": _pair(torch.sub),
     "Sum": _pair(torch.add),
+    "Swish": lambda inputs, attributes: inputs[0] * (attributes.get("alpha", 1.0) * inputs[0]).sigmoid(),
     "Tanh": _each(torch.tanh),
+    "ThresholdedRelu": lambda inputs, attributes: inputs[0] * (inputs[0] > attributes.get("alpha", 1.0)),
     "Tile": lambda inputs, _: tensor(inputs[0]).repeat(_sizes(inputs[1])),
     "Transpose": _transpose,
+    "Trilu": _triangle,
     "Unsqueeze": _unsqueeze,
     "Where": _where,
     "Xor": _pair(torch.logical_xor),

@@ -18,7 +18,7 @@ from speakerquant.errors import UserError, first_line
 from speakerquant.files import digest, file_digest
 
 _OPSETS = range(11, 26)
-_ADVISED_OPSET = 17  # in which normalisations and attention are made of operators that are known here
+_ADVISED_OPSET = 18  # the oldest that both exporters of PyTorch write
 _AXES = 3
 _LARGEST = 2**31  # bytes: what a message of protobuf may have
 _LAYERS = ("Conv", "Gemm", "MatMul", "BatchNormalization")
@@ -210,7 +210,8 @@ def _node(node: onnx.NodeProto, place: int, opset: int) -> Node:
             f"{said}: of {node.domain}, not of ONNX; give the file as exported, before any optimization"
         )
     if node.op_type not in OPERATORS and node.op_type not in (*_LAYERS, "Constant"):
-        older = f", such as with opset_version={_ADVISED_OPSET}" if opset > _ADVISED_OPSET else ""
+        is_newer = not onnx.defs.has(node.op_type, _ADVISED_OPSET, "")  # an older opset spells it out
+        older = f", such as with opset_version={_ADVISED_OPSET}" if is_newer else ""
         raise UserError(f"{said}: an operator that cannot be converted; export the network without it{older}")
     attributes = {each.name: _value(each) for each in node.attribute}
     return Node(
