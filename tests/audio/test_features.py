@@ -80,11 +80,18 @@ def test_what_determines_features_determines_the_digest(
     assert extract_features(recordings, front_end, cache).digest != before
 
 
-def test_recording_shorter_than_one_frame_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "short.wav"
-    soundfile.write(path, np.full(FRONT_END.n_fft - 1, 0.1), 16000)
-    with pytest.raises(UserError, match=rf"{path}.*shorter than one frame"):
-        extract_features([path], FRONT_END, Cache(tmp_path / "cache"))
+@pytest.mark.parametrize(
+    ("front_end", "length"), [(FRONT_END, 512), (FrontEnd(FrontEndKind.kaldi, n_fft=1024), 400)]
+)
+def test_a_recording_has_one_frame_at_least(front_end: FrontEnd, length: int, tmp_path: Path) -> None:
+    path, cache = tmp_path / "short.wav", Cache(tmp_path / "cache")
+    soundfile.write(path, np.full(length, 0.1), 16000)
+    assert extract_features([path], front_end, cache).features.num_frames == [1]
+    soundfile.write(path, np.full(length - 1, 0.1), 16000)
+    with pytest.raises(
+        UserError, match=rf"{path}: {length - 1} samples are shorter than one frame of {length}"
+    ):
+        extract_features([path], front_end, cache)
 
 
 def test_failed_extraction_leaves_nothing_in_the_cache(recordings: list[Path], tmp_path: Path) -> None:

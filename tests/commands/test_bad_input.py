@@ -91,6 +91,7 @@ def assert_one_line(finished: Finished, *said: str) -> None:
         ),
         (["model.checkpoint=/nowhere.safetensors"], ["/nowhere.safetensors", "model.checkpoint"]),
         (["data.num_speakers=200"], ["data.num_speakers", "data.root"]),
+        (["data.seed=7"], ["data.seed is for the synthetic corpus"]),
         (["model=ecapa_c1024"], ["channels 64", "1024"]),
         (["data.roof=/x"], ["data.roof: unknown setting; did you mean data.root?"]),
         (
@@ -104,6 +105,12 @@ def assert_one_line(finished: Finished, *said: str) -> None:
         (["data.trials=~/nowhere.txt"], [str(Path.home() / "nowhere.txt")]),
         (["engin=openvino"], ["engin: unknown setting; did you mean engine?"]),
         (["model.front_end.n_mels=40"], ["model.front_end.n_mels=40", "model/front_end=wespeaker"]),
+        (
+            ["model/front_end=wespeaker", "model.front_end.n_fft=1024"],
+            ["front_end.n_fft=1024: the kind kaldi does not read it"],
+        ),
+        (["model/front_end=speechbrain", "model.front_end.center=true"], ["front_end.center=True: the kind"]),
+        (["model/front_end=speechbrain", "model.front_end.preemphasis=0"], ["front_end.preemphasis=0.0"]),
         (["model.front_end={n_mels:40}"], ["model.front_end={n_mels:40}", "model/front_end=wespeaker"]),
         (["mask=nonsense"], ["mask=nonsense: unknown mask", "none, all, input_conv", "paper"]),
         (["mask=all_int9"], ["mask=all_int9: unknown precision 'int9'"]),
@@ -217,13 +224,19 @@ def test_calibration_speaker_that_is_also_a_test_speaker(workspace: Workspace, s
     assert_one_line(finished, "test0000", "other speakers")
 
 
-def test_a_folder_to_round_weights_for_counts_beside_the_synthetic_corpus(
-    workspace: Workspace, speakerquant: Command
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("rounding.root=/nowhere", "/nowhere"),
+        ("data.seed=-1", "seed=-1 of the synthetic corpus: must not be negative"),
+        ("data.keep_repeated_trials=true", "data.root is not set, so the rest of data has no meaning"),
+    ],
+)
+def test_settings_count_beside_the_synthetic_corpus_or_are_refused(
+    setting: str, said: str, workspace: Workspace, speakerquant: Command
 ) -> None:
-    finished = speakerquant(
-        "rounding.root=/nowhere", "mask=all_int2", f"tracking.uri={workspace.tracking_uri}"
-    )
-    assert_one_line(finished, "/nowhere")
+    finished = speakerquant(setting, "mask=all_int2", f"tracking.uri={workspace.tracking_uri}")
+    assert_one_line(finished, said)
 
 
 def test_empty_calibration_folder(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
@@ -409,21 +422,38 @@ def test_a_single_run_says_what_is_for_multiruns_and_for_searches(
     assert "for searches" not in speakerquant("experiment=search", "hydra.mode=RUN", *arguments).out
 
 
-def test_a_cohort_of_speakers_of_the_development_list_is_refused(
-    workspace: Workspace, speakerquant: Command, tmp_path: Path
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["scoring=s_norm", "scoring.cohort_root={}"], "name a cohort of other speakers"),
+        (["data.calibration_root={}"], "calibrate on other speakers"),
+    ],
+)
+def test_speakers_of_the_development_list_are_refused_elsewhere(
+    settings: list[str], said: str, workspace: Workspace, speakerquant: Command, tmp_path: Path
 ) -> None:
     lines = (workspace.corpus / TRIALS_FILE).read_text().splitlines(keepends=True)
     last = max(speaker_from_path(name) for line in lines for name in line.split()[1:])
     (tmp_path / "trials.txt").write_text("".join(line for line in lines if last not in line))
-    shutil.copytree(workspace.corpus / last, tmp_path / "cohort" / last)
+    shutil.copytree(workspace.corpus / last, tmp_path / "others" / last)
     finished = speakerquant(
         *workspace.arguments(),
         f"data.trials={tmp_path / 'trials.txt'}",
         f"data.development_trials={workspace.corpus / TRIALS_FILE}",
-        "scoring=s_norm",
-        f"scoring.cohort_root={tmp_path / 'cohort'}",
+        *(each.format(tmp_path / "others") for each in settings),
     )
-    assert_one_line(finished, f"speaker {last} is also in the development list; name a cohort of other")
+    assert_one_line(finished, f"speaker {last} is also in the development list; {said}")
+
+
+def test_a_development_list_of_two_speakers_is_called_so(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(workspace.corpus, corpus)
+    _two_speakers(corpus, corpus)
+    settings = (f"data.development_trials={corpus / TRIALS_FILE}", "data.evaluate_on=development")
+    finished = speakerquant(*workspace.arguments(), *settings)
+    assert_one_line(finished, "data.development_trials: trials of 2 speakers")
 
 
 def test_a_cohort_needs_the_folder_of_its_recordings(workspace: Workspace, speakerquant: Command) -> None:

@@ -208,9 +208,9 @@ def _stream(
 
 def _read(path: Path, front_end: FrontEnd, channel: int | None) -> ReadWaveform:
     found = inspect_waveform(path, front_end.sample_rate, channel)
-    if len(found.waveform) < front_end.n_fft:
+    if len(found.waveform) < front_end.min_samples:
         raise UserError(
-            f"{path}: {len(found.waveform)} samples are shorter than one frame of {front_end.n_fft}; "
+            f"{path}: {len(found.waveform)} samples are shorter than one frame of {front_end.min_samples}; "
             "take the recording off the list"
         )
     return found

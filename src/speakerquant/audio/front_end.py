@@ -61,6 +61,28 @@ class FrontEnd:
         """Number of frames in a second of speech."""
         return self.sample_rate / self.hop_length
 
+    @property
+    def min_samples(self) -> int:
+        """Fewest samples of a recording, those of one frame."""
+        return self.win_length if self.kind is FrontEndKind.kaldi else self.n_fft
+
+    def check_settings(self) -> None:
+        """Refuse what has been set although the kind does not read it; files may hold such front ends.
+
+        Raises:
+            UserError: there is such a setting.
+        """
+        is_kaldis_own = self.n_fft == 1 << (self.win_length - 1).bit_length()
+        unread = {
+            FrontEndKind.speechbrain: ("preemphasis", "center"),
+            FrontEndKind.kaldi: () if is_kaldis_own else ("n_fft",),
+        }
+        for name in unread.get(self.kind, ()):
+            if (value := getattr(self, name)) != getattr(FrontEnd, name):
+                raise UserError(
+                    f"front_end.{name}={value}: the kind {self.kind} does not read it; leave it out"
+                )
+
     def __post_init__(self) -> None:
         self.kind, self.window = FrontEndKind(self.kind), Window(self.window)
         if not 0 < self.win_length <= self.n_fft:

@@ -57,10 +57,13 @@ def open_model(config: ModelConfig, cache: Cache) -> SpeakerModel:
     """The checkpoint's network, or one with random weights.
 
     Raises:
-        UserError: the checkpoint cannot be read, or there is neither checkpoint nor architecture.
+        UserError: the checkpoint cannot be read, there is neither checkpoint nor architecture, or a setting
+            of the front end has no effect.
         OmegaConfBaseException: the architecture has no such setting.
     """
     shape = _architecture(config)
+    if config.front_end is not None:
+        config.front_end.check_settings()
     if config.checkpoint is not None:
         path = checkpoint_path(config.checkpoint, cache)
         front_end = None if shape else config.front_end  # beside an architecture it is for random weights
@@ -192,7 +195,7 @@ def open_evaluator(config: RunConfig, model: SpeakerModel, cache: Cache) -> Mask
     if trial_list is not config.data.evaluate_on:
         log.warning("data.development_trials is not set: evaluating on the test list, data.trials")
     data = _open_data(config.data, config, trial_list, cache)
-    protocol = _open_protocol(config, data)
+    protocol = _open_protocol(config, data, trial_list)
     development = _development(config, trial_list, cache)
     return MaskEvaluator(model, data, builder, cache, protocol, settings, trial_list.name, development)
 
@@ -227,19 +230,28 @@ def _development(
 
     def opened() -> EvaluationData:
         development = _open_data(data, config, TrialList.development, cache)
-        with said_as({"the trial list": "the development list"}):
-            _open_protocol(config, development)  # a cohort of its speakers would lower its thresholds
+        # A cohort of its speakers would lower its thresholds.
+        _open_protocol(config, development, TrialList.development)
         return development
 
     return opened
+
+
+def _names_of(trial_list: TrialList, data: DataConfig) -> Mapping[str, str]:
+    """What a list, its setting and that of its folder are called, by what errors call those to test on."""
+    if trial_list is TrialList.test:
+        return {}
+    names = {"the trial list": "the development list", "data.trials": "data.development_trials"}
+    return {**names, "data.root": "data.development_root"} if data.development_root else names
 
 
 def _open_data(data: DataConfig, config: RunConfig, trial_list: TrialList, cache: Cache) -> EvaluationData:
     calibration, rounding = config.calibration, config.rounding
     is_development = trial_list is TrialList.development
     if data.root is None:
-        given = (data.trials, data.development_trials, data.calibration_root, data.calibration_list)
-        if any(given) or data.speakers or data.development_root or data.conditions:
+        lists = (data.trials, data.development_trials, data.calibration_root, data.calibration_list)
+        others = (data.speakers, data.development_root, data.conditions, data.keep_repeated_trials)
+        if any((*lists, *others)):
             raise UserError(
                 "data.root is not set, so the rest of data has no meaning; set it, with data=folder"
             )
@@ -259,18 +271,16 @@ def _open_data(data: DataConfig, config: RunConfig, trial_list: TrialList, cache
             rounding=open_recordings(Path(rounding.root)) if rounding.root else None,
             num_rounding=rounding.num_recordings,
         )
-    if data.num_speakers is not None:
-        raise UserError("data.num_speakers is for the synthetic corpus, and data.root is set; leave one out")
+    if data.num_speakers is not None or data.seed:
+        name = "seed" if data.seed else "num_speakers"
+        raise UserError(f"data.{name} is for the synthetic corpus, and data.root is set; leave one out")
     if data.trials is None or data.calibration_root is None:
         raise UserError("data.root is set: set data.trials and data.calibration_root too")
     trials = data.development_trials if is_development else data.trials
     root = root_of(data, trial_list)
     assert trials is not None and root is not None
     speaker_of = speaker_from_mapping(Path(data.speakers)) if data.speakers else None
-    names = {"data.trials": "data.development_trials"} if is_development else {}
-    if is_development and data.development_root:
-        names["data.root"] = "data.development_root"
-    with said_as(names):
+    with said_as(_names_of(trial_list, data)):
         return open_evaluation_data(
             open_recordings(Path(root), speaker_of),
             trial_list_path(trials, cache),
@@ -285,7 +295,7 @@ def _open_data(data: DataConfig, config: RunConfig, trial_list: TrialList, cache
         )
 
 
-def _open_protocol(config: RunConfig, data: EvaluationData) -> Protocol:
+def _open_protocol(config: RunConfig, data: EvaluationData, trial_list: TrialList) -> Protocol:
     scoring = config.scoring
     judged = (scoring.p_targets, scoring.false_accepts)
     if scoring.cohort_root is None:
@@ -298,10 +308,12 @@ def _open_protocol(config: RunConfig, data: EvaluationData) -> Protocol:
         raise UserError(
             "scoring.cohort_root is set, and scoring.norm=none has no use for it; choose scoring=as_norm"
         )
-    cohort = open_cohort(
-        open_recordings(Path(scoring.cohort_root), data.source.speaker_of if config.data.speakers else None),
-        Path(scoring.cohort) if scoring.cohort else None,
-        data.source,
-        data.trials,
-    )
+    speaker_of = data.source.speaker_of if config.data.speakers else None
+    with said_as(_names_of(trial_list, config.data)):
+        cohort = open_cohort(
+            open_recordings(Path(scoring.cohort_root), speaker_of),
+            Path(scoring.cohort) if scoring.cohort else None,
+            data.source,
+            data.trials,
+        )
     return Protocol(scoring.norm, scoring.top_n, cohort, *judged)

@@ -38,6 +38,7 @@ from speakerquant.corpus.speech_synthesis import (
     random_voice,
 )
 from speakerquant.corpus.trials import write_trials
+from speakerquant.errors import UserError
 from speakerquant.files import digest
 from speakerquant.progress import track
 
@@ -76,8 +77,10 @@ def synthesize_split(split: Split, seed: int, cache: Cache) -> Path:
     It is generated in parallel on first use; a generation that is killed leaves nothing behind.
 
     Raises:
-        UserError: espeak-ng is not installed.
+        UserError: espeak-ng is not installed, or the seed is negative.
     """
+    if seed < 0:
+        raise UserError(f"seed={seed} of the synthetic corpus: must not be negative")
     key = digest(schema_versions.CORPUS, asdict(split), seed)
     return cache.get("synthetic", f"{split.name}-{key}", partial(_generate, split=split, seed=seed))
 

@@ -249,7 +249,8 @@ class MaskEvaluator:
             UserError: the list is of one or two speakers, or has a single trial of a kind.
         """
         trials, speakers = self.data.trials, self.data.speakers
-        check_length(trials, speakers, "data.trials")
+        called = "data.trials" if self.trial_list == "test" else f"data.{self.trial_list}_trials"
+        check_length(trials, speakers, called)
         return SpeakerBootstrap(speakers[trials.left], speakers[trials.right], trials.labels)
 
     @cached_property

@@ -193,12 +193,12 @@ class Trainer:
 
     def _check_crops(self, model: SpeakerModel) -> None:
         samples, frames = self._batches.crop_samples, 0
-        if samples >= model.front_end.n_fft:
+        if samples >= model.front_end.min_samples:
             frames = self._features(torch.zeros(1, samples, device=self._fabric.device)).shape[2]
         if frames < model.network.min_frames:
             raise UserError(
                 f"crop_seconds: {samples} samples are {frames} frames, and the network needs "
-                f"{model.network.min_frames}, of {model.front_end.n_fft} samples; raise it"
+                f"{model.network.min_frames}, of {model.front_end.min_samples} samples; raise it"
             )
 
     @contextmanager

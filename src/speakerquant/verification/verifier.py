@@ -117,10 +117,8 @@ class Verifier:
         return FeatureExtractor(self.front_end)
 
     def _recording(self, name: str, waveform: Waveform, doubt: str | None) -> Recording:
-        if len(waveform) < self.front_end.n_fft:
-            raise UserError(
-                f"{name}: {len(waveform)} samples are shorter than one frame of {self.front_end.n_fft}"
-            )
+        if len(waveform) < (fewest := self.front_end.min_samples):
+            raise UserError(f"{name}: {len(waveform)} samples are shorter than one frame of {fewest}")
         features = self._extractor.extract(waveform)
         if features.shape[1] < self.min_frames:
             raise UserError(f"{name}: {features.shape[1]} frames, and the network needs {self.min_frames}")
