@@ -249,9 +249,9 @@ def _open_data(data: DataConfig, config: RunConfig, trial_list: TrialList, cache
     calibration, rounding = config.calibration, config.rounding
     is_development = trial_list is TrialList.development
     if data.root is None:
-        given = (data.trials, data.development_trials, data.calibration_root, data.calibration_list)
-        given += (data.speakers, data.development_root, data.conditions, data.keep_repeated_trials)
-        if any(given):
+        lists = (data.trials, data.development_trials, data.calibration_root, data.calibration_list)
+        others = (data.speakers, data.development_root, data.conditions, data.keep_repeated_trials)
+        if any((*lists, *others)):
             raise UserError(
                 "data.root is not set, so the rest of data has no meaning; set it, with data=folder"
             )
