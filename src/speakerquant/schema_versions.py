@@ -19,7 +19,7 @@ RANGES = 2
 HESSIANS = 4
 """Hessians of the same network and pieces of recordings."""
 
-ROUNDED_WEIGHTS = 4
+ROUNDED_WEIGHTS = 5
 """Integers of the same weights, rounded in the same way."""
 
 RECOVERY = 2

@@ -20,6 +20,12 @@ def test_at_other_ranks_all_units_change_the_share_that_masks_of_several_tell() 
     assert of({**ALONE, (1, 1, 1): 72.0}, (1, 0, 0), (0, 1, 2)) == pytest.approx([96.0, 52.0])
 
 
+def test_ranks_that_no_mask_tells_apart_have_the_same_share() -> None:
+    """As of a unit with more precisions than the others."""
+    measured = {(3, 0): 70.0, (1, 0): 76.0, (0, 2): 60.0, (2, 1): 51.0}
+    assert of(measured, (2, 0), (0, 1)) == pytest.approx([79.0, 72.0])
+
+
 def test_what_was_measured_alone_is_no_share() -> None:
     measured = {**ALONE, (0, 0, 1): 99.0, (1, 1, 1): 84.0}
     assert of(measured, (0, 0, 1), (1, 0, 0)) == pytest.approx([99.0, 95.0])

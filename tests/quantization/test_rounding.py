@@ -106,6 +106,22 @@ def test_few_inputs_are_trusted_as_far_as_others_bear_them_out(method: RoundingM
     assert losses[0] < 0.9 * losses[1]
 
 
+@pytest.mark.parametrize("method", [RoundingMethod.gptq, RoundingMethod.descent])
+def test_rounding_knows_no_scale_of_activations_whatever_is_always_zero(method: RoundingMethod) -> None:
+    generator = np.random.default_rng(0)
+    weight = generator.standard_normal((16, 64)).astype(np.float32)
+    inputs = generator.standard_normal((2, 300, 64)) @ generator.standard_normal((64, 64))
+    inputs[..., ::2] = 0
+    hessian = (inputs.mT @ inputs)[:, None].astype(np.float32)
+    loud, quiet = (
+        Rounding(method, lambda: {"layer": factor * hessian}).integers(  # noqa: B023
+            "layer", weight, linear(weight), WeightFormat(2, 64)
+        )
+        for factor in (1, 2.0**-20)  # a power of four leaves all digits
+    )
+    np.testing.assert_array_equal(quiet.values, loud.values)
+
+
 @pytest.mark.parametrize("stored", [WeightFormat(2, 16), WeightFormat(4, None)], ids=str)
 @pytest.mark.parametrize("method", [RoundingMethod.gptq, RoundingMethod.descent])
 def test_groups_of_channels_are_rounded_as_layers_of_their_own(

@@ -11,6 +11,7 @@ Ranks = tuple[int, ...]
 """For every unit, in order, by how many steps its precision is lowered from the base's: 0 leaves it."""
 
 _LEAST = 1e-3  # of what a unit changes at its lowest, at any other rank
+_PULL = 1e-3  # of shares towards their mean, beside the least squares, which may not tell some apart
 
 
 class AdditiveNumber:
@@ -59,6 +60,9 @@ class AdditiveNumber:
         tell = sums.any(axis=1) & (changed != 0)
         asked = sums[tell].any(axis=0)
         if asked.any():
-            relative = sums[tell][:, asked] / changed[tell, None], rest[tell] / changed[tell]
-            shares[asked] = nnls(*relative)[0].clip(_LEAST, 1)
+            relative = sums[tell][:, asked] / changed[tell, None]
+            num = relative.shape[1]
+            pull = _PULL * (np.eye(num) - 1 / num)
+            wanted = np.append(rest[tell] / changed[tell], np.zeros(num))
+            shares[asked] = nnls(np.vstack([relative, pull]), wanted)[0].clip(_LEAST, 1)
         return shares

@@ -264,10 +264,12 @@ class Rounding:
 
 
 def _damped(hessians: Tensor, damping: float) -> Tensor:
-    """Hessians ``[matrices, columns, columns]`` with a share of their mean diagonal added to it."""
+    """Hessians ``[matrices, columns, columns]`` with a share of their mean diagonal added to it.
+
+    An input that is always zero thereby leaves its weights to the nearest integer.
+    """
     hessians = hessians.clone()
     diagonals = hessians.diagonal(dim1=1, dim2=2)
-    # An input that is always zero leaves its weights to the nearest integer.
-    diagonals[diagonals == 0] = 1
-    diagonals += damping * diagonals.mean(1, keepdim=True)
+    means = diagonals.mean(1, keepdim=True)
+    diagonals += damping * means.where(means > 0, 1)  # a group of channels may see nothing but zeros
     return hessians
