@@ -572,13 +572,15 @@ def test_mlflows_own_variables_say_where_runs_go(
     assert len(runs_of(workspace, "by the environment")) == 1
 
 
-@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("stop", "code", "multirun"), [(signal.SIGINT, 130, []), (signal.SIGTERM, 143, ["-m", "mask=none,all"])]
+)
 def test_a_stopped_run_is_closed_as_failed(
-    workspace: Workspace, tmp_path: Path, stop: signal.Signals, code: int
+    workspace: Workspace, tmp_path: Path, stop: signal.Signals, code: int, multirun: list[str]
 ) -> None:
     # Ranges and features of its own, so that there is work left to be stopped in.
     own = [f"cache.root={tmp_path / 'cache'}", "calibration=entropy"]
-    running = start_command(launch.evaluate_mask, *workspace.arguments(), *own, folder=tmp_path)
+    running = start_command(launch.evaluate_mask, *multirun, *workspace.arguments(), *own, folder=tmp_path)
     while not (tmp_path / "cache").exists():  # made when the run is at work
         assert running.is_running
         time.sleep(0.05)
@@ -590,3 +592,6 @@ def test_a_stopped_run_is_closed_as_failed(
     latest = runs_of(workspace)[0]
     assert latest.data.params["cache.root"] == str(tmp_path / "cache")
     assert latest.info.status == "FAILED"
+    if multirun:
+        parent = workspace.tracking.client.get_run(latest.data.tags["mlflow.parentRunId"])
+        assert parent.data.tags["failure"] == "broken off after 1 of 2 runs, 1 of which failed"

@@ -8,6 +8,8 @@ from speakerquant.architectures.architecture import Architecture
 from speakerquant.architectures.ecapa_tdnn import ECAPA_TDNN
 from speakerquant.measuring.assembly import published_of
 from speakerquant.measuring.result import MaskRun
+from speakerquant.report.multirun_report import precision_colors, runs_picture
+from speakerquant.report.picture import Picture
 from speakerquant.report.run_names import ComparableRuns, comparable_runs, name_runs
 
 UNITS = (
@@ -28,6 +30,11 @@ def together(runs: Sequence[MaskRun]) -> ComparableRuns:
     """Runs that may all be compared."""
     [group] = comparable_runs(name_runs(runs))
     return group
+
+
+def drawn(runs: Sequence[MaskRun]) -> Picture:
+    """The picture of runs that may all be compared."""
+    return runs_picture(together(runs), precision_colors(runs))
 
 
 @pytest.fixture(scope="session")

@@ -107,6 +107,20 @@ def test_runs_on_another_list_have_tables_and_pictures_of_their_own(runs: list[M
     assert [*report.commands][-1] == "input_conv · data=voxceleb1_e"
 
 
+def test_a_precision_has_one_color_in_all_pictures_and_gray_is_the_baselines(runs: list[MaskRun]) -> None:
+    others = [replace(run, facts={**FACTS, "trial list": "another"}) for run in runs[1:2]]
+    sections = compare_runs("title", scored([runs[3], runs[2], runs[0], *others])).sections
+    colors: dict[str, set[str]] = {}
+    for section in sections:
+        for name in ("Size and error", "Loss and bytes saved, each unit alone"):
+            for series in section.pictures[name].series if name in section.pictures else ():
+                colors.setdefault(series.name.removesuffix(" here"), set()).add(series.style.color)
+    own = {name: shown for name, shown in colors.items() if name in {"fp32", "int8", "int4", "int2 and int4"}}
+    assert own.pop("fp32") == {"gray"}
+    assert len(own) == 3 and all(len(shown) == 1 for shown in own.values())
+    assert len(set.union(*own.values()) - {"gray"}) == 3
+
+
 def test_networks_on_one_list_share_table_and_picture(runs: list[MaskRun]) -> None:
     shown = [
         replace(run, settings={"model": model}, made_with={"checkpoint": model})

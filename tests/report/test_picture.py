@@ -11,11 +11,10 @@ from matplotlib.transforms import Bbox
 
 from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
 from speakerquant.report.mask_words import mask_name
-from speakerquant.report.multirun_report import runs_picture
-from speakerquant.report.picture import Mark, Picture, Series, Style
+from speakerquant.report.picture import Mark, Picture, Series, Style, to_plotly
 from speakerquant.report.png_picture import to_matplotlib
 
-from .conftest import UNITS, MakeMask, MakeRun, together
+from .conftest import UNITS, MakeMask, MakeRun, drawn
 
 SIZES = (0.97, 0.86, 0.86, 0.86, 0.76, 0.92, 0.98)
 
@@ -65,7 +64,7 @@ def test_single_units_beside_the_papers(
             for unit, loss, size in zip(UNITS, losses, SIZES, strict=True)
         ),
     ]
-    assert_labels_are_clear(runs_picture(together(runs)), {"none", *UNITS})
+    assert_labels_are_clear(drawn(runs), {"none", *UNITS})
 
 
 def test_long_names_close_together(make_mask: MakeMask, make_run: MakeRun) -> None:
@@ -76,7 +75,7 @@ def test_long_names_close_together(make_mask: MakeMask, make_run: MakeRun) -> No
         make_mask("aggregation_conv", "attentive_pooling", se_res2block3="fp16", embedding_linear="fp16"),
     ]
     runs = [make_run(mask, 0.07 + index * 1e-4, 0.53) for index, mask in enumerate(masks)]
-    assert_labels_are_clear(runs_picture(together(runs)), {mask_name(mask) for mask in masks})
+    assert_labels_are_clear(drawn(runs), {mask_name(mask) for mask in masks})
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -117,6 +116,26 @@ def test_points_at_the_same_place_share_a_label() -> None:
     marks = [Mark(1, 1, label="one"), Mark(1, 1, label="two"), Mark(2, 3), Mark(2, 4, label="$x_1$ [y]")]
     [axes] = to_matplotlib(picture_of(marks)).axes
     assert [text.get_text() for text in axes.texts] == ["one\ntwo", "$x_1$ [y]"]
+
+
+def test_labels_lie_beside_the_bars_of_intervals() -> None:
+    marks = [Mark(x, x, label=f"a_name_of_some_length_{x}", interval=(-1, 4)) for x in (1, 2, 3)]
+    figure = assert_labels_are_clear(picture_of(marks), {mark.label for mark in marks})
+    [axes] = figure.axes
+    for mark in marks:
+        bar = Bbox(axes.transData.transform([(mark.x, -1), (mark.x, 4)]))
+        assert not any(Text.get_window_extent(text).overlaps(bar) for text in axes.texts)
+
+
+def test_a_page_names_the_series_that_its_legend_has_room_for_and_breaks_long_titles() -> None:
+    def page(number: int) -> Figure:
+        series = [Series(f"mask {i}", [Mark(i, i)], Style("steelblue", 6)) for i in range(number)]
+        return to_plotly(Picture("a long title " * 20, "x", "y", series))
+
+    few, many = page(12), page(13)
+    assert all(each.showlegend for each in few.data)
+    assert not any(each.showlegend for each in many.data)
+    assert max(map(len, few.layout.title.text.split("<br>"))) <= 80
 
 
 def test_a_point_that_is_not_finite_is_left_out() -> None:

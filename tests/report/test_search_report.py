@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from speakerquant.architectures.ecapa_tdnn.published import PUBLISHED
 from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.cache import Cache
 from speakerquant.report.mask_view import MaskView
-from speakerquant.report.search_picture import search_picture
+from speakerquant.report.search_picture import effects_picture, search_picture
 from speakerquant.report.search_report import SearchReport
 from speakerquant.search.front import front_of
 from speakerquant.search.goals import Goals
@@ -22,7 +23,7 @@ from speakerquant.search.ledger import Claim, Ledger
 from speakerquant.search.search_loop import Budget, Outcome, Search, Succeeded
 from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
-from speakerquant.search.view import Plane
+from speakerquant.search.view import Effect, Plane
 
 SPACE = Space({f"mask.{unit}": CategoricalDistribution(("fp32", "int8")) for unit in ("first", "second")})
 GOALS = Goals(
@@ -115,6 +116,26 @@ def test_the_picture_is_in_the_shown_units(history: History, tmp_path: Path) -> 
     assert front.marks[2].text.endswith(": first<br>size MB 50.000, ΔEER % +0.020")
 
 
+def test_what_choices_do_alone_is_labelled_as_far_as_it_can_be_read(history: History, tmp_path: Path) -> None:
+    front = front_of(history, GOALS)
+    sizes = {entry.number: entry.result["engine_size_bytes"] for entry in front.entries}
+    worse = [
+        replace(entry, result={**entry.result, "delta_eer": 1.0}) if sizes[entry.number] == 50e6 else entry
+        for entry in front.entries
+    ]
+    front = replace(front, entries=worse)
+    view = MaskView("test", Cache(tmp_path))
+
+    def labels(part: str) -> list[str]:
+        effects = [Effect(part, "int8", entry.number) for entry in front.entries]
+        [series] = effects_picture(front, effects, view, "title").series
+        assert len(series.marks) == 4
+        return [mark.label for mark in series.marks if mark.label]
+
+    assert labels("part") == ["part"] * 4
+    assert len(labels("a_part_of_a_long_name" * 20)) == 3, "one of the four is not on the front"
+
+
 def test_the_html_names_every_mask_and_the_papers_proposal(history: History, tmp_path: Path) -> None:
     def page(published: PublishedResults | None) -> str:
         view = MaskView("test", Cache(tmp_path), published)
@@ -124,4 +145,5 @@ def test_the_html_names_every_mask_and_the_papers_proposal(history: History, tmp
     with_the_papers = page(PUBLISHED)
     for text in (": none", ": all", ": first", ": second", "paper's proposal", "size ratio"):
         assert text in with_the_papers
+    assert '"displayModeBar": false' in with_the_papers, "buttons would cover the title"
     assert "paper's proposal" not in page(None), "of this network nothing is published"

@@ -12,7 +12,7 @@ from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
 from speakerquant.tracking.client import Tracking, connect
 from speakerquant.tracking.recorded_runs import children, missing_runs
-from speakerquant.tracking.runs import FAILURE_TAG, PARENT_FILE, TrackedRun
+from speakerquant.tracking.runs import FAILURE_TAG, JOBS_TAG, PARENT_FILE, TrackedRun
 from speakerquant.tracking.study import StudyRun, trial_tags
 
 pytestmark = pytest.mark.slow
@@ -70,6 +70,15 @@ def test_a_resumed_study_forgets_how_it_was_stopped(
 def missing(tracking: Tracking, folder: Path) -> list[str]:
     run_id = parent(tracking, folder)
     return missing_runs(tracking, run_id, children(tracking, run_id))
+
+
+def test_it_is_said_how_many_runs_of_a_multirun_did_not_start(tracking: Tracking) -> None:
+    multirun = TrackedRun.start(tracking, "multirun", tags={JOBS_TAG: "3"})
+    TrackedRun.start(tracking, "first", multirun.run_id).finish()
+    runs = children(tracking, multirun.run_id)
+    assert missing_runs(tracking, multirun.run_id, runs) == ["not started yet: 2 of its 3 runs"]
+    multirun.fail("broken off")
+    assert missing_runs(tracking, multirun.run_id, runs) == ["never started: 2 of its 3 runs"]
 
 
 def evaluate(tracking: Tracking, ledger: Ledger, folder: Path, value: int) -> str:

@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -31,7 +34,7 @@ from speakerquant.tracking.recorded_runs import (
     mask_runs,
     rename_runs,
 )
-from speakerquant.tracking.runs import PARENT_FILE, SUMMARY, TrackedRun
+from speakerquant.tracking.runs import JOBS_TAG, PARENT_FILE, SUMMARY, TrackedRun
 from speakerquant.tracking.views import share_masks
 
 PICTURE_FILE = "size_vs_eer.png"
@@ -42,12 +45,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _ParentRecord:
-    """Where an open parent run is: its MLflow store and experiment, and the folder of the multirun."""
+    """Where an open parent run is, and the folder of the multirun, which has so many jobs."""
 
     uri: str
     experiment: str
     run_id: str
     folder: str
+    num_jobs: int
 
 
 class ParentRun(Callback):
@@ -73,8 +77,10 @@ class ParentRun(Callback):
         folder = Path(config.hydra.sweep.dir)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            run = TrackedRun.start(connect(uri, experiment), _name(config))
-            record = _ParentRecord(uri, experiment, run.run_id, str(folder))
+            num_jobs = _num_jobs(config)
+            tags = {JOBS_TAG: str(num_jobs)}
+            run = TrackedRun.start(connect(uri, experiment), _name(config), tags=tags)
+            record = _ParentRecord(uri, experiment, run.run_id, str(folder), num_jobs)
             self._journal.write_text(json.dumps(asdict(record)))
             (folder / PARENT_FILE).write_text(run.run_id)
         except Exception as error:  # whatever it is, Hydra would log it and carry on
@@ -105,6 +111,14 @@ def _name(config: DictConfig) -> str:
     return " · ".join([experiment, data, typed.get("engine", choices.engine)])
 
 
+def _num_jobs(config: DictConfig) -> int:
+    """How many jobs Hydra's sweeper makes of a configuration."""
+    sweeps = [f"{key}={values}" for key, values in (config.hydra.sweeper.get("params") or {}).items()]
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    overrides = parser.parse_overrides([*sweeps, *config.hydra.overrides.task])
+    return sum(map(len, BasicSweeper.split_arguments(overrides, max_batch_size=None)))
+
+
 def search_settings(config: DictConfig) -> list[str]:
     """What a configuration sets for a search: bounds of its front, and precisions to choose from."""
     given = flat(OmegaConf.masked_copy(config, ["front", "space"]))
@@ -129,6 +143,13 @@ def _mask_runs(tracking: Tracking, recorded: Runs) -> list[MaskRun]:
         return with_differences(runs, [read_draws(path) if path else None for path in kept])
 
 
+def _failure(num_failed: int, num_started: int, num_jobs: int) -> str:
+    """Why a multirun failed, in words."""
+    if num_started < num_jobs:
+        return f"broken off after {num_started} of {num_jobs} runs, {num_failed} of which failed"
+    return f"{num_failed} of {num_jobs} runs failed" if num_failed else "the multirun was broken off"
+
+
 def close_parent_run(journal: Path, succeeded: bool) -> None:
     """Close the run in a journal, as FAILED if any job failed; then show and log what the jobs measured."""
     record = _ParentRecord(**json.loads(journal.read_text()))
@@ -146,7 +167,7 @@ def close_parent_run(journal: Path, succeeded: bool) -> None:
     if succeeded and not failed:
         parent.finish()
     else:
-        parent.fail(f"{failed} of {len(runs)} runs failed" if failed else "the multirun was broken off")
+        parent.fail(_failure(failed, len(runs), record.num_jobs))
     if runs:
         print_runs(runs, title=record.folder)
         print_lines([f"recorded as MLflow run {record.run_id}"])

@@ -1,6 +1,5 @@
 """What is put into a report: tables and pictures of runs that may be compared."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +14,7 @@ from speakerquant.quantization.precision import BASELINE
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.report.groups import group_rows, groups_picture
 from speakerquant.report.metric_cells import metric_cells
-from speakerquant.report.multirun_report import COLORS, runs_picture
+from speakerquant.report.multirun_report import COLORS, precision_colors, runs_picture
 from speakerquant.report.picture import Mark, Picture, Series, Style
 from speakerquant.report.run_names import (
     ComparableRuns,
@@ -40,7 +39,6 @@ Rates = npt.NDArray[np.float64]
 _LOSS = EER.delta
 _TICKS = (0.001, 0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40)  # percent, on the axes of a DET curve
 _CURVE_POINTS = 200
-_NAMED_CURVES = 12  # of more, the legend would take the page; hovering names them
 
 
 @dataclass(frozen=True)
@@ -131,22 +129,23 @@ def compare_runs(
     finished = [each for each in named if not each.run.failure]
     if not finished:
         raise UserError(f"{title}: none of its {len(scored)} runs finished; there is nothing to report")
+    colors = precision_colors(each.run for each in finished)
     return Report(
         title,
         _stated(finished),
         [*missing, *unfinished_lines(named)],
-        [_section(group, scored) for group in comparable_runs(finished)],
+        [_section(group, scored, colors) for group in comparable_runs(finished)],
         recommendation,
         _ranges_sections(finished, scored),
         {each.name: each.run.command for each in finished if each.run.command},
     )
 
 
-def _section(group: ComparableRuns, scored: Sequence[ScoredRun]) -> Section:
+def _section(group: ComparableRuns, scored: Sequence[ScoredRun], colors: Mapping[str, str]) -> Section:
     alone = _units_alone(group.runs)
     pictures = {
-        "Size and error": replace(runs_picture(group), title=""),
-        "Loss and bytes saved, each unit alone": _sensitivity(alone),
+        "Size and error": replace(runs_picture(group, colors), title=""),
+        "Loss and bytes saved, each unit alone": _sensitivity(alone, colors),
         "Latency and size": _latencies(group.runs),
         "Detection error trade-off": _curves(group.runs, scored),
         "Loss by group": groups_picture(group.finished, COLORS[1:]),
@@ -216,7 +215,7 @@ def _sensitivity_table(alone: Sequence[_Alone]) -> Table:
     return Table("Each unit alone", headings, rows)
 
 
-def _sensitivity(alone: Sequence[_Alone]) -> Picture:
+def _sensitivity(alone: Sequence[_Alone], colors: Mapping[str, str]) -> Picture:
     marks: dict[str, list[Mark]] = {}
     for each in alone:
         text = f"{each.unit} in {each.precision}: {each.saved:.3f} MB saved, ΔEER {each.loss} %"
@@ -224,8 +223,7 @@ def _sensitivity(alone: Sequence[_Alone]) -> Picture:
         mark = Mark(each.saved, each.run.metrics[_LOSS.name], text, each.unit, interval)
         marks.setdefault(each.precision, []).append(mark)
     series = [
-        Series(precision, found, Style(color, size=6))
-        for (precision, found), color in zip(marks.items(), itertools.cycle(COLORS[1:]), strict=False)
+        Series(precision, found, Style(colors[precision], size=6)) for precision, found in marks.items()
     ]
     return Picture("", "MB saved", _LOSS.label, series)
 
@@ -258,8 +256,7 @@ def _curves(runs: Sequence[NamedRun], scored: Sequence[ScoredRun]) -> Picture:
             Mark(ndtri(a), ndtri(m), f"{each.name}: false alarms {100 * a:.3g} %, misses {100 * m:.3g} %")
             for a, m in _along_the_curve(far[inside], frr[inside])
         ]
-        name = each.name if len(runs) <= _NAMED_CURVES else ""
-        series.append(Series(name, marks, Style(COLORS[number % len(COLORS)], 0, has_line=True)))
+        series.append(Series(each.name, marks, Style(COLORS[number % len(COLORS)], 0, has_line=True)))
     ticks = {float(ndtri(percent / 100)): f"{percent:g}" for percent in _TICKS}
     return Picture("", "false alarms %", "misses %", series, ticks, ticks)
 

@@ -10,11 +10,10 @@ from plotly.offline import get_plotlyjs
 
 from speakerquant.files import atomic_path
 from speakerquant.report.comparison import Report, Section
-from speakerquant.report.picture import Picture, to_plotly
+from speakerquant.report.picture import PLOTLY_CONFIG, Picture, to_plotly
 from speakerquant.report.table import markdown_list, markdown_table
 
 _TEMPLATE = "report.html.jinja"
-_CONFIG = {"responsive": True, "displayModeBar": False}
 
 
 def write_html(report: Report, path: Path) -> None:
@@ -29,7 +28,7 @@ def write_html(report: Report, path: Path) -> None:
 
 def _drawn(picture: Picture) -> str:
     drawn: str = plotly.io.to_html(
-        to_plotly(picture), full_html=False, include_plotlyjs=False, config=_CONFIG
+        to_plotly(picture), full_html=False, include_plotlyjs=False, config=PLOTLY_CONFIG
     )
     return drawn
 

@@ -2,14 +2,13 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO
 from speakerquant.measuring.result import UNFINISHED, MaskRun
+from speakerquant.report.labels import labelled
 from speakerquant.report.mask_words import precisions_of
 from speakerquant.report.metric_cells import metric_cells
 from speakerquant.report.networks import SHOWN, networks_of, shown_metrics
@@ -36,7 +35,6 @@ from speakerquant.report.table import (
 )
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.metric import Metric
-from speakerquant.statistics.pareto import pareto_front
 
 X, Y = SIZE_RATIO, EER.delta
 """What spans the plane in which masks are drawn."""
@@ -44,7 +42,6 @@ X, Y = SIZE_RATIO, EER.delta
 POINT_HEADING = "quantized units"
 
 COLORS = ("gray", "steelblue", "darkorange", "seagreen", "crimson", "mediumpurple", "sienna", "olive")
-_LABELLED_RUNS = 40  # such as one for each layer; labels of more cannot be read, and hovering names them
 _PUBLISHED = Style("dimgray", size=6, is_filled=False)
 _SAME_MASK = Style("gray", size=0, has_line=True)
 
@@ -91,6 +88,13 @@ def _size(run: MaskRun) -> float:
     return run.metrics[ENGINE_SIZE.name]
 
 
+def precision_colors(runs: Iterable[MaskRun]) -> dict[str, str]:
+    """A color for what the masks of runs that are shown together take units to; gray is the baseline's."""
+    precisions = dict.fromkeys(precisions_of(run.mask) for run in runs if not run.failure)
+    others = (each for each in precisions if each != BASELINE.name)
+    return {BASELINE.name: COLORS[0], **dict(zip(others, itertools.cycle(COLORS[1:]), strict=False))}
+
+
 def draw_runs(runs: Sequence[MaskRun], path: Path) -> None:
     """Draw finished runs by size and error, joined to what is published of them, as a PNG file.
 
@@ -98,18 +102,24 @@ def draw_runs(runs: Sequence[MaskRun], path: Path) -> None:
     """
     from speakerquant.report.png_picture import draw_png  # Matplotlib, for which only who draws waits
 
-    draw_png([runs_picture(group) for group in comparable_runs(name_runs(runs))], path)
+    colors = precision_colors(runs)
+    draw_png([runs_picture(group, colors) for group in comparable_runs(name_runs(runs))], path)
 
 
-def runs_picture(group: ComparableRuns) -> Picture:
-    """The finished runs: of several networks by size and EER, of one by what its masks change of both."""
+def runs_picture(group: ComparableRuns, colors: Mapping[str, str]) -> Picture:
+    """The finished runs: of several networks by size and EER, of one by what its masks change of both.
+
+    Args:
+        group: The runs.
+        colors: Of each of the :func:`precision_colors`.
+    """
     networks = networks_of(group)
-    return _networks_picture(group, networks) if len(networks) > 1 else _masks_picture(group)
+    return _networks_picture(group, networks) if len(networks) > 1 else _masks_picture(group, colors)
 
 
 def _networks_picture(group: ComparableRuns, networks: Sequence[ComparableRuns]) -> Picture:
     """The runs by their size in MB and their EER, in a colour for each network."""
-    labelled = _labelled(group.finished, ENGINE_SIZE, EER)
+    with_label = _labelled(group.finished, ENGINE_SIZE, EER)
     series = []
     for network, color in zip(networks, itertools.cycle(COLORS[1:]), strict=False):
         marks = []
@@ -120,25 +130,25 @@ def _networks_picture(group: ComparableRuns, networks: Sequence[ComparableRuns])
             low, high = EER.low.name, EER.high.name
             interval = (numbers[low], numbers[high]) if low in numbers else None
             size = ENGINE_SIZE.scale * _size(each.run)
-            label = each.name if each.number in labelled else ""
+            label = each.name if each.number in with_label else ""
             marks.append(Mark(size, numbers[EER.name], text, label, interval))
         series.append(Series(joined(network.words), marks, Style(color, size=6)))
     title = joined([*group.words, *_execution(group.runs)])
     return Picture(title, ENGINE_SIZE.label, EER.label, series)
 
 
-def _masks_picture(group: ComparableRuns) -> Picture:
+def _masks_picture(group: ComparableRuns, colors: Mapping[str, str]) -> Picture:
     """The runs by their size relative to FP32 and their ΔEER, in a colour for each precision."""
     ours: dict[str, list[Mark]] = {}
     published, joins = [], []
     whose = published_label([each.run for each in group.finished])
-    labelled = _labelled(group.finished, X, Y)
+    with_label = _labelled(group.finished, X, Y)
     for each in group.finished:
         run = each.run
         x, y = metric_cells((X, Y), run.metrics)
         text = f"{each.name}: {X.label} {x}, {Y.label} {y}"
         interval = interval_of(Y, run.metrics)
-        label = each.name if each.number in labelled else ""
+        label = each.name if each.number in with_label else ""
         mark = Mark(run.metrics[X.name], run.metrics[Y.name], text, label, interval)
         ours.setdefault(precisions_of(run.mask), []).append(mark)
         if run.published:
@@ -147,8 +157,8 @@ def _masks_picture(group: ComparableRuns) -> Picture:
             published.append(Mark(numbers[X.name], numbers[Y.name], text))
             joins.append(Series("", [mark, published[-1]], _SAME_MASK))
     measured = [
-        Series(f"{precisions} here", marks, Style(color, size=6))
-        for (precisions, marks), color in zip(ours.items(), itertools.cycle(COLORS), strict=False)
+        Series(f"{precisions} here", marks, Style(colors[precisions], size=6))
+        for precisions, marks in ours.items()
     ]
     series = [*joins, Series(f"{whose}, same mask", published, _PUBLISHED), *measured]
     title = joined([*group.words, *_execution(group.runs)])
@@ -156,17 +166,10 @@ def _masks_picture(group: ComparableRuns) -> Picture:
 
 
 def _labelled(runs: Sequence[NamedRun], x: Metric, y: Metric) -> set[int]:
-    """Numbers of the runs with a label: of many those of the baseline and the front, one at each place."""
-    if len(runs) <= _LABELLED_RUNS:
-        return {each.number for each in runs}
-
-    def place(each: NamedRun) -> tuple[float, float]:
-        return each.run.metrics[x.name], each.run.metrics[y.name]
-
-    labelled = {place(each): each.number for each in runs if each.run.is_baseline}
-    are_best = pareto_front(np.array([place(each) for each in runs]))
-    labelled |= {place(each): each.number for each, is_best in zip(runs, are_best, strict=True) if is_best}
-    return {*labelled.values()}
+    """Numbers of the runs with a label; those of the baseline have one."""
+    places = [(each.run.metrics[x.name], each.run.metrics[y.name]) for each in runs]
+    baselines = [i for i, each in enumerate(runs) if each.run.is_baseline]
+    return {runs[i].number for i in labelled([each.name for each in runs], places, baselines)}
 
 
 def built_only(scores_from: str) -> str:

@@ -1,5 +1,6 @@
 """Results as points in a plane: a PNG file with labels that cover nothing, an HTML file with hover texts."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,12 @@ from speakerquant.files import atomic_path
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+PLOTLY_CONFIG = {"responsive": True, "displayModeBar": False}
+"""How Plotly shows pictures: as wide as the page, and without buttons, which would cover titles."""
+
+_MOST_NAMED = 12  # series in the legend; of more it would take the page, and hovering names them
 _HTML_PIXELS = 1.5  # to a point of a mark's size
+_TITLE_PIXELS, _TITLE_LETTERS = 15, 80  # which fit into most windows
 _LEGEND, _OF_A_LETTER = -0.2, 0.015  # below the axis, and below what stands at its ticks, which may be turned
 _INK, _GRID = "gray", "rgba(128,128,128,0.25)"  # to be seen on light pages and on dark ones
 
@@ -88,13 +94,14 @@ class Picture:
 def draw_html(picture: Picture, path: Path) -> None:
     """Draw into one HTML file that needs no network; hovering over a mark shows its text."""
     with atomic_path(path) as part:
-        to_plotly(picture).write_html(part, include_plotlyjs=True)
+        to_plotly(picture).write_html(part, PLOTLY_CONFIG, include_plotlyjs=True)
 
 
 def to_plotly(picture: Picture) -> "go.Figure":
     """The picture as a figure of Plotly, whose background is that of the page."""
     import plotly.graph_objects as go  # only who draws waits for it
 
+    has_legend = sum(bool(series.name) for series in picture.series) <= _MOST_NAMED
     figure = go.Figure()
     for series in picture.series:
         style = series.style
@@ -103,7 +110,7 @@ def to_plotly(picture: Picture) -> "go.Figure":
             x=[mark.x for mark in series.marks],
             y=[mark.y for mark in series.marks],
             name=series.name,
-            showlegend=bool(series.name),
+            showlegend=has_legend and bool(series.name),
             mode="+".join(modes),
             marker={
                 "symbol": style.symbol + ("" if style.is_filled else "-open"),
@@ -122,8 +129,9 @@ def to_plotly(picture: Picture) -> "go.Figure":
             text=[mark.text for mark in series.marks],
             hovertemplate="%{text}<extra></extra>",
         )
+    title = textwrap.wrap(picture.title, _TITLE_LETTERS)
     figure.update_layout(
-        title=picture.title,
+        title={"text": "<br>".join(title), "font": {"size": _TITLE_PIXELS}},
         xaxis=_axis(picture.x_label, picture.x_ticks),
         yaxis=_axis(picture.y_label, picture.y_ticks),
         template="plotly_white",
@@ -134,7 +142,7 @@ def to_plotly(picture: Picture) -> "go.Figure":
             "orientation": "h",
             "y": _LEGEND - _OF_A_LETTER * max(map(len, picture.x_ticks.values()), default=0),
         },
-        margin={"l": 60, "r": 20, "t": 40, "b": 40},
+        margin={"l": 60, "r": 20, "t": 40 + 1.3 * _TITLE_PIXELS * len(title), "b": 40},
     )
     return figure
 

@@ -152,7 +152,7 @@ def _size(figure: Figure, label: str) -> tuple[float, float]:
 
 
 def _obstacles(axes: Axes, picture: Picture) -> tuple[Array, Array]:
-    """Boxes of all marks, and the lines between them, in pixels."""
+    """Boxes of all marks, and the lines between and through them, in pixels."""
     boxes, lines = [np.empty((0, 4))], [np.empty((0, 4))]
     if _shows_zero(axes):
         left, right = axes.get_xlim()
@@ -165,4 +165,6 @@ def _obstacles(axes: Axes, picture: Picture) -> tuple[Array, Array]:
         boxes.append(np.hstack([places - radius, places + radius]))
         if series.style.has_line:
             lines.append(np.hstack([places[:-1], places[1:]]))
+        bars = [[(mark.x, end) for end in mark.interval] for mark in series.marks if mark.interval]
+        lines.append(axes.transData.transform(np.array(bars).reshape(-1, 2)).reshape(-1, 4))
     return np.vstack(boxes), np.vstack(lines)

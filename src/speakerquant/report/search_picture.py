@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
+from speakerquant.report.labels import labelled
 from speakerquant.report.picture import Mark, Picture, Series, Style
 from speakerquant.report.table import interval_of, number_cells
 from speakerquant.search.front import Entry, Front
@@ -41,16 +42,17 @@ def search_picture(front: Front, view: View, title: str) -> Picture:
 
 
 def effects_picture(front: Front, effects: Sequence[Effect], view: View, title: str) -> Picture:
-    """What choices do alone, in the plane of the view, with the name of what each is a choice of."""
+    """What choices do alone, in the plane of the view, with the names of what they are choices of."""
     entries = {entry.number: entry for entry in front.entries}
-    choices = dict.fromkeys(effect.choice for effect in effects)
+    marks = [_mark(entries[each.number], view, each.part) for each in effects]
+    with_label = labelled([mark.label for mark in marks], [(mark.x, mark.y) for mark in marks])
+    choices: dict[str, list[Mark]] = {}
+    for number, (each, mark) in enumerate(zip(effects, marks, strict=True)):
+        shown = mark if number in with_label else replace(mark, label="")
+        choices.setdefault(each.choice, []).append(shown)
     series = [
-        Series(
-            choice,
-            [_mark(entries[each.number], view, each.part) for each in effects if each.choice == choice],
-            style,
-        )
-        for choice, style in zip(choices, itertools.cycle(_EFFECTS))
+        Series(choice, those, style)
+        for (choice, those), style in zip(choices.items(), itertools.cycle(_EFFECTS))
     ]
     x, y = view.quantity(view.plane.x), view.quantity(view.plane.y)
     return Picture(title, x.label, y.label, series)

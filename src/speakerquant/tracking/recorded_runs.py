@@ -18,6 +18,7 @@ from speakerquant.tracking.runs import (
     DIED,
     ENVIRONMENT_TAG,
     FAILURE_TAG,
+    JOBS_TAG,
     MASK,
     STUDY_TAG,
     TRIALS_TAG,
@@ -75,7 +76,7 @@ def _found(tracking: Tracking, run_id: str) -> Run | None:
 
 
 def missing_runs(tracking: Tracking, parent_id: str, runs: Runs) -> list[str]:
-    """What a user has deleted of a multirun, or a search has recorded elsewhere: a sentence for each.
+    """What is missing of a multirun, in sentences: deleted, not started, or of a search recorded elsewhere.
 
     Args:
         tracking: The experiment.
@@ -92,6 +93,10 @@ def missing_runs(tracking: Tracking, parent_id: str, runs: Runs) -> list[str]:
         sentences.append("it was deleted in MLflow, where it can be restored")
     if deleted:
         sentences.append(f"{len(deleted)} of its runs were deleted in MLflow, where they can be restored")
+    num_jobs = int(parent.data.tags.get(JOBS_TAG, 0)) if parent else 0
+    if parent and num_jobs > (num_started := len(runs) + len(deleted)):
+        word = "not started yet" if parent.info.status == "RUNNING" else "never started"
+        sentences.append(f"{word}: {num_jobs - num_started} of its {num_jobs} runs")
     num_finished = sum(run.info.status == "FINISHED" for run in (*runs, *deleted))
     num_trials = int(parent.data.tags.get(TRIALS_TAG, 0)) if parent else 0
     if num_trials > num_finished:

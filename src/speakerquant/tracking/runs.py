@@ -42,6 +42,9 @@ MASK = "mask"
 TRIALS_TAG = "trials"
 """Of a search: how many of its trials have a result, wherever their runs are."""
 
+JOBS_TAG = "jobs"
+"""Of a multirun: how many runs were asked for."""
+
 UNREACHED = "unreached"
 """Parameter: which weights no mask reaches, in words."""
 
