@@ -80,13 +80,13 @@ def test_work_that_was_broken_off_is_continued_and_done_once(tmp_path: Path) -> 
         path.write_text(path.read_text() + ", finished")
 
     with pytest.raises(KeyboardInterrupt):
-        cache.continued("kind", "key", begin)
+        cache.get("kind", "key", begin, continues=True)
     [left] = (tmp_path / "kind").glob(".key.*")
     for number, shorter in enumerate(("beg", "")):  # of others, who were taken for dead
         (left.with_name(f".key.{number}")).mkdir()
         (left.with_name(f".key.{number}") / "key").write_text(shorter)
     for make in (go_on, begin):
-        assert cache.continued("kind", "key", make).read_text() == "begun, finished"
+        assert cache.get("kind", "key", make, continues=True).read_text() == "begun, finished"
     assert names(tmp_path) == ["key"]
 
 
@@ -149,7 +149,7 @@ import os, signal, sys, time
 from pathlib import Path
 from speakerquant import cache, leases
 
-root, signal_number, method = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+root, signal_number, continues = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
 leases._DEAD = float(sys.argv[4])
 
 def make(path):
@@ -163,15 +163,15 @@ def make(path):
     with path.open("a") as file:
         file.write("whole")
 
-print(getattr(cache.Cache(root / "cache"), method)("kind", "key", make).read_text())
+print(cache.Cache(root / "cache").get("kind", "key", make, continues=continues).read_text())
 """
 
 
 def maker(
-    root: Path, host: str | None = None, kill: int = 0, method: str = "get", dead: float = 60.0
+    root: Path, host: str | None = None, kill: int = 0, continues: bool = False, dead: float = 60.0
 ) -> "subprocess.Popen[str]":
     """A process, of another host if it has a name, that makes an entry and gets a signal amid it."""
-    command = [sys.executable, "-c", MAKER, *map(str, (root, kill, method, dead))]
+    command = [sys.executable, "-c", MAKER, *map(str, (root, kill, continues, dead))]
     if host is not None:
         command = ["unshare", "--uts", "sh", "-c", f'hostname {host} && exec "$@"', "sh", *command]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE)
@@ -197,19 +197,21 @@ def test_an_entry_is_made_once_by_processes_of_several_hosts(tmp_path: Path) -> 
 
 
 @other_hosts
-@pytest.mark.parametrize(("method", "content"), [("get", "half,whole"), ("continued", "half,half,whole")])
-def test_the_entry_of_a_host_that_died_is_made_by_another(method: str, content: str, tmp_path: Path) -> None:
-    assert maker(tmp_path, "a", signal.SIGKILL, method, dead=1.0).wait() == -signal.SIGKILL
+@pytest.mark.parametrize(("continues", "content"), [(False, "half,whole"), (True, "half,half,whole")])
+def test_the_entry_of_a_host_that_died_is_made_by_another(
+    continues: bool, content: str, tmp_path: Path
+) -> None:
+    assert maker(tmp_path, "a", signal.SIGKILL, continues, dead=1.0).wait() == -signal.SIGKILL
     start = time.monotonic()
-    assert maker(tmp_path, "b", method=method, dead=1.0).communicate()[0].strip() == content
+    assert maker(tmp_path, "b", continues=continues, dead=1.0).communicate()[0].strip() == content
     assert time.monotonic() - start > 1.0
 
 
-@pytest.mark.parametrize("method", ["get", "continued"])
-def test_a_maker_that_was_wrongly_taken_for_dead_is_no_harm(method: str, tmp_path: Path) -> None:
-    frozen = maker(tmp_path, kill=signal.SIGSTOP, method=method, dead=0.5)
+@pytest.mark.parametrize("continues", [False, True])
+def test_a_maker_that_was_wrongly_taken_for_dead_is_no_harm(continues: bool, tmp_path: Path) -> None:
+    frozen = maker(tmp_path, kill=signal.SIGSTOP, continues=continues, dead=0.5)
     os.waitpid(frozen.pid, os.WUNTRACED)
-    content = maker(tmp_path, method=method, dead=0.5).communicate()[0].strip()
+    content = maker(tmp_path, continues=continues, dead=0.5).communicate()[0].strip()
     frozen.send_signal(signal.SIGCONT)
     assert frozen.communicate()[0].strip() == content
     assert frozen.returncode == 0
@@ -305,9 +307,9 @@ def test_what_a_killed_user_has_begun_another_goes_on_with(shared: Cache) -> Non
     def go_on(path: Path) -> None:
         path.write_text(path.read_text() + ", finished")
 
-    assert as_user(3001, 0o022, lambda: shared.continued("kind", "key", killed)) == -signal.SIGKILL
-    assert as_user(3002, 0o077, lambda: shared.continued("kind", "key", go_on)) == 0
-    assert shared.continued("kind", "key", killed).read_text() == "begun, finished"
+    assert as_user(3001, 0o022, lambda: shared.get("kind", "key", killed, continues=True)) == -signal.SIGKILL
+    assert as_user(3002, 0o077, lambda: shared.get("kind", "key", go_on, continues=True)) == 0
+    assert shared.get("kind", "key", killed, continues=True).read_text() == "begun, finished"
     assert names(shared.root) == ["key"]
 
 

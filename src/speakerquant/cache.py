@@ -81,21 +81,32 @@ class Cache:
         # Absolute, because what is used is marked as long as the process lives, wherever it is by then.
         self.root = (root or Path(platformdirs.user_cache_dir("speakerquant"))).absolute()
 
-    def get(self, kind: str, key: str, make: Callable[[Path], None], suffix: str = "") -> Path:
+    def get(
+        self, kind: str, key: str, make: Callable[[Path], None], suffix: str = "", *, continues: bool = False
+    ) -> Path:
         """Path of the entry, made by ``make(path)`` if it is not there yet.
 
-        Concurrent processes wait for the one that makes the entry; an entry appears whole or not at all.
+        Concurrent processes wait for the one that makes the entry; an entry appears whole or not at all. With
+        ``continues``, ``make(path)`` goes on with the file that a killed process left at ``path``.
         """
-        return self._obtain(kind, f"{key}{suffix}", make)
+        name = f"{key}{suffix}"
+        target = self.root / kind / name
+        while not _is_there(target):
+            with self._locked(self.folder(kind), name) as lock:
+                if _is_there(target):
+                    break
+                try:
+                    self._make(target, make, continues)
+                except Exception:
+                    if lock.is_lock_held_by_us:
+                        raise
+                    log.info("another process took this one for dead, and makes the %s now", kind)
+        return target
 
     def find(self, kind: str, key: str, suffix: str = "") -> Path | None:
         """Path of the entry, if it is there."""
         target = self.root / kind / f"{key}{suffix}"
         return target if _is_there(target) else None
-
-    def continued(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
-        """As :meth:`get`, but ``make(path)`` goes on with the file that a killed process left at ``path``."""
-        return self._obtain(kind, key, make, continues=True)
 
     def folder(self, kind: str) -> Path:
         """Folder of a kind, made if it is not there.
@@ -164,20 +175,6 @@ class Cache:
             log.warning("cannot remove %s: %s", entry.path, error.strerror)
             return False
         return True
-
-    def _obtain(self, kind: str, name: str, make: Callable[[Path], None], *, continues: bool = False) -> Path:
-        target = self.root / kind / name
-        while not _is_there(target):
-            with self._locked(self.folder(kind), name) as lock:
-                if _is_there(target):
-                    break
-                try:
-                    self._make(target, make, continues)
-                except Exception:
-                    if lock.is_lock_held_by_us:
-                        raise
-                    log.info("another process took this one for dead, and makes the %s now", kind)
-        return target
 
     def _make(self, target: Path, make: Callable[[Path], None], continues: bool) -> None:
         """Make the entry, beside its place; the caller holds its lock."""

@@ -133,9 +133,10 @@ class MeasurementPipeline:
     def _embed(self, built: BuiltMask, recordings: CachedFeatures, description: str) -> TimedEmbeddings:
         dim = self.prepared.model.network.embedding_dim
         with recordings.in_memory():
-            path = self.cache.continued(
+            path = self.cache.get(
                 EMBEDDINGS,
                 digest(built.identity, recordings.digest),
                 lambda part: embed_with_engine(built.runner, recordings.features, dim, part, description),
+                continues=True,
             )
         return read_embeddings(path, dim)

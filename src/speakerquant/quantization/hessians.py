@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from speakerquant.architectures.layers import LayerGeometry, quantizable_layers
 from speakerquant.errors import UserError
-from speakerquant.files import atomic_path
 from speakerquant.quantization.calibration import forward_all
 
 Hessians = Mapping[str, npt.NDArray[np.float32]]
@@ -108,9 +107,8 @@ class _Sums:
 
 
 def save_hessians(hessians: Hessians, path: Path) -> None:
-    """Write them as one safetensors file, whole or not at all."""
-    with atomic_path(path) as part:
-        save_file(dict(hessians), part)
+    """Write them as one safetensors file."""
+    save_file(dict(hessians), path)
 
 
 def load_hessians(path: Path) -> Hessians:

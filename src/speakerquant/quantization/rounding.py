@@ -18,7 +18,7 @@ from speakerquant import schema_versions
 from speakerquant.architectures.layers import LayerGeometry
 from speakerquant.cache import Cache
 from speakerquant.errors import UserError
-from speakerquant.files import atomic_path, digest
+from speakerquant.files import digest
 from speakerquant.quantization.coordinate_descent import descended
 from speakerquant.quantization.fitted_scales import Bounds, fitted_scales
 from speakerquant.quantization.gptq import rounded_in_turn
@@ -46,9 +46,8 @@ class IntegerWeights:
     scales: Array
 
     def save(self, path: Path) -> None:
-        """Write them as one safetensors file, whole or not at all."""
-        with atomic_path(path) as part:
-            save_file({"codes": self.codes, "scales": self.scales}, part)
+        """Write them as one safetensors file."""
+        save_file({"codes": self.codes, "scales": self.scales}, path)
 
     @classmethod
     def load(cls, path: Path) -> "IntegerWeights":

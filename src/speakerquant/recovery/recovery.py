@@ -59,7 +59,7 @@ class Recovery:
             with speech.in_memory():
                 Distillation(network, student, pieces, settings).fit(path)
 
-        outcome = read_outcome(self.cache.continued("recovered_weights", key, make))
+        outcome = read_outcome(self.cache.get("recovered_weights", key, make, continues=True))
         student.load(outcome.learned)
         log.info(
             "recovery: 1 - cosine on recordings held out %.5f, %.5f before", outcome.after, outcome.before
