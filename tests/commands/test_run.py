@@ -19,6 +19,7 @@ from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.commands import launch
 from speakerquant.commands.console_script import config_folder
+from speakerquant.commands.multirun import _alone_in
 from speakerquant.configuration.composing import compose_once
 from speakerquant.configuration.opening import open_mask
 from speakerquant.configuration.schema import register_schemas
@@ -282,8 +283,9 @@ def test_onnx_runtime_is_an_engine_like_the_others(
 def test_a_stopped_job_ends_although_a_library_makes_an_error_of_it(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
-        "import time, hydra\n"
+        "import signal, time, hydra\n"
         "from speakerquant.commands.console_script import hydra_job, run_command\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run below nohup\n"
         "@hydra.main(config_path=None, version_base='1.3')\n"
         "def application(config):\n"
         "    with hydra_job():\n"
@@ -294,7 +296,7 @@ def test_a_stopped_job_ends_although_a_library_makes_an_error_of_it(tmp_path: Pa
         "            raise RuntimeError('could not determine the shape') from None\n"
         "run_command(application)\n"
     )
-    for multirun in ([], ["-m"]):
+    for stop, multirun in ((signal.SIGTERM, []), (signal.SIGHUP, ["-m"])):
         command = [sys.executable, program, *multirun]
         with subprocess.Popen(
             command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -302,8 +304,21 @@ def test_a_stopped_job_ends_although_a_library_makes_an_error_of_it(tmp_path: Pa
             assert process.stdout is not None
             while process.stdout.readline() != b"running\n":
                 assert process.poll() is None
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=30) == 143
+            process.send_signal(stop)
+            assert process.wait(timeout=30) == 128 + stop
+
+
+def test_a_folder_in_which_a_multirun_is_at_work_is_not_given_to_another(
+    workspace: Workspace, speakerquant: Command, finished_folder: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished_folder.rglob("*") if path.is_file()}
+    with _alone_in(finished_folder):
+        refused = speakerquant(
+            "-m", *workspace.arguments(), "mask=none", f"hydra.sweep.dir={finished_folder}"
+        )
+    assert refused.code == 2
+    assert f"error: hydra.sweep.dir={finished_folder}: another multirun is at work there" in refused.err
+    assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])

@@ -24,6 +24,15 @@ def test_output_that_is_closed_from_the_beginning_is_no_mistake(workspace: Works
     assert (closed.returncode, closed.stderr) == (0, "")
 
 
+def test_errors_do_not_come_amid_results_where_standard_error_is_closed(
+    invoke: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("stderr", "__stderr__"):
+        monkeypatch.setattr(sys, name, None)
+    refused = invoke(show_report.main, "no_such_setting=1")
+    assert (refused.code, refused.out) == (2, "")
+
+
 def test_a_multirun_ends_well_although_nobody_reads_its_table(workspace: Workspace, tmp_path: Path) -> None:
     settings = [*workspace.arguments(), *QUICK, "mask=none", "tracking.experiment=unread"]
     command = [console_script(), "-m", *settings]

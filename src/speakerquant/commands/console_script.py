@@ -7,12 +7,13 @@ import logging
 import os
 import re
 import signal
+import stat
 import sys
 import threading
 import traceback
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -55,7 +56,6 @@ _UNWRITABLE = {
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
 }
 _NESTED = re.compile(r"[\w/+~@]+\.[\w.@]+=")  # an override of a setting inside a group
-_TERMINATED = 143  # what a shell says of a command that SIGTERM has ended
 _TOO_MANY_OPEN = {errno.EMFILE, errno.ENFILE}
 
 
@@ -67,28 +67,36 @@ def config_folder() -> str:
 
 
 class _Termination:
-    """Ends the command where SIGTERM finds it, so that open MLflow runs are closed."""
+    """Ends the command where a signal finds it, so that open MLflow runs are closed."""
 
     def __init__(self) -> None:
-        self.was_asked_for = False
+        self.exit_code: int | None = None
 
-    def __call__(self, *_: object) -> NoReturn:
-        self.was_asked_for = True
-        sys.exit(_TERMINATED)
+    def __call__(self, number: int, _: object) -> NoReturn:
+        self.exit_code = 128 + number  # as a shell says it
+        if number == signal.SIGHUP:
+            for output in (1, 2):
+                with suppress(OSError):  # it is closed
+                    if stat.S_ISCHR(os.fstat(output).st_mode):  # the terminal that was lost
+                        _silence(output)
+        sys.exit(self.exit_code)
 
 
 def _end_on_termination() -> None:
-    """End on SIGTERM as a command does; signals can be set in the main thread only."""
+    """End on SIGTERM and without a terminal as a command does; signals can be set in the main thread only."""
     is_in_main_thread = threading.current_thread() is threading.main_thread()
     if is_in_main_thread and not isinstance(signal.getsignal(signal.SIGTERM), _Termination):
-        signal.signal(signal.SIGTERM, _Termination())
+        termination = _Termination()
+        signal.signal(signal.SIGTERM, termination)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(signal.SIGHUP, termination)
 
 
 def _end_if_terminated() -> None:
     """End the command now if a library has taken the exception that was to end it for an error of its own."""
     handler = signal.getsignal(signal.SIGTERM)
-    if isinstance(handler, _Termination) and handler.was_asked_for:
-        sys.exit(_TERMINATED)
+    if isinstance(handler, _Termination) and handler.exit_code:
+        sys.exit(handler.exit_code)
 
 
 def run_command(command: Callable[[], object], if_interrupted: str = "") -> None:
@@ -101,7 +109,7 @@ def run_command(command: Callable[[], object], if_interrupted: str = "") -> None
         if_interrupted: What Ctrl-C has the user told, beside that it has interrupted the command.
     """
     os.environ[_SHOW_TRACEBACK] = "1"  # or Hydra itself prints the error and exits before it reaches us
-    signal.signal(signal.SIGTERM, _Termination())
+    _end_on_termination()
     hide_credentials_in_logs()
     # As PyTorch does when all of it is imported; where Ctrl-C comes before, it would log its caches at exit.
     logging.getLogger("torch").setLevel(logging.WARNING)
@@ -273,16 +281,23 @@ class _Output(io.FileIO):
         try:
             return super().write(data)
         except BrokenPipeError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
+            _silence(self.fileno())
             return len(data)
+
+
+def _silence(output: int) -> None:
+    """Let what is written to the file descriptor vanish."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, output)
+    os.close(nowhere)
 
 
 def _survive_closed_output() -> None:
     """Let a command finish its work although nobody reads what it prints any more."""
+    if sys.__stderr__ is None:  # closed from the beginning
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     output = sys.__stdout__
-    if output is None:  # closed from the beginning
+    if output is None:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     elif sys.stdout is output:
         raw = io.BufferedWriter(_Output(output.fileno(), "w", closefd=False))

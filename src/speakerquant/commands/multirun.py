@@ -3,10 +3,13 @@
 import json
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -38,9 +41,13 @@ from speakerquant.tracking.runs import JOBS_TAG, PARENT_FILE, SUMMARY, TrackedRu
 from speakerquant.tracking.views import share_masks
 
 PICTURE_FILE = "size_vs_eer.png"
+_LOCK_FILE = ".multirun.lock"
 _LAUNCHERS_OF_ONE_HOST = {"basic", "joblib", "submitit_local"}
 
 log = logging.getLogger(__name__)
+
+folder_in_use = ExitStack()
+"""Holds the folder of this process's multirun; not the callback, which Hydra sends to workers."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,7 @@ class ParentRun(Callback):
         folder = Path(config.hydra.sweep.dir)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            folder_in_use.enter_context(_alone_in(folder))
             num_jobs = _num_jobs(config)
             tags = {JOBS_TAG: str(num_jobs)}
             run = TrackedRun.start(connect(uri, experiment), _name(config), tags=tags)
@@ -84,7 +92,27 @@ class ParentRun(Callback):
             self._journal.write_text(json.dumps(asdict(record)))
             (folder / PARENT_FILE).write_text(run.run_id)
         except Exception as error:  # whatever it is, Hydra would log it and carry on
+            folder_in_use.close()
             fail(error)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other multiruns out of the folder: their jobs would replace each other's files."""
+    lock = FileLock(folder / _LOCK_FILE)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(
+            f"hydra.sweep.dir={folder}: another multirun is at work there; wait for its end, or choose "
+            "another folder"
+        ) from None
+    except OSError:
+        log.info("%s does not keep other multiruns out: its file system has no locks", folder)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _warn_of_shared_file(config: DictConfig) -> None:

@@ -28,8 +28,8 @@ def recorded_multirun() -> Iterator[None]:
             succeeded = True
         finally:
             if journal.exists():
-                from speakerquant.commands.multirun import (
-                    close_parent_run,  # of a single run it is not needed
-                )
+                # Of a single run it is not needed.
+                from speakerquant.commands.multirun import close_parent_run, folder_in_use
 
-                close_parent_run(journal, succeeded)
+                with folder_in_use:
+                    close_parent_run(journal, succeeded)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO
 from speakerquant.measuring.result import UNFINISHED, MaskRun
+from speakerquant.quantization.precision import BASELINE
 from speakerquant.report.labels import labelled
 from speakerquant.report.mask_words import precisions_of
 from speakerquant.report.metric_cells import metric_cells

@@ -237,7 +237,7 @@ def _recording(tracking: Tracking, what: str) -> Iterator[None]:
 
 @contextmanager
 def _undisturbed(tracking: Tracking) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait for the end of the block: a transaction cut short keeps a database locked.
+    """Let Ctrl-C and the like wait for the end of the block: a transaction cut short keeps a database locked.
 
     A server is no such database, and may keep a command waiting for long.
     """
@@ -248,15 +248,15 @@ def _undisturbed(tracking: Tracking) -> Iterator[None]:
     waiting: list[int] = []
     handlers = {
         number: signal.signal(number, lambda number, _: waiting.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if waiting:
-            signal.raise_signal(waiting[0])
+        for number in waiting:  # the first that is not ignored ends the command
+            signal.raise_signal(number)
 
 
 @contextmanager
