@@ -1,12 +1,14 @@
 """TensorRT for RTX on any machine: it builds real engines, and says what it does not build or run."""
 
 import importlib
+import sys
 import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from conftest import Subject, write_model
 
@@ -16,6 +18,7 @@ from speakerquant.cache import Cache
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import Engine, EngineBuilder
 from speakerquant.engine.tensorrt import worker
+from speakerquant.engine.tensorrt.tensorrt_graph import adapt
 from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtRtxSettings
 from speakerquant.errors import UserError
 from speakerquant.quantization.mask import Mask
@@ -82,6 +85,28 @@ def test_half_precision_halves_the_weights(rtx: Build, tmp_path: Path) -> None:
         write_model(NETWORK, tmp_path / name, Mask(NETWORK.units(), precisions))
         sizes.append(rtx().build(tmp_path / name).size_bytes)
     assert sizes[1] < 0.6 * sizes[0]
+
+
+def test_only_fp16_layers_may_be_computed_in_half(
+    small: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What TensorRT before version 10 is told, which needs a GPU even to parse, of a network parsed here."""
+    monkeypatch.setattr(sys, "argv", ["worker", "tensorrt_rtx"])
+    monkeypatch.setenv("POLYGRAPHY_USE_TENSORRT_RTX", "1")
+    monkeypatch.syspath_prepend(str(WORKER))
+    backend = importlib.import_module("backend")
+    path = tmp_path / "model.onnx"
+    mask = Mask(small.network.units(), {"se_res2block1": INT8, "se_res2block2": FP16})
+    write_model(small.network, path, mask, small.table)
+    model = onnx.load(path)
+    adapt(model)
+    onnx.save(model, path)
+    _, network, _ = backend.NetworkFromOnnxPath(str(path), strongly_typed=True)()
+    told = {layer.name for layer in backend.arithmetic_in_fp32(network)}
+    products = {layer.name for layer in network if layer.type.name == "CONVOLUTION"}
+    free = {name for name in products if name.startswith(("se_res2block1.", "se_res2block2."))}
+    assert free and products - told == free
+    assert "/se_res2block2/Relu" in told
 
 
 @pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU")

@@ -27,7 +27,11 @@ trt = import_module(sys.argv[1])
 
 # From here on the types in the network say all about precision; in 11 there is no other way.
 _STRONGLY_TYPED_SINCE = 10
-_ARITHMETIC = ("ACTIVATION", "ELEMENTWISE", "REDUCE", "SCALE", "SOFTMAX", "UNARY")
+_ARITHMETIC = {
+    *("ACTIVATION", "CONVOLUTION", "DECONVOLUTION", "EINSUM", "ELEMENTWISE", "FULLY_CONNECTED"),
+    *("MATRIX_MULTIPLY", "NORMALIZATION", "PARAMETRIC_RELU", "POOLING", "REDUCE", "SCALE", "SOFTMAX"),
+    "UNARY",
+}
 # Loaded from libraries outside TensorRT, which need not be installed; by default up to version 8.5.
 _EXTERNAL_TACTICS = ("CUBLAS", "CUDNN")
 
@@ -114,7 +118,8 @@ class Backend:
         if self.strongly_typed:
             return CreateConfig(**common, tf32=False)
         if fp16:
-            _keep_arithmetic_in_fp32(network)
+            for layer in arithmetic_in_fp32(network):
+                layer.precision = trt.float32
         return CreateConfig(
             **common,
             tf32=False,
@@ -170,12 +175,17 @@ def _shapes(n_mels: int, frames: list[int], max_batch: int) -> list[tuple[int, i
     return [(1, n_mels, shortest), (1, n_mels, usual), (max_batch, n_mels, longest)]
 
 
-def _keep_arithmetic_in_fp32(network: Any) -> None:
-    """FP16 is meant for what lies between casts; a builder that does not heed types may take it anywhere."""
-    arithmetic = {getattr(trt.LayerType, name) for name in _ARITHMETIC}
+def arithmetic_in_fp32(network: Any) -> Iterator[Any]:
+    """What is to be told to stay in FP32: a builder that does not heed types may take FP16 anywhere.
+
+    FP16 is meant for what lies between casts, and what is dequantized must be free to become INT8.
+    """
+    dequantized = {layer.get_output(0).name for layer in network if layer.type == trt.LayerType.DEQUANTIZE}
     for layer in network:
-        if layer.type in arithmetic and layer.get_output(0).dtype == trt.float32:
-            layer.precision = trt.float32
+        if layer.type.name in _ARITHMETIC:
+            source, made = layer.get_input(0), layer.get_output(0)
+            if source.dtype == made.dtype == trt.float32 and source.name not in dequantized:
+                yield layer
 
 
 def _own_tactics() -> list[Any]:
