@@ -84,7 +84,14 @@ def test_a_refused_front_leaves_no_open_run(workspace: Workspace, speakerquant: 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["front.delta_eer_high=0.07"], ["front.delta_eer_high: 4 speakers are too few"]),
+        (
+            ["front.worst_group_delta_eer_high=0.3"],
+            ["front.worst_group_delta_eer_high: 4 speakers are too few", "worst_group_delta_eer_high=null"],
+        ),
+        (
+            ["+hydra.sweeper.constraints.swap.delta_far_at_eer_high=0.2"],
+            ["constraints.swap.delta_far_at_eer_high: 4 speakers are too few", "leave this bound out"],
+        ),
         (["front.latency_ms=10"], ["engine.latency_requests=0: latency_ms_p50 is a goal"]),
         (["rounding=choice(gptq,nearest)"], ["rounding: a front is of precisions of units"]),
         (["+hydra.sweeper.objectives.fidelity=maximize"], ["a front is of engine_size_bytes and delta_eer"]),

@@ -226,3 +226,4 @@ def test_weights_of_few_bits_are_searched(
     assert finished.code == 0, finished.err
     found = {result["mask"]["embedding_linear"]: result["engine_size_bytes"] for result in results(tmp_path)}
     assert found["int2"] < found["int4"] < found["int8"]
+    assert "front.delta_eer_high: 4 speakers are too few for an interval" in finished.out

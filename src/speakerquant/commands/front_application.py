@@ -12,7 +12,7 @@ from speakerquant.configuration.schema import RunConfig, TrialList
 from speakerquant.errors import UserError
 from speakerquant.forecasting.forecast import MeasuredList
 from speakerquant.mask_search.choices import Choices
-from speakerquant.mask_search.front_plan import LOSS, LOSS_HIGH, SIZE, FrontPlan
+from speakerquant.mask_search.front_plan import LOSS, SIZE, FrontPlan
 from speakerquant.measuring.embedding import kept_embeddings
 from speakerquant.report.mask_view import MaskView
 from speakerquant.search.goals import Goals
@@ -23,8 +23,6 @@ from speakerquant.search.view import Effect
 from speakerquant.statistics.error_rates import eer
 from speakerquant.statistics.score_norm import ScoreNorm
 from speakerquant.statistics.scores import Embeddings
-
-_FEWEST_SPEAKERS = 10  # with fewer nobody has checked what the intervals hold (docs/uncertainty.md)
 
 
 class FrontApplication(MaskSearchApplication):
@@ -48,7 +46,6 @@ class FrontApplication(MaskSearchApplication):
         assert evaluator is not None
         if (norm := evaluator.protocol.norm) is not ScoreNorm.none:
             raise UserError(f"scoring={norm}: normalised scores cannot be predicted; use scoring=cosine")
-        self._check_list(evaluator.bootstrap.num_speakers, goals)
         baseline, dim = evaluator.baseline, evaluator.model.network.embedding_dim
 
         def embeddings_of(result: Mapping[str, Any]) -> Embeddings:
@@ -65,12 +62,9 @@ class FrontApplication(MaskSearchApplication):
         names, published = self._names(config), self._published()
         return MaskView(TrialList.test.name, cache, published, names, self._predictions, self._alone)
 
-    def _check_list(self, num_speakers: int, goals: Goals) -> None:
-        if LOSS_HIGH in goals.constraints and num_speakers < _FEWEST_SPEAKERS:
-            raise UserError(
-                f"front.{LOSS_HIGH}: {num_speakers} speakers are too few for an interval; give a list of at "
-                f"least {_FEWEST_SPEAKERS}, or front.{LOSS_HIGH}=null"
-            )
+    def _object(self, doubt: str) -> None:
+        """Refuse: further masks would be built for a bound that shows nothing."""
+        raise UserError(doubt)
 
     def _predictions(self, history: History) -> Mapping[int, Mapping[str, float]]:
         """By number of each trial with several lowered units, what was predicted from the others."""

@@ -37,13 +37,14 @@ from speakerquant.search.ledger import Ledger
 from speakerquant.search.search_loop import FirstPoints
 from speakerquant.search.space import Point, Space
 from speakerquant.statistics.group_metrics import WORST_HIGH
-from speakerquant.statistics.metric import Direction
+from speakerquant.statistics.metric import Direction, is_interval_end
 from speakerquant.tracking.client import connect, is_file
 from speakerquant.tracking.study import StudyRun
 
 log = logging.getLogger(__name__)
 
 _LATENCY_REQUESTS = "engine.latency_requests=20"
+_FEWEST_SPEAKERS = 10  # with fewer nobody has checked what the intervals hold (docs/uncertainty.md)
 
 
 class MaskSearchApplication(SearchApplication):
@@ -108,6 +109,7 @@ class MaskSearchApplication(SearchApplication):
         evaluator = self._evaluator = MULTIRUN.evaluator(run, cache)
         for mask in masks:
             evaluator.check_mask(mask)
+        self._check_intervals(goals, evaluator.bootstrap.num_speakers, _budgets(run.front))
         machine = {"machine": ", ".join(evaluator.builder.environment.values())}
         digests = evaluator.digests
         is_of_swap = any(name.startswith(SWAP_PREFIX) for name in goals.names)
@@ -200,6 +202,22 @@ class MaskSearchApplication(SearchApplication):
         """What others have published of the network that is searched."""
         assert self._evaluator is not None
         return architecture_of_network(self._evaluator.model.network).published
+
+    def _check_intervals(self, goals: Goals, num_speakers: int, budgets: Collection[str]) -> None:
+        """Object to a bound on an end of an interval where the list has too few speakers for that."""
+        bounded = next(filter(is_interval_end, goals.constraints), None)
+        if bounded and num_speakers < _FEWEST_SPEAKERS:
+            key, remedy = f"hydra.sweeper.constraints.{bounded}", "leave this bound out"
+            if bounded in budgets:
+                key, remedy = f"front.{bounded}", f"front.{bounded}=null"
+            self._object(
+                f"{key}: {num_speakers} speakers are too few for an interval; give a list of at least "
+                f"{_FEWEST_SPEAKERS}, or {remedy}"
+            )
+
+    def _object(self, doubt: str) -> None:
+        """Warn only: a search finds its front whatever a bound is worth."""
+        log.warning("%s", doubt)
 
     def _check_directions(self, goals: Goals) -> None:
         """Refuse objectives that prefer the worse of two values, and constraints that forbid better ones."""

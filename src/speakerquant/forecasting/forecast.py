@@ -68,6 +68,10 @@ class Forecast:
     Args:
         measured: By ranks, the base mask (all 0), each unit lowered alone, and one mask or more with several.
         trials: The list that they were measured on.
+
+    Attributes:
+        several: The ranks of the measured masks with several lowered units.
+        step: What one target trial makes of an EER, in percent.
     """
 
     def __init__(self, measured: Mapping[Ranks, MeasuredMask], trials: Trials) -> None:
@@ -89,8 +93,8 @@ class Forecast:
         self._left_out_moved = moved
         found = np.array([mask.eer for mask in several.values()])
         # However near embeddings are, an EER may be off by the step that one target trial makes.
-        self._step = 100 / int(trials.labels.sum())
-        beyond = np.square(found - self._left_out_eers) - self._step**2 / 12
+        self.step = 100 / int(trials.labels.sum())
+        beyond = np.square(found - self._left_out_eers) - self.step**2 / 12
         ratios = beyond[moved > 0] / np.square(moved[moved > 0])
         self._off = math.sqrt(max(0.0, ratios.mean())) if len(ratios) else 0.0
 
@@ -121,5 +125,5 @@ class Forecast:
     def _predicted(self, ranks: npt.NDArray[np.int64], eers: Array, moved: Array) -> Predicted:
         deviations = self._off * moved
         beyond = float(stdtrit(len(self.several), (1 + CONFIDENCE) / 2))
-        errors = np.where(moved > 0, np.hypot(self._step, beyond * deviations), 0)
+        errors = np.where(moved > 0, np.hypot(self.step, beyond * deviations), 0)
         return Predicted(self._sizes.of(ranks), eers, deviations, errors)

@@ -37,8 +37,8 @@ _ADDITIVE = (SIZE, RATIO)  # predicted as sums of what units change alone; laten
 
 _CLOSED = 1e-3  # share of the hypervolume that every mask not measured is expected to add less than
 _PROVEN = 16  # smallest masks that bounds are predicted for one by one; among larger ones bisection finds one
-_TOGETHER = 4  # masks that several processes may measure at once
-_LEAST_DEVIATION = 1e-6  # of an EER in percent
+_TOGETHER = 4  # masks that all processes measure at once: each tells which others are worth it
+_LEAST_DEVIATION = 1e-6  # of an EER, in steps of the list
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ class FrontPlan:
         self._list = measured_on
         self._embeddings_of = embeddings_of
         self._bounds = {name: bound for name, bound in goals.constraints.items() if is_of_embeddings(name)}
+        sums = {name: bound for name, bound in goals.constraints.items() if name in _ADDITIVE}
+        self._predicted_goals = Goals(goals.objectives, self._bounds | sums)
         self._lowest = [len(each) - 1 for each in choices.precisions.values()]
         self._base = (0,) * len(self._lowest)
         self._embeddings: dict[Ranks, Embeddings] = {}
@@ -105,8 +107,10 @@ class FrontPlan:
             return first, True
         if self._is_of_one_unit:
             return [], False  # all masks are among the first
+        if (room := _TOGETHER - len(history.running)) <= 0:
+            return [], True
         outlook = self._outlook(history)
-        worth = self._enlarging(history, outlook) or self._proving(history, outlook)
+        worth = self._enlarging(history, outlook, room) or self._proving(history, outlook)
         return [self._choices.point_of(ranks) for ranks in worth], bool(worth or history.running)
 
     def predictions(self, history: History) -> dict[int, dict[str, float]]:
@@ -254,24 +258,27 @@ class FrontPlan:
         values = {ranks: float(result[name]) for ranks, result in results.items()}
         return AdditiveNumber(values.pop(self._base), values).of(self._candidates)
 
-    def _enlarging(self, history: History, outlook: _Outlook) -> list[Ranks]:
+    def _enlarging(self, history: History, outlook: _Outlook, most: int) -> list[Ranks]:
         """Masks that are expected to enlarge the measured front, the best first."""
         points = np.array(
             [[result[SIZE], result[EER.name]] for result in outlook.results.values()], np.float64
         )
         reference = points.max(axis=0)
         predicted = outlook.predicted
-        deviations = np.maximum(predicted.deviations, _LEAST_DEVIATION)
+        step = outlook.forecast.step
+        deviations = np.maximum(predicted.deviations, _LEAST_DEVIATION * step)
         gains = expected_gain(points, reference, predicted.sizes, predicted.eers, deviations)
-        least = _CLOSED * hypervolume(points, reference)
-        order = np.argsort(-gains)[: np.count_nonzero(gains > least)]
-        return list(itertools.islice(self._unmeasured(history, outlook.masks[order]), _TOGETHER))
+        # At least as if all but the largest were a step better: of EERs that are alike there is no area.
+        area = max(hypervolume(points, reference), float(reference[0] - points[:, 0].min()) * step)
+        order = np.argsort(-gains)[: np.count_nonzero(gains > _CLOSED * area)]
+        return list(itertools.islice(self._unmeasured(history, outlook.masks[order]), most))
 
     def _proving(self, history: History, outlook: _Outlook) -> list[Ranks]:
-        """A mask smaller than the recommended one that is predicted to meet all bounds too."""
+        """A mask predicted to meet all bounds that is smaller than what meets them so far."""
         if not self._bounds:
             return []
-        recommended = front_of(history, self._goals).recommended
+        # Whatever meets them may miss a bound that nothing predicts, such as a latency; so would the others.
+        recommended = front_of(history, self._predicted_goals).recommended
         if recommended and self._goals.deciding != SIZE:
             return []  # not the smallest is wanted
         sizes = outlook.predicted.sizes

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from speakerquant.statistics.error_rates import ScoredTrials
 
+_LOW, _HIGH = "_low", "_high"  # after the names of ends of intervals
+
 
 class Direction(StrEnum):
     """Which of two values is better, in Optuna's words."""
@@ -69,12 +71,17 @@ class Estimate(Metric):
     @property
     def low(self) -> Metric:
         """The lower end of its 95 % confidence interval."""
-        return self.derived(f"{self.name}_low", f"{self.heading}, lower end")
+        return self.derived(f"{self.name}{_LOW}", f"{self.heading}, lower end")
 
     @property
     def high(self) -> Metric:
         """The upper end."""
-        return self.derived(f"{self.name}_high", f"{self.heading}, upper end")
+        return self.derived(f"{self.name}{_HIGH}", f"{self.heading}, upper end")
+
+
+def is_interval_end(name: str) -> bool:
+    """Whether a number of a result, by its name, is an end of a confidence interval."""
+    return name.endswith((_LOW, _HIGH))
 
 
 @dataclass(frozen=True)
