@@ -38,12 +38,12 @@ from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
 from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Claim, Ledger
+from speakerquant.search.pareto import pareto_front
 from speakerquant.search.search_loop import Budget, Outcome, Search, Succeeded
 from speakerquant.search.space import Space
 from speakerquant.search.storage import open_storage
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.error_rates import eer
-from speakerquant.statistics.pareto import pareto_front
 from speakerquant.statistics.scores import Embeddings, cosine_scores
 
 FRAMES = 100

@@ -40,8 +40,8 @@ from speakerquant.mask_search.hypervolume import hypervolume
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE
 from speakerquant.progress import track
 from speakerquant.quantization.mask import Mask
+from speakerquant.search.pareto import pareto_front
 from speakerquant.statistics.error_metrics import EER
-from speakerquant.statistics.pareto import pareto_front
 
 NAIVE_MASKS, ALL_MASKS = 8, 2187
 

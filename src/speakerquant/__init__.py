@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from speakerquant.measuring.evaluator import MaskEvaluator
     from speakerquant.quantization.mask import Mask
     from speakerquant.report.multirun_report import draw_runs
-    from speakerquant.statistics.pareto import pareto_front
+    from speakerquant.search.pareto import pareto_front
     from speakerquant.verification.verifier import Verifier
 
 __all__ = [
@@ -47,7 +47,7 @@ _MODULES = {
     "load_checkpoint": "architectures.checkpoints",
     "open_evaluation_data": "corpus.evaluation_data",
     "open_recordings": "corpus.recordings",
-    "pareto_front": "statistics.pareto",
+    "pareto_front": "search.pareto",
     "shipped_checkpoint": "architectures.checkpoint_sources",
 }
 

@@ -2,9 +2,11 @@
 
 from rich.console import Console
 
-_WIDTH = 150
+_LEAST = 150  # narrower terminals would fold a table's numbers
+_UNLIMITED = 10_000
 
 
 def table_console() -> Console:
-    """Standard output: a narrow terminal would fold a table's numbers, and a pipe has no width at all."""
-    return Console(width=max(Console().width, _WIDTH))
+    """Standard output: tables are folded on terminals only, and elsewhere as wide as they are."""
+    console = Console()
+    return Console(width=max(console.width, _LEAST) if console.is_terminal else _UNLIMITED)

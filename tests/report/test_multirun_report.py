@@ -62,6 +62,32 @@ def test_table_puts_ours_beside_the_papers_and_shows_failures(
     ]
 
 
+def test_wide_tables_are_folded_on_terminals_alone_and_numbers_nowhere(
+    make_mask: MakeMask,
+    make_run: MakeRun,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loss = {"delta_eer_low": -0.05, "delta_eer_high": 0.07}
+    runs = [
+        replace(run, metrics=run.metrics | loss, made_with={"checkpoint": model}, settings={"model": model})
+        for model in ("a_network_with_quite_a_name", "another_with_an_even_longer_name")
+        for run in (make_run(make_mask(), 0.0, 1.0), make_run(make_mask(*UNITS[:5]), 0.25, 0.9583))
+    ]
+    name = "all but attentive_pooling, embedding_linear · model=another_with_an_even_longer_name"
+
+    def printed() -> str:
+        print_runs(runs, "title")
+        return capsys.readouterr().out
+
+    assert f"│ {name} │ 1.250 │ +0.250 [-0.050, +0.070] │" in printed()
+    monkeypatch.setenv("FORCE_COLOR", "1")  # by which Rich takes it for a terminal
+    monkeypatch.setenv("COLUMNS", "80")
+    on_terminal = printed()
+    assert name not in on_terminal
+    assert on_terminal.count(" +0.250 [-0.050, +0.070] │") == 2
+
+
 def test_a_run_whose_mask_is_unknown_goes_by_its_name(
     runs: list[MaskRun], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from speakerquant.forecasting.additive_number import Ranks
 from speakerquant.progress import track
-from speakerquant.statistics.pareto import pareto_front
+from speakerquant.search.pareto import pareto_front
 
 Array = npt.NDArray[np.float64]
 Masks = npt.NDArray[np.int64]

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from speakerquant.statistics.pareto import pareto_front
+from speakerquant.search.pareto import pareto_front
 
 Array = npt.NDArray[np.float64]
 

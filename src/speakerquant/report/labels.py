@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from speakerquant.statistics.pareto import pareto_front
+from speakerquant.search.pareto import pareto_front
 
 _MOST_LETTERS = 1000  # such as the names of thirty layers; more cannot be read, and hovering names them
 

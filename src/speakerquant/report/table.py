@@ -1,5 +1,6 @@
 """Results as a table, printed to standard output."""
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,17 +62,28 @@ def interval_of(quantity: Quantity, result: Mapping[str, Any]) -> tuple[float, f
 
 def print_table(title: str, columns: Sequence[Column], rows: Iterable[Row]) -> None:
     """Print the rows below their headings."""
+    console, shown = table_console(), [*rows]
     table = Table(title=escape(title), title_justify="left", min_width=len(title))
-    for column in columns:
+    for place, column in enumerate(columns):
+        is_narrow = column.is_number and console.is_terminal
+        heading = (
+            _narrow(column.heading, [row.cells[place] for row in shown]) if is_narrow else column.heading
+        )
         table.add_column(
-            escape(column.heading),
+            escape(heading),
             justify="right" if column.is_number else "left",
             style=column.style,
             overflow="fold",  # nothing is cut off where the terminal is narrow
+            no_wrap=is_narrow,
         )
-    for row in rows:
+    for row in shown:
         table.add_row(*map(escape, row.cells), style=row.style)
-    table_console().print(table)
+    console.print(table)
+
+
+def _narrow(heading: str, cells: Sequence[str]) -> str:
+    """The heading in lines as long as the numbers below it."""
+    return textwrap.fill(heading, max(map(len, [*cells, *heading.split()])))
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

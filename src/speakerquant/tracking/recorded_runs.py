@@ -271,7 +271,7 @@ def _copied(tracking: Tracking, run: Run, artifact: str, folder: Path) -> Path:
     """A copy from where the run says; the client would look up run and models anew for every file."""
     place = get_artifact_repository(run.info.artifact_uri, tracking.client.tracking_uri)
     with mlflow_settings(WITHOUT_BARS):
-        return Path(place.download_artifacts(artifact, str(folder)))
+        return Path(place.download_artifacts(artifact, str(folder)))  # type: ignore[no-untyped-call]
 
 
 def children(tracking: Tracking, parent_id: str, which: int = ViewType.ACTIVE_ONLY) -> list[Run]:
