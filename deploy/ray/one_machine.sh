@@ -33,7 +33,7 @@ node() {
 }
 
 start() {
-    command -v ray >/dev/null || fail "ray is not installed; pip install 'speakerquant[cluster]'"
+    command -v ray >/dev/null || fail "ray is not installed; pip install -e '.[cluster]' in speakerquant's folder"
     # Only who has the token may run code here.
     (umask 077 && python -c 'import secrets; print(secrets.token_hex())' >"$folder/token")
     cat >"$folder/environment" <<ENVIRONMENT

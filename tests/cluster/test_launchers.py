@@ -98,8 +98,8 @@ def test_what_the_cluster_cannot_do_is_refused_in_one_line(
     ("launcher", "environment", "said"),
     [
         ("submitit_slurm", {"PATH": str(Path(sys.executable).parent)}, "no sbatch on PATH"),
-        ("submitit_local", {"WITHOUT": "submitit"}, "pip install 'speakerquant[cluster]'"),
-        ("ray", {"WITHOUT": "ray"}, "pip install 'speakerquant[cluster]'"),
+        ("submitit_local", {"WITHOUT": "submitit"}, "pip install -e '.[cluster]'"),
+        ("ray", {"WITHOUT": "ray"}, "pip install -e '.[cluster]'"),
     ],
 )
 def test_a_launcher_without_what_it_needs_is_refused_in_one_line(

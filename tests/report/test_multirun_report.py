@@ -43,7 +43,9 @@ def test_table_puts_ours_beside_the_papers_and_shows_failures(
     assert lines[0].strip() == "title"
     place = next(index for index, line in enumerate(lines) if "quantized units" in line)
     above, below = (line.strip().strip("┃").split("┃") for line in lines[place - 1 : place + 1])
-    headings = [f"{first.strip()} {second.strip()}".strip() for first, second in zip(above, below, strict=True)]
+    headings = [
+        f"{first.strip()} {second.strip()}".strip() for first, second in zip(above, below, strict=True)
+    ]
     shared = ["EER %", "ΔEER %", "size MB", "size ratio"]
     papers = [f"paper's {heading}" for heading in shared]
     assert headings == ["quantized units", *shared, "latency ms", *papers]

@@ -26,7 +26,8 @@ class RayLauncher(Launcher):
             from hydra_plugins.cluster_launchers._ray import RayTasks
         except ImportError as error:
             raise UserError(
-                f"hydra/launcher=ray: {first_line(error)}; pip install 'speakerquant[cluster]'"
+                f"hydra/launcher=ray: {first_line(error)}; "
+                "pip install -e '.[cluster]' in speakerquant's folder"
             ) from None
         self._tasks = RayTasks(hydra_context, task_function, config, **self._settings)
 

@@ -29,7 +29,7 @@ class LocalLauncher(Launcher):
         except ModuleNotFoundError:
             raise UserError(
                 f"hydra/launcher=submitit_{self._cluster}: hydra-submitit-launcher is not installed; "
-                "pip install 'speakerquant[cluster]'"
+                "pip install -e '.[cluster]' in speakerquant's folder"
             ) from None
         batches = {"local": LocalBatches, "slurm": SlurmBatches}[self._cluster]
         self._batches = batches(**self._settings)

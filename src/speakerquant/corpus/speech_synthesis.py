@@ -205,7 +205,7 @@ def import_espeak() -> ModuleType:
         import espeakng_loader
     except ImportError:
         raise UserError(
-            "the synthetic corpus needs espeak-ng; install it with: pip install 'speakerquant[synthetic]'"
+            "the synthetic corpus needs espeak-ng; pip install -e '.[synthetic]' in speakerquant's folder"
         ) from None
     module: ModuleType = espeakng_loader
     return module
