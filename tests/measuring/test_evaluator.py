@@ -19,7 +19,7 @@ from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
 from speakerquant.corpus.evaluation_data import EvaluationData, open_evaluation_data
 from speakerquant.corpus.recordings import find_recordings, open_recordings
-from speakerquant.corpus.trials import write_trials
+from speakerquant.corpus.trials import Trials, write_trials
 from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder
 from speakerquant.engine.provenance import read_provenance
 from speakerquant.errors import UserError
@@ -354,6 +354,44 @@ def test_little_to_calibrate_on_is_said_and_recorded(
     assert result.calibration_seconds == pytest.approx(seconds, abs=0.03 * len(data.calibration))
     assert result.metrics()["calibration_seconds"] == result.calibration_seconds
     assert f"calibrating on {result.calibration_seconds:.1f} s of speech in 4 recordings" in caplog.text
+
+
+def test_a_list_too_short_for_a_difference_is_said_to_be_and_shows_none(
+    make: Make, data: EvaluationData, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """The second recording of a speaker is nearly the first, so that no mask makes an error."""
+    for path in data.recordings[::2]:
+        copies = tmp_path / "tested" / path.parent.name
+        copies.mkdir(parents=True)
+        waveform, rate = soundfile.read(path)
+        for start in (0, 160):  # a frame
+            soundfile.write(copies / f"{start}.wav", waveform[start:], rate)
+    trials, pairs = tmp_path / "trials.txt", itertools.combinations(find_recordings(tmp_path / "tested"), 2)
+    write_trials(trials, ((left[:3] == right[:3], left, right) for left, right in pairs))
+    others = open_recordings(data.calibration[0].parents[1])
+    easy = open_evaluation_data(
+        open_recordings(tmp_path / "tested"), trials, others, num_calibration=4, calibration_seed=0
+    )
+    evaluator = replace(make(), data=easy)
+    none = evaluator.evaluate(baseline_mask(evaluator.units), tmp_path / "none").numbers
+    assert (none["eer"], none["delta_eer_low"], none["delta_eer_high"]) == (0, 0, 0)
+    assert "ΔEER" not in caplog.text
+    mask = Mask(evaluator.units, {"*": INT8})
+    numbers = evaluator.evaluate(mask, tmp_path / "all").numbers
+    assert numbers["eer"] == numbers["delta_eer"] == 0
+    assert numbers["delta_eer_low"] == -numbers["delta_eer_high"] < -0.1
+    assert "ΔEER is the same in every draw of the test list's speakers" in caplog.text
+    assert caplog.text.count("the test list is of 4 speakers, and intervals of differences can be") == 1
+
+
+def test_a_list_of_twenty_speakers_is_not_said_to_be_short(
+    make: Make, data: EvaluationData, caplog: pytest.LogCaptureFixture
+) -> None:
+    speakers = np.repeat(np.arange(20), 2)
+    left, right = np.triu_indices(len(speakers), 1)
+    trials = Trials((*map(str, speakers),), left, right, speakers[left] == speakers[right])
+    assert replace(make(), data=replace(data, trials=trials, speakers=speakers)).bootstrap.num_speakers == 20
+    assert not caplog.text
 
 
 def test_fewer_recordings_than_asked_for_and_a_single_speaker_are_said(

@@ -13,6 +13,7 @@ from speakerquant.errors import UserError
 from speakerquant.statistics.comparison import compare
 from speakerquant.statistics.error_metrics import EER, error_metrics
 from speakerquant.statistics.error_rates import eer, min_dcf
+from speakerquant.statistics.expected_intervals import ExpectedIntervals
 from speakerquant.statistics.uncertainty import Array, SpeakerBootstrap, difference
 
 NUM_SPEAKERS = 12
@@ -67,6 +68,27 @@ def test_a_system_is_tied_with_itself_and_not_with_a_worse_one(tmp_path: Path) -
     assert not lost.is_tie
     assert 0 < lost.p < 0.01
     assert lost.value == pytest.approx(eer(worse, LABELS) - eer(better, LABELS))
+
+
+@pytest.mark.parametrize(("margin", "supposed"), [(4.0, None), (9.0, 300 / 30)])
+def test_where_scores_move_and_no_draw_does_the_interval_is_that_of_such_a_list(
+    margin: float, supposed: float | None, tmp_path: Path
+) -> None:
+    """Ten speakers of three recordings: 30 target trials, of which 3 may be missed where none is here."""
+    speakers = np.repeat(np.arange(10), 3)
+    left, right = (speakers[side] for side in np.triu_indices(len(speakers), 1))
+    labels = left == right
+    deviations, changes = np.random.default_rng(0).standard_normal((2, len(labels)))
+    baseline = margin * labels + deviations
+    scores = baseline + 0.01 * changes
+    compared = compare(
+        scores, baseline, SpeakerBootstrap(left, right, labels), [EER], Cache(tmp_path)
+    ).metrics[EER.name]
+    expected = ExpectedIntervals(left, right, labels)
+    half_width = expected.half_width_of_difference(supposed or compared.baseline, alike=0.99995)
+    assert compared.difference.value == 0
+    assert compared.difference.high == -compared.difference.low == pytest.approx(half_width, rel=0.1)
+    assert compared.difference.is_expected and compared.difference.is_tie
 
 
 def test_a_difference_is_that_of_its_draws() -> None:

@@ -52,10 +52,11 @@ from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
 from speakerquant.recovery.recovery import Recovery
 from speakerquant.statistics.comparison import compare, write_draws
+from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.group_metrics import worst_group
 from speakerquant.statistics.scores import Embeddings
 from speakerquant.statistics.swap_metrics import KEPT_VOICEPRINTS, FormerSystem
-from speakerquant.statistics.uncertainty import SpeakerBootstrap
+from speakerquant.statistics.uncertainty import RELIABLE_SPEAKERS, SpeakerBootstrap
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ ENOUGH_SECONDS = 30.0
 Measured on ECAPA-TDNN, C = 512, all in INT8, as the median distance (1 - cosine) from FP32: 0.00207 with two
 recordings of 0.25 s, 0.00054 with fifty of those; 0.00070 with two of 3 s, 0.00016 with ten, 0.00015 with 50.
 """
+
+_WHAT_A_LIST_CAN_SHOW = "speakerquant-data check says what a list can show"
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,12 @@ class MaskEvaluator:
             with times.stage("intervals"):
                 scores, metrics = measured.scored.scores, self.protocol.metrics
                 comparison = compare(scores, baseline.scores, bootstrap, metrics, self.cache)
+                if comparison.metrics[EER.name].difference.is_expected:
+                    log.warning(
+                        "ΔEER is the same in every draw of the %s list's speakers, although scores differ: "
+                        "its interval is the one to be expected of such a list; %s",
+                        *(self.trial_list, _WHAT_A_LIST_CAN_SHOW),
+                    )
                 with atomic_path(folder / DRAWS_FILE) as part:
                     write_draws(comparison.replicates, part)
             with times.stage("swap"):
@@ -250,7 +259,14 @@ class MaskEvaluator:
         """
         trials, speakers = self.data.trials, self.data.speakers
         check_length(trials, speakers, "data.trials")
-        return SpeakerBootstrap(speakers[trials.left], speakers[trials.right], trials.labels)
+        bootstrap = SpeakerBootstrap(speakers[trials.left], speakers[trials.right], trials.labels)
+        if bootstrap.num_speakers < RELIABLE_SPEAKERS:
+            log.warning(
+                "the %s list is of %d speakers, and intervals of differences can be relied on from about %d "
+                "on; %s",
+                *(self.trial_list, bootstrap.num_speakers, RELIABLE_SPEAKERS, _WHAT_A_LIST_CAN_SHOW),
+            )
+        return bootstrap
 
     @cached_property
     def features(self) -> EvaluationFeatures:

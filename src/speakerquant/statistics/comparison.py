@@ -1,7 +1,7 @@
 """Compares a mask with the baseline: how sure its error metrics are, and by how much they differ."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from speakerquant.cache import Cache
 from speakerquant.files import digest, sha256
 from speakerquant.statistics.error_metrics import EER
 from speakerquant.statistics.error_rates import ScoredTrials
+from speakerquant.statistics.expected_intervals import ExpectedIntervals
 from speakerquant.statistics.metric import ErrorMetric
 from speakerquant.statistics.uncertainty import Array, Difference, Interval, SpeakerBootstrap, difference
 
@@ -102,14 +103,38 @@ def compare(
     for metric in metrics:
         value, baseline = metric.compute(trials), metric.compute(baseline_trials)
         replicates, baseline_replicates = draws.values[metric.name], baseline_draws.values[metric.name]
+        found = difference(value - baseline, replicates, baseline_replicates)
+        is_moved = found.low < found.high or np.array_equal(scores, baseline_scores)
+        if metric.name == EER.name and not is_moved:
+            found = _expected(found, baseline, scores, baseline_scores, bootstrap)
         compared[metric.name] = ComparedMetric(
             metric,
             value,
             bootstrap.interval(value, replicates, metric.largest),
             baseline,
-            difference(value - baseline, replicates, baseline_replicates),
+            found,
         )
     return Comparison(compared, draws.name, draws.values)
+
+
+def _expected(
+    found: Difference, eer: float, scores: Array, baseline_scores: Array, bootstrap: SpeakerBootstrap
+) -> Difference:
+    """A difference of EERs that no draw moves though scores differ, with the interval to be expected.
+
+    That of such a list and scores that correlate so. Without an error, the EER is supposed to be the most
+    that so many target trials may hide: by the rule of three, 3 of them.
+    """
+    labels = bootstrap.labels
+    moved, still = (
+        each - np.where(labels, each[labels].mean(), each[~labels].mean())
+        for each in (scores, baseline_scores)
+    )
+    alike = min(1.0, float(np.corrcoef(moved, still)[0, 1]))
+    supposed = eer or min(50.0, 300 / np.count_nonzero(labels))
+    expected = ExpectedIntervals(bootstrap.left, bootstrap.right, labels)
+    half_width = expected.half_width_of_difference(supposed, alike)
+    return replace(found, low=found.value - half_width, high=found.value + half_width, is_expected=True)
 
 
 def is_tie(draws: str, others: str, cache: Cache) -> bool | None:

@@ -31,6 +31,8 @@ CONFIDENCE = 0.95
 _TAILS = 100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2
 FEWEST_SPEAKERS = 3
 """Of a list: every draw of two with trials of both kinds holds each once."""
+RELIABLE_SPEAKERS = 20
+"""From about so many on intervals of differences hold what they say (docs/uncertainty.md)."""
 _THREADS = 2
 _MOST_DRAWS, _MOST_NUMBERS = 128, 2**22  # at once
 
@@ -50,10 +52,12 @@ class Difference(Interval):
     Attributes:
         value: What was found.
         p: How probable a difference as large as the one found is where there is none, two-sided.
+        is_expected: Whether the interval is the one to be expected of such a list, since draws show none.
     """
 
     value: float
     p: float
+    is_expected: bool = False
 
     @property
     def is_tie(self) -> bool:
