@@ -117,8 +117,8 @@ class Decisions:
             num_targets = int(np.count_nonzero(labels))
             log.warning(
                 "FP32 makes no error on the %s list, which says little of other lists: of %d target trials "
-                "without an error up to %.2g %% may be missed there (three of so many), although intervals "
-                "end at 0; give a longer list",
+                "without an error up to %.2g %% may be missed there (three of so many), although the "
+                "interval of its EER ends at 0; give a longer list",
                 *(trial_list, num_targets, min(100, 300 / num_targets)),
             )
         folds = SpeakerFolds.of(bootstrap.left, bootstrap.right, labels)
