@@ -125,14 +125,14 @@ def _expected(
     That of such a list and scores that correlate so. Without an error, the EER is supposed to be the most
     that so many target trials may hide: by the rule of three, 3 of them.
     """
-    kinds = (bootstrap.labels, ~bootstrap.labels)
-    within = [
-        np.concatenate([each[kind] - each[kind].mean() for kind in kinds])
+    labels = bootstrap.labels
+    moved, still = (
+        each - np.where(labels, each[labels].mean(), each[~labels].mean())
         for each in (scores, baseline_scores)
-    ]
-    alike = min(1.0, float(np.corrcoef(*within)[0, 1]))
-    supposed = eer or min(50.0, 300 / np.count_nonzero(bootstrap.labels))
-    expected = ExpectedIntervals(bootstrap.left, bootstrap.right, bootstrap.labels)
+    )
+    alike = min(1.0, float(np.corrcoef(moved, still)[0, 1]))
+    supposed = eer or min(50.0, 300 / np.count_nonzero(labels))
+    expected = ExpectedIntervals(bootstrap.left, bootstrap.right, labels)
     half_width = expected.half_width_of_difference(supposed, alike)
     return replace(found, low=found.value - half_width, high=found.value + half_width, is_expected=True)
 
