@@ -272,7 +272,7 @@ def test_a_precision_that_one_unit_cannot_have_is_left_to_the_others(find: Find)
 
 
 def test_many_masks_are_sought_locally(made_up: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidates_module, "ENUMERATED", 100)
+    monkeypatch.setattr(candidates_module, "EVALUATED", 100)
 
     def objectives(masks: Any) -> Any:
         return made_up.points([tuple(mask) for mask in masks.tolist()])
@@ -283,6 +283,16 @@ def test_many_masks_are_sought_locally(made_up: MadeUp, monkeypatch: pytest.Monk
     reference = every.max(axis=0)
     all_of_them = hypervolume(every, reference)
     assert hypervolume(objectives(found), reference) > 0.99 * all_of_them
+
+
+def test_where_no_neighbour_is_better_a_local_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a list whose EERs have few steps."""
+    monkeypatch.setattr(candidates_module, "EVALUATED", 100)
+
+    def alike(masks: Any) -> Any:
+        return np.array([[size(tuple(mask)), 0.0] for mask in masks.tolist()])
+
+    assert 100 <= len(candidates([3] * UNITS, alike, [(0,) * UNITS, (2,) * UNITS])) < len(EVERY)
 
 
 def test_expected_gains_without_doubt_are_gains() -> None:

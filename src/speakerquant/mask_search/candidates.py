@@ -1,7 +1,7 @@
 """Which masks a front is sought among: all or, where they are too many, those that lead to it."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,9 @@ from speakerquant.search.pareto import pareto_front
 Array = npt.NDArray[np.float64]
 Masks = npt.NDArray[np.int64]
 
-ENUMERATED = 1_000_000
-"""So many masks are listed; of more, a local search evaluates :data:`EVALUATED`."""
-
 EVALUATED = 30_000
+"""So many masks are listed; of more, a local search evaluates as many."""
+
 _EXPANDED = 16  # masks whose neighbours are evaluated together
 
 
@@ -30,35 +29,40 @@ def candidates(
         objectives: Sizes and losses of masks, ``[num_masks, 2]``.
         seeds: Masks to begin a local search with.
     """
-    if math.prod(num_choices) <= ENUMERATED:
+    if math.prod(num_choices) <= EVALUATED:
         return np.indices(num_choices).reshape(len(num_choices), -1).T.astype(np.int64)
-    return _local_search(num_choices, objectives, seeds)
+    found = track(_local_search(num_choices, objectives, seeds), "masks", total=EVALUATED)
+    return np.array(list(found), np.int64)
 
 
 def _local_search(
     num_choices: Sequence[int], objectives: Callable[[Masks], Array], seeds: Iterable[Ranks]
-) -> Masks:
-    """Every neighbour of every mask on the front so far, until there is no new one or the budget is used.
+) -> Iterator[list[int]]:
+    """Every neighbour of every mask on the front so far, until the budget is used.
 
     A neighbour differs in one unit (Paquete, Chiarandini and Stützle: "Pareto local optimum sets in the
-    biobjective traveling salesman problem", 2004).
+    biobjective traveling salesman problem", 2004). Where there is no new one, as on a list whose EERs have
+    few steps, the front of all masks whose neighbours are not known follows.
     """
     steps = np.array([(unit, rank) for unit, count in enumerate(num_choices) for rank in range(count)])
     masks = np.unique(np.array(list(seeds), np.int64), axis=0)
     points = objectives(masks)
-    expanded: set[Ranks] = set()
-    for _ in track(iter(int, 1), "masks", total=EVALUATED // (_EXPANDED * len(steps))):
-        best = [mask for mask in masks[pareto_front(points)] if tuple(mask) not in expanded]
-        if not best or len(masks) >= EVALUATED:
-            return masks
+    yield from masks.tolist()
+    known = set(map(tuple, masks.tolist()))
+    is_expanded = np.zeros(len(masks), np.bool_)
+    while len(left := np.flatnonzero(~is_expanded)) and len(masks) < EVALUATED:
+        best = np.flatnonzero(pareto_front(points) & ~is_expanded)
+        if not len(best):
+            best = left[pareto_front(points[left])]
         chosen = best[:: max(1, len(best) // _EXPANDED)][:_EXPANDED]
-        expanded.update(map(tuple, chosen))
-        around = np.repeat(np.array(chosen), len(steps), axis=0)
+        is_expanded[chosen] = True
+        around = np.repeat(masks[chosen], len(steps), axis=0)
         places = np.tile(steps, (len(chosen), 1))
         around[np.arange(len(around)), places[:, 0]] = places[:, 1]
-        known = {tuple(mask) for mask in masks}
-        new = np.array([mask for mask in np.unique(around, axis=0) if tuple(mask) not in known], np.int64)
-        if len(new):
+        new = [mask for mask in np.unique(around, axis=0).tolist() if tuple(mask) not in known]
+        if new:
+            known.update(map(tuple, new))
             masks = np.vstack([masks, new])
-            points = np.vstack([points, objectives(new)])
-    return masks
+            points = np.vstack([points, objectives(np.array(new))])
+            is_expanded = np.append(is_expanded, np.zeros(len(new), np.bool_))
+            yield from new

@@ -3,7 +3,7 @@
 import bisect
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from speakerquant.mask_search.choices import Choices
 from speakerquant.mask_search.hypervolume import expected_gain, front_heights, hypervolume
 from speakerquant.measuring.engine_metrics import ENGINE_SIZE, SIZE_RATIO
 from speakerquant.measuring.result import MASK_PREFIX, is_of_embeddings
+from speakerquant.progress import track
 from speakerquant.search.front import front_of
 from speakerquant.search.goals import Goals
 from speakerquant.search.history import FAILURE, History, result_of
@@ -38,6 +39,7 @@ _ADDITIVE = (SIZE, RATIO)  # predicted as sums of what units change alone; laten
 _CLOSED = 1e-3  # share of the hypervolume that every mask not measured is expected to add less than
 _PROVEN = 16  # smallest masks that bounds are predicted for one by one; among larger ones bisection finds one
 _TOGETHER = 4  # masks that all processes measure at once: each tells which others are worth it
+_IN_A_STEP = 2_500  # masks predicted between two steps of a progress bar; it takes seconds
 _LEAST_DEVIATION = 1e-6  # of an EER, in steps of the list
 
 
@@ -188,7 +190,7 @@ class FrontPlan:
         if self._latest is None or self._latest.results.keys() != results.keys():
             forecast = self._forecast(results, history)
             masks = self._within_budgets(results, history)
-            self._latest = _Outlook(results, forecast, masks, forecast.predict(masks))
+            self._latest = _Outlook(results, forecast, masks, _predicted(forecast, masks))
         return self._latest
 
     def _forecast(self, results: Mapping[Ranks, Result], history: History) -> Forecast:
@@ -248,7 +250,7 @@ class FrontPlan:
         seeds = [self._base, lowest, *itertools.compress(uniform, work(uniform))]
         found = candidates([1 + rank for rank in lowest], objectives, seeds)
         found = found[work(map(tuple, found))]
-        predicted = forecast.predict(found)
+        predicted = _predicted(forecast, found)
         heights = front_heights(np.stack([predicted.sizes, predicted.eers], axis=1))
         return found[predicted.eers - predicted.errors <= heights]
 
@@ -332,6 +334,17 @@ class FrontPlan:
             for trial in (*history.finished.values(), *history.running.values())
         }
         return (ranks for mask in masks if (ranks := tuple(map(int, mask))) not in taken)
+
+
+def _predicted(forecast: Forecast, masks: Masks) -> Predicted:
+    """Predictions of masks, behind a progress bar if they are many."""
+    starts = range(0, len(masks), _IN_A_STEP)
+    parts = [
+        forecast.predict(masks[start : start + _IN_A_STEP])
+        for start in track(starts, f"{len(masks)} masks", total=len(starts), visible=len(starts) > 1)
+    ]
+    columns = ([getattr(part, each.name) for part in parts] for each in fields(Predicted))
+    return Predicted(*map(np.concatenate, columns))
 
 
 def _reason(history: History) -> str:
