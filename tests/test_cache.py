@@ -1,5 +1,6 @@
 """The content-addressed store."""
 
+import errno
 import os
 import shutil
 import signal
@@ -87,6 +88,42 @@ def test_work_that_was_broken_off_is_continued_and_done_once(tmp_path: Path) -> 
         (left.with_name(f".key.{number}") / "key").write_text(shorter)
     for make in (go_on, begin):
         assert cache.get("kind", "key", make, continues=True).read_text() == "begun, finished"
+    assert names(tmp_path) == ["key"]
+
+
+def whole_text(path: Path) -> str:
+    if (text := path.read_text()) != "whole":
+        raise ValueError("it is cut")
+    return text
+
+
+def test_a_damaged_entry_is_made_anew_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache, made = Cache(tmp_path), []
+
+    def make(path: Path) -> None:
+        made.append(path)
+        path.write_text("whole")
+
+    def read(_: object) -> str:
+        return cache.read("kind", "key", make, whole_text)
+
+    assert read(0) == "whole"
+    (tmp_path / "kind" / "key").write_text("who")
+    assert cache.find("kind", "key", whole_text) is None
+    with ThreadPoolExecutor(4) as pool:
+        assert {*pool.map(read, range(4))} == {"whole"}
+    assert len(made) == 2
+    assert f"{tmp_path / 'kind' / 'key'} is damaged, and made anew" in caplog.text
+    assert names(tmp_path) == ["key"]
+
+
+@pytest.mark.parametrize("lacking", [MemoryError(), OSError(errno.EMFILE, "Too many open files")])
+def test_an_entry_is_not_made_anew_for_what_its_reader_lacks(lacking: Exception, tmp_path: Path) -> None:
+    def read(_: Path) -> None:
+        raise lacking
+
+    with pytest.raises(type(lacking)):
+        Cache(tmp_path).read("kind", "key", Path.touch, read)
     assert names(tmp_path) == ["key"]
 
 
@@ -387,12 +424,12 @@ def test_pruning_removes_what_was_not_used_for_longest(tmp_path: Path) -> None:
 def test_pruning_leaves_what_is_in_use_or_being_made(tmp_path: Path) -> None:
     cache = three_entries(tmp_path)
     user = Cache(tmp_path)
-    assert user.find("kind", "a") is not None
+    assert user.find("kind", "a", Path.stat) is not None
 
     def make(path: Path) -> None:
         path.touch()
         age(cache)
-        assert cache.find("kind", "a")
+        assert cache.find("kind", "a", Path.stat)
         assert [entry.path.name for entry in cache.prune(0)] == ["b", "c"]
         assert path.exists()
 
@@ -404,7 +441,7 @@ def test_pruning_leaves_what_was_used_within_the_hour_or_since_it_began(tmp_path
     cache = three_entries(tmp_path)
     pruned = cache.prune(0)
     assert next(pruned).path.name == "a"
-    assert cache.find("kind", "b")
+    assert cache.find("kind", "b", Path.stat)
     assert [entry.path.name for entry in pruned] == ["c"]
     age(cache, hours=50 / 60)
     assert [*cache.prune(0)] == []
@@ -447,7 +484,7 @@ def test_what_a_process_uses_stays_in_use(tmp_path: Path, monkeypatch: pytest.Mo
     cache = three_entries(tmp_path)
     monkeypatch.setattr("speakerquant.cache._SIGN_OF_USE", 0.05)
     monkeypatch.setattr("speakerquant.cache._uses", _Uses())
-    assert cache.find("kind", "b")
+    assert cache.find("kind", "b", Path.stat)
     age(cache)
     until = time.monotonic() + 60
     while not Entry.at(tmp_path / "kind" / "b").is_in_use and time.monotonic() < until:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
 from filelock import SoftFileLease, Timeout
@@ -21,6 +22,8 @@ from speakerquant.files import disk_for
 from speakerquant.leases import break_older, lease, take
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _SIGN_OF_USE = 600.0  # seconds between two marks of an entry that a process uses
 _IN_USE = 6 * _SIGN_OF_USE
@@ -103,10 +106,39 @@ class Cache:
                     log.info("another process took this one for dead, and makes the %s now", kind)
         return target
 
-    def find(self, kind: str, key: str, suffix: str = "") -> Path | None:
-        """Path of the entry, if it is there."""
-        target = self.root / kind / f"{key}{suffix}"
-        return target if _is_there(target) else None
+    def read(
+        self,
+        kind: str,
+        key: str,
+        make: Callable[[Path], None],
+        read: Callable[[Path], T],
+        suffix: str = "",
+        *,
+        continues: bool = False,
+    ) -> T:
+        """What ``read(path)`` reads of the entry, which is made as by :meth:`get`.
+
+        An entry whose content is damaged, as by a power cut or another program, is made anew.
+        """
+        path = self.get(kind, key, make, suffix, continues=continues)
+        with suppress(_DamagedError):
+            return _undamaged(path, read)
+        with self._locked(self.folder(kind), path.name):
+            try:
+                return _undamaged(path, read)  # as another process has made it meanwhile
+            except _DamagedError:
+                log.warning("%s is damaged, and made anew", path)
+                with suppress(FileNotFoundError):  # as another process has removed it
+                    _remove_at_once(path, path.name)
+        return read(self.get(kind, key, make, suffix, continues=continues))
+
+    def find(self, kind: str, key: str, read: Callable[[Path], T], suffix: str = "") -> T | None:
+        """What ``read(path)`` reads of the entry, if it is there and its content not damaged."""
+        path = self.root / kind / f"{key}{suffix}"
+        if _is_there(path):
+            with suppress(_DamagedError):
+                return _undamaged(path, read)
+        return None
 
     def folder(self, kind: str) -> Path:
         """Folder of a kind, made if it is not there.
@@ -229,6 +261,25 @@ class Cache:
             raise UserError(
                 f"cannot write the cache {where}: {error.strerror}; set cache.root to a writable folder"
             ) from None
+
+
+class _DamagedError(Exception):
+    """An entry does not hold what was written."""
+
+
+def _undamaged(path: Path, read: Callable[[Path], T]) -> T:
+    """What is read of an entry.
+
+    Raises:
+        _DamagedError: its content is to blame, and not that this process lacks memory or a right.
+    """
+    try:
+        return read(path)
+    except Exception as error:  # of whatever library reads it
+        is_of_machine = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+        if is_of_machine or isinstance(error, MemoryError):
+            raise
+        raise _DamagedError from error
 
 
 class _Uses:

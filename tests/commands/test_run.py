@@ -1,5 +1,6 @@
 """One mask in, one result out; several masks, one parent run."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -573,6 +574,30 @@ def test_no_password_is_left_in_any_file_or_record(
     assert {"overrides.yaml", "multirun.yaml", "config.yaml", "result.json"} <= {path.name for path in files}
     assert [path for path in files if b"open-sesame" in path.read_bytes()] == []
     assert not [run for run in runs if "sesame" in str(run)]
+
+
+def test_what_is_damaged_in_the_cache_is_made_anew(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    command = [
+        *workspace.arguments(),
+        *QUICK,
+        "mask=all",
+        *("mask.embedding_linear=int4", "rounding=nearest"),
+        f"cache.root={cache}",
+    ]
+    assert speakerquant(*command).code == 0
+    kinds = {path.name for path in cache.iterdir()}
+    for number, path in enumerate(sorted(cache.glob("*/*/*")) + sorted(cache.glob("*/*"))):
+        if path.is_file():
+            os.truncate(path, 0 if number % 2 else path.stat().st_size // 2)
+    again = speakerquant(*command)
+    assert again.code == 0, again.err
+    for kind in kinds:
+        assert f"{cache / kind}/" in again.out, kind
+    first, second = results(tmp_path)
+    assert first["eer"] == second["eer"] and first["fidelity"] == second["fidelity"]
 
 
 def test_mlflows_own_variables_say_where_runs_go(

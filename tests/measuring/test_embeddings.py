@@ -45,7 +45,7 @@ def embedded(
     engine: Engine, recordings: list[npt.NDArray[np.float32]], dim: int, journal: Path
 ) -> TimedEmbeddings:
     embed_with_engine(engine, recordings, dim, journal, "embeddings")
-    return read_embeddings(journal, dim)
+    return read_embeddings(journal, len(recordings), dim)
 
 
 def embed_until_killed(folder: Path, dim: int) -> None:

@@ -33,13 +33,19 @@ _LONG_SECONDS = 600.0
 
 
 class Features(Sequence[FeatureArray]):
-    """The features ``[n_mels, T]`` of a list of recordings, which are read from disk one at a time."""
+    """The features ``[n_mels, T]`` of a list of recordings, which are read from disk one at a time.
+
+    Raises:
+        ValueError: the files in the folder are cut.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._frames = folder / "frames.npy"
         frames = np.load(self._frames, mmap_mode="r", allow_pickle=False)
         self._first_byte, self._n_mels = frames.offset, frames.shape[1]
         self._offsets = np.load(folder / "offsets.npy", allow_pickle=False)
+        if len(frames) != self._offsets[-1]:
+            raise ValueError(f"{len(frames)} frames of {self._offsets[-1]}")
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -134,10 +140,17 @@ def extract_features(
         digests = pool.map(_recording_digest, recordings)
         contents = list(track(digests, "recordings", total=len(recordings)))
     key = digest(schema_versions.FEATURES, asdict(front_end), channel, contents)
-    folder = cache.get("features", key, lambda path: _write(path, recordings, front_end, channel))
+
+    def make(folder: Path) -> None:
+        _write(folder, recordings, front_end, channel)
+
+    def read(folder: Path) -> tuple[Features, Mapping[str, str]]:
+        return Features(folder), json.loads((folder / _DOUBTS).read_text())
+
+    features, doubts = cache.read("features", key, make, read)
     speech = digest(channel, contents)
-    extracted = CachedFeatures(Features(folder), key, speech, recordings, front_end.frames_per_second)
-    _warn(extracted, json.loads((folder / _DOUBTS).read_text()))
+    extracted = CachedFeatures(features, key, speech, recordings, front_end.frames_per_second)
+    _warn(extracted, doubts)
     return extracted
 
 

@@ -48,10 +48,12 @@ class FrontApplication(MaskSearchApplication):
             raise UserError(f"scoring={norm}: normalised scores cannot be predicted; use scoring=cosine")
         baseline, dim = evaluator.baseline, evaluator.model.network.embedding_dim
 
-        def embeddings_of(result: Mapping[str, Any]) -> Embeddings:
-            return kept_embeddings(evaluator.cache, str(result.get("embeddings")), dim)
-
         trials = evaluator.data.trials
+
+        def embeddings_of(result: Mapping[str, Any]) -> Embeddings:
+            name = str(result.get("embeddings"))
+            return kept_embeddings(evaluator.cache, name, len(trials.recordings), dim)
+
         baseline_eer = eer(baseline.scores, trials.labels)
         measured_on = MeasuredList(trials, baseline_eer, evaluator.numbers_of)
         self._plan = FrontPlan(choices, goals, measured_on, embeddings_of)

@@ -64,14 +64,17 @@ def measured_baseline(
     key = digest(
         schema_versions.BASELINE, schema_versions.GRAPH, schema_versions.EMBEDDINGS, identity, backend
     )
-    folder = pipeline.cache.get("baselines", key, make)
-    return Baseline(
-        # From build to build the size of an engine differs by some hundred bytes.
-        known.size_bytes if known else json.loads((folder / _SIZE).read_text()),
-        np.load(folder / _SCORES, allow_pickle=False),
-        np.load(folder / _EMBEDDINGS, allow_pickle=False),
-        np.load(cohort, allow_pickle=False) if (cohort := folder / _COHORT).exists() else None,
-    )
+
+    def read(folder: Path) -> Baseline:
+        return Baseline(
+            # From build to build the size of an engine differs by some hundred bytes.
+            known.size_bytes if known else json.loads((folder / _SIZE).read_text()),
+            np.load(folder / _SCORES, allow_pickle=False),
+            np.load(folder / _EMBEDDINGS, allow_pickle=False),
+            np.load(cohort, allow_pickle=False) if (cohort := folder / _COHORT).exists() else None,
+        )
+
+    return pipeline.cache.read("baselines", key, make, read)
 
 
 def _measure(pipeline: MeasurementPipeline, units: Units) -> Measurement:

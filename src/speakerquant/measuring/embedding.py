@@ -95,25 +95,31 @@ def embed_with_engine(
             start = now
 
 
-def read_embeddings(journal: Path, dim: int) -> TimedEmbeddings:
-    """What :func:`embed_with_engine` wrote."""
+def read_embeddings(journal: Path, num_recordings: int, dim: int) -> TimedEmbeddings:
+    """What :func:`embed_with_engine` wrote.
+
+    Raises:
+        ValueError: the file has not an embedding for each recording.
+    """
     entries = np.fromfile(journal, _entry(dim))
+    if _num_whole(entries) != num_recordings:
+        raise ValueError(f"{_num_whole(entries)} embeddings of {num_recordings}")
     return TimedEmbeddings(entries["embedding"], float(entries["seconds"].sum()), journal.name)
 
 
-def kept_embeddings(cache: Cache, name: str, dim: int) -> Embeddings:
+def kept_embeddings(cache: Cache, name: str, num_recordings: int, dim: int) -> Embeddings:
     """The embeddings of a cache's entry, by :attr:`TimedEmbeddings.name`.
 
     Raises:
         UserError: the cache has them no more.
     """
-    path = cache.find(EMBEDDINGS, name)
-    if path is None:
+    kept = cache.find(EMBEDDINGS, name, lambda path: read_embeddings(path, num_recordings, dim))
+    if kept is None:
         raise UserError(
             f"{cache.root}: has no embeddings {name}, which a recorded result refers to; hosts that share a "
             "front need one cache (cache.root), and where it was pruned another hydra.sweeper.study_name"
         )
-    return read_embeddings(path, dim).embeddings
+    return kept.embeddings
 
 
 def _entry(dim: int) -> np.dtype[np.void]:

@@ -137,10 +137,10 @@ class MeasurementPipeline:
     def _embed(self, built: BuiltMask, recordings: CachedFeatures, description: str) -> TimedEmbeddings:
         dim = self.prepared.model.network.embedding_dim
         with recordings.in_memory():
-            path = self.cache.get(
+            return self.cache.read(
                 EMBEDDINGS,
                 digest(built.identity, recordings.digest),
                 lambda part: embed_with_engine(built.runner, recordings.features, dim, part, description),
+                lambda path: read_embeddings(path, len(recordings.features), dim),
                 continues=True,
             )
-        return read_embeddings(path, dim)

@@ -52,7 +52,7 @@ def measured_ranges(
             calibrate(model.network, features, method, percentile).save(path)
 
     key = digest(schema_versions.RANGES, model.digest, recordings.digest, method, percentile)
-    return CalibrationTable.load(cache.get("ranges", key, make, suffix=".safetensors"))
+    return cache.read("ranges", key, make, CalibrationTable.load, ".safetensors")
 
 
 def rounding_of(
@@ -90,7 +90,7 @@ def rounding_of(
             save_hessians(gather_hessians(model.network, pieces, -(-_PLACES // count)), path)
 
     def gather() -> Hessians:
-        return load_hessians(cache.get("hessians", key(), make, suffix=".safetensors"))
+        return cache.read("hessians", key(), make, load_hessians, ".safetensors")
 
     return Rounding(settings.rounding, gather, cache, lambda: [model.digest, key()])
 
@@ -118,13 +118,22 @@ def exported_network(model: SpeakerModel, opset: int, cache: Cache) -> onnx.Mode
         network = model.network
         onnx.save(export_network(network, network.n_mels, network.min_frames), path)
 
-    def convert(path: Path) -> None:
-        onnx.save(with_opset(onnx.load(exported), opset), path)
+    def exported() -> onnx.ModelProto:
+        return cache.read("graphs", key, export, _read_graph, ".onnx")
 
-    exported = cache.get("graphs", key, export, suffix=".onnx")
+    def convert(path: Path) -> None:
+        onnx.save(with_opset(exported(), opset), path)
+
     if opset <= OPSET:
-        return onnx.load(exported)
-    return onnx.load(cache.get("graphs", digest(key, opset), convert, suffix=".onnx"))
+        return exported()
+    return cache.read("graphs", digest(key, opset), convert, _read_graph, ".onnx")
+
+
+def _read_graph(path: Path) -> onnx.ModelProto:
+    model = onnx.load(path)
+    if not model.opset_import:  # which the file has behind the graph
+        raise ValueError("it is cut off")
+    return model
 
 
 @contextmanager

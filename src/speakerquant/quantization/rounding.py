@@ -182,7 +182,7 @@ class Rounding:
         def make(path: Path) -> None:
             self._rounded(layer, weight, geometry, stored).save(path)
 
-        return IntegerWeights.load(self.cache.get("rounded_weights", key, make, suffix=".safetensors"))
+        return self.cache.read("rounded_weights", key, make, IntegerWeights.load, ".safetensors")
 
     def _rounded(
         self, layer: str, weight: Array, geometry: LayerGeometry, stored: WeightFormat

@@ -40,7 +40,7 @@ class Recovery:
             mask: The mask.
 
         Raises:
-            UserError: there is too little speech, training fails, or what the cache has is damaged.
+            UserError: there is too little speech, or training fails.
         """
         if not any(precision.weights for precision in mask.values()):
             return prepared
@@ -59,7 +59,7 @@ class Recovery:
             with speech.in_memory():
                 Distillation(network, student, pieces, settings).fit(path)
 
-        outcome = read_outcome(self.cache.get("recovered_weights", key, make, continues=True))
+        outcome = self.cache.read("recovered_weights", key, make, read_outcome, continues=True)
         student.load(outcome.learned)
         log.info(
             "recovery: 1 - cosine on recordings held out %.5f, %.5f before", outcome.after, outcome.before

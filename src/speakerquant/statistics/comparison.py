@@ -145,11 +145,10 @@ def is_tie(draws: str, others: str, cache: Cache) -> bool | None:
         others: Of the other one.
         cache: What both were compared with.
     """
-    paths = [cache.find(_KIND, name, _SUFFIX) for name in (draws, others)]
-    if None in paths:
-        return None
-    eers, theirs = (read_draws(path)[EER.name] for path in paths if path)
-    return difference(0.0, eers, theirs).is_tie
+    eers = [
+        found[EER.name] for name in (draws, others) if (found := cache.find(_KIND, name, read_draws, _SUFFIX))
+    ]
+    return difference(0.0, *eers).is_tie if len(eers) == 2 else None
 
 
 @dataclass(frozen=True)
@@ -174,8 +173,8 @@ def _drawn(
 
     if cache is None:
         return _Draws(key, draw())
-    path = cache.get(_KIND, key, lambda part: write_draws(draw(), part), _SUFFIX)
-    return _Draws(key, read_draws(path))
+    values = cache.read(_KIND, key, lambda part: write_draws(draw(), part), read_draws, _SUFFIX)
+    return _Draws(key, values)
 
 
 def write_draws(draws: Mapping[str, Array], path: Path) -> None:
