@@ -252,8 +252,8 @@ def _undisturbed(tracking: Tracking) -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in waiting:  # the first that is not ignored ends the command
-            signal.raise_signal(number)
+        for arrived in waiting:  # the first that is not ignored ends the command
+            signal.raise_signal(arrived)
 
 
 @contextmanager
