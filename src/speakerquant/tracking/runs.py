@@ -255,8 +255,8 @@ def _undisturbed(tracking: Tracking) -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for received in waiting:  # the first that is not ignored ends the command
-            signal.raise_signal(received)
+        for arrived in waiting:  # the first that is not ignored ends the command
+            signal.raise_signal(arrived)
 
 
 @contextmanager
