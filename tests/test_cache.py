@@ -117,12 +117,27 @@ def test_a_damaged_entry_is_made_anew_once(tmp_path: Path, caplog: pytest.LogCap
     assert names(tmp_path) == ["key"]
 
 
-@pytest.mark.parametrize("lacking", [MemoryError(), OSError(errno.EMFILE, "Too many open files")])
-def test_an_entry_is_not_made_anew_for_what_its_reader_lacks(lacking: Exception, tmp_path: Path) -> None:
-    def read(_: Path) -> None:
-        raise lacking
+@pytest.mark.parametrize("is_said_otherwise", [False, True])
+@pytest.mark.parametrize(
+    ("lacking", "raised"),
+    [
+        (MemoryError(), MemoryError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError),
+        (OSError(errno.EMFILE, "Too many open files"), OSError),
+    ],
+)
+def test_an_entry_is_not_made_anew_for_what_its_reader_lacks(
+    lacking: Exception, raised: type[Exception], is_said_otherwise: bool, tmp_path: Path
+) -> None:
+    def read(path: Path) -> None:
+        try:
+            raise lacking
+        except Exception:
+            if is_said_otherwise:
+                raise UserError(f"{path}: not what it should be") from None
+            raise
 
-    with pytest.raises(type(lacking)):
+    with pytest.raises(raised):
         Cache(tmp_path).read("kind", "key", Path.touch, read)
     assert names(tmp_path) == ["key"]
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 import platformdirs
 from filelock import SoftFileLease, Timeout
 
-from speakerquant.errors import UserError
+from speakerquant.errors import UserError, first_line, lacks_memory
 from speakerquant.files import disk_for
 from speakerquant.leases import break_older, lease, take
 
@@ -271,14 +271,19 @@ def _undamaged(path: Path, read: Callable[[Path], T]) -> T:
     """What is read of an entry.
 
     Raises:
-        _DamagedError: its content is to blame, and not that this process lacks memory or a right.
+        _DamagedError: its content is to blame.
+        MemoryError, OSError: the process lacks memory or a right, or the file system fails.
     """
     try:
         return read(path)
     except Exception as error:  # of whatever library reads it
-        is_of_machine = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
-        if is_of_machine or isinstance(error, MemoryError):
-            raise
+        cause: BaseException | None = error
+        while cause:  # readers say in words of their own what they have met
+            if lacks_memory(cause):
+                raise MemoryError(first_line(cause)) from None
+            if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+                raise cause from None
+            cause = cause.__context__
         raise _DamagedError from error
 
 

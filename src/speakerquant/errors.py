@@ -49,19 +49,24 @@ def said_as(names: Mapping[str, str]) -> Iterator[None]:
         raise type(error)(renamed(str(error), names)) from None
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether NumPy, PyTorch, OpenVINO or ONNX Runtime found no memory; each says it differently."""
+    signs = ("alloc", "out of memory", "not enough memory")
+    is_said = isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)
+    return is_said or isinstance(error, MemoryError)
+
+
 @contextmanager
 def enough_memory(who_needs: Callable[[], str]) -> Iterator[None]:
     """Say in one line who ran out of memory, such as ``a.wav: needs``, if the block does.
 
     Raises:
-        UserError: NumPy, PyTorch, OpenVINO or ONNX Runtime found no memory; they have no exception in common.
+        UserError: it does.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        text = str(error).lower()
-        signs = ("alloc", "out of memory", "not enough memory")
-        if not isinstance(error, MemoryError) and not any(sign in text for sign in signs):
+        if not lacks_memory(error):
             raise
         raise UserError(
             f"{who_needs()} more memory than there is; cut it into parts, or take it off the list"

@@ -85,7 +85,7 @@ def test_the_released_network_is_the_one_that_the_configuration_names() -> None:
     settings = OmegaConf.load(CONFIGURATION)
     file = PackageFile.parse(settings.checkpoint)
     assert file.sha256
-    path = Cache().find(KIND, file.key)
+    path = Cache().find(KIND, file.key, Path.absolute)
     if path is None:
         pytest.skip(
             "the released weights are not in the cache; speakerquant model=campplus brings them there"
