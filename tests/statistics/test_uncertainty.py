@@ -91,6 +91,28 @@ def test_where_scores_move_and_no_draw_does_the_interval_is_that_of_such_a_list(
     assert compared.difference.is_expected and compared.difference.is_tie
 
 
+def test_what_draws_move_one_way_only_is_no_end_of_an_interval(tmp_path: Path) -> None:
+    """A mask that changes scores more would meet bounds that one which changes them less does not."""
+    speakers = np.repeat(np.arange(20), 4)
+    left, right = (speakers[side] for side in np.triu_indices(len(speakers), 1))
+    labels = left == right
+    for seed in range(5):
+        deviations, changes = np.random.default_rng(seed).standard_normal((2, len(labels)))
+        baseline = 4.0 * labels + deviations
+        found = (
+            compare(
+                baseline + 1e-3 * changes,
+                baseline,
+                SpeakerBootstrap(left, right, labels),
+                [EER],
+                Cache(tmp_path),
+            )
+            .metrics[EER.name]
+            .difference
+        )
+        assert found.low < min(found.value, 0) <= max(found.value, 0) < found.high
+
+
 def test_a_difference_is_that_of_its_draws() -> None:
     """Of 999, from -8 to 990, nine are no more than zero."""
     found = difference(500.0, np.arange(-8.0, 991.0), np.zeros(999))

@@ -163,8 +163,8 @@ class MaskEvaluator:
                 comparison = compare(scores, baseline.scores, bootstrap, metrics, self.cache)
                 if comparison.metrics[EER.name].difference.is_expected:
                     log.warning(
-                        "ΔEER is the same in every draw of the %s list's speakers, although scores differ: "
-                        "its interval is the one to be expected of such a list; %s",
+                        "draws of the %s list's speakers do not move ΔEER one way, although scores differ: "
+                        "that end of its interval is the one to be expected of such a list; %s",
                         *(self.trial_list, _WHAT_A_LIST_CAN_SHOW),
                     )
                 with atomic_path(folder / DRAWS_FILE) as part:

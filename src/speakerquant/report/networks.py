@@ -59,7 +59,9 @@ def with_differences(runs: Sequence[MaskRun], draws: Sequence[Mapping[str, Array
                 continue
             value = each.run.metrics[EER.name] - reference.run.metrics[EER.name]
             found = difference(value, drawn[EER.name], first[EER.name])
-            numbers = {across.name: value, across.low.name: found.low, across.high.name: found.high}
+            numbers = {across.name: value}
+            if found.low < found.high or each == reference:  # else no draw shows how sure it is
+                numbers |= {across.low.name: found.low, across.high.name: found.high}
             compared[each.number] = replace(each.run, metrics=each.run.metrics | numbers)
     return compared
 

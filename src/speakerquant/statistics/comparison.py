@@ -104,8 +104,8 @@ def compare(
         value, baseline = metric.compute(trials), metric.compute(baseline_trials)
         replicates, baseline_replicates = draws.values[metric.name], baseline_draws.values[metric.name]
         found = difference(value - baseline, replicates, baseline_replicates)
-        is_moved = found.low < found.high or np.array_equal(scores, baseline_scores)
-        if metric.name == EER.name and not is_moved:
+        is_still = bool({found.low, found.high} & {found.value, 0.0})
+        if metric.name == EER.name and is_still and not np.array_equal(scores, baseline_scores):
             found = _expected(found, baseline, scores, baseline_scores, bootstrap)
         compared[metric.name] = ComparedMetric(
             metric,
@@ -120,21 +120,28 @@ def compare(
 def _expected(
     found: Difference, eer: float, scores: Array, baseline_scores: Array, bootstrap: SpeakerBootstrap
 ) -> Difference:
-    """A difference of EERs that no draw moves though scores differ, with the interval to be expected.
+    """A difference of EERs that draws do not move one way though scores differ, with the end to be expected.
 
     That of such a list and scores that correlate so. Without an error, the EER is supposed to be the most
     that so many target trials may hide: by the rule of three, 3 of them.
     """
     labels = bootstrap.labels
-    moved, still = (
+    centered = (
         each - np.where(labels, each[labels].mean(), each[~labels].mean())
         for each in (scores, baseline_scores)
     )
-    alike = min(1.0, float(np.corrcoef(moved, still)[0, 1]))
+    alike = min(1.0, float(np.corrcoef(*centered)[0, 1]))
     supposed = eer or min(50.0, 300 / np.count_nonzero(labels))
     expected = ExpectedIntervals(bootstrap.left, bootstrap.right, labels)
     half_width = expected.half_width_of_difference(supposed, alike)
-    return replace(found, low=found.value - half_width, high=found.value + half_width, is_expected=True)
+    low, high = found.value - half_width, found.value + half_width
+    still = (found.value, 0.0)
+    return replace(
+        found,
+        low=min(low, found.low) if found.low in still else found.low,
+        high=max(high, found.high) if found.high in still else found.high,
+        is_expected=True,
+    )
 
 
 def is_tie(draws: str, others: str, cache: Cache) -> bool | None:

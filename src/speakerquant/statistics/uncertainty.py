@@ -52,7 +52,7 @@ class Difference(Interval):
     Attributes:
         value: What was found.
         p: How probable a difference as large as the one found is where there is none, two-sided.
-        is_expected: Whether the interval is the one to be expected of such a list, since draws show none.
+        is_expected: Whether an end is the one to be expected of such a list, since draws show none.
     """
 
     value: float
