@@ -12,6 +12,7 @@ from toy_network import TOY
 from speakerquant.measuring.result import UNFINISHED, MaskRun
 from speakerquant.report.multirun_report import draw_runs, print_runs
 from speakerquant.report.run_words import runs_table
+from speakerquant.report.table import Column, Row, print_table
 
 from .conftest import UNITS, MakeMask, MakeRun, drawn
 
@@ -86,6 +87,19 @@ def test_wide_tables_are_folded_on_terminals_alone_and_numbers_nowhere(
     on_terminal = printed()
     assert name not in on_terminal
     assert on_terminal.count(" +0.250 [-0.050, +0.070] │") == 2
+
+
+def test_a_terminal_without_room_for_a_table_loses_nothing_of_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    numbers = [
+        Column(f"ΔEER to /data/networks/of/ours/epoch_{number}.ckpt", is_number=True) for number in range(8)
+    ]
+    print_table("title", [Column("mask"), *numbers], [Row(["all", *["+0.250 [-0.050, +0.070]"] * 8])])
+    [row] = [line for line in capsys.readouterr().out.splitlines() if "0.250" in line]
+    assert "all" in row
+    assert row.count(" +0.250 [-0.050, +0.070] ") == 8
 
 
 def test_a_run_whose_mask_is_unknown_goes_by_its_name(

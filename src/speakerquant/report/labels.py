@@ -22,4 +22,4 @@ def labelled(
     if sum(map(len, names)) <= _MOST_LETTERS:
         return {*range(len(names))}
     front = np.flatnonzero(pareto_front(np.array(places)))
-    return {*{places[number]: int(number) for number in (*always, *front)}.values()}
+    return {*{places[number]: int(number) for number in (*front, *always)}.values()}

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
-from speakerquant.console import table_console
+from speakerquant.console import UNLIMITED, table_console
 from speakerquant.search.goals import find
 from speakerquant.search.view import Quantity
 
 NOTHING = "-"
 """Stands for a number that was not measured."""
+
+_LONGEST_WORD = 20  # of a heading that is not broken: letters
 
 
 @dataclass(frozen=True)
@@ -65,25 +68,30 @@ def print_table(title: str, columns: Sequence[Column], rows: Iterable[Row]) -> N
     console, shown = table_console(), [*rows]
     table = Table(title=escape(title), title_justify="left", min_width=len(title))
     for place, column in enumerate(columns):
-        is_narrow = column.is_number and console.is_terminal
-        heading = (
-            _narrow(column.heading, [row.cells[place] for row in shown]) if is_narrow else column.heading
-        )
+        heading, width = column.heading, None
+        if column.is_number and console.is_terminal:
+            heading, width = _narrow(heading, [row.cells[place] for row in shown])
         table.add_column(
             escape(heading),
             justify="right" if column.is_number else "left",
             style=column.style,
-            overflow="fold",  # nothing is cut off where the terminal is narrow
-            no_wrap=is_narrow,
+            overflow="fold",
+            min_width=width,
+            no_wrap=width is not None,
         )
     for row in shown:
         table.add_row(*map(escape, row.cells), style=row.style)
+    # Without room for the numbers and the longest words, Rich would cut off what it cannot fold.
+    unlimited = console.options.update(max_width=UNLIMITED)
+    console.width = max(console.width, Measurement.get(console, unlimited, table).minimum)
     console.print(table)
 
 
-def _narrow(heading: str, cells: Sequence[str]) -> str:
-    """The heading in lines as long as the numbers below it."""
-    return textwrap.fill(heading, max(map(len, [*cells, *heading.split()])))
+def _narrow(heading: str, cells: Sequence[str]) -> tuple[str, int]:
+    """The heading in lines as long as the numbers below, or as its words if these are no paths; how long."""
+    words = (min(len(word), _LONGEST_WORD) for word in heading.split())
+    width = max([*map(len, cells), *words])
+    return textwrap.fill(heading, width), width
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
