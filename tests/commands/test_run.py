@@ -634,4 +634,4 @@ def test_a_stopped_run_is_closed_as_failed(
     assert latest.info.status == "FAILED"
     if multirun:
         parent = workspace.tracking.client.get_run(latest.data.tags["mlflow.parentRunId"])
-        assert parent.data.tags["failure"] == "broken off after 1 of 2 runs, 1 of which failed"
+        assert parent.data.tags["failure"] == "1 of 2 runs were recorded, 1 of which failed"

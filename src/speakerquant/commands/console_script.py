@@ -72,7 +72,9 @@ class _Termination:
     def __init__(self) -> None:
         self.exit_code: int | None = None
 
-    def __call__(self, number: int, _: object) -> NoReturn:
+    def __call__(self, number: int, _: object) -> None:
+        if self.exit_code and number == signal.SIGHUP:
+            return  # shells and the system both send it, while what the first began is closing
         self.exit_code = 128 + number  # as a shell says it
         if number == signal.SIGHUP:
             for output in (1, 2):

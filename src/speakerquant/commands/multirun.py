@@ -107,7 +107,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
             f"hydra.sweep.dir={folder}: another multirun is at work there; wait for its end, or choose "
             "another folder"
         ) from None
-    except OSError:
+    except NotImplementedError:
         log.info("%s does not keep other multiruns out: its file system has no locks", folder)
     try:
         yield
@@ -171,10 +171,10 @@ def _mask_runs(tracking: Tracking, recorded: Runs) -> list[MaskRun]:
         return with_differences(runs, [read_draws(path) if path else None for path in kept])
 
 
-def _failure(num_failed: int, num_started: int, num_jobs: int) -> str:
+def _failure(num_failed: int, num_recorded: int, num_jobs: int) -> str:
     """Why a multirun failed, in words."""
-    if num_started < num_jobs:
-        return f"broken off after {num_started} of {num_jobs} runs, {num_failed} of which failed"
+    if num_recorded < num_jobs:
+        return f"{num_recorded} of {num_jobs} runs were recorded, {num_failed} of which failed"
     return f"{num_failed} of {num_jobs} runs failed" if num_failed else "the multirun was broken off"
 
 

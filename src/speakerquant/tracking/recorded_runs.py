@@ -94,9 +94,8 @@ def missing_runs(tracking: Tracking, parent_id: str, runs: Runs) -> list[str]:
     if deleted:
         sentences.append(f"{len(deleted)} of its runs were deleted in MLflow, where they can be restored")
     num_jobs = int(parent.data.tags.get(JOBS_TAG, 0)) if parent else 0
-    if parent and num_jobs > (num_started := len(runs) + len(deleted)):
-        word = "not started yet" if parent.info.status == "RUNNING" else "never started"
-        sentences.append(f"{word}: {num_jobs - num_started} of its {num_jobs} runs")
+    if num_jobs > (num_recorded := len(runs) + len(deleted)):
+        sentences.append(f"{num_jobs - num_recorded} of its {num_jobs} runs were not recorded, or not yet")
     num_finished = sum(run.info.status == "FINISHED" for run in (*runs, *deleted))
     num_trials = int(parent.data.tags.get(TRIALS_TAG, 0)) if parent else 0
     if num_trials > num_finished:
