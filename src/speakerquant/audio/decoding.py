@@ -27,7 +27,11 @@ _HEADER = 4096  # bytes, more than a file without samples has
 _OGG_PAGE = b"OggS"
 _LARGEST_OGG_PAGE = 65307  # bytes
 _ID3_HEADER = 10  # bytes
-_XING_ENDS = 42  # bytes into an MP3's first frame: behind header, checksum, side information and the word
+_MPEG_SYNC, _MPEG_PADDING = (
+    re.compile(rb"\xff[\xe0-\xff]"),
+    4096,
+)  # an MP3's first frame lies behind some bytes
+_XING_ENDS = 42  # bytes into that frame: behind header, checksum, side information and the word
 _SLACK = 0.25  # seconds by which a container's duration exceeds what its codec keeps
 
 EXTENSIONS = frozenset({".wav", ".flac", ".m4a"})
@@ -182,7 +186,9 @@ def _counts_mpeg_frames(path: Path) -> bool:
             length = reduce(lambda higher, lower: higher << 7 | lower, start[6:])
             footer = _ID3_HEADER if start[5] & 0x10 else 0
             file.seek(length + footer, os.SEEK_CUR)
-        frame = start + file.read(_XING_ENDS - _ID3_HEADER)
+        start += file.read(_MPEG_PADDING)
+    sync = None if start.startswith(b"RIFF") else _MPEG_SYNC.search(start)
+    frame = start[sync.start() :][:_XING_ENDS] if sync else b""
     return b"Xing" in frame or b"Info" in frame
 
 

@@ -72,16 +72,15 @@ class FrontEnd:
         Raises:
             UserError: there is such a setting.
         """
-        is_kaldis_own = self.n_fft == 1 << (self.win_length - 1).bit_length()
+        kaldis_own = 1 << (self.win_length - 1).bit_length()
         unread = {
             FrontEndKind.speechbrain: ("preemphasis", "center"),
-            FrontEndKind.kaldi: () if is_kaldis_own else ("n_fft",),
+            FrontEndKind.kaldi: () if self.n_fft == kaldis_own else ("n_fft",),
         }
         for name in unread.get(self.kind, ()):
             if (value := getattr(self, name)) != getattr(FrontEnd, name):
-                raise UserError(
-                    f"front_end.{name}={value}: the kind {self.kind} does not read it; leave it out"
-                )
+                remedy = f"give {kaldis_own}, which it takes" if name == "n_fft" else "leave it out"
+                raise UserError(f"front_end.{name}={value}: the kind {self.kind} does not read it; {remedy}")
 
     def __post_init__(self) -> None:
         self.kind, self.window = FrontEndKind(self.kind), Window(self.window)

@@ -42,8 +42,8 @@ def read_conditions(path: Path, recordings: Recordings, names: Sequence[str]) ->
 
     Raises:
         UserError: the file cannot be read, its first column is another, a line has too many or too few
-            fields, a speaker or recording comes twice, none of the list is in it, or MLflow would call two
-            conditions the same.
+            fields, a speaker or recording has two values of a condition, none of the list is in it, or MLflow
+            would call two conditions the same.
     """
     lines = read_lines(path, "the table of conditions; check data.conditions")
     reader = csv.reader(lines, delimiter="\t", strict=True)
@@ -103,9 +103,12 @@ def _read(
             raise UserError(f"{path}:{number}: {len(row)} fields, and {len(rows[0])} headings; use tabs")
         name = row[0].strip()
         identity = recordings.identity_of(recording_name(name)) if key == _RECORDING else name
-        if identity in table:
-            raise UserError(f"{path}:{number}: {key} {name} again; take one of its lines out")
-        table[identity] = [value.strip() for value in row[1:]]
+        values = [value.strip() for value in row[1:]]
+        if table.setdefault(identity, values) != values:
+            raise UserError(
+                f"{path}:{number}: {key} {name} has other conditions in a line above, under this or another "
+                "name; take one of the lines out"
+            )
     return key, columns, table
 
 
