@@ -52,8 +52,9 @@ def _local_search(
     is_expanded = np.zeros(len(masks), np.bool_)
     while len(left := np.flatnonzero(~is_expanded)) and len(masks) < EVALUATED:
         best = np.flatnonzero(pareto_front(points) & ~is_expanded)
-        if not len(best):
-            best = left[pareto_front(points[left])]
+        if not len(best):  # of masks that are alike only one is on a front: the smallest as well
+            smallest = left[np.argsort(points[left, 0])[:_EXPANDED]]
+            best = np.union1d(left[pareto_front(points[left])], smallest)
         chosen = best[:: max(1, len(best) // _EXPANDED)][:_EXPANDED]
         is_expanded[chosen] = True
         around = np.repeat(masks[chosen], len(steps), axis=0)

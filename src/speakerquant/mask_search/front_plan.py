@@ -241,18 +241,22 @@ class FrontPlan:
         def work(masks: Iterable[Ranks]) -> list[bool]:
             return [all(rank in ranks for rank, ranks in zip(mask, works, strict=True)) for mask in masks]
 
+        parts: list[Predicted] = []
+
         def objectives(masks: Masks) -> Array:
-            predicted = forecast.predict(masks)
-            return np.stack([predicted.sizes, predicted.eers], axis=1)
+            parts.append(forecast.predict(masks))
+            return np.stack([parts[-1].sizes, parts[-1].eers], axis=1)
 
         lowest = tuple(ranks[-1] for ranks in works)
         uniform = self._uniform()
         seeds = [self._base, lowest, *itertools.compress(uniform, work(uniform))]
         found = candidates([1 + rank for rank in lowest], objectives, seeds)
-        found = found[work(map(tuple, found))]
-        predicted = _predicted(forecast, found)
-        heights = front_heights(np.stack([predicted.sizes, predicted.eers], axis=1))
-        return found[predicted.eers - predicted.errors <= heights]
+        predicted = _joined(parts) if parts else _predicted(forecast, found)
+        can_be_built = np.array(work(map(tuple, found)))
+        found, sizes, eers, errors = (
+            each[can_be_built] for each in (found, predicted.sizes, predicted.eers, predicted.errors)
+        )
+        return found[eers - errors <= front_heights(np.stack([sizes, eers], axis=1))]
 
     def _sums(self, name: str, results: Mapping[Ranks, Result]) -> Array:
         """A number of every candidate, as if changes of units added up."""
@@ -343,6 +347,10 @@ def _predicted(forecast: Forecast, masks: Masks) -> Predicted:
         forecast.predict(masks[start : start + _IN_A_STEP])
         for start in track(starts, f"{len(masks)} masks", total=len(starts), visible=len(starts) > 1)
     ]
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[Predicted]) -> Predicted:
     columns = ([getattr(part, each.name) for part in parts] for each in fields(Predicted))
     return Predicted(*map(np.concatenate, columns))
 

@@ -389,6 +389,12 @@ def _attention(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
     return result
 
 
+def _selu(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    alpha, gamma = attributes.get("alpha", 1.6732632), attributes.get("gamma", 1.0507010)
+    result: Tensor = gamma * F.elu(tensor(inputs[0]), alpha)
+    return result
+
+
 def _triangle(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
     diagonal = int(tensor(inputs[1])) if len(inputs) > 1 and inputs[1] is not None else 0
     part = torch.triu if attributes.get("upper", 1) else torch.tril
@@ -502,7 +508,7 @@ OPERATORS: dict[str, Operator] = {
     "Reshape": _reshape,
     "Resize": _resize,
     "Round": _each(torch.round),
-    "Selu": _each(F.selu),
+    "Selu": _selu,
     "Shape": _shape,
     "Sigmoid": _each(torch.sigmoid),
     "Sign": _each(torch.sign),
