@@ -253,10 +253,12 @@ class FrontPlan:
         found = candidates([1 + rank for rank in lowest], objectives, seeds)
         predicted = _joined(parts) if parts else _predicted(forecast, found)
         can_be_built = np.array(work(map(tuple, found)))
-        found, sizes, eers, errors = (
-            each[can_be_built] for each in (found, predicted.sizes, predicted.eers, predicted.errors)
+        sizes, eers, errors = (
+            each[can_be_built] for each in (predicted.sizes, predicted.eers, predicted.errors)
         )
-        return found[eers - errors <= front_heights(np.stack([sizes, eers], axis=1))]
+        may_be_best = eers - errors <= front_heights(np.stack([sizes, eers], axis=1))
+        best: Masks = found[can_be_built][may_be_best]
+        return best
 
     def _sums(self, name: str, results: Mapping[Ranks, Result]) -> Array:
         """A number of every candidate, as if changes of units added up."""
