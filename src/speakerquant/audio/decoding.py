@@ -27,11 +27,9 @@ _HEADER = 4096  # bytes, more than a file without samples has
 _OGG_PAGE = b"OggS"
 _LARGEST_OGG_PAGE = 65307  # bytes
 _ID3_HEADER = 10  # bytes
-_MPEG_SYNC, _MPEG_PADDING = (
-    re.compile(rb"\xff[\xe0-\xff]"),
-    4096,
-)  # an MP3's first frame lies behind some bytes
-_XING_ENDS = 42  # bytes into that frame: behind header, checksum, side information and the word
+_MPEG_SYNC = re.compile(rb"\xff[\xe0-\xff]")  # how a frame of an MP3 begins
+_MPEG_PADDING = 4096  # bytes that may lie before the first one
+_XING_ENDS = 42  # bytes into it: behind header, checksum, side information and the word
 _SLACK = 0.25  # seconds by which a container's duration exceeds what its codec keeps
 
 EXTENSIONS = frozenset({".wav", ".flac", ".m4a"})
