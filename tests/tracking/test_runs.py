@@ -21,8 +21,14 @@ from speakerquant.tracking.client import (
     find_experiment_of_run,
     find_store,
 )
-from speakerquant.tracking.recorded_runs import children, fail_running, latest_multirun, mask_runs
-from speakerquant.tracking.runs import DIED, TrackedRun, close_dead_run, tracked_run
+from speakerquant.tracking.recorded_runs import (
+    children,
+    close_dead_multirun,
+    fail_running,
+    latest_multirun,
+    mask_runs,
+)
+from speakerquant.tracking.runs import DIED, JOBS_TAG, STUDY_TAG, TrackedRun, close_dead_run, tracked_run
 
 pytestmark = pytest.mark.slow
 
@@ -272,6 +278,16 @@ def test_whose_process_died_is_closed_unless_it_was_deleted(tracking: Tracking) 
     for run_id in (died.run_id, deleted.run_id, "0" * 32):
         close_dead_run(tracking, run_id)
     assert [status(tracking, run) for run in (died, deleted)] == ["FAILED", "RUNNING"]
+
+
+def test_a_search_is_not_closed_for_a_dead_multirun(tracking: Tracking) -> None:
+    """Its commands close it themselves, and another may be at work on it."""
+    parents = [TrackedRun.start(tracking, tag, tags={tag: "2"}) for tag in (JOBS_TAG, STUDY_TAG)]
+    jobs = [TrackedRun.start(tracking, "job", parent.run_id) for parent in parents]
+    for run_id in (*(parent.run_id for parent in parents), "0" * 32, ""):
+        close_dead_multirun(tracking, run_id)
+    assert [status(tracking, run) for run in parents] == ["FAILED", "RUNNING"]
+    assert [status(tracking, run) for run in jobs] == ["FAILED", "RUNNING"]
 
 
 def test_a_store_that_has_no_room_is_said_in_one_line(tmp_path: Path, new_store: NewStore) -> None:

@@ -24,6 +24,7 @@ from speakerquant.tracking.runs import (
     TRIALS_TAG,
     UNREACHED,
     TrackedRun,
+    close_dead_run,
 )
 
 Runs = Sequence[Run]
@@ -141,6 +142,14 @@ def fail_running(tracking: Tracking, parent_id: str) -> None:
     for run in children(tracking, parent_id):
         if run.info.status == "RUNNING":
             TrackedRun(tracking, run.info.run_id).fail(DIED)
+
+
+def close_dead_multirun(tracking: Tracking, run_id: str) -> None:
+    """Close a multirun that is still open as its process died, with its runs; searches close their own."""
+    run = _found(tracking, run_id)
+    if run and JOBS_TAG in run.data.tags and run.info.status == "RUNNING":
+        fail_running(Tracking(tracking.client, run.info.experiment_id), run_id)
+        close_dead_run(tracking, run_id)
 
 
 def latest_multirun(tracking: Tracking) -> str:
