@@ -1,6 +1,7 @@
 """What makes two searches over masks comparable, and which searches are refused before they start."""
 
 import itertools
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -153,6 +154,17 @@ def test_a_final_evaluation_is_made_again_with_other_settings(
         MaskSearchApplication().final_fingerprint(configured(workspace, each)) for each in (setting, others)
     )
     assert len([name for name in one if one[name] != other[name]]) == 1
+
+
+def test_a_final_evaluation_is_made_again_with_other_recordings(workspace: Workspace, tmp_path: Path) -> None:
+    """Those of the same names and sizes, too."""
+    corpus = shutil.copytree(workspace.corpus, tmp_path / "corpus")
+    config = configured(workspace, f"data.root={corpus}")
+    one = MaskSearchApplication().final_fingerprint(config)
+    recording = next(corpus.rglob("*.wav"))
+    recording.write_bytes(recording.read_bytes()[:-2] + b"\1\1")
+    other = MaskSearchApplication().final_fingerprint(config)
+    assert {name for name in one if one[name] != other[name]} == {"final recordings"}
 
 
 def test_a_final_evaluation_is_timed_by_as_many_requests_as_are_set(workspace: Workspace) -> None:

@@ -13,6 +13,7 @@ from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.architectures.registry import architecture_of_network
 from speakerquant.architectures.units import Units, enclosing
+from speakerquant.audio.features import content_digest
 from speakerquant.configuration.conversion import typed
 from speakerquant.configuration.opening import check_mask_keys, open_cache, open_mask
 from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList
@@ -153,9 +154,7 @@ class MaskSearchApplication(SearchApplication):
         data = MULTIRUN.evaluator(run, open_cache(run.cache)).data
         return {
             "final trial list": data.trials_digest,
-            "final recordings": digest(
-                [*data.trials.recordings, *(path.stat().st_size for path in data.recordings)]
-            ),
+            "final recordings": content_digest(data.recordings),
             "final speakers": _speakers(data),
             "final conditions": _conditions(data),
             "final false accepts": str([*run.scoring.false_accepts]),
