@@ -16,6 +16,7 @@ from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.commands.console_script import config_folder
 from speakerquant.commands.mask_search_application import MaskSearchApplication
 from speakerquant.configuration.schema import register_schemas
+from speakerquant.corpus.recordings import find_recordings
 from speakerquant.errors import UserError
 from speakerquant.search.goals import Goals
 from speakerquant.search.space import Space
@@ -74,13 +75,23 @@ def test_masks_that_are_recovered_share_no_study_with_those_that_are_not(workspa
     assert "recovery in 2 steps" in recovered["rounding"]
 
 
-def test_masks_that_are_judged_by_other_thresholds_share_no_study(workspace: Workspace) -> None:
-    goals = Goals({"swap.delta_frr_at_eer_high": "minimize"})
-    own, others = (
-        fingerprint(workspace, "data.evaluate_on=test", *overrides, goals=goals)
-        for overrides in ((), (f"data.development_trials={development_list(workspace)}",))
+def test_masks_that_are_judged_by_other_thresholds_or_groups_share_no_study(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """Whatever the goals: results hold the numbers of both."""
+    names = find_recordings(workspace.corpus)
+    lines = [f"{name}\t{'fm'[place % 2]}" for place, name in enumerate(names)]
+    (tmp_path / "table.tsv").write_text("\n".join(["recording\tsex", *lines]))
+    own, *others = (
+        fingerprint(workspace, "data.evaluate_on=test", *overrides)
+        for overrides in (
+            (),
+            (f"data.development_trials={development_list(workspace)}",),
+            (f"data.conditions={tmp_path / 'table.tsv'}",),
+        )
     )
-    assert "thresholds" in others and {**others, "thresholds": None} == {**own, "thresholds": None}
+    for name, other in zip(("thresholds", "conditions"), others, strict=True):
+        assert name in other and {**other, name: None} == {**own, name: None}
 
 
 def test_layers_lie_under_the_module_that_is_searched(workspace: Workspace) -> None:

@@ -14,6 +14,7 @@ from processes import PROCESSES, Program
 
 from speakerquant.errors import UserError
 from speakerquant.measuring.result import UNFINISHED
+from speakerquant.report.run_names import comparable_runs, name_runs
 from speakerquant.tracking.client import (
     Tracking,
     connect,
@@ -278,6 +279,27 @@ def test_whose_process_died_is_closed_unless_it_was_deleted(tracking: Tracking) 
     for run_id in (died.run_id, deleted.run_id, "0" * 32):
         close_dead_run(tracking, run_id)
     assert [status(tracking, run) for run in (died, deleted)] == ["FAILED", "RUNNING"]
+
+
+@pytest.mark.parametrize(
+    ("digest", "words"),
+    [
+        ("rounding", "rounding recordings"),
+        ("speakers", "speakers"),
+        ("conditions", "conditions"),
+        ("development", "development list"),
+    ],
+)
+def test_what_a_run_depends_on_tells_it_from_others_where_it_was_recorded(
+    tracking: Tracking, digest: str, words: str
+) -> None:
+    parent = TrackedRun.start(tracking, "multirun")
+    for recorded in ({}, {f"digest.{digest}": "1" * 32}, {f"digest.{digest}": "2" * 32}):
+        with tracked_run(tracking, "job", parent.run_id) as run:
+            run.log(params={"mask.unit": "int8", **recorded})
+    named = name_runs(mask_runs(children(tracking, parent.run_id)))
+    assert [each.name for each in named] == ["all", f"all · {words} {'1' * 12}", f"all · {words} {'2' * 12}"]
+    assert len(comparable_runs(named)) == 1
 
 
 def test_a_search_is_not_closed_for_a_dead_multirun(tracking: Tracking) -> None:

@@ -18,19 +18,16 @@ from speakerquant.configuration.conversion import typed
 from speakerquant.configuration.opening import check_mask_keys, open_cache, open_mask
 from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList
 from speakerquant.configuration.sharing import MULTIRUN
-from speakerquant.corpus.evaluation_data import EvaluationData
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.errors import UserError
-from speakerquant.files import digest
 from speakerquant.mask_search.choices import MASK_AXIS, Choices, stored_differently
 from speakerquant.mask_search.front_plan import LOSS_HIGH, RATIO, SIZE
 from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.measuring.engine_metrics import LATENCY, LATENCY_P95
 from speakerquant.measuring.evaluator import MaskEvaluator
-from speakerquant.measuring.result import SWAP_PREFIX, is_of_groups, metric_of
+from speakerquant.measuring.result import SWAP_PREFIX, metric_of
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import precision_of
-from speakerquant.quantization.rounding_method import RoundingMethod
 from speakerquant.report.mask_view import MaskNames, MaskView
 from speakerquant.search.application import Observer, SearchApplication
 from speakerquant.search.goals import Goals
@@ -114,16 +111,15 @@ class MaskSearchApplication(SearchApplication):
         machine = {"machine": ", ".join(evaluator.builder.environment.values())}
         digests = evaluator.digests
         is_of_swap = any(name.startswith(SWAP_PREFIX) for name in goals.names)
-        are_of_groups = any(is_of_groups(name) for name in goals.names)
         judged = {
-            "conditions": are_of_groups and _conditions(evaluator.data),
+            "conditions": evaluator.data.conditions_digest,
             "false accepts of FP32": is_of_swap
             and " ".join(f"{rate:g}" for rate in evaluator.protocol.false_accepts),
-            "thresholds": (is_of_swap or are_of_groups) and _thresholds_from(evaluator),
+            "thresholds": _thresholds_from(evaluator),
         }
         return {
             **{name: text for name, text in judged.items() if text},
-            "speakers": _speakers(evaluator.data),
+            "speakers": evaluator.data.speakers_digest,
             **(machine if any(map(self.is_time, goals.names)) else {}),
             **({"latency requests": str(run.engine.latency_requests)} if _latencies(goals) else {}),
             "checkpoint": digests["checkpoint"],
@@ -155,8 +151,8 @@ class MaskSearchApplication(SearchApplication):
         return {
             "final trial list": data.trials_digest,
             "final recordings": content_digest(data.recordings),
-            "final speakers": _speakers(data),
-            "final conditions": _conditions(data),
+            "final speakers": data.speakers_digest,
+            "final conditions": data.conditions_digest,
             "final false accepts": str([*run.scoring.false_accepts]),
             "final priors of minDCF": str([*run.scoring.p_targets]),
             "final latency requests": str(run.engine.latency_requests),
@@ -248,14 +244,6 @@ def _latencies(goals: Goals) -> list[str]:
     return [name for name in goals.names if name in (LATENCY.name, LATENCY_P95.name)]
 
 
-def _speakers(data: EvaluationData) -> str:
-    return digest(data.speakers.tolist())
-
-
-def _conditions(data: EvaluationData) -> str:
-    return digest({name: list(values) for name, values in data.conditions.items()})
-
-
 def _budgets(config: FrontConfig) -> dict[str, float]:
     """Constraints by names of numbers of a result."""
     given = {
@@ -303,14 +291,12 @@ def _is_set(unit: str, keys: Collection[str]) -> bool:
 def _rounding(evaluator: MaskEvaluator, masks: Iterable[Mask]) -> str:
     """How weights become integers, and for which recordings, if any of the masks needs these."""
     settings = evaluator.settings
-    precisions = [precision for mask in masks for precision in mask.values()]
-    is_fitted = any(precision.has_fitted_scales for precision in precisions)
-    needs_speech = is_fitted and settings.rounding is not RoundingMethod.nearest
     words = settings.rounding_in_words
     if settings.recovery.steps:
         words = f"{words}, then {settings.recovery.in_words} (version {schema_versions.RECOVERY})"
-        needs_speech |= any(precision.weights for precision in precisions)
-    return f"{words} ({evaluator.rounding_speech.digest})" if needs_speech else words
+    if evaluator.needs_rounding_speech(masks):
+        words = f"{words} ({evaluator.rounding_speech.digest})"
+    return words
 
 
 def _thresholds_from(evaluator: MaskEvaluator) -> str:

@@ -14,7 +14,7 @@ from speakerquant.corpus.recordings import Recordings, is_file, open_recordings,
 from speakerquant.corpus.synthetic import CALIBRATION, ROUNDING, TRIALS_FILE, Split, synthesize_split
 from speakerquant.corpus.trials import IndexArray, Trials, read_trials
 from speakerquant.errors import UserError
-from speakerquant.files import CHANGED, file_digest
+from speakerquant.files import CHANGED, digest, file_digest
 from speakerquant.statistics.uncertainty import FEWEST_SPEAKERS
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,17 @@ class EvaluationData:
     calibration: Sequence[Path]
     rounding: Callable[[], Sequence[Path]]
     conditions: Conditions = field(default_factory=dict)
+
+    @property
+    def speakers_digest(self) -> str:
+        """Digest of who speaks in which recording."""
+        return digest(self.speakers.tolist())
+
+    @property
+    def conditions_digest(self) -> str:
+        """Digest of the conditions; empty without any."""
+        values = {name: [*values] for name, values in self.conditions.items()}
+        return digest(values) if values else ""
 
 
 def open_evaluation_data(

@@ -19,6 +19,10 @@ _SET_BY = {
     "checkpoint": {"model"},
     "in FP32 whatever the mask": {"model"},
     "calibration recordings": {"data", "calibration"},
+    "rounding recordings": {"data", "rounding"},
+    "speakers": {"data"},
+    "conditions": {"data"},
+    "development list": {"data"},
     "weight bits": {"engine"},
 }
 """Groups of the configuration that decide a fact."""

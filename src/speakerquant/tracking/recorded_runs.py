@@ -43,6 +43,10 @@ _FACTS = {
 _MADE_WITH = {
     f"{_DIGEST}checkpoint": "checkpoint",
     f"{_DIGEST}calibration": "calibration recordings",
+    f"{_DIGEST}rounding": "rounding recordings",
+    f"{_DIGEST}speakers": "speakers",
+    f"{_DIGEST}conditions": "conditions",
+    f"{_DIGEST}development": "development list",
     UNREACHED: "in FP32 whatever the mask",
 }
 _NO_SETTINGS = {MASK, "digest", UNREACHED, "scores_from", "tracking", "cache", "front", "space"}
