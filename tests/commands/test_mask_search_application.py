@@ -15,9 +15,14 @@ from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.commands.console_script import config_folder
 from speakerquant.commands.mask_search_application import MaskSearchApplication
-from speakerquant.configuration.schema import register_schemas
+from speakerquant.configuration.conversion import typed
+from speakerquant.configuration.opening import open_cache, open_mask
+from speakerquant.configuration.schema import RunConfig, register_schemas
+from speakerquant.configuration.sharing import Sharing
 from speakerquant.corpus.recordings import find_recordings
+from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.errors import UserError
+from speakerquant.measuring.result import DIGESTS
 from speakerquant.search.goals import Goals
 from speakerquant.search.space import Space
 
@@ -92,6 +97,30 @@ def test_masks_that_are_judged_by_other_thresholds_or_groups_share_no_study(
     )
     for name, other in zip(("thresholds", "conditions"), others, strict=True):
         assert name in other and {**other, name: None} == {**own, name: None}
+
+
+def test_what_changes_amid_a_search_is_named_unless_it_is_searched(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    trials = tmp_path / "trials.txt"
+    lines = (workspace.corpus / TRIALS_FILE).read_text().splitlines(keepends=True)
+    trials.write_text("".join(lines))
+    given = f"data.trials={trials}"
+    among = Space({**BLOCKS.axes, "calibration.num_recordings": CategoricalDistribution((3, 4))})
+    searches = [MaskSearchApplication(), MaskSearchApplication()]
+    for search, space in zip(searches, (BLOCKS, among), strict=True):
+        search.fingerprint(configured(workspace, given), space, SIZE)
+
+    def changed(*overrides: str) -> list[str | None]:
+        config = typed(configured(workspace, given, "mask=all", *overrides), RunConfig)
+        evaluator = Sharing().evaluator(config, open_cache(config.cache))
+        result = {DIGESTS: evaluator.recorded_digests([open_mask(config, evaluator.model.network)])}
+        return [search.changed_input(result, is_final=False) for search in searches]
+
+    assert changed() == [None, None]
+    assert changed("calibration.num_recordings=3") == ["calibration recordings", None]
+    trials.write_text("".join(lines[::-1]))
+    assert changed() == ["trial list", "trial list"]
 
 
 def test_layers_lie_under_the_module_that_is_searched(workspace: Workspace) -> None:

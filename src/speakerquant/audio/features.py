@@ -166,13 +166,13 @@ def _warn(extracted: CachedFeatures, doubts: Mapping[str, str]) -> None:
         log.warning("%s: %.0f s long; memory and time grow with the longest recording", path, seconds)
 
 
-def content_digest(recordings: Sequence[Path]) -> str:
-    """Digest of the content of recordings, whatever they are called; each is read.
+def speech_digest(recordings: Sequence[Path], channel: int | None = None) -> str:
+    """The digest :attr:`CachedFeatures.speech` of recordings, without their features; each is read.
 
     Raises:
         UserError: a recording is missing or unreadable.
     """
-    return digest(_contents(recordings)[0])
+    return digest(channel, _contents(recordings)[0])
 
 
 _Version = tuple[int, int]

@@ -13,7 +13,7 @@ from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.architectures.registry import architecture_of_network
 from speakerquant.architectures.units import Units, enclosing
-from speakerquant.audio.features import content_digest
+from speakerquant.audio.features import speech_digest
 from speakerquant.configuration.conversion import typed
 from speakerquant.configuration.opening import check_mask_keys, open_cache, open_mask
 from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList
@@ -25,10 +25,11 @@ from speakerquant.mask_search.front_plan import LOSS_HIGH, RATIO, SIZE
 from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.measuring.engine_metrics import LATENCY, LATENCY_P95
 from speakerquant.measuring.evaluator import MaskEvaluator
-from speakerquant.measuring.result import SWAP_PREFIX, metric_of
+from speakerquant.measuring.result import DIGESTS, SWAP_PREFIX, metric_of
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import precision_of
 from speakerquant.report.mask_view import MaskNames, MaskView
+from speakerquant.report.run_names import SET_BY
 from speakerquant.search.application import Observer, SearchApplication
 from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Ledger
@@ -37,6 +38,7 @@ from speakerquant.search.space import Point, Space
 from speakerquant.statistics.group_metrics import WORST_HIGH
 from speakerquant.statistics.metric import Direction, is_interval_end
 from speakerquant.tracking.client import connect, is_file
+from speakerquant.tracking.recorded_runs import DIGESTS_IN_WORDS
 from speakerquant.tracking.study import StudyRun
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,9 @@ class MaskSearchApplication(SearchApplication):
     def __init__(self) -> None:
         # As the fingerprint found it: reading a corpus takes a while.
         self._evaluator: MaskEvaluator | None = None
+        self._inputs: Mapping[str, str] = {}
+        self._final_inputs: Mapping[str, str] = {}
+        self._searched: set[str] = set()  # groups of the configuration
 
     def params(self, config: DictConfig, given: Collection[str]) -> Mapping[str, str]:
         """For every unit of the network that is not given, by itself or with others, what ``space`` names.
@@ -108,6 +113,9 @@ class MaskSearchApplication(SearchApplication):
         for mask in masks:
             evaluator.check_mask(mask)
         self._check_intervals(goals, evaluator.bootstrap.num_speakers, _budgets(run.front))
+        fixed = open_mask(run, model.network)
+        self._inputs = evaluator.recorded_digests([*masks, fixed])
+        self._searched = {name.lstrip("+").partition(".")[0] for name in space.axes}
         machine = {"machine": ", ".join(evaluator.builder.environment.values())}
         digests = evaluator.digests
         is_of_swap = any(name.startswith(SWAP_PREFIX) for name in goals.names)
@@ -131,9 +139,9 @@ class MaskSearchApplication(SearchApplication):
             "priors of minDCF": " ".join(f"{prior:g}" for prior in run.scoring.p_targets),
             "calibration recordings": evaluator.features.calibration.digest,
             "calibration": f"{run.calibration.method} {run.calibration.percentile}",
-            "rounding": _rounding(evaluator, [*masks, open_mask(run, model.network)]),
+            "rounding": _rounding(evaluator, [*masks, fixed]),
             "units": run.units.value,
-            "fixed part of the mask": _fixed_part(open_mask(run, model.network), space),
+            "fixed part of the mask": _fixed_part(fixed, space),
             "fidelity": f"{run.engine.min_fidelity} on {run.engine.fidelity_recordings} recordings",
             "engine": _engine(evaluator.builder, evaluator.weight_bits),
             "way of measuring": ", ".join(f"{name} {version}" for name, version in _versions().items()),
@@ -148,15 +156,28 @@ class MaskSearchApplication(SearchApplication):
         """Of the test list, which is opened so that what is wrong with it is said before the search."""
         run = typed(config, RunConfig)
         data = MULTIRUN.evaluator(run, open_cache(run.cache)).data
+        self._final_inputs = {
+            "trials": data.trials_digest,
+            "recordings": speech_digest(data.recordings, run.data.channel),
+            "speakers": data.speakers_digest,
+            "conditions": data.conditions_digest,
+        }
         return {
-            "final trial list": data.trials_digest,
-            "final recordings": content_digest(data.recordings),
-            "final speakers": data.speakers_digest,
-            "final conditions": data.conditions_digest,
+            **{f"final {DIGESTS_IN_WORDS[name]}": value for name, value in self._final_inputs.items()},
             "final false accepts": str([*run.scoring.false_accepts]),
             "final priors of minDCF": str([*run.scoring.p_targets]),
             "final latency requests": str(run.engine.latency_requests),
         }
+
+    def changed_input(self, result: Mapping[str, Any], *, is_final: bool) -> str | None:
+        expected = {**self._inputs, **(self._final_inputs if is_final else {})}
+        for name, digest in result[DIGESTS].items():
+            words = DIGESTS_IN_WORDS[name]
+            is_searched = self._searched & {*SET_BY[words], "experiment"}  # and differs between trials
+            # Empty where not every mask has a use for it.
+            if digest != expected[name] and digest and expected[name] and not is_searched:
+                return words
+        return None
 
     def first_points(self, config: DictConfig, space: Space, goals: Goals, defaults: Point) -> FirstPoints:
         return MaskWarmStart(Choices(space, defaults), goals)

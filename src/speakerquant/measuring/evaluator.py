@@ -143,7 +143,7 @@ class MaskEvaluator:
         self._say_what_the_mask_does_not(mask)
         bootstrap = self.bootstrap
         with times.stage("features"):
-            digests = self._recorded_digests(mask)
+            digests = self.recorded_digests([mask])
             _ = self.calibration_seconds
         with times.stage("calibration"):
             ranges = self.ranges
@@ -311,8 +311,8 @@ class MaskEvaluator:
             "cohort": cohort.digest if cohort else "",
         }
 
-    def _recorded_digests(self, mask: Mask) -> Mapping[str, str]:
-        """Of what is recorded to have been measured: recordings by what they say, whichever the front end."""
+    def recorded_digests(self, masks: Sequence[Mask]) -> Mapping[str, str]:
+        """What is recorded of all that the masks are measured on, as in :class:`MeasuredOn`."""
         cohort, tuning = self.features.cohort, self.tuning
         development = (tuning.data.trials_digest, tuning.features.tested.speech)
         return {
@@ -320,7 +320,7 @@ class MaskEvaluator:
             "recordings": self.features.tested.speech,
             "cohort": cohort.speech if cohort else "",
             "calibration": self.features.calibration.speech,
-            "rounding": self.rounding_speech.speech if self.needs_rounding_speech([mask]) else "",
+            "rounding": self.rounding_speech.speech if self.needs_rounding_speech(masks) else "",
             "speakers": self.data.speakers_digest,
             "conditions": self.data.conditions_digest,
             "development": digest(*development) if tuning is not self else "",

@@ -49,6 +49,12 @@ _MADE_WITH = {
     f"{_DIGEST}development": "development list",
     UNREACHED: "in FP32 whatever the mask",
 }
+DIGESTS_IN_WORDS = {
+    name.removeprefix(_DIGEST): words
+    for name, words in {**_FACTS, **_MADE_WITH}.items()
+    if name.startswith(_DIGEST)
+}
+"""What runs are measured on, by the names of its digests."""
 _NO_SETTINGS = {MASK, "digest", UNREACHED, "scores_from", "tracking", "cache", "front", "space"}
 """First parts of the names of parameters that say nothing of how a mask was measured."""
 
