@@ -42,6 +42,10 @@ def file_digest(path: Path) -> str:
     return sha256_of(path)[:32]
 
 
+CHANGED = "changed while it was read; run the same command again"
+"""Of a file whose digest would be another than that of what was read."""
+
+
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """A path beside ``target`` to write a file or folder to; renamed to ``target`` when the block succeeds.

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from toy_network import Toy, ToyConfig
 
+from speakerquant.architectures import registry
 from speakerquant.architectures.architecture import Architecture
 from speakerquant.architectures.checkpoint_sources import shipped_checkpoint
 from speakerquant.architectures.checkpoints import (
@@ -189,6 +190,22 @@ def test_any_architecture_is_saved_and_loaded(toy: Architecture, checkpoint: Pat
         UserError, match=r"checkpoint is of a EcapaTdnnConfig, the model config of a ToyConfig"
     ):
         load_checkpoint(checkpoint, ToyConfig())
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_refused(
+    toy: Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the digest of other weights would stand for these, in the cache too."""
+    path = tmp_path / "toy.safetensors"
+
+    def build_and_replace(config: ToyConfig) -> Toy:
+        save_checkpoint(path, network := Toy(config), FrontEnd(n_mels=8))
+        return network
+
+    build_and_replace(ToyConfig())
+    monkeypatch.setitem(registry._BY_NAME, "toy", replace(toy, build=build_and_replace))
+    with pytest.raises(UserError, match=r"toy\.safetensors: changed while it was read; run the same command"):
+        load_checkpoint(path)
 
 
 def test_an_unregistered_architecture_is_named_with_those_there_are() -> None:

@@ -2,6 +2,7 @@
 
 import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -99,6 +100,23 @@ def test_failed_extraction_leaves_nothing_in_the_cache(recordings: list[Path], t
     with pytest.raises(UserError, match="truncated"):
         extract_features(recordings, FRONT_END, Cache(tmp_path / "cache"))
     assert [*Cache(tmp_path / "cache").entries()] == []
+
+
+class EditingCache(Cache):
+    """A recording is edited once its content has told under which key its features are kept."""
+
+    def read(self, kind: str, key: str, *args: Any, **keywords: Any) -> Any:
+        soundfile.write(self.root.parent / "1.wav", np.full(32_000, 0.1), 16000)
+        return super().read(kind, key, *args, **keywords)
+
+
+def test_a_recording_that_is_edited_while_it_is_read_leaves_nothing_in_the_cache(
+    recordings: list[Path], tmp_path: Path
+) -> None:
+    cache = EditingCache(tmp_path / "cache")
+    with pytest.raises(UserError, match=r"1\.wav: changed while it was read; run the same command again"):
+        extract_features(recordings, FRONT_END, cache)
+    assert [*cache.entries()] == []
 
 
 def test_memory_does_not_grow_with_what_was_read(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What makes two searches over masks comparable, and which searches are refused before they start."""
 
 import itertools
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,8 +15,14 @@ from speakerquant.architectures.ecapa_tdnn.config import EcapaTdnnConfig
 from speakerquant.architectures.ecapa_tdnn.network import EcapaTdnn
 from speakerquant.commands.console_script import config_folder
 from speakerquant.commands.mask_search_application import MaskSearchApplication
-from speakerquant.configuration.schema import register_schemas
+from speakerquant.configuration.conversion import typed
+from speakerquant.configuration.opening import open_cache, open_mask
+from speakerquant.configuration.schema import RunConfig, register_schemas
+from speakerquant.configuration.sharing import Sharing
+from speakerquant.corpus.recordings import find_recordings
+from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.errors import UserError
+from speakerquant.measuring.result import DIGESTS
 from speakerquant.search.goals import Goals
 from speakerquant.search.space import Space
 
@@ -73,13 +80,47 @@ def test_masks_that_are_recovered_share_no_study_with_those_that_are_not(workspa
     assert "recovery in 2 steps" in recovered["rounding"]
 
 
-def test_masks_that_are_judged_by_other_thresholds_share_no_study(workspace: Workspace) -> None:
-    goals = Goals({"swap.delta_frr_at_eer_high": "minimize"})
-    own, others = (
-        fingerprint(workspace, "data.evaluate_on=test", *overrides, goals=goals)
-        for overrides in ((), (f"data.development_trials={development_list(workspace)}",))
+def test_masks_that_are_judged_by_other_thresholds_or_groups_share_no_study(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """Whatever the goals: results hold the numbers of both."""
+    names = find_recordings(workspace.corpus)
+    lines = [f"{name}\t{'fm'[place % 2]}" for place, name in enumerate(names)]
+    (tmp_path / "table.tsv").write_text("\n".join(["recording\tsex", *lines]))
+    own, *others = (
+        fingerprint(workspace, "data.evaluate_on=test", *overrides)
+        for overrides in (
+            (),
+            (f"data.development_trials={development_list(workspace)}",),
+            (f"data.conditions={tmp_path / 'table.tsv'}",),
+        )
     )
-    assert "thresholds" in others and {**others, "thresholds": None} == {**own, "thresholds": None}
+    for name, other in zip(("thresholds", "conditions"), others, strict=True):
+        assert name in other and {**other, name: None} == {**own, name: None}
+
+
+def test_what_changes_amid_a_search_is_named_unless_it_is_searched(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    trials = tmp_path / "trials.txt"
+    lines = (workspace.corpus / TRIALS_FILE).read_text().splitlines(keepends=True)
+    trials.write_text("".join(lines))
+    given = f"data.trials={trials}"
+    among = Space({**BLOCKS.axes, "calibration.num_recordings": CategoricalDistribution((3, 4))})
+    searches = [MaskSearchApplication(), MaskSearchApplication()]
+    for search, space in zip(searches, (BLOCKS, among), strict=True):
+        search.fingerprint(configured(workspace, given), space, SIZE)
+
+    def changed(*overrides: str) -> list[str | None]:
+        config = typed(configured(workspace, given, "mask=all", *overrides), RunConfig)
+        evaluator = Sharing().evaluator(config, open_cache(config.cache))
+        result = {DIGESTS: evaluator.recorded_digests([open_mask(config, evaluator.model.network)])}
+        return [search.changed_input(result, is_final=False) for search in searches]
+
+    assert changed() == [None, None]
+    assert changed("calibration.num_recordings=3") == ["calibration recordings", None]
+    trials.write_text("".join(lines[::-1]))
+    assert changed() == ["trial list", "trial list"]
 
 
 def test_layers_lie_under_the_module_that_is_searched(workspace: Workspace) -> None:
@@ -153,6 +194,17 @@ def test_a_final_evaluation_is_made_again_with_other_settings(
         MaskSearchApplication().final_fingerprint(configured(workspace, each)) for each in (setting, others)
     )
     assert len([name for name in one if one[name] != other[name]]) == 1
+
+
+def test_a_final_evaluation_is_made_again_with_other_recordings(workspace: Workspace, tmp_path: Path) -> None:
+    """Those of the same names and sizes, too."""
+    corpus = shutil.copytree(workspace.corpus, tmp_path / "corpus")
+    config = configured(workspace, f"data.root={corpus}")
+    one = MaskSearchApplication().final_fingerprint(config)
+    recording = next(corpus.rglob("*.wav"))
+    recording.write_bytes(recording.read_bytes()[:-2] + b"\1\1")
+    other = MaskSearchApplication().final_fingerprint(config)
+    assert {name for name in one if one[name] != other[name]} == {"final recordings"}
 
 
 def test_a_final_evaluation_is_timed_by_as_many_requests_as_are_set(workspace: Workspace) -> None:

@@ -30,6 +30,7 @@ from speakerquant.corpus.trials import read_trials
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.report.mask_words import mask_name
 from speakerquant.statistics.error_rates import eer
+from speakerquant.tracking.runs import JOBS_TAG, PARENT_FILE, TrackedRun
 
 from .conftest import QUICK, Command, Workspace, results
 
@@ -320,6 +321,19 @@ def test_a_folder_in_which_a_multirun_is_at_work_is_not_given_to_another(
     assert refused.code == 2
     assert f"error: hydra.sweep.dir={finished_folder}: another multirun is at work there" in refused.err
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_what_a_killed_multirun_left_open_is_closed_by_the_next_in_its_folder(
+    workspace: Workspace, speakerquant: Command, tmp_path: Path
+) -> None:
+    tracking = workspace.tracking_of("speakerquant")
+    killed = TrackedRun.start(tracking, "killed", tags={JOBS_TAG: "2"})
+    job = TrackedRun.start(tracking, "job", killed.run_id)
+    (tmp_path / PARENT_FILE).write_text(killed.run_id)
+    speakerquant("-m", *workspace.arguments(), "mask.input_conv=int7", f"hydra.sweep.dir={tmp_path}")
+    states = {run.info.run_id: run.info.status for run in runs_of(workspace)}
+    assert states[killed.run_id] == states[job.run_id] == "FAILED"
+    assert (tmp_path / PARENT_FILE).read_text() != killed.run_id
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])

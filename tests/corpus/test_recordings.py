@@ -1,6 +1,7 @@
 """Where recordings are: folders, wav.scp, csv; and compressed ones."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -127,6 +128,22 @@ def test_the_list_of_another_corpus_is_told_from_a_missing_file(root: Path, tmp_
         opened((True, "id9/a/1.wav", "id9/b/1.wav"), (False, "id9/a/1.wav", "id8/a/1.wav"))
     with pytest.raises(UserError, match=r"recording .*id3/z/00001\.wav does not exist"):
         opened((True, "id1/x/00001.wav", "id1/y/00001.wav"), (False, "id1/x/00001.wav", "id3/z/00001.wav"))
+
+
+def test_a_list_that_is_edited_while_it_is_read_is_refused(root: Path, tmp_path: Path) -> None:
+    """Or its digest would be that of other trials, by which the cache knows what these measured."""
+    trials = tmp_path / "trials.txt"
+    write_trials(trials, TRIALS)
+
+    def path_of(name: str) -> Path:
+        write_trials(trials, TRIALS[::-1])
+        return root / name
+
+    edited = replace(open_recordings(root), path_of=path_of)
+    with pytest.raises(
+        UserError, match=r"trials\.txt: changed while it was read; run the same command again"
+    ):
+        open_evaluation_data(edited, trials, open_recordings(root), num_calibration=1, calibration_seed=0)
 
 
 def test_a_list_holds_before_and_after_a_conversion(root: Path) -> None:

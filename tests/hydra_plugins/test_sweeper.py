@@ -33,6 +33,10 @@ class Final(SearchApplication):
     def final_fingerprint(self, config):
         return {"data of the final evaluation": str(config.unseen)}
 
+class Edited(SearchApplication):
+    def changed_input(self, result, *, is_final):
+        return "trial list" if result["cost"] == 2 else None
+
 @hydra.main(config_path=str(Path(__file__).parent), config_name="config", version_base="1.3")
 def main(config):
     if config.unseen == "broken" and config.c:
@@ -126,6 +130,20 @@ def test_a_final_evaluation_is_of_the_data_that_are_given(folder: Path, search: 
     assert costs == [{"cost": 101}, {"cost": 111}, {"cost": 101}]
     assert len(list(folder.glob("sweep/[0-9]*"))) == 2, "the search itself is not repeated"
     assert len(list(folder.glob("sweep/final-*"))) == 2
+
+
+def test_a_search_ends_where_it_measures_other_data_than_it_began_with(folder: Path, search: Search) -> None:
+    """And what was measured on these is no part of the study."""
+    code, err = search(
+        *("hydra.sweeper.application=program.Edited", "hydra.sweeper.study_name=s"),
+        *("hydra.sweeper.storage=s.journal", "hydra.sweeper.warm_start=false"),
+    )
+    assert code != 0
+    assert "trial list changed during the search; the same command begins another study" in err
+    storage = open_storage("s.journal")
+    trials = storage.get_all_trials(storage.get_study_id_from_name("s"))
+    states = {trial.params["a"]: trial.state for trial in trials}
+    assert states.pop(2) is TrialState.FAIL and {*states.values()} <= {TrialState.COMPLETE}
 
 
 def test_a_final_evaluation_that_failed_is_tried_again_however_often(folder: Path, search: Search) -> None:

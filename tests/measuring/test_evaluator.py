@@ -2,7 +2,7 @@
 
 import itertools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from speakerquant.measuring.protocol import Protocol
 from speakerquant.measuring.result import Result, is_of_embeddings
 from speakerquant.measuring.settings import EvaluationSettings
 from speakerquant.quantization.mask import Mask, baseline_mask
-from speakerquant.quantization.precision import FP16, FP32, INT2, INT4, INT8
+from speakerquant.quantization.precision import FP16, FP32, INT2, INT4, INT8, Precision
 from speakerquant.recovery.settings import RecoverySettings
 from speakerquant.statistics.error_rates import ScoredTrials, eer
 from speakerquant.statistics.score_norm import ScoreNorm
@@ -249,6 +249,38 @@ def test_listeners_hear_of_the_inputs_before_the_engine_and_of_the_result_last(
     assert inputs.digests["checkpoint"] == "small" and inputs.digests["trials"] == data.trials_digest
     assert inputs.digests["recordings"] and inputs.digests["cohort"] == ""
     assert "OpenVINO" in inputs.environment
+
+
+class Inputs(EvaluationListener):
+    """Hears of the inputs, and of nothing else, as that ends the evaluation."""
+
+    def inputs_known(self, inputs: MeasuredOn) -> None:
+        self.digests = inputs.digests
+        raise UserError("enough")
+
+
+def test_all_that_numbers_depend_on_is_recorded_where_a_mask_uses_it(
+    make: Make, data: EvaluationData, tmp_path: Path
+) -> None:
+    def recorded(evaluator: MaskEvaluator, precision: Precision = INT8) -> Mapping[str, str]:
+        heard = Inputs()
+        with pytest.raises(UserError, match="enough"):
+            evaluator.evaluate(Mask(evaluator.units, {"aggregation_conv": precision}), tmp_path, heard)
+        return heard.digests
+
+    def changed(by_name: Mapping[str, str], first: Mapping[str, str]) -> set[str]:
+        return {name for name, value in by_name.items() if value != first[name]}
+
+    evaluator = make()
+    plain, in_few_bits = recorded(evaluator), recorded(evaluator, INT4)
+    assert changed(in_few_bits, plain) == {"rounding"}
+    fewer = replace(data, rounding=lambda: data.calibration[:2])
+    assert changed(recorded(replace(evaluator, data=fewer), INT4), in_few_bits) == {"rounding"}
+    assert changed(recorded(replace(evaluator, data=fewer)), plain) == set()
+    sexes = {"sex": ["f", "m"] * (len(data.recordings) // 2)}
+    others = replace(data, speakers=np.arange(len(data.recordings), dtype=np.int32), conditions=sexes)
+    assert changed(recorded(replace(evaluator, data=others)), plain) == {"speakers", "conditions"}
+    assert changed(recorded(replace(evaluator, development=lambda: others)), plain) == {"development"}
 
 
 def test_a_mask_that_the_engine_does_not_run_is_refused_before_any_work(

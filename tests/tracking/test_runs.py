@@ -14,6 +14,7 @@ from processes import PROCESSES, Program
 
 from speakerquant.errors import UserError
 from speakerquant.measuring.result import UNFINISHED
+from speakerquant.report.run_names import comparable_runs, name_runs
 from speakerquant.tracking.client import (
     Tracking,
     connect,
@@ -21,8 +22,14 @@ from speakerquant.tracking.client import (
     find_experiment_of_run,
     find_store,
 )
-from speakerquant.tracking.recorded_runs import children, fail_running, latest_multirun, mask_runs
-from speakerquant.tracking.runs import DIED, TrackedRun, close_dead_run, tracked_run
+from speakerquant.tracking.recorded_runs import (
+    children,
+    close_dead_multirun,
+    fail_running,
+    latest_multirun,
+    mask_runs,
+)
+from speakerquant.tracking.runs import DIED, JOBS_TAG, STUDY_TAG, TrackedRun, close_dead_run, tracked_run
 
 pytestmark = pytest.mark.slow
 
@@ -272,6 +279,37 @@ def test_whose_process_died_is_closed_unless_it_was_deleted(tracking: Tracking) 
     for run_id in (died.run_id, deleted.run_id, "0" * 32):
         close_dead_run(tracking, run_id)
     assert [status(tracking, run) for run in (died, deleted)] == ["FAILED", "RUNNING"]
+
+
+@pytest.mark.parametrize(
+    ("digest", "words"),
+    [
+        ("rounding", "rounding recordings"),
+        ("speakers", "speakers"),
+        ("conditions", "conditions"),
+        ("development", "development list"),
+    ],
+)
+def test_what_a_run_depends_on_tells_it_from_others_where_it_was_recorded(
+    tracking: Tracking, digest: str, words: str
+) -> None:
+    parent = TrackedRun.start(tracking, "multirun")
+    for recorded in ({}, {f"digest.{digest}": "1" * 32}, {f"digest.{digest}": "2" * 32}):
+        with tracked_run(tracking, "job", parent.run_id) as run:
+            run.log(params={"mask.unit": "int8", **recorded})
+    named = name_runs(mask_runs(children(tracking, parent.run_id)))
+    assert [each.name for each in named] == ["all", f"all · {words} {'1' * 12}", f"all · {words} {'2' * 12}"]
+    assert len(comparable_runs(named)) == 1
+
+
+def test_a_search_is_not_closed_for_a_dead_multirun(tracking: Tracking) -> None:
+    """Its commands close it themselves, and another may be at work on it."""
+    parents = [TrackedRun.start(tracking, tag, tags={tag: "2"}) for tag in (JOBS_TAG, STUDY_TAG)]
+    jobs = [TrackedRun.start(tracking, "job", parent.run_id) for parent in parents]
+    for run_id in (*(parent.run_id for parent in parents), "0" * 32, ""):
+        close_dead_multirun(tracking, run_id)
+    assert [status(tracking, run) for run in parents] == ["FAILED", "RUNNING"]
+    assert [status(tracking, run) for run in jobs] == ["FAILED", "RUNNING"]
 
 
 def test_a_store_that_has_no_room_is_said_in_one_line(tmp_path: Path, new_store: NewStore) -> None:

@@ -139,7 +139,7 @@ def train(
 def test_resumed_training_equals_unbroken_training(speech: Path, tmp_path: Path) -> None:
     unbroken, losses = train(speech, tmp_path / "unbroken.state", steps=6)
     train(speech, tmp_path / "broken.state", steps=4)
-    resumed, later_losses = train(speech, tmp_path / "broken.state", steps=6)
+    resumed, later_losses = train(speech.rename(tmp_path / "moved"), tmp_path / "broken.state", steps=6)
     assert later_losses == losses[3:]
     for name, weight in unbroken.items():
         assert torch.equal(weight, resumed[name]), name
@@ -177,24 +177,27 @@ def test_a_state_that_began_from_other_weights_is_refused(speech: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("settings", "num_steps", "said"),
+    ("settings", "num_steps", "speaker", "said"),
     [
         (
             {"training.learning_rate": 1e-4},
             6,
+            "id3",
             r"a training with training\.learning_rate=0\.001; go on with that",
         ),
-        (SETTINGS, 2, r"a training after 3 steps; raise training\.num_steps"),
+        (SETTINGS, 2, "id3", r"a training after 3 steps; raise training\.num_steps"),
+        (SETTINGS, 6, "id4", r"a training on other speakers or recordings; give those"),
     ],
 )
 def test_a_state_of_another_training_is_refused(
-    settings: dict[str, object], num_steps: int, said: str, speech: Path, tmp_path: Path
+    settings: dict[str, object], num_steps: int, speaker: str, said: str, speech: Path, tmp_path: Path
 ) -> None:
     train(speech, tmp_path / "a.state", steps=3, config=replace(CONFIG, num_steps=3))
     fabric, config = (
         Fabric(accelerator="cpu", devices=1, precision="32-true"),
         replace(CONFIG, num_steps=num_steps),
     )
+    (speech / "id3").rename(speech / speaker)
     other = Trainer(fabric, small_model(seed=0), batches_of(speech), config, settings)
     with pytest.raises(UserError, match=rf"a\.state: the state of {said}"):
         other.load(tmp_path / "a.state")

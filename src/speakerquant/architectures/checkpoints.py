@@ -25,7 +25,7 @@ from speakerquant.architectures.registry import architecture_of, architecture_of
 from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.errors import UserError, first_line
-from speakerquant.files import atomic_path, file_digest
+from speakerquant.files import CHANGED, atomic_path, file_digest
 
 _STATE_DICTS = ("model", "state_dict", "model_state_dict", "net", "network", "embedding_model")
 _UNNAMED = "ecapa_tdnn"  # the network of checkpoints whose metadata name none
@@ -66,10 +66,12 @@ def load_checkpoint(
         front_end: Front end that replaces that which the network was trained with.
 
     Raises:
-        UserError: the file is missing, damaged, holds more than tensors, or is of another shape or family.
+        UserError: the file is missing, damaged, holds more than tensors, is of another shape or family, or is
+            changed meanwhile.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; check model.checkpoint")
+    content_digest = file_digest(path)
     try:
         if is_onnx_file(path):
             network, front_end = _of_onnx_file(path, family, front_end)
@@ -91,11 +93,13 @@ def load_checkpoint(
             network, front_end = _foreign(content[0], family, front_end)
         if network.n_mels != front_end.n_mels:
             raise UserError(f"network of {network.n_mels} mel bands, front end of {front_end.n_mels}")
+        if file_digest(path) != content_digest:
+            raise UserError(CHANGED)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if config is not None and config != network.config:
         raise UserError(f"{path}: {_difference(network.config, config)}; use another checkpoint or model")
-    digest = network.config.digest if is_onnx_file(path) else file_digest(path)
+    digest = network.config.digest if is_onnx_file(path) else content_digest
     return SpeakerModel(network, front_end, digest)
 
 

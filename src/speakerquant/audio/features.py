@@ -19,7 +19,7 @@ from speakerquant.audio.front_end import FrontEnd
 from speakerquant.audio.waveform import ReadWaveform, inspect_waveform
 from speakerquant.cache import Cache
 from speakerquant.errors import UserError, enough_memory
-from speakerquant.files import digest, file_digest
+from speakerquant.files import CHANGED, digest, file_digest
 from speakerquant.progress import track
 
 log = logging.getLogger(__name__)
@@ -134,15 +134,14 @@ def extract_features(
         channel: Which channel, from 1; without it, channels are averaged.
 
     Raises:
-        UserError: a recording is missing, unreadable, too long for the memory, or shorter than one frame.
+        UserError: a recording is missing, unreadable, too long for the memory, or shorter than one frame, or
+            is changed meanwhile.
     """
-    with ThreadPoolExecutor() as pool:
-        digests = pool.map(_recording_digest, recordings)
-        contents = list(track(digests, "recordings", total=len(recordings)))
+    contents, versions = _contents(recordings)
     key = digest(schema_versions.FEATURES, asdict(front_end), channel, contents)
 
     def make(folder: Path) -> None:
-        _write(folder, recordings, front_end, channel)
+        _write(folder, [*zip(recordings, versions, strict=True)], front_end, channel)
 
     def read(folder: Path) -> tuple[Features, Mapping[str, str]]:
         return Features(folder), json.loads((folder / _DOUBTS).read_text())
@@ -167,9 +166,41 @@ def _warn(extracted: CachedFeatures, doubts: Mapping[str, str]) -> None:
         log.warning("%s: %.0f s long; memory and time grow with the longest recording", path, seconds)
 
 
-def _recording_digest(path: Path) -> str:
+def speech_digest(recordings: Sequence[Path], channel: int | None = None) -> str:
+    """The digest :attr:`CachedFeatures.speech` of recordings, without their features; each is read.
+
+    Raises:
+        UserError: a recording is missing or unreadable.
+    """
+    return digest(channel, _contents(recordings)[0])
+
+
+_Version = tuple[int, int]
+"""Size and date of a file, which tell whether it was written since.
+
+Its number would say more, but some network file systems number files anew while they are there.
+"""
+
+_Versions = Sequence[tuple[Path, _Version]]
+"""Paths of recordings, and of which versions their digests are."""
+
+
+def _version(path: Path) -> _Version:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _contents(recordings: Sequence[Path]) -> tuple[list[str], list[_Version]]:
+    """Digests of the recordings' content, and of which versions of the files they are."""
+    with ThreadPoolExecutor() as pool:
+        found = [*track(pool.map(_content, recordings), "recordings", total=len(recordings))]
+    return [content for content, _ in found], [version for _, version in found]
+
+
+def _content(path: Path) -> tuple[str, _Version]:
     try:
-        return file_digest(path)
+        version = _version(path)
+        return file_digest(path), version
     except FileNotFoundError as error:
         raise unreadable(path, error) from None
     except OSError as error:
@@ -178,7 +209,7 @@ def _recording_digest(path: Path) -> str:
         ) from None
 
 
-def _write(folder: Path, recordings: Sequence[Path], front_end: FrontEnd, channel: int | None) -> None:
+def _write(folder: Path, recordings: _Versions, front_end: FrontEnd, channel: int | None) -> None:
     folder.mkdir()
     lengths: list[int] = []
     doubts: dict[str, str] = {}
@@ -204,14 +235,17 @@ def _write_header(file: BinaryIO, num_frames: int, n_mels: int) -> None:
 
 
 def _stream(
-    recordings: Sequence[Path], front_end: FrontEnd, channel: int | None
+    recordings: _Versions, front_end: FrontEnd, channel: int | None
 ) -> Iterator[tuple[FeatureArray, str | None]]:
     """Yield features and doubt of one recording after another; a batch of them is processed in parallel."""
     extractor = FeatureExtractor(front_end)
 
-    def extract(path: Path) -> tuple[FeatureArray, str | None]:
+    def extract(recording: tuple[Path, _Version]) -> tuple[FeatureArray, str | None]:
+        path, version = recording
         with enough_memory(lambda: f"{path}: needs"):
             found = _read(path, front_end, channel)
+            if _version(path) != version:  # or the entry's key would be that of another content
+                raise UserError(f"{path}: {CHANGED}")
             return extractor.extract(found.waveform), found.doubt
 
     with ThreadPoolExecutor() as pool:

@@ -27,7 +27,7 @@ from speakerquant.configuration.opening import (
 )
 from speakerquant.configuration.schema import RunConfig
 from speakerquant.configuration.sharing import MULTIRUN, Sharing
-from speakerquant.measuring.result import FOLDER, RUN_ID, Result
+from speakerquant.measuring.result import DIGESTS, FOLDER, RUN_ID, Result
 from speakerquant.measuring.stage_times import StageTimes
 from speakerquant.report.multirun_report import print_runs
 from speakerquant.search.application import TRIAL_FILE
@@ -48,7 +48,7 @@ def evaluate_configured(config: DictConfig) -> dict[str, Any]:
     MLflow run as FAILED, with the message.
 
     Returns:
-        The result, and where it and the engine are: the folder and the MLflow run.
+        The result, where it and the engine are (the folder and the MLflow run), and digests of its inputs.
     """
     hydra_config = HydraConfig.get()
     output = Path(hydra_config.runtime.output_dir)
@@ -76,7 +76,7 @@ def evaluate_configured(config: DictConfig) -> dict[str, Any]:
                 log.info("recorded as MLflow run %s", tracked.run_id)
     if hydra_config.mode is RunMode.RUN:
         print_runs([result.as_run()], title=str(output))
-    return {**result.to_dict(), FOLDER: str(output), RUN_ID: tracked.run_id}
+    return {**result.to_dict(), FOLDER: str(output), RUN_ID: tracked.run_id, DIGESTS: record.digests}
 
 
 def _warn_of_what_is_for_multiruns(config: DictConfig, hydra_config: HydraConf) -> None:

@@ -13,24 +13,23 @@ from speakerquant.architectures.layers import geometries
 from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.architectures.registry import architecture_of_network
 from speakerquant.architectures.units import Units, enclosing
+from speakerquant.audio.features import speech_digest
 from speakerquant.configuration.conversion import typed
 from speakerquant.configuration.opening import check_mask_keys, open_cache, open_mask
 from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList
 from speakerquant.configuration.sharing import MULTIRUN
-from speakerquant.corpus.evaluation_data import EvaluationData
 from speakerquant.engine.base import EngineBuilder
 from speakerquant.errors import UserError
-from speakerquant.files import digest
 from speakerquant.mask_search.choices import MASK_AXIS, Choices, stored_differently
 from speakerquant.mask_search.front_plan import LOSS_HIGH, RATIO, SIZE
 from speakerquant.mask_search.warm_start import MaskWarmStart
 from speakerquant.measuring.engine_metrics import LATENCY, LATENCY_P95
 from speakerquant.measuring.evaluator import MaskEvaluator
-from speakerquant.measuring.result import SWAP_PREFIX, is_of_groups, metric_of
+from speakerquant.measuring.result import DIGESTS, SWAP_PREFIX, metric_of
 from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.precision import precision_of
-from speakerquant.quantization.rounding_method import RoundingMethod
 from speakerquant.report.mask_view import MaskNames, MaskView
+from speakerquant.report.run_names import SET_BY
 from speakerquant.search.application import Observer, SearchApplication
 from speakerquant.search.goals import Goals
 from speakerquant.search.ledger import Ledger
@@ -39,6 +38,7 @@ from speakerquant.search.space import Point, Space
 from speakerquant.statistics.group_metrics import WORST_HIGH
 from speakerquant.statistics.metric import Direction, is_interval_end
 from speakerquant.tracking.client import connect, is_file
+from speakerquant.tracking.recorded_runs import DIGESTS_IN_WORDS
 from speakerquant.tracking.study import StudyRun
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,9 @@ class MaskSearchApplication(SearchApplication):
     def __init__(self) -> None:
         # As the fingerprint found it: reading a corpus takes a while.
         self._evaluator: MaskEvaluator | None = None
+        self._inputs: Mapping[str, str] = {}
+        self._final_inputs: Mapping[str, str] = {}
+        self._searched: set[str] = set()  # groups of the configuration
 
     def params(self, config: DictConfig, given: Collection[str]) -> Mapping[str, str]:
         """For every unit of the network that is not given, by itself or with others, what ``space`` names.
@@ -110,19 +113,21 @@ class MaskSearchApplication(SearchApplication):
         for mask in masks:
             evaluator.check_mask(mask)
         self._check_intervals(goals, evaluator.bootstrap.num_speakers, _budgets(run.front))
+        fixed = open_mask(run, model.network)
+        self._inputs = evaluator.recorded_digests([*masks, fixed])
+        self._searched = {name.lstrip("+").partition(".")[0] for name in space.axes}
         machine = {"machine": ", ".join(evaluator.builder.environment.values())}
         digests = evaluator.digests
         is_of_swap = any(name.startswith(SWAP_PREFIX) for name in goals.names)
-        are_of_groups = any(is_of_groups(name) for name in goals.names)
         judged = {
-            "conditions": are_of_groups and _conditions(evaluator.data),
+            "conditions": evaluator.data.conditions_digest,
             "false accepts of FP32": is_of_swap
             and " ".join(f"{rate:g}" for rate in evaluator.protocol.false_accepts),
-            "thresholds": (is_of_swap or are_of_groups) and _thresholds_from(evaluator),
+            "thresholds": _thresholds_from(evaluator),
         }
         return {
             **{name: text for name, text in judged.items() if text},
-            "speakers": _speakers(evaluator.data),
+            "speakers": evaluator.data.speakers_digest,
             **(machine if any(map(self.is_time, goals.names)) else {}),
             **({"latency requests": str(run.engine.latency_requests)} if _latencies(goals) else {}),
             "checkpoint": digests["checkpoint"],
@@ -134,9 +139,9 @@ class MaskSearchApplication(SearchApplication):
             "priors of minDCF": " ".join(f"{prior:g}" for prior in run.scoring.p_targets),
             "calibration recordings": evaluator.features.calibration.digest,
             "calibration": f"{run.calibration.method} {run.calibration.percentile}",
-            "rounding": _rounding(evaluator, [*masks, open_mask(run, model.network)]),
+            "rounding": _rounding(evaluator, [*masks, fixed]),
             "units": run.units.value,
-            "fixed part of the mask": _fixed_part(open_mask(run, model.network), space),
+            "fixed part of the mask": _fixed_part(fixed, space),
             "fidelity": f"{run.engine.min_fidelity} on {run.engine.fidelity_recordings} recordings",
             "engine": _engine(evaluator.builder, evaluator.weight_bits),
             "way of measuring": ", ".join(f"{name} {version}" for name, version in _versions().items()),
@@ -151,17 +156,28 @@ class MaskSearchApplication(SearchApplication):
         """Of the test list, which is opened so that what is wrong with it is said before the search."""
         run = typed(config, RunConfig)
         data = MULTIRUN.evaluator(run, open_cache(run.cache)).data
+        self._final_inputs = {
+            "trials": data.trials_digest,
+            "recordings": speech_digest(data.recordings, run.data.channel),
+            "speakers": data.speakers_digest,
+            "conditions": data.conditions_digest,
+        }
         return {
-            "final trial list": data.trials_digest,
-            "final recordings": digest(
-                [*data.trials.recordings, *(path.stat().st_size for path in data.recordings)]
-            ),
-            "final speakers": _speakers(data),
-            "final conditions": _conditions(data),
+            **{f"final {DIGESTS_IN_WORDS[name]}": value for name, value in self._final_inputs.items()},
             "final false accepts": str([*run.scoring.false_accepts]),
             "final priors of minDCF": str([*run.scoring.p_targets]),
             "final latency requests": str(run.engine.latency_requests),
         }
+
+    def changed_input(self, result: Mapping[str, Any], *, is_final: bool) -> str | None:
+        expected = {**self._inputs, **(self._final_inputs if is_final else {})}
+        for name, digest in result[DIGESTS].items():
+            words = DIGESTS_IN_WORDS[name]
+            is_searched = self._searched & {*SET_BY[words], "experiment"}  # and differs between trials
+            # Empty where not every mask has a use for it.
+            if digest != expected[name] and digest and expected[name] and not is_searched:
+                return words
+        return None
 
     def first_points(self, config: DictConfig, space: Space, goals: Goals, defaults: Point) -> FirstPoints:
         return MaskWarmStart(Choices(space, defaults), goals)
@@ -249,14 +265,6 @@ def _latencies(goals: Goals) -> list[str]:
     return [name for name in goals.names if name in (LATENCY.name, LATENCY_P95.name)]
 
 
-def _speakers(data: EvaluationData) -> str:
-    return digest(data.speakers.tolist())
-
-
-def _conditions(data: EvaluationData) -> str:
-    return digest({name: list(values) for name, values in data.conditions.items()})
-
-
 def _budgets(config: FrontConfig) -> dict[str, float]:
     """Constraints by names of numbers of a result."""
     given = {
@@ -304,14 +312,12 @@ def _is_set(unit: str, keys: Collection[str]) -> bool:
 def _rounding(evaluator: MaskEvaluator, masks: Iterable[Mask]) -> str:
     """How weights become integers, and for which recordings, if any of the masks needs these."""
     settings = evaluator.settings
-    precisions = [precision for mask in masks for precision in mask.values()]
-    is_fitted = any(precision.has_fitted_scales for precision in precisions)
-    needs_speech = is_fitted and settings.rounding is not RoundingMethod.nearest
     words = settings.rounding_in_words
     if settings.recovery.steps:
         words = f"{words}, then {settings.recovery.in_words} (version {schema_versions.RECOVERY})"
-        needs_speech |= any(precision.weights for precision in precisions)
-    return f"{words} ({evaluator.rounding_speech.digest})" if needs_speech else words
+    if evaluator.needs_rounding_speech(masks):
+        words = f"{words} ({evaluator.rounding_speech.digest})"
+    return words
 
 
 def _thresholds_from(evaluator: MaskEvaluator) -> str:

@@ -32,6 +32,7 @@ from speakerquant.tracking.client import Tracking, connect, is_file
 from speakerquant.tracking.recorded_runs import (
     Runs,
     children,
+    close_dead_multirun,
     downloaded,
     fail_running,
     mask_runs,
@@ -86,11 +87,13 @@ class ParentRun(Callback):
             folder.mkdir(parents=True, exist_ok=True)
             folder_in_use.enter_context(_alone_in(folder))
             num_jobs = _num_jobs(config)
-            tags = {JOBS_TAG: str(num_jobs)}
-            run = TrackedRun.start(connect(uri, experiment), _name(config), tags=tags)
+            tracking, record_file = connect(uri, experiment), folder / PARENT_FILE
+            if record_file.exists():  # of one whose process is dead, as this one has the folder to itself
+                close_dead_multirun(tracking, record_file.read_text())
+            run = TrackedRun.start(tracking, _name(config), tags={JOBS_TAG: str(num_jobs)})
             record = _ParentRecord(uri, experiment, run.run_id, str(folder), num_jobs)
             self._journal.write_text(json.dumps(asdict(record)))
-            (folder / PARENT_FILE).write_text(run.run_id)
+            record_file.write_text(run.run_id)
         except Exception as error:  # whatever it is, Hydra would log it and carry on
             folder_in_use.close()
             fail(error)

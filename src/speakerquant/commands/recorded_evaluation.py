@@ -32,6 +32,9 @@ ARTIFACTS = (RESULT_FILE, ONNX_FILE, RANGES_FILE, SCORES_FILE, LABELS_FILE, DRAW
 class RecordedEvaluation(EvaluationListener):
     """Logs what is known of a mask as soon as it is.
 
+    Attributes:
+        digests: Of what the mask is measured on, once that is known.
+
     Args:
         run: The MLflow run.
         folder: Where the mask leaves its files.
@@ -48,6 +51,7 @@ class RecordedEvaluation(EvaluationListener):
         self._prefix = prefix
         self._source = source
         self._configuration = configuration
+        self.digests: Mapping[str, str] = {}
 
     def started(self, params: Mapping[str, object], command: str) -> None:
         """Log the configuration by dotted names, and what the user typed."""
@@ -63,6 +67,7 @@ class RecordedEvaluation(EvaluationListener):
         self._run.log(params={f"{MASK_PREFIX}{unit}": precision for unit, precision in mask.names.items()})
 
     def inputs_known(self, inputs: MeasuredOn) -> None:
+        self.digests = inputs.digests
         ArtifactReference.forget(self._folder)
         environment = {"speakerquant": version("speakerquant"), **inputs.environment}
         self._run.log(

@@ -14,7 +14,7 @@ from speakerquant.corpus.recordings import Recordings, is_file, open_recordings,
 from speakerquant.corpus.synthetic import CALIBRATION, ROUNDING, TRIALS_FILE, Split, synthesize_split
 from speakerquant.corpus.trials import IndexArray, Trials, read_trials
 from speakerquant.errors import UserError
-from speakerquant.files import file_digest
+from speakerquant.files import CHANGED, digest, file_digest
 from speakerquant.statistics.uncertainty import FEWEST_SPEAKERS
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,17 @@ class EvaluationData:
     rounding: Callable[[], Sequence[Path]]
     conditions: Conditions = field(default_factory=dict)
 
+    @property
+    def speakers_digest(self) -> str:
+        """Digest of who speaks in which recording."""
+        return digest(self.speakers.tolist())
+
+    @property
+    def conditions_digest(self) -> str:
+        """Digest of the conditions; empty without any."""
+        values = {name: [*values] for name, values in self.conditions.items()}
+        return digest(values) if values else ""
+
 
 def open_evaluation_data(
     recordings: Recordings,
@@ -80,12 +91,15 @@ def open_evaluation_data(
 
     Raises:
         UserError: a folder, list or recording is missing, the calibration set is empty, or a calibration
-            speaker or recording is also tested.
+            speaker or recording is also tested, or the trial list is changed meanwhile.
     """
     _check_number("calibration", num_calibration)
     num_rounding = num_calibration if num_rounding is None else num_rounding
     _check_number("rounding", num_rounding)
+    trials_digest = file_digest(trials_path) if is_file(trials_path) else ""
     trials = read_trials(trials_path, recordings, keep_repeated=keep_repeated_trials)
+    if file_digest(trials_path) != trials_digest:
+        raise UserError(f"{trials_path}: {CHANGED}")
     paths = _existing(recordings, trials.recordings, trials_path, "data.root and data.trials")
     speakers, contradiction = numbered_speakers(recordings, trials)
     if contradiction:
@@ -117,7 +131,7 @@ def open_evaluation_data(
         others = pool
     rounded_for = others.paths(_drawn(names, num_rounding, calibration_seed), recordings, trials)
     return EvaluationData(
-        *(recordings, paths, trials, file_digest(trials_path), speakers),
+        *(recordings, paths, trials, trials_digest, speakers),
         calibration=pool.paths(chosen, recordings, trials),
         rounding=lambda: rounded_for,
         conditions=read_conditions(conditions, recordings, trials.recordings) if conditions else {},

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from speakerquant.engine.backends import ENGINES, REFERENCE, engine_builder
 from speakerquant.engine.base import EngineBuilder, Lengths
 from speakerquant.engine.provenance import CHANNEL, FRONT_END, INTERFACE, MIN_FRAMES, remove_engines
 from speakerquant.errors import UserError
-from speakerquant.files import atomic_path
+from speakerquant.files import atomic_path, digest
 from speakerquant.measuring.assembly import assemble_result
 from speakerquant.measuring.baseline import Baseline, measured_baseline
 from speakerquant.measuring.build import ONNX_FILE, MaskBuilder, is_of_a_mask
@@ -51,6 +51,7 @@ from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.prepared import PreparedModel
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
+from speakerquant.quantization.rounding_method import RoundingMethod
 from speakerquant.recovery.recovery import Recovery
 from speakerquant.statistics.comparison import compare, write_draws
 from speakerquant.statistics.error_metrics import EER
@@ -142,9 +143,8 @@ class MaskEvaluator:
         self._say_what_the_mask_does_not(mask)
         bootstrap = self.bootstrap
         with times.stage("features"):
-            digests = self._recorded_digests
+            digests = self.recorded_digests([mask])
             _ = self.calibration_seconds
-            _ = self.tuning.features  # what is wrong with that list is said before the work
         with times.stage("calibration"):
             ranges = self.ranges
         _remove_former_results(folder)
@@ -311,15 +311,19 @@ class MaskEvaluator:
             "cohort": cohort.digest if cohort else "",
         }
 
-    @property
-    def _recorded_digests(self) -> Mapping[str, str]:
-        """Of what is recorded to have been measured: recordings by what they say, whichever the front end."""
-        cohort = self.features.cohort
+    def recorded_digests(self, masks: Sequence[Mask]) -> Mapping[str, str]:
+        """What is recorded of all that the masks are measured on, as in :class:`MeasuredOn`."""
+        cohort, tuning = self.features.cohort, self.tuning
+        development = (tuning.data.trials_digest, tuning.features.tested.speech)
         return {
             **self.digests,
             "recordings": self.features.tested.speech,
             "cohort": cohort.speech if cohort else "",
             "calibration": self.features.calibration.speech,
+            "rounding": self.rounding_speech.speech if self.needs_rounding_speech(masks) else "",
+            "speakers": self.data.speakers_digest,
+            "conditions": self.data.conditions_digest,
+            "development": digest(*development) if tuning is not self else "",
         }
 
     @cached_property
@@ -338,6 +342,14 @@ class MaskEvaluator:
         """The network with all that masks make integers by."""
         words = self.settings.rounding_in_words
         return PreparedModel(self.model, self.ranges, self.rounding, words, self.weight_bits)
+
+    def needs_rounding_speech(self, masks: Iterable[Mask]) -> bool:
+        """Whether one of the masks has weights that are rounded, or recovered, for speech."""
+        precisions = {precision for mask in masks for precision in mask.values()}
+        if self.settings.recovery.steps and any(precision.weights for precision in precisions):
+            return True
+        is_fitted = any(precision.has_fitted_scales for precision in precisions)
+        return is_fitted and self.settings.rounding is not RoundingMethod.nearest
 
     @cached_property
     def rounding_speech(self) -> CachedFeatures:

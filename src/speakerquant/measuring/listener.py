@@ -14,8 +14,9 @@ class MeasuredOn:
     Attributes:
         data: The trial list and its recordings.
         trial_list: Name of the list.
-        digests: Of checkpoint, trials, their recordings, cohort (empty without one) and calibration
-            recordings, by these names; those of recordings do not depend on the front end.
+        digests: Of checkpoint, trials, their recordings, speakers and conditions, cohort, calibration, speech
+            for rounding and development list, by these names, empty where there is none or the mask has no
+            use for it; those of recordings do not depend on the front end.
         environment: Versions and devices that engines are built with, by name, in words.
         unreached: Which weights of the network no mask reaches, in words; empty if there are none.
     """

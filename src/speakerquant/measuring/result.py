@@ -18,8 +18,9 @@ from speakerquant.statistics.swap_metrics import swap_number
 
 RESULT_FILE, SCORES_FILE, LABELS_FILE, DRAWS_FILE = "result.json", "scores.npy", "labels.npy", "draws.npz"
 RANGES_FILE = "calibration.safetensors"
-FOLDER, RUN_ID = "folder", "run_id"
-"""Names under which a job returns, beside its result, where its files are and what MLflow calls it."""
+FOLDER, RUN_ID, DIGESTS = "folder", "run_id", "digests"
+"""Names under which a job returns, beside its result, where its files are, what MLflow calls it, and what it
+was measured on."""
 MASK_PREFIX = "mask."
 """Before the name of a unit, in configurations and parameters."""
 PUBLISHED_PREFIX = "published."

@@ -10,7 +10,7 @@ from speakerquant.report.mask_words import mask_name
 _SEPARATOR = " · "
 _FACT_LENGTH = 12  # characters that are shown of a fact
 _ID_LENGTH = 8  # and of a multirun's id
-_SET_BY = {
+SET_BY = {
     "trial list": {"data"},
     "trials": {"data"},
     "recordings": {"data"},
@@ -19,6 +19,10 @@ _SET_BY = {
     "checkpoint": {"model"},
     "in FP32 whatever the mask": {"model"},
     "calibration recordings": {"data", "calibration"},
+    "rounding recordings": {"data", "rounding"},
+    "speakers": {"data"},
+    "conditions": {"data"},
+    "development list": {"data"},
     "weight bits": {"engine"},
 }
 """Groups of the configuration that decide a fact."""
@@ -204,7 +208,7 @@ def _setting(name: str, runs: Sequence[MaskRun]) -> _Values:
 
 def _roots(name: str) -> set[str]:
     """The groups of the configuration that a setting belongs to, or that decide a fact."""
-    return _SET_BY.get(name, {name.partition(".")[0]})
+    return SET_BY.get(name, {name.partition(".")[0]})
 
 
 def _follows(values: _Values, causes: Sequence[_Values]) -> bool:
@@ -215,7 +219,7 @@ def _follows(values: _Values, causes: Sequence[_Values]) -> bool:
 
 def _words(name: str, values: _Values) -> list[str]:
     """A difference in words, for every run; empty where it is not known."""
-    if name in _SET_BY:
+    if name in SET_BY:
         return [_fact_in_words(name, value) if value else "" for value in values]
     short = _tails({value for value in values if value is not None})
     return ["" if value is None else f"{name}={short[value]}" for value in values]

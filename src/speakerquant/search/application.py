@@ -81,6 +81,15 @@ class SearchApplication:
         """
         return {}
 
+    def changed_input(self, result: Mapping[str, Any], *, is_final: bool) -> str | None:
+        """What a point was measured on that is not what the fingerprint was of, in words; none if all is.
+
+        Args:
+            result: What was measured.
+            is_final: Whether that was with ``final_overrides``.
+        """
+        return None
+
     def goals(self, config: Any, goals: Goals) -> Goals:
         """What the search is for: the sweeper's goals, and what the application's configuration adds.
 

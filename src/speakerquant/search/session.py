@@ -16,7 +16,15 @@ from speakerquant.search.application import Observer, SearchApplication
 from speakerquant.search.front import Entry, front_of
 from speakerquant.search.history import FAILURE, History, result_of
 from speakerquant.search.ledger import MAX_RETRIES, Claim, Ledger
-from speakerquant.search.search_loop import Budget, Failed, FirstPoints, Interrupted, Outcome, Search
+from speakerquant.search.search_loop import (
+    Budget,
+    Failed,
+    FirstPoints,
+    Interrupted,
+    Outcome,
+    Search,
+    Succeeded,
+)
 from speakerquant.search.space import Point
 from speakerquant.search.suggestion import MakeSampler
 
@@ -150,7 +158,13 @@ class Session:
 
     def _evaluate(self, claims: Sequence[Claim], overrides: Sequence[str]) -> Sequence[Outcome]:
         self.observer.before_batch()
-        return self.evaluate(claims, overrides)
+        outcomes = self.evaluate(claims, overrides)
+        for outcome in outcomes:
+            if isinstance(outcome, Succeeded) and (
+                changed := self.application.changed_input(outcome.result, is_final=bool(overrides))
+            ):
+                raise UserError(f"{changed} changed during the search; the same command begins another study")
+        return outcomes
 
     def _final_result(self, recommended: Entry | None) -> Mapping[str, Any] | None:
         """Evaluated once per study, even by several processes or after a restart."""

@@ -24,6 +24,7 @@ from speakerquant.tracking.runs import (
     TRIALS_TAG,
     UNREACHED,
     TrackedRun,
+    close_dead_run,
 )
 
 Runs = Sequence[Run]
@@ -42,8 +43,18 @@ _FACTS = {
 _MADE_WITH = {
     f"{_DIGEST}checkpoint": "checkpoint",
     f"{_DIGEST}calibration": "calibration recordings",
+    f"{_DIGEST}rounding": "rounding recordings",
+    f"{_DIGEST}speakers": "speakers",
+    f"{_DIGEST}conditions": "conditions",
+    f"{_DIGEST}development": "development list",
     UNREACHED: "in FP32 whatever the mask",
 }
+DIGESTS_IN_WORDS = {
+    name.removeprefix(_DIGEST): words
+    for name, words in {**_FACTS, **_MADE_WITH}.items()
+    if name.startswith(_DIGEST)
+}
+"""What runs are measured on, by the names of its digests."""
 _NO_SETTINGS = {MASK, "digest", UNREACHED, "scores_from", "tracking", "cache", "front", "space"}
 """First parts of the names of parameters that say nothing of how a mask was measured."""
 
@@ -141,6 +152,14 @@ def fail_running(tracking: Tracking, parent_id: str) -> None:
     for run in children(tracking, parent_id):
         if run.info.status == "RUNNING":
             TrackedRun(tracking, run.info.run_id).fail(DIED)
+
+
+def close_dead_multirun(tracking: Tracking, run_id: str) -> None:
+    """Close a multirun that is still open as its process died, with its runs; searches close their own."""
+    run = _found(tracking, run_id)
+    if run and JOBS_TAG in run.data.tags and run.info.status == "RUNNING":
+        fail_running(Tracking(tracking.client, run.info.experiment_id), run_id)
+        close_dead_run(tracking, run_id)
 
 
 def latest_multirun(tracking: Tracking) -> str:

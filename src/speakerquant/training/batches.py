@@ -18,6 +18,7 @@ from speakerquant.audio.disturbance import change_speed
 from speakerquant.audio.waveform import Waveform, read_random_part
 from speakerquant.corpus.recordings import find_recordings, speaker_from_path
 from speakerquant.errors import UserError
+from speakerquant.files import digest
 from speakerquant.training.augmentation import Augmentation
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class TrainingBatches(Dataset[Batch]):
 
     Attributes:
         crop_samples: Length of a crop.
+        speakers_digest: Digest of the sources' speakers and names of their recordings, whose numbers are the
+            classes; folders may move.
 
     Raises:
         UserError: a source has no recordings, a single speaker, or no crop in a batch; or a batch has fewer
@@ -69,7 +72,12 @@ class TrainingBatches(Dataset[Batch]):
             raise UserError(f"batch_size={batch_size}: give at least 2, which batch normalisation needs")
         if not 0 < crop_seconds < math.inf:
             raise UserError(f"crop_seconds={crop_seconds}: give a number above 0")
-        self._speakers = [_recordings_by_speaker(source.root) for source in sources]
+        names = [_names_by_speaker(source.root) for source in sources]
+        self.speakers_digest = digest([[*of_source.items()] for of_source in names])
+        self._speakers = [
+            [[source.root / name for name in of_speaker] for of_speaker in of_source.values()]
+            for source, of_source in zip(sources, names, strict=True)
+        ]
         self._first_label = np.cumsum([0, *map(len, self._speakers)]) * len(SPEEDS)
         self._counts = _split(batch_size, [source.share for source in sources])
         if 0 in self._counts:
@@ -108,17 +116,17 @@ class TrainingBatches(Dataset[Batch]):
         return waveform[: self.crop_samples]
 
 
-def _recordings_by_speaker(root: Path) -> list[list[Path]]:
-    speakers: dict[str, list[Path]] = {}
+def _names_by_speaker(root: Path) -> dict[str, list[str]]:
+    speakers: dict[str, list[str]] = {}
     for name in find_recordings(root):
-        speakers.setdefault(speaker_from_path(name), []).append(root / name)
+        speakers.setdefault(speaker_from_path(name), []).append(name)
     log.info("%s: %d recordings of %d speakers", root, sum(map(len, speakers.values())), len(speakers))
     if len(speakers) < 2:
         raise UserError(
             f"{root}: all recordings seem to be of one speaker, {min(speakers)}; name the folder that has a "
             "subfolder for each"
         )
-    return list(speakers.values())
+    return speakers
 
 
 def _split(total: int, shares: Sequence[float]) -> list[int]:

@@ -143,6 +143,7 @@ class Trainer:
         state = {
             "settings": self._settings,
             "initial_weights": self._initial_weights,
+            "speakers": self._batches.speakers_digest,
             "step": self._step,
             "classifier": self._classifier.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -159,7 +160,7 @@ class Trainer:
 
         Raises:
             UserError: the file is not a state of this network and these speakers, its training began from
-                other weights or had other settings, or it went further than this one shall.
+                other weights, speakers or settings, or it went further than this one shall.
         """
         try:
             state = torch.load(path, map_location=self._fabric.device, weights_only=True)
@@ -167,6 +168,11 @@ class Trainer:
                 raise UserError(
                     f"{path}: the state of a training that began from other weights; use the model that it "
                     "began from, delete it, or set another output"
+                )
+            if state.get("speakers", self._batches.speakers_digest) != self._batches.speakers_digest:
+                raise UserError(
+                    f"{path}: the state of a training on other speakers or recordings; give those that it "
+                    "began with, delete it, or set another output"
                 )
             former = state.get("settings", {})  # of before 0.3 without
             if changed := [

@@ -9,7 +9,7 @@ class OnnxFileConfig:
 
     Attributes:
         file: Path of the ONNX file.
-        digest: Digest of its bytes and those of files that it stores weights in; any, if it is empty.
+        digest: Digest of its bytes and those of weights that it stores in other files; any, if it is empty.
         n_mels: Number of bands, if the file does not say it.
     """
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
-from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
+from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from speakerquant.architectures.onnx_file.operators import DTYPES, OPERATORS
 from speakerquant.errors import UserError, first_line
-from speakerquant.files import digest, file_digest
+from speakerquant.files import digest, sha256
 
 _OPSETS = range(11, 26)
 _ADVISED_OPSET = 18  # the oldest that both exporters of PyTorch write
@@ -76,7 +76,7 @@ class OnnxGraph:
 
 
 def read_model(path: Path) -> tuple[onnx.ModelProto, str]:
-    """The file's message, with what it stores in files beside it, and the digest of all these files' bytes.
+    """The file's message, with what it stores in files beside it, and the digest of all that is read.
 
     The files beside it must lie in its folder.
 
@@ -85,11 +85,11 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, str]:
     """
     if path.stat().st_size >= _LARGEST:
         raise UserError("larger than 2 GB, which no speaker network is")
+    content = path.read_bytes()
     try:
-        model = onnx.load(path, load_external_data=False)
-        beside = _files_beside(model)
+        model = onnx.load_model_from_string(content)
+        beside = _stored_beside(model)
         load_external_data_for_model(model, str(path.parent))
-        contents = [file_digest(path), *(file_digest(path.parent / name) for name in beside)]
     except (onnx.checker.ValidationError, OSError) as error:
         raise UserError(
             f"its external data cannot be read ({first_line(error)[:200]}); put the files "
@@ -99,14 +99,15 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, str]:
         raise UserError(f"no ONNX file, or damaged ({first_line(error)[:100]})") from None
     if not model.graph.node:
         raise UserError("no ONNX file, or one without a network")
+    # Of what was read, not of the files, which may be written meanwhile.
+    contents = [sha256(each)[:32] for each in (content, *(tensor.raw_data for tensor in beside))]
     return model, digest(*contents) if beside else contents[0]
 
 
-def _files_beside(model: onnx.ModelProto) -> list[str]:
-    """Names of the files that tensors of a model are stored in."""
+def _stored_beside(model: onnx.ModelProto) -> list[TensorProto]:
+    """The tensors of a model that are stored in files beside it."""
     constants = [attribute.t for node in model.graph.node for attribute in node.attribute]
-    stored = filter(uses_external_data, [*model.graph.initializer, *constants])
-    return sorted({ExternalDataInfo(tensor).location for tensor in stored})
+    return [*filter(uses_external_data, [*model.graph.initializer, *constants])]
 
 
 def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
