@@ -89,8 +89,8 @@ class KaldiFbank(nn.Module):
                 waveform[None] * front_end.waveform_scale,
                 num_mel_bins=front_end.n_mels,
                 sample_frequency=front_end.sample_rate,
-                frame_length=1000 * front_end.win_length / front_end.sample_rate,
-                frame_shift=1000 * front_end.hop_length / front_end.sample_rate,
+                frame_length=milliseconds(front_end.win_length, front_end.sample_rate),
+                frame_shift=milliseconds(front_end.hop_length, front_end.sample_rate),
                 low_freq=front_end.f_min,
                 high_freq=front_end.f_max,
                 preemphasis_coefficient=front_end.preemphasis,
@@ -127,6 +127,11 @@ class FeatureExtractor(nn.Module):
         with torch.inference_mode():
             features: npt.NDArray[np.float32] = self(torch.from_numpy(waveform)[None])[0].numpy()
         return features
+
+
+def milliseconds(num_samples: int, sample_rate: int) -> float:
+    """Return a length for torchaudio's Kaldi, which cuts what is left of a sample: here half of one."""
+    return 1000 * (num_samples + 0.5) / sample_rate
 
 
 def _mel(hertz: float) -> float:
