@@ -104,6 +104,13 @@ def published(request: pytest.FixtureRequest) -> tuple[Family, Network, Paramete
     return family, network, parameters
 
 
+def made(network: Network, n_mels: int = 80) -> dict[str, Tensor]:
+    """The state dict of a family's network."""
+    parameters = Parameters()
+    network(parameters, torch.randn(1, n_mels, 50))
+    return dict(parameters)
+
+
 def distance(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).norm() / theirs.norm())
 
@@ -136,19 +143,35 @@ def test_every_detail_is_that_of_the_published_definition(
             assert distance(ours(features), network(parameters, features)) <= 1e-9
 
 
-@pytest.mark.parametrize("statistics", [1, 2])
+@pytest.mark.parametrize(("n_mels", "statistics"), [(80, 1), (80, 2), (64, 1)])
 def test_another_pooling_is_not_silently_taken_for_fewer_bands(
-    statistics: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    n_mels: int, statistics: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parameters = Parameters()
-    resnet(parameters, torch.randn(1, 80, 50))
-    weights = dict(parameters)
+    weights = made(resnet, n_mels)
     pooled = weights["seg_1.weight"].shape[1]
     weights["seg_1.weight"] = weights["seg_1.weight"][:, : pooled * statistics // 2].clone()
     torch.save(weights, tmp_path / "resnet.pt")
     network = load_checkpoint(tmp_path / "resnet.pt", family=Family.wespeaker).network
-    assert network.n_mels == 40 * statistics
+    assert network.n_mels == n_mels // 2 * statistics
     assert ("pooled by one of the two" in caplog.text) == (statistics == 1)
+
+
+@pytest.mark.parametrize(
+    ("n_mels", "said"), [(80, []), (128, ["4 of 128 mel bands"]), (240, ["36 of 240 mel bands"])]
+)
+def test_mel_bands_that_hold_no_frequency_are_told(
+    n_mels: int, said: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save(made(speechbrain, n_mels), tmp_path / "model.pt")
+    assert load_checkpoint(tmp_path / "model.pt", family=Family.speechbrain).front_end.n_mels == n_mels
+    assert [message.partition(" hold no frequency")[0] for message in caplog.messages] == said
+
+
+def test_inputs_that_are_far_more_than_frequencies_are_no_mel_bands(tmp_path: Path) -> None:
+    """As features of WavLM, of which there are 768 or 1024."""
+    torch.save(made(speechbrain, 1024), tmp_path / "model.pt")
+    with pytest.raises(UserError, match=r"1024 mel bands, of which 627 hold no frequency .* other features"):
+        load_checkpoint(tmp_path / "model.pt", family=Family.speechbrain)
 
 
 def test_families_that_name_by_themselves_are_told_by_their_names(tmp_path: Path) -> None:
@@ -365,6 +388,11 @@ def test_the_trainers_features_are_of_centred_frames(waveforms: list[Tensor]) ->
             "shapes are those of no",
         ),
         (lambda p: ERES2NET, Family.three_d_speaker, "convs.0.weight is unknown in .*give model=onnx"),
+        (
+            lambda p: made(campplus) | {"head.gate.weight": torch.ones(2, 2)},
+            Family.three_d_speaker,
+            "head.gate.weight is unknown in three_d_speaker",
+        ),
         (lambda p: ERES2NET, AUTO, "no network of a known family; .*give model=onnx"),
         (lambda p: {"encoder": torch.ones(2)}, AUTO, "no network of a known family"),
         (

@@ -10,8 +10,9 @@ import pytest
 import soundfile
 import torch
 from processes import Program
+from torchaudio.compliance import kaldi
 
-from speakerquant.audio.feature_extractor import FeatureExtractor
+from speakerquant.audio.feature_extractor import FeatureExtractor, milliseconds
 from speakerquant.audio.features import Features, extract_features
 from speakerquant.audio.front_end import FrontEnd, FrontEndKind, Window
 from speakerquant.cache import Cache
@@ -53,6 +54,19 @@ def test_kaldis_frames_reach_beyond_the_ends_if_centred() -> None:
     # The second frame begins at 1.5 * 160 - 400 / 2.
     inner = FeatureExtractor(within).extract(waveform[40:])
     np.testing.assert_allclose(features[:, 1 : 1 + inner.shape[1]], inner, atol=1e-3)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 32000, 44100, 48000])
+def test_kaldis_frames_are_as_long_and_as_far_apart_as_is_said(rate: int) -> None:
+    waveform = torch.zeros(1, 2048)
+    for length in range(2, 2049):
+        told = milliseconds(length, rate)
+        _, *taken = kaldi._get_waveform_and_window_properties(waveform, 0, rate, told, told, True, 0.97)
+        assert taken[:2] == [length, length]
+    front_end = FrontEnd(FrontEndKind.kaldi, rate, n_fft=256, win_length=254, hop_length=99, f_max=rate / 2)
+    num_samples = 254 + 7 * 99
+    assert FeatureExtractor(front_end).extract(np.ones(num_samples, np.float32)).shape == (80, 8)
+    assert FeatureExtractor(front_end).extract(np.ones(num_samples - 1, np.float32)).shape == (80, 7)
 
 
 def test_second_extraction_reads_the_cache_and_not_the_names(recordings: list[Path], tmp_path: Path) -> None:

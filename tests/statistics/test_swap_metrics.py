@@ -173,10 +173,13 @@ def test_a_list_without_an_error_shows_ratios_of_its_number_of_trials(number: in
     assert ratios == pytest.approx([-np.log(number + 1), np.log(number + 1)], rel=1e-4)
 
 
-@pytest.mark.parametrize("scale", [1e-8, 1e8])
-def test_ratios_are_the_same_of_scores_of_any_scale(scores: Array, scale: float) -> None:
-    plain, scaled = (ScoreCalibration.fitted(each, LABELS).ratios(each) for each in (scores, scale * scores))
-    np.testing.assert_allclose(scaled, plain, atol=1e-6)
+@pytest.mark.parametrize(("scale", "shift"), [(1e-8, 0.0), (1e8, 0.0), (3e-5, 0.9999)])
+def test_ratios_are_the_same_of_scores_of_any_scale_around_any_value(
+    scores: Array, scale: float, shift: float
+) -> None:
+    both = scores, scale * scores + shift
+    plain, other = (ScoreCalibration.fitted(each, LABELS).ratios(each) for each in both)
+    np.testing.assert_allclose(other, plain, atol=1e-6)
 
 
 def test_no_other_affine_map_costs_less(former: FormerSystem) -> None:

@@ -43,9 +43,10 @@ class ScoreCalibration:
         """
         from sklearn.linear_model import LogisticRegression  # takes a second, for which only who fits waits
 
-        deviation = float(np.std(scores)) or 1.0  # the solver converges on scores of any scale
+        # The solver converges on scores of any scale, around any value.
+        mean, deviation = float(np.mean(scores)), float(np.std(scores)) or 1.0
         regression = LogisticRegression(C=np.inf, class_weight="balanced", tol=1e-8, max_iter=1000)
-        features = scores[:, np.newaxis] / deviation
+        features = (scores[:, np.newaxis] - mean) / deviation
         if scores[labels].min() >= scores[~labels].max():
             counts = np.where(labels, np.count_nonzero(labels), np.count_nonzero(~labels))
             mistaken = 1 / (counts + 2)
@@ -53,7 +54,8 @@ class ScoreCalibration:
             regression.fit(np.tile(features, (2, 1)), np.concatenate([labels, ~labels]), weights)
         else:
             regression.fit(features, labels)
-        return cls(float(regression.coef_[0, 0]) / deviation, float(regression.intercept_[0]))
+        slope = float(regression.coef_[0, 0]) / deviation
+        return cls(slope, float(regression.intercept_[0]) - slope * mean)
 
     def ratio(self, score: float) -> float:
         """Natural log-likelihood ratio of a score."""
