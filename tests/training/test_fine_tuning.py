@@ -203,7 +203,7 @@ def test_an_output_that_cannot_be_is_refused_before_training(
             "model=shipped",
             f"model.checkpoint={workshop.checkpoint}",
             f"output={workshop.folder / output}",
-            **{"training.num_steps": 1},
+            **{"training.num_steps": 10},
         )
     assert stop.value.code == 2
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
