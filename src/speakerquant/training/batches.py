@@ -49,6 +49,7 @@ class TrainingBatches(Dataset[Batch]):
 
     Attributes:
         crop_samples: Length of a crop.
+        speakers: Names of the speakers of each source.
 
     Raises:
         UserError: a source has no recordings, a single speaker, or no crop in a batch; or a batch has fewer
@@ -69,7 +70,9 @@ class TrainingBatches(Dataset[Batch]):
             raise UserError(f"batch_size={batch_size}: give at least 2, which batch normalisation needs")
         if not 0 < crop_seconds < math.inf:
             raise UserError(f"crop_seconds={crop_seconds}: give a number above 0")
-        self._speakers = [_recordings_by_speaker(source.root) for source in sources]
+        recordings = [_recordings_by_speaker(source.root) for source in sources]
+        self.speakers = [frozenset(of_source) for of_source in recordings]
+        self._speakers = [list(of_source.values()) for of_source in recordings]
         self._first_label = np.cumsum([0, *map(len, self._speakers)]) * len(SPEEDS)
         self._counts = _split(batch_size, [source.share for source in sources])
         if 0 in self._counts:
@@ -108,7 +111,7 @@ class TrainingBatches(Dataset[Batch]):
         return waveform[: self.crop_samples]
 
 
-def _recordings_by_speaker(root: Path) -> list[list[Path]]:
+def _recordings_by_speaker(root: Path) -> dict[str, list[Path]]:
     speakers: dict[str, list[Path]] = {}
     for name in find_recordings(root):
         speakers.setdefault(speaker_from_path(name), []).append(root / name)
@@ -118,7 +121,7 @@ def _recordings_by_speaker(root: Path) -> list[list[Path]]:
             f"{root}: all recordings seem to be of one speaker, {min(speakers)}; name the folder that has a "
             "subfolder for each"
         )
-    return list(speakers.values())
+    return speakers
 
 
 def _split(total: int, shares: Sequence[float]) -> list[int]:
