@@ -112,6 +112,16 @@ def test_noise_and_rooms_come_from_folders_when_given(speech: Path, tmp_path: Pa
     np.testing.assert_allclose(disturbed, 0.9 * expected / np.abs(expected).max(), atol=1e-3)
 
 
+def test_a_folder_of_noise_is_known_wherever_it_lies(speech: Path, tmp_path: Path) -> None:
+    def described(root: Path) -> object:
+        return Augmentation(AugmentationConfig(noise_root=root), 16000).folders
+
+    before = described(speech)
+    moved = speech.rename(tmp_path / "moved")
+    assert described(moved) == before
+    assert described(moved / "id0") != before
+
+
 def small_model(seed: int) -> SpeakerModel:
     return random_model(architecture_of("ecapa_tdnn"), SMALL, FRONT_END, seed)
 
