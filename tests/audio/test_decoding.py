@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from av.container import OutputContainer
 
-from speakerquant.audio.decoding import decode
+from speakerquant.audio.decoding import EXTENSIONS, decode
 from speakerquant.audio.waveform import inspect_waveform, read_random_part, read_waveform
 from speakerquant.errors import UserError
 
@@ -30,6 +30,7 @@ STORED = {
     "NMS ADPCM": ("x.wav", None, "NMS_ADPCM_16"),
     "flac": ("x.flac", None, None),
     "aiff": ("x.aiff", None, None),
+    "aif": ("x.aif", "AIFF", None),
     "au": ("x.au", None, None),
     "caf": ("x.caf", None, None),
     "wave64": ("x.w64", None, None),
@@ -62,6 +63,14 @@ WRITTEN_BY_FFMPEG = {
     "mp3": ("x.mp3", "libmp3lame", {}),
     "mp3 in wav": ("x.wav", "libmp3lame", {}),
 }
+
+
+VIDEO = {".mp4", ".webm"}  # which may hold sound alone
+
+
+def test_whatever_is_found_in_folders_is_decoded_below() -> None:
+    tried = {Path(name).suffix for name, *_ in (*STORED.values(), *WRITTEN_BY_FFMPEG.values())}
+    assert tried - VIDEO == EXTENSIONS
 
 
 def speechlike() -> np.ndarray:

@@ -45,6 +45,7 @@ def training(speech: Path, output: Path) -> "subprocess.Popen[str]":
         "batch_size": 2,
         "crop_seconds": 0.3,
         "training.num_steps": 40,
+        "training.warmup_steps": 4,
         "training.validate_every": 10,
         "accelerator": "cpu",
         "precision": "32-true",

@@ -241,7 +241,7 @@ def test_settings_count_beside_the_synthetic_corpus_or_are_refused(
 def test_empty_calibration_folder(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     finished = speakerquant(*workspace.arguments(), f"data.calibration_root={tmp_path / 'empty'}")
-    assert_one_line(finished, "empty", "no wav, flac or m4a")
+    assert_one_line(finished, "empty", "no recording in this folder")
 
 
 def test_checkpoint_of_another_width(workspace: Workspace, speakerquant: Command, tmp_path: Path) -> None:

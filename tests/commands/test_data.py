@@ -150,6 +150,9 @@ def test_speakers_may_be_told_by_a_file(corpus: Path, command: Command) -> None:
     arguments = ["--root", corpus / "wav", "--trials", corpus / "trials.txt"]
     arguments += ["--speakers", corpus / "speakers.txt"]
     assert "2 of 5 trials disagree with the speakers that names tell" in command("check", *arguments).out
+    tested = {"id1": "one", "id2": "two"}  # and all others are the third
+    told = "".join(f"{name} {tested.get(name.split('/')[0], 'three')}\n" for name in names)
+    (corpus / "speakers.txt").write_text(told)
     finished = command("calibration", *arguments, "--output", corpus / "list.txt")
     assert finished.code == 2 and "0 are of speakers that are not in the trial list" in finished.err
 
@@ -172,6 +175,20 @@ def test_bad_arguments_are_one_line(arguments: list[str], says: str, corpus: Pat
     assert finished.code == 2
     assert finished.err.startswith("error: ") and says in finished.err
     assert len(finished.err.splitlines()) == 1
+
+
+def test_nothing_is_chosen_where_names_do_not_tell_who_is_tested(corpus: Path, command: Command) -> None:
+    trials, output = corpus / "cross.txt", corpus / "list.txt"
+    pairs = [
+        (one == other, f"enroll/id{one}.wav", f"test/id{other}.wav") for one in (1, 2) for other in (1, 2)
+    ]
+    write_trials(trials, pairs)
+    arguments = ["--trials", trials, "--num-recordings", 2, "--output", output]
+    finished = command("calibration", "--root", corpus / "wav", *arguments)
+    assert finished.code == 2
+    assert f"{trials}: 2 of 4 trials disagree with the speakers that names tell" in finished.err
+    assert "set --root to the folder of the speakers, or --speakers" in finished.err
+    assert not output.exists()
 
 
 def test_more_than_there_are_is_refused_and_nothing_written(corpus: Path, command: Command) -> None:

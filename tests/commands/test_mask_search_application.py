@@ -80,6 +80,33 @@ def test_masks_that_are_recovered_share_no_study_with_those_that_are_not(workspa
     assert "recovery in 2 steps" in recovered["rounding"]
 
 
+@pytest.mark.parametrize(
+    ("axis", "choices", "setting"),
+    [
+        ("recovery.steps", (0, 20), "recovery.learning_rate=0.2"),
+        ("rounding", ("nearest", "gptq"), "rounding.num_recordings=3"),
+        ("rounding.method", ("nearest", "gptq"), "rounding.root={speaker}"),
+    ],
+)
+def test_what_only_some_points_read_tells_studies_apart(
+    axis: str, choices: tuple[object, ...], setting: str, workspace: Workspace
+) -> None:
+    searched = {axis: choices, "mask.embedding_linear": ("int8", "int4")}
+    space = Space({name: CategoricalDistribution(values) for name, values in searched.items()})
+    given = setting.format(speaker=min(path for path in workspace.calibration.iterdir() if path.is_dir()))
+    one, other = (fingerprint(workspace, "rounding=nearest", *more, space=space) for more in ((), (given,)))
+    assert {name for name in one if one[name] != other[name]} == {"rounding"}
+
+
+def test_every_engine_that_is_searched_is_named(workspace: Workspace) -> None:
+    axis = CategoricalDistribution(("openvino", "onnxruntime"))
+    alone, both = (
+        fingerprint(workspace, space=space)["engine"] for space in (BLOCKS, Space({"engine": axis}))
+    )
+    other = fingerprint(workspace, "engine=onnxruntime")["engine"]
+    assert both == f"{alone}; {other}"
+
+
 def test_masks_that_are_judged_by_other_thresholds_or_groups_share_no_study(
     workspace: Workspace, tmp_path: Path
 ) -> None:

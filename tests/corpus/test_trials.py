@@ -176,16 +176,16 @@ def test_finding_recordings(tmp_path: Path) -> None:
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "a" / "back").symlink_to(tmp_path)
     assert find_recordings(tmp_path) == ["a/1.FLAC", "b/2.wav", "c/2.wav"]
-    (tmp_path / "b" / "2.m4a").touch()  # converted to wav
-    (tmp_path / "b" / "3.m4a").touch()
-    assert find_recordings(tmp_path / "b") == ["2.wav", "3.m4a"]
+    for name in ("2.m4a", "2.MP3", "3.m4a", "4.mp3", "5.sph", "video.mp4"):  # the first two as 2.wav, too
+        (tmp_path / "b" / name).touch()
+    assert find_recordings(tmp_path / "b") == ["2.wav", "3.m4a", "4.mp3", "5.sph"]
     with pytest.raises(UserError, match="no such folder"):
         find_recordings(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     Path(os.fsdecode(bytes(tmp_path) + b"/b/\xff.wav")).touch()
     with pytest.raises(UserError, match=r"udcff\.wav' is not UTF-8"):
         find_recordings(tmp_path)
-    with pytest.raises(UserError, match="no wav, flac or m4a"):
+    with pytest.raises(UserError, match=r"no recording in this folder, as no name ends in \.aac"):
         find_recordings(tmp_path / "empty")
 
 

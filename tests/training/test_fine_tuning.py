@@ -1,6 +1,7 @@
 """``speakerquant-train`` from a checkpoint: training begins from its weights, at its own error."""
 
 import itertools
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ QUICK = {
     "crop_seconds": 1.0,
     "augmentation.room_probability": 0,
     "augmentation.channel_probability": 0,
-    "augmentation.noise_probability": 0,
+    "augmentation.noise_probability": 1e-9,
     "training.learning_rate": 0.005,
     "training.warmup_steps": 5,
     "training.margin": 0.4,
@@ -80,6 +81,17 @@ class Workshop:
             patch.setattr(sys, "argv", ["speakerquant-train", *arguments])
             train_network.main()
 
+    def train_first(self, experiment: str, **settings: object) -> None:
+        """Train the checkpoint from random weights."""
+        self.train(
+            experiment,
+            "model=ecapa_c512",
+            *(f"++model.architecture.{setting}" for setting in SMALL),
+            "model.front_end.f_max=7000",
+            f"output={self.checkpoint}",
+            **{"training.num_steps": 50, **settings},
+        )
+
     def validation_eers(self, experiment: str) -> Mapping[int, float]:
         """What MLflow has of the experiment's latest run, by step."""
         tracking = connect(self.tracking_uri, experiment)
@@ -104,14 +116,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[Path
     names = write_speech(workshop.speech)
     pairs = itertools.combinations(names, 2)
     write_trials(workshop.trials, ((Path(a).parent == Path(b).parent, a, b) for a, b in pairs))
-    workshop.train(
-        "from random weights",
-        "model=ecapa_c512",
-        *(f"++model.architecture.{setting}" for setting in SMALL),
-        "model.front_end.f_max=7000",
-        f"output={workshop.checkpoint}",
-        **{"training.num_steps": 50},
-    )
+    workshop.train_first("from random weights")
     return workshop
 
 
@@ -136,7 +141,22 @@ def test_training_from_random_weights_starts_near_chance(workshop: Workshop) -> 
     assert workshop.validation_eers("from random weights")[0] > 30
 
 
-def test_fine_tuning_starts_at_the_checkpoints_own_error(workshop: Workshop) -> None:
+def test_a_training_that_has_ended_is_no_run_again(
+    workshop: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workshop.train_first("again")
+    assert "already trained to step 50, nothing left; raise training.num_steps" in capsys.readouterr().out
+    tracking = connect(workshop.tracking_uri, "again")
+    assert not tracking.client.search_runs([tracking.experiment_id])
+    os.utime(workshop.checkpoint, (0, 0))  # as if its writing had failed, and this was an earlier one
+    workshop.train_first("again")
+    assert workshop.checkpoint.stat().st_mtime > 0
+    assert len(tracking.client.search_runs([tracking.experiment_id])) == 1
+
+
+def test_fine_tuning_starts_at_the_checkpoints_own_error(
+    workshop: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = workshop.folder / f"{workshop.checkpoint.stem}.v2"
     start = workshop.eer_of(workshop.checkpoint)
     assert start < 25
@@ -147,6 +167,9 @@ def test_fine_tuning_starts_at_the_checkpoints_own_error(workshop: Workshop) -> 
         f"output={output}",
         **{"training.num_steps": 10, "training.learning_rate": 1e-4},
     )
+    printed = capsys.readouterr().out
+    assert "validation.trials: 8 of its 8 speakers, such as id0, are in training_data.root, too" in printed
+    assert "the margin of the loss ends at 0.107 instead of training.margin=0.4" in printed
     eers = workshop.validation_eers("fine-tuning")
     assert list(eers) == [0, 10]
     assert eers[0] == pytest.approx(start, abs=1e-6)
@@ -169,17 +192,20 @@ def test_fine_tuning_starts_at_the_checkpoints_own_error(workshop: Workshop) -> 
             {"training.learning_rate": 0.5},
             "trained.state: the state of a training with training.learning_rate=",
         ),
+        ({"precision": "bf16-mixed"}, "trained.state: the state of a training with precision=32-true"),
+        (
+            {"augmentation.noise_root": "{folder}/speech"},
+            "trained.state: the state of a training with augmentation.noise_root=null; go on with that",
+        ),
+        ({"validation.trials": "http://127.0.0.1:1/x"}, "http://127.0.0.1:1/x: cannot be downloaded"),
     ],
 )
 def test_no_setting_is_without_effect(
     settings: Mapping[str, object], said: str, workshop: Workshop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint = f"output={workshop.checkpoint}"
-    shape = [f"++model.architecture.{setting}" for setting in SMALL]
+    settings = {name: str(value).format(folder=workshop.folder) for name, value in settings.items()}
     with pytest.raises(SystemExit) as stop:
-        workshop.train(
-            "refused", "model=ecapa_c512", *shape, "model.front_end.f_max=7000", checkpoint, **settings
-        )
+        workshop.train_first("refused", **settings)
     assert stop.value.code == 2
     assert said in capsys.readouterr().err
 
@@ -203,7 +229,7 @@ def test_an_output_that_cannot_be_is_refused_before_training(
             "model=shipped",
             f"model.checkpoint={workshop.checkpoint}",
             f"output={workshop.folder / output}",
-            **{"training.num_steps": 1},
+            **{"training.num_steps": 10},
         )
     assert stop.value.code == 2
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]

@@ -1,6 +1,7 @@
 """Training on real files: batches follow their number, a resumed run equals an unbroken one."""
 
 import contextlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +112,16 @@ def test_noise_and_rooms_come_from_folders_when_given(speech: Path, tmp_path: Pa
     np.testing.assert_allclose(disturbed, 0.9 * expected / np.abs(expected).max(), atol=1e-3)
 
 
+def test_a_folder_of_noise_is_known_wherever_it_lies(speech: Path, tmp_path: Path) -> None:
+    def described(root: Path) -> object:
+        return Augmentation(AugmentationConfig(noise_root=root), 16000).folders
+
+    before = described(speech)
+    moved = speech.rename(tmp_path / "moved")
+    assert described(moved) == before
+    assert described(moved / "id0") != before
+
+
 def small_model(seed: int) -> SpeakerModel:
     return random_model(architecture_of("ecapa_tdnn"), SMALL, FRONT_END, seed)
 
@@ -185,14 +196,14 @@ def test_a_state_that_began_from_other_weights_is_refused(speech: Path, tmp_path
             "id3",
             r"a training with training\.learning_rate=0\.001; go on with that",
         ),
-        (SETTINGS, 2, "id3", r"a training after 3 steps; raise training\.num_steps"),
+        (SETTINGS, 3, "id3", r"a training after 4 steps; raise training\.num_steps"),
         (SETTINGS, 6, "id4", r"a training on other speakers or recordings; give those"),
     ],
 )
 def test_a_state_of_another_training_is_refused(
     settings: dict[str, object], num_steps: int, speaker: str, said: str, speech: Path, tmp_path: Path
 ) -> None:
-    train(speech, tmp_path / "a.state", steps=3, config=replace(CONFIG, num_steps=3))
+    train(speech, tmp_path / "a.state", steps=4, config=replace(CONFIG, num_steps=4))
     fabric, config = (
         Fabric(accelerator="cpu", devices=1, precision="32-true"),
         replace(CONFIG, num_steps=num_steps),
@@ -201,6 +212,30 @@ def test_a_state_of_another_training_is_refused(
     other = Trainer(fabric, small_model(seed=0), batches_of(speech), config, settings)
     with pytest.raises(UserError, match=rf"a\.state: the state of {said}"):
         other.load(tmp_path / "a.state")
+
+
+def test_a_state_of_other_speakers_is_refused(speech: Path, tmp_path: Path) -> None:
+    train(speech, tmp_path / "a.state", steps=3)
+    shutil.rmtree(speech / "id3")
+    with pytest.raises(
+        UserError, match=r"a\.state: the state of a training on 8 speakers, and now there are 6"
+    ):
+        train(speech, tmp_path / "a.state", steps=6)
+
+
+def test_a_step_is_reported_with_the_learning_rate_that_it_was_taken_with(
+    speech: Path, tmp_path: Path
+) -> None:
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    trainer = Trainer(fabric, small_model(seed=0), batches_of(speech), CONFIG, SETTINGS)
+    rates: list[float] = []
+
+    def report(step: int, metrics) -> None:
+        rates.extend([metrics["learning_rate"]] if "learning_rate" in metrics else [])
+
+    trainer.fit(tmp_path / "a.state", report, lambda _: {"validation_eer": 50.0})
+    falling = [0.5 * (1 + np.cos(np.pi * step / 4)) for step in range(4)]
+    np.testing.assert_allclose(rates, 1e-3 * np.array([0.5, 1.0, *falling]))
 
 
 def test_training_learns(speech: Path, tmp_path: Path) -> None:
@@ -243,6 +278,9 @@ def test_a_damaged_recording_is_named(speech: Path, tmp_path: Path) -> None:
         ({"learning_rate": np.nan}, "learning_rate"),
         ({"weight_decay": -1.0}, r"training\.weight_decay=-1\.0: give 0 or more"),
         ({"margin": np.nan}, "margin"),
+        ({"frequency_mask": -5}, r"training\.frequency_mask=-5: give 0 or more"),
+        ({"time_mask": -1}, "time_mask"),
+        ({"warmup_steps": 6}, r"training\.warmup_steps=6: must be fewer than training\.num_steps=6"),
         ({"gradient_clip": -1.0}, "gradient_clip"),
         ({"seed": -1}, r"training\.seed=-1: give 0 or more"),
         ({"seed": 2**64}, "seed"),
@@ -262,6 +300,13 @@ def test_impossible_settings_are_named(change: dict[str, float], said: str) -> N
         (
             {"min_snr_db": 30.0},
             r"augmentation\.min_snr_db=30: must not lie above augmentation\.max_snr_db=25",
+        ),
+        ({"max_snr_db": np.inf}, r"augmentation\.max_snr_db=inf: give a number of decibels"),
+        ({"room_probability": 40}, r"augmentation\.room_probability=40: must lie between 0 and 1"),
+        ({"noise_probability": -1}, "noise_probability"),
+        (
+            {"noise_probability": 0, "noise_root": Path("musan")},
+            r"noise_root is set, but nothing is read from it; set augmentation\.noise_probability above 0",
         ),
         ({"crop_seconds": np.nan}, "crop_seconds=nan: give a number above 0"),
         ({"crop_seconds": 0.02}, "crop_seconds: 320 samples are 0 frames, and the network needs"),

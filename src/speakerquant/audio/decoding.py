@@ -32,8 +32,13 @@ _MPEG_PADDING = 4096  # bytes that may lie before the first one
 _XING_ENDS = 42  # bytes into it: behind header, checksum, side information and the word
 _SLACK = 0.25  # seconds by which a container's duration exceeds what its codec keeps
 
-EXTENSIONS = frozenset({".wav", ".flac", ".m4a"})
-"""Suffixes of the files that are found in folders; a list may name files of any format that decodes."""
+EXTENSIONS = frozenset(
+    {
+        *(".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus"),
+        *(".sph", ".voc", ".w64", ".wav", ".wma"),
+    }
+)
+"""Suffixes of audio files, which are found in folders; a list may name whatever decodes, videos too."""
 
 # Where the headers of libsndfile's formats state the length of the samples, as its log shows them.
 _LENGTHS = re.compile(

@@ -82,9 +82,13 @@ def calibration(
     """Write a list of recordings of speakers that are in no trial of any list, balanced over speakers.
 
     Raises:
-        UserError: there are too few, or the list cannot be written.
+        UserError: there are too few, names do not tell who is tested, or the list cannot be written.
     """
     lists = [read_trials(path, recordings, keep_repeated=True) for path in trials_paths]
+    for path, trials in zip(trials_paths, lists, strict=True):
+        speakers_tested, contradiction = numbered_speakers(recordings, trials)
+        if speakers_tested is None:
+            raise UserError(f"{path}: {contradiction}")
     tested = {recordings.speaker_of(name) for trials in lists for name in trials.recordings}
     chosen = balanced_choice(recordings, tested, num_recordings, seed)
     with atomic_path(output) as part:

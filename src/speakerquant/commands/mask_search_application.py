@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from speakerquant import schema_versions
 from speakerquant.architectures.layers import geometries
@@ -14,11 +14,14 @@ from speakerquant.architectures.published_results import PublishedResults
 from speakerquant.architectures.registry import architecture_of_network
 from speakerquant.architectures.units import Units, enclosing
 from speakerquant.audio.features import speech_digest
+from speakerquant.cache import Cache
 from speakerquant.configuration.conversion import typed
 from speakerquant.configuration.opening import check_mask_keys, open_cache, open_mask
 from speakerquant.configuration.schema import EngineConfig, FrontConfig, RunConfig, TrialList
 from speakerquant.configuration.sharing import MULTIRUN
+from speakerquant.engine.backends import ENGINES, engine_builder
 from speakerquant.engine.base import EngineBuilder
+from speakerquant.engine.tensorrt.tensorrt_settings import TensorRtSettings
 from speakerquant.errors import UserError
 from speakerquant.mask_search.choices import MASK_AXIS, Choices, stored_differently
 from speakerquant.mask_search.front_plan import LOSS_HIGH, RATIO, SIZE
@@ -139,11 +142,11 @@ class MaskSearchApplication(SearchApplication):
             "priors of minDCF": " ".join(f"{prior:g}" for prior in run.scoring.p_targets),
             "calibration recordings": evaluator.features.calibration.digest,
             "calibration": f"{run.calibration.method} {run.calibration.percentile}",
-            "rounding": _rounding(evaluator, [*masks, fixed]),
+            "rounding": _rounding(evaluator, [*masks, fixed], space),
             "units": run.units.value,
             "fixed part of the mask": _fixed_part(fixed, space),
             "fidelity": f"{run.engine.min_fidelity} on {run.engine.fidelity_recordings} recordings",
-            "engine": _engine(evaluator.builder, evaluator.weight_bits),
+            "engine": "; ".join(_engines(evaluator, run.engine, space, cache)),
             "way of measuring": ", ".join(f"{name} {version}" for name, version in _versions().items()),
         }
 
@@ -309,13 +312,24 @@ def _is_set(unit: str, keys: Collection[str]) -> bool:
     return any(f"mask.{module}" in keys for module in enclosing(unit))
 
 
-def _rounding(evaluator: MaskEvaluator, masks: Iterable[Mask]) -> str:
-    """How weights become integers, and for which recordings, if any of the masks needs these."""
+def _searched(group: str, space: Space) -> list[BaseDistribution]:
+    """The axes over a group of settings, such as ``rounding``, or over single ones of these."""
+    return [axis for name, axis in space.axes.items() if name.lstrip("+").split(".")[0] == group]
+
+
+def _rounding(evaluator: MaskEvaluator, masks: Iterable[Mask], space: Space) -> str:
+    """How weights become integers, and for which recordings, if any of the masks needs these.
+
+    Where that is searched, with what other points than the default one read.
+    """
     settings = evaluator.settings
+    searched = [group for group in ("rounding", "recovery") if _searched(group, space)]
     words = settings.rounding_in_words
-    if settings.recovery.steps:
+    if "rounding" in searched:
+        words = f"{words}, or otherwise for {settings.rounding_recordings} pieces of recordings"
+    if settings.recovery.steps or "recovery" in searched:
         words = f"{words}, then {settings.recovery.in_words} (version {schema_versions.RECOVERY})"
-    if evaluator.needs_rounding_speech(masks):
+    if evaluator.needs_rounding_speech(masks, searched):
         words = f"{words} ({evaluator.rounding_speech.digest})"
     return words
 
@@ -340,6 +354,16 @@ def _versions() -> dict[str, int]:
         "embeddings": schema_versions.EMBEDDINGS,
         "draws": schema_versions.REPLICATES,
     }
+
+
+def _engines(evaluator: MaskEvaluator, config: EngineConfig, space: Space, cache: Cache) -> list[str]:
+    """The engine, and all others that are searched."""
+    tensorrt = config if isinstance(config, TensorRtSettings) else None
+    names = {choice for axis in _searched("engine", space) for choice in getattr(axis, "choices", ())}
+    builders = [engine_builder(name, tensorrt, cache) for name in ("auto", *ENGINES) if name in names]
+    others = {_engine(builder, builder.weight_bits(config.weight_bits)) for builder in builders}
+    own = _engine(evaluator.builder, evaluator.weight_bits)
+    return [own, *sorted(others - {own})]
 
 
 def _engine(builder: EngineBuilder, weight_bits: int) -> str:

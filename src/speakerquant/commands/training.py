@@ -18,6 +18,7 @@ from speakerquant.configuration.opening import open_cache, open_model
 from speakerquant.configuration.schema import TrainConfig
 from speakerquant.corpus.recordings import open_recordings
 from speakerquant.corpus.synthetic import DEVELOPMENT, TRAIN, TRIALS_FILE, synthesize_split
+from speakerquant.corpus.trial_sources import trial_list_path
 from speakerquant.corpus.trials import read_trials
 from speakerquant.errors import UserError, first_line, said_as
 from speakerquant.files import atomic_path
@@ -28,6 +29,7 @@ from speakerquant.tracking.client import Tracking, connect
 from speakerquant.tracking.runs import TrackedRun, close_dead_run, tracked_run
 from speakerquant.training.augmentation import Augmentation
 from speakerquant.training.batches import SpeechSource, TrainingBatches
+from speakerquant.training.hyperparameters import TrainingConfig
 from speakerquant.training.trainer import FabricPrecision, Trainer, Validate, choose_precision
 
 _AUTO = "auto"  # the precision that is fast there
@@ -53,19 +55,29 @@ def train(config: TrainConfig, params: Mapping[str, object]) -> None:
     fabric = _launched_fabric(config)
     tracking = connect(config.tracking.uri, config.tracking.experiment) if fabric.is_global_zero else None
     model = open_model(config.model, cache)
+    augmentation = Augmentation(config.augmentation, model.front_end.sample_rate)
     batches = TrainingBatches(
         _sources(config, cache),
-        Augmentation(config.augmentation, model.front_end.sample_rate),
+        augmentation,
         sample_rate=model.front_end.sample_rate,
         batch_size=config.batch_size,
         crop_seconds=config.crop_seconds,
         seed=config.training.seed,
     )
-    validate = _validation(config, cache, model)
-    trainer = Trainer(fabric, model, batches, config.training, _decisive(params))
+    _say_where_the_margin_ends(config.training)
+    validate = _validation(config, cache, model, batches)
+    precision = {"precision": fabric.strategy.precision.precision}  # which auto came to
+    settings = {**_decisive(params), **augmentation.folders, **precision}
+    trainer = Trainer(fabric, model, batches, config.training, settings)
     if fabric.broadcast(state.exists()):  # on a shared file system not all processes see it at once
         trainer.load(state)
         log.info("resuming from %s", state)
+    if fabric.is_global_zero and not trainer.steps_left and _is_of(state, output):
+        log.warning(
+            "%s: already trained to step %d, nothing left; raise training.num_steps or set another output",
+            *(output, config.training.num_steps),
+        )
+        return
     with _tracked(tracking, output) if tracking else nullcontext() as run:
         if run:
             run.log(params=params)
@@ -121,7 +133,7 @@ def _launched_fabric(config: TrainConfig) -> Fabric:
 @contextmanager
 def _tracked(tracking: Tracking, output: Path) -> Iterator[TrackedRun]:
     """A run for this part of the training; that of an earlier part whose process died is closed."""
-    record = _beside(output, ".run")
+    record = _record(output)
     if record.exists():
         close_dead_run(tracking, record.read_text())
     with tracked_run(tracking, f"train-{output.stem}") as run:
@@ -150,6 +162,26 @@ def _beside(output: Path, suffix: str) -> Path:
     return output.with_name(output.name.removesuffix(".safetensors") + suffix)
 
 
+def _record(output: Path) -> Path:
+    """The file that tells the MLflow run of a training that goes on, or whose process died."""
+    return _beside(output, ".run")
+
+
+def _is_of(state: Path, output: Path) -> bool:
+    """Whether the output was written after the state, and the run that wrote it was closed."""
+    is_later = output.exists() and output.stat().st_mtime >= state.stat().st_mtime
+    return is_later and not _record(output).exists()
+
+
+def _say_where_the_margin_ends(config: TrainingConfig) -> None:
+    if (reached := config.margin_at(config.num_steps - 1)) < config.margin:
+        log.warning(
+            "training.num_steps=%d: the margin of the loss ends at %.3g instead of training.margin=%g; lower "
+            "training.margin_start_step and training.margin_full_step=%d, or take more steps",
+            *(config.num_steps, reached, config.margin, config.margin_full_step),
+        )
+
+
 def _sources(config: TrainConfig, cache: Cache) -> list[SpeechSource]:
     share, root = config.training_data.synthetic_share, config.training_data.root
     if not 0.0 <= share <= 1.0:
@@ -168,7 +200,7 @@ def _sources(config: TrainConfig, cache: Cache) -> list[SpeechSource]:
     return sources
 
 
-def _validation(config: TrainConfig, cache: Cache, model: SpeakerModel) -> Validate:
+def _validation(config: TrainConfig, cache: Cache, model: SpeakerModel, batches: TrainingBatches) -> Validate:
     if config.validation.root is None:
         if config.validation.trials is not None:
             raise UserError("validation.trials is set: set validation.root too, the folder of its recordings")
@@ -177,10 +209,18 @@ def _validation(config: TrainConfig, cache: Cache, model: SpeakerModel) -> Valid
     elif config.validation.trials is None:
         raise UserError("validation.trials: no trial list for validation.root; set it")
     else:
-        root, trials_path = Path(config.validation.root), Path(config.validation.trials)
+        root, trials_path = Path(config.validation.root), trial_list_path(config.validation.trials, cache)
     with said_as({"data.trials": "validation.trials", "data.root": "validation.root"}):
         recordings = open_recordings(root)
         trials = read_trials(trials_path, recordings, keep_repeated=True)
+    if config.validation.root and config.training_data.root:
+        validated = {recordings.speaker_of(name) for name in trials.recordings}
+        if known := validated & batches.speakers[-1]:
+            log.warning(
+                "validation.trials: %d of its %d speakers, such as %s, are in training_data.root, too: their "
+                "EER says little of speakers that the network does not know",
+                *(len(known), len(validated), min(known)),
+            )
     paths = list(map(recordings.path_of, trials.recordings))
     features = extract_features(paths, model.front_end, cache).features
     check_frames(model.network, paths, features.num_frames)

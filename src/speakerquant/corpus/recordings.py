@@ -78,10 +78,10 @@ def _converted(name: str) -> str:
 
 
 def find_recordings(root: Path) -> list[str]:
-    """Return every wav, flac and m4a file below ``root`` (links followed) as a path relative to it, sorted.
+    """Return every audio file below ``root`` (links followed) as a path relative to it, sorted.
 
-    Hidden ones are left out, such as macOS's companions ``._a.wav`` on other disks. Where an m4a was
-    converted to a wav beside it, only the wav is listed.
+    Hidden ones are left out, such as macOS's companions ``._a.wav`` on other disks. Where one was converted
+    to a wav beside it, only the wav is listed.
 
     Raises:
         UserError: there is no such folder, no recording in it, or one whose name is not UTF-8.
@@ -97,7 +97,7 @@ def find_recordings(root: Path) -> list[str]:
             for file in files
             if (suffix := Path(file).suffix).lower() in EXTENSIONS
             and not _is_hidden(file)
-            and not (suffix == ".m4a" and file.removesuffix(suffix) + ".wav" in present)
+            and not (suffix.lower() != ".wav" and file.removesuffix(suffix) + ".wav" in present)
         )
     names.sort()
     for name in names:
@@ -105,7 +105,8 @@ def find_recordings(root: Path) -> list[str]:
             raise UserError(f"{root}: the name of {name!a} is not UTF-8; rename the recording")
     if not names:
         raise UserError(
-            f"{root}: no wav, flac or m4a recording in this folder; name the folder that holds them"
+            f"{root}: no recording in this folder, as no name ends in {', '.join(sorted(EXTENSIONS))}; name "
+            "the folder that holds them"
         )
     return names
 

@@ -343,13 +343,19 @@ class MaskEvaluator:
         words = self.settings.rounding_in_words
         return PreparedModel(self.model, self.ranges, self.rounding, words, self.weight_bits)
 
-    def needs_rounding_speech(self, masks: Iterable[Mask]) -> bool:
-        """Whether one of the masks has weights that are rounded, or recovered, for speech."""
+    def needs_rounding_speech(self, masks: Iterable[Mask], searched: Collection[str] = ()) -> bool:
+        """Whether one of the masks has weights that are rounded, or recovered, for speech.
+
+        Args:
+            masks: Any.
+            searched: ``rounding`` or ``recovery``, if whether that is done changes.
+        """
         precisions = {precision for mask in masks for precision in mask.values()}
-        if self.settings.recovery.steps and any(precision.weights for precision in precisions):
-            return True
-        is_fitted = any(precision.has_fitted_scales for precision in precisions)
-        return is_fitted and self.settings.rounding is not RoundingMethod.nearest
+        is_recovered = self.settings.recovery.steps > 0 or "recovery" in searched
+        is_rounded = self.settings.rounding is not RoundingMethod.nearest or "rounding" in searched
+        return (is_recovered and any(precision.weights for precision in precisions)) or (
+            is_rounded and any(precision.has_fitted_scales for precision in precisions)
+        )
 
     @cached_property
     def rounding_speech(self) -> CachedFeatures:

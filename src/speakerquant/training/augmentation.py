@@ -1,6 +1,6 @@
 """Training augmentation: random rooms, channels and noise for every crop."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from speakerquant.audio.disturbance import (
 )
 from speakerquant.audio.waveform import Waveform, read_random_part, read_waveform
 from speakerquant.corpus.recordings import find_recordings
+from speakerquant.files import digest
 from speakerquant.training.hyperparameters import AugmentationConfig
 
 
@@ -29,6 +30,15 @@ class Augmentation:
         self._sample_rate = sample_rate
         self._noises = _paths(config.noise_root)
         self._rooms = _paths(config.room_root)
+
+    @property
+    def folders(self) -> Mapping[str, str]:
+        """What there is in the folders of noises and of rooms, wherever these lie, by their settings."""
+        roots = {"noise_root": self._config.noise_root, "room_root": self._config.room_root}
+        return {
+            f"augmentation.{name}": _in_words(root, paths)
+            for (name, root), paths in zip(roots.items(), (self._noises, self._rooms), strict=True)
+        }
 
     def __call__(self, waveform: Waveform, rng: Generator) -> Waveform:
         config = self._config
@@ -57,6 +67,12 @@ class Augmentation:
             return random_noise(rng, length)
         path = self._noises[int(rng.integers(len(self._noises)))]
         return read_random_part(path, length, self._sample_rate, rng)
+
+
+def _in_words(root: Path | None, paths: Sequence[Path]) -> str:
+    if root is None:
+        return "null"
+    return f"{len(paths)} recordings ({digest([path.relative_to(root).as_posix() for path in paths])[:8]})"
 
 
 def _paths(root: Path | None) -> Sequence[Path]:

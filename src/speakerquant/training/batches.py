@@ -50,6 +50,7 @@ class TrainingBatches(Dataset[Batch]):
 
     Attributes:
         crop_samples: Length of a crop.
+        speakers: Names of the speakers of each source.
         speakers_digest: Digest of the sources' speakers and names of their recordings, whose numbers are the
             classes; folders may move.
 
@@ -73,6 +74,7 @@ class TrainingBatches(Dataset[Batch]):
         if not 0 < crop_seconds < math.inf:
             raise UserError(f"crop_seconds={crop_seconds}: give a number above 0")
         names = [_names_by_speaker(source.root) for source in sources]
+        self.speakers = [frozenset(of_source) for of_source in names]
         self.speakers_digest = digest([[*of_source.items()] for of_source in names])
         self._speakers = [
             [[source.root / name for name in of_speaker] for of_speaker in of_source.values()]

@@ -36,6 +36,18 @@ class AugmentationConfig:
     room_root: Path | None = None
 
     def __post_init__(self) -> None:
+        for what in ("room", "channel", "noise"):
+            if not 0 <= (value := getattr(self, f"{what}_probability")) <= 1:
+                raise UserError(f"augmentation.{what}_probability={value}: must lie between 0 and 1")
+        for what in ("room", "noise"):
+            if getattr(self, f"{what}_root") and not getattr(self, f"{what}_probability"):
+                raise UserError(
+                    f"augmentation.{what}_root is set, but nothing is read from it; set "
+                    f"augmentation.{what}_probability above 0"
+                )
+        for name in ("min_snr_db", "max_snr_db"):
+            if not math.isfinite(value := getattr(self, name)):
+                raise UserError(f"augmentation.{name}={value}: give a number of decibels")
         if self.min_snr_db > self.max_snr_db:
             raise UserError(
                 f"augmentation.min_snr_db={self.min_snr_db:g}: must not lie above augmentation.max_snr_db="
@@ -86,10 +98,20 @@ class TrainingConfig:
         for name in ("learning_rate", "scale", "gradient_clip"):
             if not 0 < (value := getattr(self, name)) < math.inf:
                 raise UserError(f"training.{name}={value}: give a number above 0")
-        for name in ("weight_decay", "margin"):
+        for name in ("weight_decay", "margin", "frequency_mask", "time_mask"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise UserError(f"training.{name}={value}: give 0 or more")
+        if self.warmup_steps >= self.num_steps:
+            raise UserError(
+                f"training.warmup_steps={self.warmup_steps}: must be fewer than training.num_steps="
+                f"{self.num_steps}, as the learning rate falls after the warm-up"
+            )
         if not 0 <= self.seed < _SEEDS:
             raise UserError(f"training.seed={self.seed}: give 0 or more, and less than {_SEEDS}")
         if self.margin_full_step <= self.margin_start_step:
             raise UserError("training.margin_full_step: must lie after training.margin_start_step")
+
+    def margin_at(self, step: int) -> float:
+        """The margin of the loss after so many steps, in radians."""
+        length = self.margin_full_step - self.margin_start_step
+        return self.margin * min(max((step - self.margin_start_step) / length, 0.0), 1.0)

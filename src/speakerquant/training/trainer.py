@@ -22,7 +22,7 @@ from speakerquant.engine.cpu import available_cpus
 from speakerquant.errors import UserError, first_line
 from speakerquant.files import atomic_path, write_from_memory
 from speakerquant.progress import track
-from speakerquant.training.batches import TrainingBatches
+from speakerquant.training.batches import SPEEDS, TrainingBatches
 from speakerquant.training.hyperparameters import TrainingConfig
 from speakerquant.training.loss import AamSoftmax
 
@@ -107,6 +107,11 @@ class Trainer:
             torchaudio.transforms.TimeMasking(config.time_mask, iid_masks=True),
         )
 
+    @property
+    def steps_left(self) -> int:
+        """Number of steps that are still to be taken."""
+        return self._config.num_steps - self._step
+
     def fit(self, state_path: Path, report: Report, validate: Validate) -> None:
         """Train to the last step, saving the state to ``state_path`` at every validation.
 
@@ -126,13 +131,13 @@ class Trainer:
         for batch in track(
             self._remaining_batches(),
             "training steps",
-            total=config.num_steps - self._step,
+            total=self.steps_left,
             visible=self._fabric.is_global_zero,
         ):
-            loss = self._train_step(batch)
+            loss, learning_rate = self._train_step(batch)
             if self._step % config.report_every == 0:
                 value = self._mean_over_processes(loss)
-                report(self._step, {"loss": value, "learning_rate": float(self._schedule.get_last_lr()[0])})
+                report(self._step, {"loss": value, "learning_rate": learning_rate})
             if self._step % config.validate_every == 0 or self._step == config.num_steps:
                 self._validate(report, validate)
                 self._model.train()
@@ -169,11 +174,6 @@ class Trainer:
                     f"{path}: the state of a training that began from other weights; use the model that it "
                     "began from, delete it, or set another output"
                 )
-            if state.get("speakers", self._batches.speakers_digest) != self._batches.speakers_digest:
-                raise UserError(
-                    f"{path}: the state of a training on other speakers or recordings; give those that it "
-                    "began with, delete it, or set another output"
-                )
             former = state.get("settings", {})  # of before 0.3 without
             if changed := [
                 name for name, value in self._settings.items() if former.get(name, value) != value
@@ -186,6 +186,18 @@ class Trainer:
                 raise UserError(
                     f"{path}: the state of a training after {state['step']} steps; raise training.num_steps, "
                     "delete it, or set another output"
+                )
+            classes = len(state["classifier"]["head.weight"]), self._batches.num_classes
+            then, now = (number // len(SPEEDS) for number in classes)
+            if then != now:
+                raise UserError(
+                    f"{path}: the state of a training on {then} speakers, and now there are {now}; go on "
+                    "with the former ones, delete it, or set another output"
+                )
+            if state.get("speakers", self._batches.speakers_digest) != self._batches.speakers_digest:
+                raise UserError(
+                    f"{path}: the state of a training on other speakers or recordings; give those that it "
+                    "began with, delete it, or set another output"
                 )
             self._classifier.load_state_dict(state["classifier"])
             self._optimizer.load_state_dict(state["optimizer"])
@@ -242,13 +254,14 @@ class Trainer:
         except UserError as error:  # of the worker process, which adds its traceback to the message
             raise UserError(str(error).strip().splitlines()[-1].partition("Error: ")[2]) from None
 
-    def _train_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def _train_step(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, float]:
+        """Take a step; returns its loss and the learning rate that it was taken with."""
         config = self._config
         waveforms, labels = batch
         torch.manual_seed(config.seed + self._step * self._fabric.world_size + self._fabric.global_rank)
         with torch.no_grad():
             features = self._spec_augment(self._features(waveforms))
-        self._head.margin = config.margin * self._margin_factor()
+        self._head.margin = config.margin_at(self._step)
         loss: Tensor = self._model(features, labels)
         self._fabric.backward(loss)
         norm = self._fabric.clip_gradients(
@@ -259,25 +272,21 @@ class Trainer:
             raise UserError(f"step {self._step}: the gradient is {norm}; lower training.learning_rate")
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        learning_rate = float(self._schedule.get_last_lr()[0])
         self._schedule.step()
         self._step += 1
-        return loss
+        return loss, learning_rate
 
     def _mean_over_processes(self, loss: Tensor) -> float:
         mean = self._fabric.all_reduce(loss.detach(), reduce_op="mean")
         assert isinstance(mean, Tensor)
         return mean.item()
 
-    def _margin_factor(self) -> float:
-        config = self._config
-        length = config.margin_full_step - config.margin_start_step
-        return min(max((self._step - config.margin_start_step) / length, 0.0), 1.0)
-
     def _learning_rate_factor(self, step: int) -> float:
         config = self._config
         if step < config.warmup_steps:
             return (step + 1) / config.warmup_steps
-        progress = (step - config.warmup_steps) / max(config.num_steps - config.warmup_steps, 1)
+        progress = (step - config.warmup_steps) / (config.num_steps - config.warmup_steps)
         return 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
 
 
