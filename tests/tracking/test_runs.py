@@ -144,6 +144,17 @@ def test_a_store_stays_the_same_one_in_another_folder(
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_a_store_is_made_below_a_folder_whose_name_has_signs_of_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "year=2024, [é] #1"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    TrackedRun.start(connect("sqlite:///mlflow.db", "Default"), "name")
+    assert [*tmp_path.iterdir()] == [folder]
+    assert (folder / "mlflow.db").is_file()
+
+
 def test_artifacts_are_not_recorded_where_a_store_was_before_it_was_moved(
     tmp_path: Path, new_store: NewStore
 ) -> None:

@@ -139,7 +139,7 @@ def find_experiment_of_run(uri: str, run_id: str) -> Tracking:
 def absolute_uri(uri: str) -> str:
     """The same store whatever the working directory is by then."""
     file = _sqlite_file(uri)
-    return str(make_url(uri).set(database=str(file))) if file else uri
+    return _with_file(uri, file) if file else uri
 
 
 def is_missing(error: MlflowException) -> bool:
@@ -170,6 +170,13 @@ def _sqlite_file(uri: str) -> Path | None:
         return None
     database = make_url(uri).database
     return Path(database).absolute() if database and database != ":memory:" else None
+
+
+def _with_file(uri: str, file: Path) -> str:
+    """The address of another SQLite file, as plain as can be: MLflow makes the folders of its text."""
+    address = make_url(uri).set(database=str(file))
+    plain = f"{address.drivername}:///{file}"
+    return plain if make_url(plain) == address else str(address)
 
 
 def _is_database(uri: str) -> bool:
@@ -267,8 +274,8 @@ def _first_user(file: Path | None) -> Iterator[None]:
 def _make_tables(uri: str, file: Path, artifacts: str) -> None:
     """Have MLflow make a SQLite file beside its place: it cannot go on with what a broken start leaves."""
     with atomic_path(file.resolve()) as part:  # a link stays one
-        address = str(make_url(uri).set(database=str(part)))
-        SqlAlchemyStore(address, artifacts).engine.dispose()  # type: ignore[no-untyped-call]
+        store = SqlAlchemyStore(_with_file(uri, part), artifacts)  # type: ignore[no-untyped-call]
+        store.engine.dispose()
 
 
 def _advice(uri: str, error: Exception) -> str:
