@@ -145,7 +145,7 @@ def extract_features(
         _write(folder, recordings, front_end, channel)
 
     def read(folder: Path) -> tuple[Features, Mapping[str, str]]:
-        return Features(folder), json.loads((folder / _DOUBTS).read_text())
+        return Features(folder), json.loads((folder / _DOUBTS).read_text(encoding="utf-8"))
 
     features, doubts = cache.read("features", key, make, read)
     speech = digest(channel, contents)
@@ -193,7 +193,7 @@ def _write(folder: Path, recordings: Sequence[Path], front_end: FrontEnd, channe
         file.seek(0)
         _write_header(file, sum(lengths), front_end.n_mels)
     np.save(folder / "offsets.npy", np.cumsum([0, *lengths]))
-    (folder / _DOUBTS).write_text(json.dumps(doubts))
+    (folder / _DOUBTS).write_text(json.dumps(doubts), encoding="utf-8")
 
 
 def _write_header(file: BinaryIO, num_frames: int, n_mels: int) -> None:

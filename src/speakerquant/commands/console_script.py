@@ -244,9 +244,9 @@ def hydra_job() -> Iterator[None]:
 
 def _hide_credentials_in_files(paths: Iterable[Path]) -> None:
     for path in paths:
-        if path.is_file() and (hidden := hide_credentials(text := path.read_text())) != text:
+        if path.is_file() and (hidden := hide_credentials(text := path.read_text(encoding="utf-8"))) != text:
             with atomic_path(path) as part:
-                part.write_text(hidden)
+                part.write_text(hidden, encoding="utf-8")
 
 
 def fail(error: Exception | str) -> NoReturn:
@@ -297,10 +297,10 @@ def _silence(output: int) -> None:
 def _survive_closed_output() -> None:
     """Let a command finish its work although nobody reads what it prints any more."""
     if sys.__stderr__ is None:  # closed from the beginning
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     output = sys.__stdout__
     if output is None:
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     elif sys.stdout is output:
         raw = io.BufferedWriter(_Output(output.fileno(), "w", closefd=False))
         # A terminal that has no Δ shows a question mark.
