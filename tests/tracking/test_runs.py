@@ -199,13 +199,24 @@ def test_an_empty_experiment_has_no_multirun(tracking: Tracking) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["sqlite:///{tmp}/file/mlruns/mlflow.db", "sqlite:///{tmp}/file", "nonsense://store"]
+    ("uri", "said"),
+    [
+        ("sqlite:///{tmp}/file/mlruns/mlflow.db", "cannot write "),
+        ("sqlite:///{tmp}/file", r"the file cannot be opened .*file is not a database.*choose another$"),
+        ("nonsense://store", "does not answer"),
+        ("", r"=: empty; leave it out for the default$"),
+    ],
 )
-def test_a_store_that_cannot_be_opened_is_said_in_one_line(tmp_path: Path, uri: str) -> None:
+def test_a_store_that_cannot_be_opened_is_said_in_one_line(tmp_path: Path, uri: str, said: str) -> None:
     (tmp_path / "file").write_text("not a database, but long enough to look like one to nobody")
-    with pytest.raises(UserError, match=r"tracking\.uri") as caught:
+    with pytest.raises(UserError, match=rf"tracking\.uri.*{said}") as caught:
         connect(uri.format(tmp=tmp_path), "experiment")
     assert "\n" not in str(caught.value)
+
+
+def test_an_experiment_needs_a_name(tracking: Tracking) -> None:
+    with pytest.raises(UserError, match=r"tracking\.experiment=: empty"):
+        connect(tracking.client.tracking_uri, "")
 
 
 @pytest.mark.parametrize("uri", ["{tmp}/mlruns", "file:{tmp}/mlruns"])

@@ -61,8 +61,9 @@ def connect(uri: str, experiment: str, patient: bool = False) -> Tracking:
 
     Raises:
         ServiceError: the store does not answer, cannot be opened, or refuses the credentials.
-        UserError: its folder cannot be made or was moved, or the experiment was deleted.
+        UserError: its folder cannot be made or was moved, the experiment was deleted, or either is empty.
     """
+    _refuse_empty(uri=uri, experiment=experiment)
     if uri == os.environ.get("MLFLOW_TRACKING_URI"):
         log.info("runs go to %s, as MLFLOW_TRACKING_URI says", uri)
     with _answering(uri, patient):
@@ -81,6 +82,7 @@ def find_store(uri: str) -> MlflowClient:
         ServiceError: the store does not answer, cannot be opened, or refuses the credentials.
         UserError: there is no such database, or it is not MLflow's.
     """
+    _refuse_empty(uri=uri)
     with _answering(uri):
         if (file := _sqlite_file(uri)) is not None and not file.is_file():
             raise UserError(
@@ -162,6 +164,13 @@ def runs_address(server: str, experiment_id: str, view: str | None = None) -> st
     # MLflow 3 would begin with its view of traces.
     address = f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     return f"{address}&viewStateShareKey={view}" if view else address
+
+
+def _refuse_empty(**settings: str) -> None:
+    """Refuse what MLflow would take for a store of its own choice, or for no name."""
+    for name, value in settings.items():
+        if not value:
+            raise UserError(f"tracking.{name}=: empty; leave it out for the default")
 
 
 def _sqlite_file(uri: str) -> Path | None:
@@ -293,6 +302,11 @@ def _advice(uri: str, error: Exception) -> str:
         return (
             f"the MLflow server refuses the request ({first_line(error)[:200]}); check "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and the --allowed-hosts of the server"
+        )
+    if is_file(uri):
+        return (
+            f"the file cannot be opened or written ({first_line(error)[:200]}); close the program that holds "
+            "it, or choose another"
         )
     return f"the MLflow store does not answer ({first_line(error)[:200]}); start it or check the address"
 
