@@ -1,5 +1,6 @@
 """The exceptions for what a user can mend, and what libraries' exceptions mean."""
 
+import errno
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -50,10 +51,14 @@ def said_as(names: Mapping[str, str]) -> Iterator[None]:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Tell whether NumPy, PyTorch, OpenVINO or ONNX Runtime found no memory; each says it differently."""
-    signs = ("alloc", "out of memory", "not enough memory")
-    is_said = isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)
-    return is_said or isinstance(error, MemoryError)
+    """Tell whether memory was lacking; the system, NumPy, PyTorch and engines each say it differently."""
+    text = str(error).lower()
+    if isinstance(error, RuntimeError):
+        return any(sign in text for sign in ("alloc", "out of memory", "not enough memory"))
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    is_of_a_library = isinstance(error, ImportError | OSError) and "failed to map segment" in text
+    return is_of_a_library or isinstance(error, MemoryError)
 
 
 @contextmanager

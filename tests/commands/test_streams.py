@@ -1,5 +1,6 @@
 """Output that nobody reads, and files beside the main result that cannot be written."""
 
+import locale
 import subprocess
 import sys
 from pathlib import Path
@@ -50,17 +51,23 @@ def test_a_multirun_ends_well_although_nobody_reads_its_table(workspace: Workspa
     assert {run.info.status for run in tracking.client.search_runs([tracking.experiment_id])} == {"FINISHED"}
 
 
-def test_a_terminal_without_greek_letters_gets_the_table(
+def test_a_terminal_without_greek_letters_gets_the_table_and_files_have_them(
     workspace: Workspace, finished_multirun: str, tmp_path: Path
 ) -> None:
-    printed = tmp_path / "printed"
+    printed, picture = tmp_path / "printed", tmp_path / "report.png"
+    settings = (f"tracking.uri={workspace.tracking_uri}", finished_multirun, f"output={picture}")
+    locale.setlocale(locale.LC_CTYPE, "C")
     with printed.open("w", encoding="ascii") as terminal, pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         for name in ("stdout", "__stdout__"):
             patch.setattr(sys, name, terminal)
-        code = exit_code(show_report.main, f"tracking.uri={workspace.tracking_uri}", finished_multirun)
+        try:
+            code = exit_code(show_report.main, *settings)
+        finally:
+            locale.setlocale(locale.LC_CTYPE, "")
     assert code == 0
     assert "?EER %" in printed.read_text()
+    assert all("ΔEER" in picture.with_suffix(each).read_text(encoding="utf-8") for each in (".md", ".html"))
 
 
 def test_a_picture_that_cannot_be_drawn_leaves_the_table(

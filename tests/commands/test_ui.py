@@ -3,11 +3,15 @@
 import re
 import subprocess
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from browser import BROWSER, browse
 from conftest import console_script
+from web_server import serve
+
+from speakerquant.commands.ui_serving import _wait
 
 from .conftest import Workspace, free_port
 
@@ -26,6 +30,13 @@ def addresses(workspace: Workspace, finished_multirun: str, tmp_path: Path) -> I
             yield [ui.stdout.readline().split()[-1] for _ in range(2)]
         finally:
             ui.terminate()
+
+
+def test_the_ui_is_waited_for_past_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    with serve(SimpleHTTPRequestHandler) as answering, subprocess.Popen(["sleep", "3"]) as server:
+        _wait(f"http://127.0.0.1:{answering.server_port}", server)
+        server.terminate()
 
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import platform
 import re
 import signal
@@ -21,6 +22,7 @@ from torch import nn
 from speakerquant.architectures.layers import LayerGeometry, LayerKind, QuantizableLayer
 from speakerquant.engine.base import Engine
 from speakerquant.engine.cpu import describe_cpu
+from speakerquant.engine.openvino import openvino_engine
 from speakerquant.engine.openvino.openvino_engine import OpenVinoBuilder, OpenVinoEngine
 from speakerquant.engine.provenance import MASK, WEIGHT_BITS, provenance_path
 from speakerquant.errors import UserError
@@ -263,3 +265,16 @@ def test_signals_are_survived_after_engines_came_and_went(small: Subject, tmp_pa
     write_model(small.network, path)
     code, printed = Program(build_engines_and_terminate, path).end()
     assert code == 143, printed
+
+
+def test_kernels_are_kept_in_a_share_of_the_containers_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+    for limit in (64_000_000, "max"):
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        monkeypatch.setattr(openvino_engine, "_MEMORY_LIMIT", tmp_path / "memory.max")
+        monkeypatch.setattr(os, "environ", {})
+        OpenVinoBuilder().expect_many_engines()
+        kept.append(int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]))
+    assert kept[0] == 40 < kept[1]

@@ -151,6 +151,17 @@ def test_a_store_stays_the_same_one_in_another_folder(
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_a_store_is_made_below_a_folder_whose_name_has_signs_of_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "year=2024, [é] #1"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    TrackedRun.start(connect("sqlite:///mlflow.db", "Default"), "name")
+    assert [*tmp_path.iterdir()] == [folder]
+    assert (folder / "mlflow.db").is_file()
+
+
 def test_artifacts_are_not_recorded_where_a_store_was_before_it_was_moved(
     tmp_path: Path, new_store: NewStore
 ) -> None:
@@ -195,13 +206,24 @@ def test_an_empty_experiment_has_no_multirun(tracking: Tracking) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["sqlite:///{tmp}/file/mlruns/mlflow.db", "sqlite:///{tmp}/file", "nonsense://store"]
+    ("uri", "said"),
+    [
+        ("sqlite:///{tmp}/file/mlruns/mlflow.db", "cannot write "),
+        ("sqlite:///{tmp}/file", r"the file cannot be opened .*file is not a database.*choose another$"),
+        ("nonsense://store", "does not answer"),
+        ("", r"=: empty; leave it out for the default$"),
+    ],
 )
-def test_a_store_that_cannot_be_opened_is_said_in_one_line(tmp_path: Path, uri: str) -> None:
+def test_a_store_that_cannot_be_opened_is_said_in_one_line(tmp_path: Path, uri: str, said: str) -> None:
     (tmp_path / "file").write_text("not a database, but long enough to look like one to nobody")
-    with pytest.raises(UserError, match=r"tracking\.uri") as caught:
+    with pytest.raises(UserError, match=rf"tracking\.uri.*{said}") as caught:
         connect(uri.format(tmp=tmp_path), "experiment")
     assert "\n" not in str(caught.value)
+
+
+def test_an_experiment_needs_a_name(tracking: Tracking) -> None:
+    with pytest.raises(UserError, match=r"tracking\.experiment=: empty"):
+        connect(tracking.client.tracking_uri, "")
 
 
 @pytest.mark.parametrize("uri", ["{tmp}/mlruns", "file:{tmp}/mlruns"])

@@ -85,7 +85,7 @@ class Batches(BaseSubmititLauncher):
         if returned.status is JobStatus.COMPLETED:
             # What JSON cannot express is lost with its job.
             with contextlib.suppress(TypeError), atomic_path(_record(job, folder)) as part:
-                part.write_text(json.dumps(returned._return_value))
+                part.write_text(json.dumps(returned._return_value), encoding="utf-8")
         return returned
 
     def _submit(self, batches: Sequence[Sequence[HydraJob]]) -> list[_Job]:
@@ -211,7 +211,11 @@ def _recalled(job: HydraJob, folder: Path) -> JobReturn | None:
     record = _record(job, folder)
     if not record.exists():
         return None
-    return JobReturn(job.overrides, status=JobStatus.COMPLETED, _return_value=json.loads(record.read_text()))
+    return JobReturn(
+        job.overrides,
+        status=JobStatus.COMPLETED,
+        _return_value=json.loads(record.read_text(encoding="utf-8")),
+    )
 
 
 def _failed(overrides: Sequence[str], reason: str) -> JobReturn:

@@ -124,7 +124,7 @@ class Implementation:
             )
         self._folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(self._folder / "multirun.yaml") as part:
-            part.write_text(hide_credentials(OmegaConf.to_yaml(self._config)))
+            part.write_text(hide_credentials(OmegaConf.to_yaml(self._config)), encoding="utf-8")
         where = shown(settings.storage) if settings.storage else "memory"
         log.info("study %s in %s, jobs in %s", ledger.name, where, self._folder)
         session = Session(
@@ -256,7 +256,7 @@ class Implementation:
             folder = self._new_folder(f"final-{name}" if further else name)
             record = {"study": claim.study, "trial": claim.number, "source": claim.source}
             record |= {"point": claim.point, "is_final": bool(further)}
-            (self._folder / folder / TRIAL_FILE).write_text(json.dumps(record))
+            (self._folder / folder / TRIAL_FILE).write_text(json.dumps(record), encoding="utf-8")
             jobs.append(self._loader.place_job(config, overrides, folder))
         try:
             returns = self._launcher.launch(jobs, initial_job_idx=claims[0].number)

@@ -144,7 +144,7 @@ def extract_features(
         _write(folder, [*zip(recordings, versions, strict=True)], front_end, channel)
 
     def read(folder: Path) -> tuple[Features, Mapping[str, str]]:
-        return Features(folder), json.loads((folder / _DOUBTS).read_text())
+        return Features(folder), json.loads((folder / _DOUBTS).read_text(encoding="utf-8"))
 
     features, doubts = cache.read("features", key, make, read)
     speech = digest(channel, contents)
@@ -224,7 +224,7 @@ def _write(folder: Path, recordings: _Versions, front_end: FrontEnd, channel: in
         file.seek(0)
         _write_header(file, sum(lengths), front_end.n_mels)
     np.save(folder / "offsets.npy", np.cumsum([0, *lengths]))
-    (folder / _DOUBTS).write_text(json.dumps(doubts))
+    (folder / _DOUBTS).write_text(json.dumps(doubts), encoding="utf-8")
 
 
 def _write_header(file: BinaryIO, num_frames: int, n_mels: int) -> None:

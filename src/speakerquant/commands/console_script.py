@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import getpass
 import io
 import logging
 import os
@@ -9,6 +10,7 @@ import re
 import signal
 import stat
 import sys
+import tempfile
 import threading
 import traceback
 from argparse import ArgumentParser
@@ -32,7 +34,7 @@ from omegaconf.errors import (
 from speakerquant.configuration.composing import compose_once
 from speakerquant.configuration.conversion import unknown_setting
 from speakerquant.credentials import hide_credentials, hide_credentials_in_logs
-from speakerquant.errors import UserError, first_line
+from speakerquant.errors import UserError, first_line, lacks_memory
 from speakerquant.files import atomic_path
 
 RUN_NAMES = "a run's folder or a file of it, its id in MLflow (runs:/<id>), or models:/name@alias"
@@ -57,6 +59,8 @@ _UNWRITABLE = {
 }
 _NESTED = re.compile(r"[\w/+~@]+\.[\w.@]+=")  # an override of a setting inside a group
 _TOO_MANY_OPEN = {errno.EMFILE, errno.ENFILE}
+_NO_TEMPORARY_FOLDER = "No usable temporary directory"  # in Python's words
+_UNSET_IF_EMPTY = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")  # as CI leaves a secret that is not there
 
 
 def config_folder() -> str:
@@ -121,6 +125,7 @@ def run_command(command: Callable[[], object], if_interrupted: str = "") -> None
     sys.modules["hydra.main"].get_args_parser = _parser_of_flags_anywhere  # type: ignore[attr-defined]
     sys.argv[1:] = map(_with_home, sys.argv[1:])
     try:
+        _complete_environment()
         command()
         sys.stdout.flush()
     except SystemExit:
@@ -136,6 +141,30 @@ def run_command(command: Callable[[], object], if_interrupted: str = "") -> None
         sys.exit(130)
 
 
+def _complete_environment() -> None:
+    """Give libraries what they expect of every process: a working folder, a home and a user's name.
+
+    Raises:
+        UserError: the working folder is gone.
+    """
+    for name in _UNSET_IF_EMPTY:
+        if not os.environ.get(name):
+            os.environ.pop(name, None)
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the folder that the command was started in is gone; change to another") from None
+    # A container may run as a user whom its system does not know.
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())
+
+
 def _told(error: Exception) -> Exception | str | None:
     """What a user is told of a mistake or of what the machine lacks; none of a fault of this program."""
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
@@ -148,14 +177,16 @@ def _told(error: Exception) -> Exception | str | None:
             f"{nested}: a setting of a group that is null; choose one of the group's options first, such as "
             "model/front_end=wespeaker, whose settings can then be changed"
         )
+    if lacks_memory(error):
+        return f"not enough memory ({first_line(error)}); free or allow more, or use shorter recordings"
     if isinstance(error, OSError):
+        if (error.strerror or "").startswith(_NO_TEMPORARY_FOLDER):
+            return "no temporary folder can be written; make room there, or set TMPDIR to a writable folder"
         what = error.filename2 or error.filename or "a file"
         if error.errno in _TOO_MANY_OPEN:
             return f"cannot open {what}: {error.strerror}; allow more with: ulimit -n 4096"
         if error.errno in _UNWRITABLE:
             return f"cannot write {what}: {error.strerror}; choose another folder for the output or the cache"
-    if isinstance(error, MemoryError):
-        return f"not enough memory ({first_line(error)}); free some, or use shorter recordings"
     return None
 
 
@@ -244,9 +275,9 @@ def hydra_job() -> Iterator[None]:
 
 def _hide_credentials_in_files(paths: Iterable[Path]) -> None:
     for path in paths:
-        if path.is_file() and (hidden := hide_credentials(text := path.read_text())) != text:
+        if path.is_file() and (hidden := hide_credentials(text := path.read_text(encoding="utf-8"))) != text:
             with atomic_path(path) as part:
-                part.write_text(hidden)
+                part.write_text(hidden, encoding="utf-8")
 
 
 def fail(error: Exception | str) -> NoReturn:
@@ -297,10 +328,10 @@ def _silence(output: int) -> None:
 def _survive_closed_output() -> None:
     """Let a command finish its work although nobody reads what it prints any more."""
     if sys.__stderr__ is None:  # closed from the beginning
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     output = sys.__stdout__
     if output is None:
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     elif sys.stdout is output:
         raw = io.BufferedWriter(_Output(output.fileno(), "w", closefd=False))
         # A terminal that has no Δ shows a question mark.

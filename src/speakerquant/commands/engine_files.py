@@ -129,7 +129,9 @@ def download_engine(run: TrackedRun, folder: Path) -> Path:
     Raises:
         UserError: the run has lost its files.
     """
-    result = json.loads(downloaded_file(run.tracking, run.run_id, RESULT_FILE, folder).read_text())
+    result = json.loads(
+        downloaded_file(run.tracking, run.run_id, RESULT_FILE, folder).read_text(encoding="utf-8")
+    )
     engine = engine_path(folder, result["engine"])
     for name in (engine.name, provenance_path(engine).name, SCORES_FILE, LABELS_FILE):
         downloaded_file(run.tracking, run.run_id, name, folder)

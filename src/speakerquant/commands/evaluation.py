@@ -92,7 +92,7 @@ def _of_trial(output: Path) -> tuple[str, dict[str, str]]:
     """What the run of a search's trial bears before its name, and its tags; nothing for other runs."""
     if not (output / TRIAL_FILE).exists():
         return "", {}
-    trial = json.loads((output / TRIAL_FILE).read_text())
+    trial = json.loads((output / TRIAL_FILE).read_text(encoding="utf-8"))
     prefix = "final: " if trial["is_final"] else f"trial {trial['trial']}: "
     return prefix, trial_tags(trial["study"], trial["trial"])
 

@@ -89,11 +89,11 @@ class ParentRun(Callback):
             num_jobs = _num_jobs(config)
             tracking, record_file = connect(uri, experiment), folder / PARENT_FILE
             if record_file.exists():  # of one whose process is dead, as this one has the folder to itself
-                close_dead_multirun(tracking, record_file.read_text())
+                close_dead_multirun(tracking, record_file.read_text(encoding="utf-8"))
             run = TrackedRun.start(tracking, _name(config), tags={JOBS_TAG: str(num_jobs)})
             record = _ParentRecord(uri, experiment, run.run_id, str(folder), num_jobs)
-            self._journal.write_text(json.dumps(asdict(record)))
-            record_file.write_text(run.run_id)
+            self._journal.write_text(json.dumps(asdict(record)), encoding="utf-8")
+            record_file.write_text(run.run_id, encoding="utf-8")
         except Exception as error:  # whatever it is, Hydra would log it and carry on
             folder_in_use.close()
             fail(error)
@@ -161,7 +161,7 @@ def parent_run_id() -> str | None:
     hydra = HydraConfig.get()
     if hydra.mode is not RunMode.MULTIRUN:
         return None
-    return (Path(hydra.sweep.dir) / PARENT_FILE).read_text()
+    return (Path(hydra.sweep.dir) / PARENT_FILE).read_text(encoding="utf-8")
 
 
 def _mask_runs(tracking: Tracking, recorded: Runs) -> list[MaskRun]:
@@ -183,7 +183,7 @@ def _failure(num_failed: int, num_recorded: int, num_jobs: int) -> str:
 
 def close_parent_run(journal: Path, succeeded: bool) -> None:
     """Close the run in a journal, as FAILED if any job failed; then show and log what the jobs measured."""
-    record = _ParentRecord(**json.loads(journal.read_text()))
+    record = _ParentRecord(**json.loads(journal.read_text(encoding="utf-8")))
     parent = TrackedRun(connect(record.uri, record.experiment, patient=succeeded), record.run_id)
     parent.restore()
     fail_running(parent.tracking, parent.run_id)

@@ -135,10 +135,10 @@ def _tracked(tracking: Tracking, output: Path) -> Iterator[TrackedRun]:
     """A run for this part of the training; that of an earlier part whose process died is closed."""
     record = _record(output)
     if record.exists():
-        close_dead_run(tracking, record.read_text())
+        close_dead_run(tracking, record.read_text(encoding="utf-8"))
     with tracked_run(tracking, f"train-{output.stem}") as run:
         with atomic_path(record) as part:
-            part.write_text(run.run_id)
+            part.write_text(run.run_id, encoding="utf-8")
         try:
             yield run
         finally:

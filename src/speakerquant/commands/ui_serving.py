@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _HOST = "127.0.0.1"
 _PATIENCE = 20  # seconds of silence before a line says what is waited for
+# A proxy that the user has would not find this host.
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 _ONE_PROCESS = ("--workers", "1")  # four, as MLflow has it, take several times as long to start
 # MLflow's own jobs judge answers of language models; they would start processes that nobody needs here.
 _WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -71,7 +73,7 @@ def _wait(address: str, server: "subprocess.Popen[bytes]") -> None:
     patient_until = time.monotonic() + _PATIENCE
     while server.poll() is None:
         try:
-            with urllib.request.urlopen(address, timeout=1):
+            with _open(address, timeout=1):
                 return
         except OSError:
             time.sleep(0.2)

@@ -177,7 +177,7 @@ class Synthesizer:
         """Return the text as speech ``[samples]`` in [-1, 1] at :attr:`sample_rate` Hz."""
         with tempfile.TemporaryDirectory() as folder:
             definition = Path(folder) / "voice"
-            definition.write_text(voice.definition())
+            definition.write_text(voice.definition(), encoding="utf-8")
             self._library.espeak_SetVoiceByFile(os.fsencode(definition))
         self._library.espeak_SetParameter(_PARAMETER_RATE, voice.words_per_minute, 0)
         self._chunks.clear()

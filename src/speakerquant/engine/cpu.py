@@ -18,7 +18,7 @@ def describe_cpu() -> str:
 
     The instructions are known on Linux only.
     """
-    cpuinfo = _CPUINFO.read_text() if _CPUINFO.exists() else ""
+    cpuinfo = _CPUINFO.read_text(encoding="utf-8") if _CPUINFO.exists() else ""
     fields = dict(line.split(":", 1) for line in cpuinfo.splitlines() if ":" in line)
     values = {key.strip(): value.strip() for key, value in fields.items()}
     flags = (values.get("flags") or values.get("Features") or "").split()

@@ -41,7 +41,7 @@ class Provenance:
             UserError: the folder cannot be written.
         """
         with atomic_path(provenance_path(path)) as part:
-            part.write_text(json.dumps(asdict(self), indent=2) + "\n")
+            part.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
 FRONT_END, MIN_FRAMES = "front_end", "min_frames"
@@ -118,7 +118,7 @@ def read_provenance(engine: Path) -> Provenance:
     """
     path = provenance_path(engine)
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if engine.suffix == ".onnx":
             raise UserError(f"{engine}: a network, not an engine; give the folder of its run") from None

@@ -54,7 +54,7 @@ def measured_baseline(
     def make(folder: Path) -> None:
         measured = known or _measure(pipeline, units)
         folder.mkdir()
-        (folder / _SIZE).write_text(json.dumps(measured.size_bytes))
+        (folder / _SIZE).write_text(json.dumps(measured.size_bytes), encoding="utf-8")
         np.save(folder / _SCORES, measured.scores)
         np.save(folder / _EMBEDDINGS, measured.embedded.embeddings)
         if measured.cohort is not None:
@@ -68,7 +68,7 @@ def measured_baseline(
     def read(folder: Path) -> Baseline:
         return Baseline(
             # From build to build the size of an engine differs by some hundred bytes.
-            known.size_bytes if known else json.loads((folder / _SIZE).read_text()),
+            known.size_bytes if known else json.loads((folder / _SIZE).read_text(encoding="utf-8")),
             np.load(folder / _SCORES, allow_pickle=False),
             np.load(folder / _EMBEDDINGS, allow_pickle=False),
             np.load(cohort, allow_pickle=False) if (cohort := folder / _COHORT).exists() else None,

@@ -170,7 +170,7 @@ class Result:
     def save(self, folder: Path) -> None:
         """Write ``result.json`` into the folder."""
         with atomic_path(folder / RESULT_FILE) as part:
-            part.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+            part.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
 def numbers_of_groups(groups: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -20,10 +20,10 @@ def write_html(report: Report, path: Path) -> None:
     """Write the page: light or dark as the reader's system is, for wide screens and narrow ones."""
     environment = Environment(autoescape=True)
     environment.filters["drawn"] = _drawn
-    template = environment.from_string(files(__package__).joinpath(_TEMPLATE).read_text())
+    template = environment.from_string(files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8"))
     page = template.render(report=report, plotly=get_plotlyjs())
     with atomic_path(path) as part:
-        part.write_text(page)
+        part.write_text(page, encoding="utf-8")
 
 
 def _drawn(picture: Picture) -> str:
@@ -54,4 +54,4 @@ def write_markdown(report: Report, path: Path) -> None:
         commands = "\n".join(f"- {name}: `{command}`" for name, command in report.commands.items())
         parts.append(f"## Commands\n\n{commands}")
     with atomic_path(path) as part:
-        part.write_text("\n\n".join(parts) + "\n")
+        part.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

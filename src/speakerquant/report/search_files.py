@@ -52,19 +52,19 @@ def write_json(
         _RECOMMENDATION: list(recommendation),
     }
     with atomic_path(path) as part:
-        part.write_text(json.dumps(document, indent=2) + "\n")
+        part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def read_recommendation(path: Path) -> list[str]:
     """What a file of :func:`write_json` says of the recommended point, in lines."""
-    document = json.loads(path.read_text())
+    document = json.loads(path.read_text(encoding="utf-8"))
     return list(document.get(_RECOMMENDATION, []))  # files of earlier versions have none
 
 
 def write_csv(goals: Goals, front: Front, path: Path) -> None:
     """Write a row for every point of the front: its trial, the point, and the objectives."""
     axes: Sequence[str] = list(front.best[0].point) if front.best else []
-    with atomic_path(path) as part, part.open("w", newline="") as file:
+    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["trial", *axes, *goals.objectives, "meets_constraints"])
         for entry in front.best:

@@ -98,7 +98,7 @@ class SearchReport:
         )
         parts = [f"**{self._title(history, front)}**", *recommendation, table, *self._remarks(front)]
         with atomic_path(path) as part:
-            part.write_text("\n\n".join(parts) + "\n")
+            part.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
     def print(self, history: History, final_result: Mapping[str, Any] | None = None) -> None:
         """Print the front, the recommended point and how to evaluate it again."""

@@ -75,7 +75,7 @@ def _start(process: psutil.Process) -> float:
 def _host() -> str:
     """Identifies a host or container, within which process ids are unique; host names alone repeat."""
     try:
-        machine = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        machine = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         processes = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         machine, processes = f"{uuid.getnode():012x}", 0

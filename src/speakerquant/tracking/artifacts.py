@@ -41,7 +41,7 @@ class ArtifactReference:
         if not path.is_file():
             return None
         try:
-            entries = json.loads(path.read_text())
+            entries = json.loads(path.read_text(encoding="utf-8"))
             reference = cls(entries["uri"], entries["run_id"], entries["files"])
             if not all(isinstance(name, str) for name in (reference.uri, reference.run_id, *reference.files)):
                 raise TypeError
@@ -54,7 +54,7 @@ class ArtifactReference:
         """Write into the folder which run it is of, and which files only MLflow keeps."""
         reference = cls(without_credentials(run.tracking.client.tracking_uri), run.run_id, files)
         with atomic_path(folder / REFERENCE_FILE) as part:
-            part.write_text(json.dumps(asdict(reference), indent=2) + "\n")
+            part.write_text(json.dumps(asdict(reference), indent=2) + "\n", encoding="utf-8")
 
     @staticmethod
     def forget(folder: Path) -> None:

@@ -61,8 +61,9 @@ def connect(uri: str, experiment: str, patient: bool = False) -> Tracking:
 
     Raises:
         ServiceError: the store does not answer, cannot be opened, or refuses the credentials.
-        UserError: its folder cannot be made or was moved, or the experiment was deleted.
+        UserError: its folder cannot be made or was moved, the experiment was deleted, or either is empty.
     """
+    _refuse_empty(uri=uri, experiment=experiment)
     if uri == os.environ.get("MLFLOW_TRACKING_URI"):
         log.info("runs go to %s, as MLFLOW_TRACKING_URI says", uri)
     with _answering(uri, patient):
@@ -81,6 +82,7 @@ def find_store(uri: str) -> MlflowClient:
         ServiceError: the store does not answer, cannot be opened, or refuses the credentials.
         UserError: there is no such database, or it is not MLflow's.
     """
+    _refuse_empty(uri=uri)
     with _answering(uri):
         if (file := _sqlite_file(uri)) is not None and not file.is_file():
             raise UserError(
@@ -139,7 +141,7 @@ def find_experiment_of_run(uri: str, run_id: str) -> Tracking:
 def absolute_uri(uri: str) -> str:
     """The same store whatever the working directory is by then."""
     file = _sqlite_file(uri)
-    return str(make_url(uri).set(database=str(file))) if file else uri
+    return _with_file(uri, file) if file else uri
 
 
 def is_missing(error: MlflowException) -> bool:
@@ -164,12 +166,26 @@ def runs_address(server: str, experiment_id: str, view: str | None = None) -> st
     return f"{address}&viewStateShareKey={view}" if view else address
 
 
+def _refuse_empty(**settings: str) -> None:
+    """Refuse what MLflow would take for a store of its own choice, or for no name."""
+    for name, value in settings.items():
+        if not value:
+            raise UserError(f"tracking.{name}=: empty; leave it out for the default")
+
+
 def _sqlite_file(uri: str) -> Path | None:
     """The file of a SQLite database."""
     if not is_file(uri):
         return None
     database = make_url(uri).database
     return Path(database).absolute() if database and database != ":memory:" else None
+
+
+def _with_file(uri: str, file: Path) -> str:
+    """The address of another SQLite file, as plain as can be: MLflow makes the folders of its text."""
+    address = make_url(uri).set(database=str(file))
+    plain = f"{address.drivername}:///{file}"
+    return plain if make_url(plain) == address else str(address)
 
 
 def _is_database(uri: str) -> bool:
@@ -267,8 +283,8 @@ def _first_user(file: Path | None) -> Iterator[None]:
 def _make_tables(uri: str, file: Path, artifacts: str) -> None:
     """Have MLflow make a SQLite file beside its place: it cannot go on with what a broken start leaves."""
     with atomic_path(file.resolve()) as part:  # a link stays one
-        address = str(make_url(uri).set(database=str(part)))
-        SqlAlchemyStore(address, artifacts).engine.dispose()  # type: ignore[no-untyped-call]
+        store = SqlAlchemyStore(_with_file(uri, part), artifacts)  # type: ignore[no-untyped-call]
+        store.engine.dispose()
 
 
 def _advice(uri: str, error: Exception) -> str:
@@ -286,6 +302,11 @@ def _advice(uri: str, error: Exception) -> str:
         return (
             f"the MLflow server refuses the request ({first_line(error)[:200]}); check "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and the --allowed-hosts of the server"
+        )
+    if is_file(uri):
+        return (
+            f"the file cannot be opened or written ({first_line(error)[:200]}); close the program that holds "
+            "it, or choose another"
         )
     return f"the MLflow store does not answer ({first_line(error)[:200]}); start it or check the address"
 

@@ -69,7 +69,7 @@ class StudyRun(Observer):
     def updated(self, files: Sequence[Path], recommended: Mapping[str, Any] | None) -> None:
         with self._tolerant():
             self._run.restore()
-            report = "".join(path.read_text() for path in files if path.suffix == ".md")
+            report = "".join(path.read_text(encoding="utf-8") for path in files if path.suffix == ".md")
             metrics = {name: recommended[name] for name in SUMMARY if recommended and name in recommended}
             ledger, completed = self._ledgers[0], self._ledgers[0].history().completed
             searched = _searched(ledger.space, completed)
@@ -110,7 +110,7 @@ class StudyRun(Observer):
         self._run = TrackedRun(self._tracking, chosen)
         self._run.reopen()
         with atomic_path(self._folder / PARENT_FILE) as part:  # which jobs of another command may be reading
-            part.write_text(chosen)
+            part.write_text(chosen, encoding="utf-8")
 
     def _candidates(self, identity: str) -> list[Run]:
         runs = self._tracking.client.search_runs(

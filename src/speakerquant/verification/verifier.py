@@ -192,7 +192,7 @@ def _own_result(engine: Path) -> tuple[Mapping[str, Any], str]:
     """
     path = engine.with_name(RESULT_FILE)
     try:
-        result: Mapping[str, Any] = json.loads(path.read_text())
+        result: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         measured, ours = result.get("engine_sha256"), read_provenance(engine).sha256
         scoring = str(result["scoring"])
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 import os
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -52,6 +53,7 @@ _CONFIG = {
 }
 _KERNEL_CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 _KERNEL_BYTES, _MOST_KERNELS, _MEMORY_SHARE = 100_000, 16384, 16
+_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # a container's own
 _PROBE_CHANNELS = 64
 
 
@@ -153,6 +155,8 @@ class OpenVinoBuilder(EngineBuilder):
         if not hasattr(os, "sysconf"):
             return  # as on Windows
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        with suppress(OSError, ValueError):  # there is no such file, or no limit in it
+            memory = min(memory, int(_MEMORY_LIMIT.read_text(encoding="utf-8")))
         kept = min(_MOST_KERNELS, memory // _MEMORY_SHARE // _KERNEL_BYTES)
         os.environ.setdefault(_KERNEL_CACHE, str(kept))
 
