@@ -153,6 +153,7 @@ def test_a_mistake_is_one_line(
         "threshold=0.5 false_accepts=1: give one of them": register(
             f"run={run}", "threshold=0.5", "false_accepts=1"
         ),
+        "threshold of 75: scores are cosines": register(f"run={run}", "threshold=75"),
     }
     aside = scores.rename(scores.with_name("aside.npy"))
     finished["has no scores.npy"] = register(f"run={run}")
