@@ -20,8 +20,8 @@ def register(config: RegisterConfig) -> None:
     """Register the engine of the run ``config.run`` and print the address of the model.
 
     Raises:
-        UserError: two thresholds are asked for, or one that is no cosine; or there is no such run, it has lost
-            its files, or the engine cannot be loaded here.
+        UserError: two thresholds are asked for, or one that is no cosine; or there is no such run, it has
+            lost its files, or the engine cannot be loaded here.
     """
     if None not in (config.threshold, config.false_accepts):
         raise UserError(
