@@ -127,7 +127,7 @@ def test_what_a_server_cannot_read_is_named_by_its_row(workspace: Workspace, eng
         with pytest.raises(UserError, match=f"^row 1, tested: {said}"):
             verifier.predict(rows, {"threshold": 0.5})
     for threshold in (math.nan, 75.0):
-        with pytest.raises(UserError, match="^threshold of "):
+        with pytest.raises(UserError, match=r"^threshold of .*: scores are cosines"):
             verifier.predict(rows, {"threshold": threshold})
 
 

@@ -52,7 +52,7 @@ def is_onnx_file(path: Path) -> bool:
 
 
 def load_checkpoint(
-    path: Path,
+    path: Path | str,
     config: Any = None,
     family: str = AUTO,
     front_end: FrontEnd | None = None,
@@ -68,6 +68,7 @@ def load_checkpoint(
     Raises:
         UserError: the file is missing, damaged, holds more than tensors, or is of another shape or family.
     """
+    path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; check model.checkpoint")
     try:
