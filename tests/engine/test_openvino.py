@@ -49,7 +49,7 @@ def test_fp32_is_fp32(small: Subject, tmp_path: Path) -> None:
     assert np.linalg.norm(embeddings - reference) < 1e-5 * np.linalg.norm(reference)
 
 
-def test_a_forked_process_is_told_to_load_the_engine_instead_of_waiting_for_good(
+def test_a_process_forked_after_the_engine_was_loaded_is_refused_instead_of_waiting_for_good(
     small: Subject, tmp_path: Path
 ) -> None:
     write_model(small.network, tmp_path / "model.onnx")
@@ -67,7 +67,7 @@ def test_a_forked_process_is_told_to_load_the_engine_instead_of_waiting_for_good
     forked.start()
     try:
         assert said.poll(20), "it hangs"
-        assert "load it in each process" in said.recv()
+        assert "start processes by spawn" in said.recv()
     finally:
         forked.kill()
         forked.join()

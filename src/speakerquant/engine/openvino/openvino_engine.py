@@ -127,8 +127,8 @@ class OpenVinoEngine(Engine):
     def embed(self, features: FloatArray) -> FloatArray:
         if os.getpid() != self._process:  # whose threads a fork lacks, and would wait for until it is killed
             raise UserError(
-                "OpenVINO's engine was loaded before this process was forked, and cannot run in it; load it "
-                "in each process, or start processes by spawn"
+                "OpenVINO's engine was loaded before this process was forked, and cannot run in it; start "
+                "processes by spawn, or load it in each of them and not before"
             )
         if features.shape[0] == features.shape[2] == 1:
             # With AMX, OpenVINO 2026.4 mixes up the channels of INT8 layers on one frame of one recording.
