@@ -80,9 +80,9 @@ class Cache:
     file for one of several processes. All that is in it has the permissions of its folder.
     """
 
-    def __init__(self, root: Path | None = None) -> None:
+    def __init__(self, root: Path | str | None = None) -> None:
         # Absolute, because what is used is marked as long as the process lives, wherever it is by then.
-        self.root = (root or Path(platformdirs.user_cache_dir("speakerquant"))).absolute()
+        self.root = Path(root or platformdirs.user_cache_dir("speakerquant")).absolute()
 
     def get(
         self, kind: str, key: str, make: Callable[[Path], None], suffix: str = "", *, continues: bool = False

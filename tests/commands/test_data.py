@@ -99,7 +99,7 @@ def test_check_does_not_stop_at_the_first(corpus: Path, command: Command) -> Non
     finished = command("check", "--root", corpus / "wav", "--trials", corpus / "trials.txt")
     assert finished.code == 2
     assert "6 recordings: 2 usable, 4 not" in finished.out
-    channel = "its channel 2 is silent; choose another with --channel"
+    channel = "its channel 2 is silent, and channels are averaged"
     for problem in ("0.wav: no such recording", "1.wav: truncated", "8000 Hz, not 16000", channel):
         assert problem in finished.out
     assert finished.err.splitlines() == [

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,16 @@ def test_the_threshold_that_a_model_is_registered_with_is_its_own(
     assert "threshold 0.300000" in invoke(verify_speaker.main, *asked, "--threshold", "0.3").out
 
 
+def test_a_copy_that_registers_into_the_original_is_warned_of(
+    workspace: Workspace, run: str, register: Command, tmp_path: Path
+) -> None:
+    store = shutil.copy(workspace.tracking_uri.removeprefix("sqlite:///"), tmp_path)
+    (tmp_path / "artifacts").mkdir()
+    finished = register(f"run={run}", f"tracking.uri=sqlite:///{store}", "name=copied")
+    assert finished.code == 0, finished.err
+    assert f", not beside {store}, which is a copy" in finished.out
+
+
 def test_a_model_says_which_of_its_answers_may_be_null(run: str, register: Command) -> None:
     assert register(f"run={run}", "alias=chosen").code == 0
     outputs = mlflow.models.get_model_info(NAME).signature.outputs
@@ -153,6 +164,7 @@ def test_a_mistake_is_one_line(
         "threshold=0.5 false_accepts=1: give one of them": register(
             f"run={run}", "threshold=0.5", "false_accepts=1"
         ),
+        "threshold of 75: scores are cosines": register(f"run={run}", "threshold=75"),
     }
     aside = scores.rename(scores.with_name("aside.npy"))
     finished["has no scores.npy"] = register(f"run={run}")

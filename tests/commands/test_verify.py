@@ -3,22 +3,25 @@
 import base64
 import io
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
 import pytest
 import soundfile
 
-from speakerquant.audio.waveform import read_waveform
+from speakerquant.audio.waveform import Waveform, read_waveform
 from speakerquant.commands import evaluate_mask, verify_speaker
 from speakerquant.corpus.synthetic import TRIALS_FILE
 from speakerquant.corpus.trials import read_trials
 from speakerquant.errors import UserError
 from speakerquant.verification import served_verifier
+from speakerquant.verification.verifier import Verifier
 
 from .conftest import Command, Finished, Workspace, exit_code
 
@@ -114,10 +117,56 @@ def test_what_changes_for_users_where_an_engine_replaces_another(
 def test_what_a_server_cannot_read_is_named_by_its_row(workspace: Workspace, engine: Path) -> None:
     verifier = served_verifier._load_pyfunc(str(engine.parent))
     speech = sorted(workspace.corpus.rglob("*.wav"))[0].read_bytes()
-    for tested, said in ((speech[:100], "row 1, tested: "), ("é", "row 1, tested: not base64")):
+    for tested, said in (
+        (speech[:100], ""),
+        ("é", "not base64"),
+        (None, r"shape \(\), neither an audio file nor samples"),
+        ([0.1, None], "samples that are NaN or infinite"),
+    ):
         rows = pandas.DataFrame({"enrolled": [speech, speech], "tested": [speech, tested]})
-        with pytest.raises(UserError, match=f"^{said}"):
+        with pytest.raises(UserError, match=f"^row 1, tested: {said}"):
             verifier.predict(rows, {"threshold": 0.5})
+    for threshold in (math.nan, 75.0):
+        with pytest.raises(UserError, match=r"^threshold of .*: scores are cosines"):
+            verifier.predict(rows, {"threshold": threshold})
+
+
+def test_samples_are_taken_as_programs_have_them(workspace: Workspace, engine: Path) -> None:
+    path = sorted(workspace.corpus.rglob("*.wav"))[0]
+    speech = read_waveform(path, 16000)
+    read_only = np.frombuffer(speech.tobytes(), np.float32)
+    with Verifier.load(str(engine.parent)) as verifier:
+        expected = verifier.read(str(path)).features
+        for samples in (speech, speech.astype(float), speech.tolist(), speech[::-1][::-1], read_only):
+            taken = verifier.take("a", samples)
+            np.testing.assert_array_equal(taken.features, expected)
+            assert taken.doubt is None
+        assert verifier.take("a", speech[::-1]).features.shape == expected.shape
+        large = verifier.take("a", 32768 * speech).doubt
+        assert large is not None and large.startswith("samples as large as ")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda speech: np.where(np.arange(len(speech)) == 5, np.nan, speech), "samples that are NaN"),
+        (
+            lambda speech: np.stack([speech, speech], axis=1),
+            r"shape \(\d+, 2\), neither an audio file",
+        ),
+        (lambda speech: speech[np.newaxis], r"shape \(1, \d+\), neither an audio file"),
+        (lambda speech: (32767 * speech).astype(np.int16), r"integers as large as \d+; divide them"),
+        (lambda speech: speech[:0], "no samples"),
+        (lambda speech: [speech, speech[:9]], "neither an audio file nor samples"),
+    ],
+)
+def test_samples_that_cannot_be_taken_are_said_in_one_line(
+    workspace: Workspace, measured: Path, change: Callable[[Waveform], Any], said: str
+) -> None:
+    speech = read_waveform(sorted(workspace.corpus.rglob("*.wav"))[0], 16000)
+    with Verifier.load(measured) as verifier, pytest.raises(UserError, match=f"^a: {said}") as caught:
+        verifier.take("a", change(speech))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_recording_comes_to_a_server_in_any_of_its_forms(workspace: Workspace, engine: Path) -> None:
@@ -232,6 +281,8 @@ def test_a_network_is_no_engine(engine: Path, invoke: Command, tmp_path: Path) -
     ("arguments", "said"),
     [
         (["--false-accepts", "0"], "false accepts of 0 %: give percent"),
+        (["--threshold", "nan"], "threshold of nan: scores are cosines; give a number from -1 to 1"),
+        (["--threshold", "75"], "threshold of 75: scores are cosines"),
         (["nowhere.wav"], "nowhere.wav"),
         (
             ["--model", "verifier@champion"],
@@ -344,4 +395,4 @@ def test_without_known_scores_a_threshold_is_asked_for(
     finished = verify(*pair)
     assert finished.code == 2
     assert "give one (speakerquant-verify --threshold" in finished.err
-    assert "another speaker" in verify(*pair, "--threshold", "2").out
+    assert "another speaker" in verify(*pair, "--threshold", "1").out

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import multiprocessing
 import os
 import platform
 import re
@@ -48,6 +49,30 @@ def test_fp32_is_fp32(small: Subject, tmp_path: Path) -> None:
     embeddings = np.stack(list(engine.embed_many(small.recordings)))
     reference = embed_with_network(small.network, small.recordings)
     assert np.linalg.norm(embeddings - reference) < 1e-5 * np.linalg.norm(reference)
+
+
+def test_a_process_forked_after_the_engine_was_loaded_is_refused_instead_of_waiting_for_good(
+    small: Subject, tmp_path: Path
+) -> None:
+    write_model(small.network, tmp_path / "model.onnx")
+    engine = OpenVinoBuilder().build(tmp_path / "model.onnx")
+    processes = multiprocessing.get_context("fork")
+    said, saying = processes.Pipe(duplex=False)
+
+    def embed() -> None:
+        try:
+            engine.embed(small.recordings[0][np.newaxis])
+        except UserError as error:
+            saying.send(str(error))
+
+    forked = processes.Process(target=embed)
+    forked.start()
+    try:
+        assert said.poll(20), "it hangs"
+        assert "start processes by spawn" in said.recv()
+    finally:
+        forked.kill()
+        forked.join()
 
 
 def compiled_by_openvino_alone(engine: Engine, folder: Path) -> ov.CompiledModel:

@@ -156,7 +156,7 @@ def test_another_evaluator_finds_it_in_the_cache(make: Make, tmp_path: Path) -> 
     mask = Mask(make().units, {"aggregation_conv": INT8})
     first = make().evaluate(mask, tmp_path / "first")
     before = entries(make().cache)
-    again = make().evaluate(mask, tmp_path / "again")
+    again = make().evaluate(mask, str(tmp_path / "again"))
     assert entries(make().cache) == before
     for name in ("eer", "eer_low", "min_dcf"):
         assert again.numbers[name] == first.numbers[name]

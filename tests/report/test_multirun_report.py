@@ -196,7 +196,7 @@ def test_it_is_said_whose_engines_were_not_run(
 
 
 def test_picture_is_drawn(runs: list[MaskRun], tmp_path: Path) -> None:
-    draw_runs(runs, tmp_path / "plot.png")
+    draw_runs(runs, str(tmp_path / "plot.png"))
     image = matplotlib.image.imread(tmp_path / "plot.png")
     assert image.shape[0] > 500
     assert np.unique(image[..., :3].reshape(-1, 3), axis=0).shape[0] > 10

@@ -182,6 +182,24 @@ def test_artifacts_are_not_recorded_where_a_store_was_before_it_was_moved(
     assert connect(uri, "experiment").experiment_id == tracking.experiment_id
 
 
+def test_artifacts_that_a_copied_store_sends_to_the_original_are_warned_of(
+    tmp_path: Path, new_store: NewStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    original, copy, link = (tmp_path / name for name in ("original", "copy", "link"))
+    (tmp_path / "file.txt").write_text("content")
+    tracking = connect(new_store(original), "experiment")
+    TrackedRun.start(tracking, "name").log_artifact(tmp_path / "file.txt")
+    shutil.copytree(original, copy)
+    link.symlink_to(original)
+    for folder, experiment in ((original, "experiment"), (link, "experiment"), (copy, "another")):
+        connect(f"sqlite:///{folder}/mlflow.db", experiment)
+    assert not caplog.records
+    for _ in range(2):  # as by jobs of a multirun
+        connect(f"sqlite:///{copy}/mlflow.db", "experiment")
+    [record] = caplog.records
+    assert f"its artifacts go to {original}/artifacts, not beside {copy}/mlflow.db" in record.getMessage()
+
+
 def test_the_latest_multirun_is_found_before_however_many_single_runs(
     tmp_path: Path, new_store: NewStore
 ) -> None:

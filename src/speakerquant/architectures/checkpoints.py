@@ -61,7 +61,7 @@ def is_onnx_file(path: Path) -> bool:
 
 
 def load_checkpoint(
-    path: Path,
+    path: Path | str,
     config: Any = None,
     family: str = AUTO,
     front_end: FrontEnd | None = None,
@@ -78,6 +78,7 @@ def load_checkpoint(
         UserError: the file is missing, damaged, holds more than tensors, is of another shape or family, or is
             changed meanwhile.
     """
+    path = Path(path)
     if path.is_dir():
         files = sorted(file.name for file in path.iterdir() if file.suffix in _WEIGHT_FILES)
         raise UserError(

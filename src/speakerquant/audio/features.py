@@ -158,7 +158,8 @@ def _warn(extracted: CachedFeatures, doubts: Mapping[str, str]) -> None:
         log.warning("%s: %s", extracted.recordings[int(index)], doubt)
     if doubts:
         log.warning(
-            "%d of %d recordings say little of their speakers, and move the error rate; take them off",
+            "%d of %d recordings say little of their speakers, and move the error rate; take them off, or "
+            "choose another channel with data.channel",
             *(len(doubts), len(extracted.recordings)),
         )
     path, seconds = extracted.longest()

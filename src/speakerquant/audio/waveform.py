@@ -72,10 +72,7 @@ def _mono(path: Path, sound: Sound, channel: int | None) -> Waveform:
         return averaged
     num_channels = sound.samples.shape[1]
     if not 1 <= channel <= num_channels:
-        raise UserError(
-            f"{path}: has no channel {channel}, only {num_channels}; give recordings with it (data.channel "
-            "says which is taken)"
-        )
+        raise UserError(f"{path}: has no channel {channel}, only {num_channels}; give recordings with it")
     return np.ascontiguousarray(sound.samples[:, channel - 1])
 
 
@@ -85,10 +82,10 @@ def _doubt_about_average(samples: npt.NDArray[np.float32], mono: Waveform) -> st
         return None
     heard = np.ptp(samples, axis=0) > _INAUDIBLE
     if heard.any() and mono.std() < _CANCELLED * samples.std(axis=0).max():
-        return "its channels cancel each other when averaged; choose one with data.channel"
+        return "its channels cancel each other when averaged"
     if heard.any() and not heard.all():
         silent = int(np.argmin(heard)) + 1
-        return f"its channel {silent} is silent; choose another with data.channel"
+        return f"its channel {silent} is silent, and channels are averaged"
     return None
 
 

@@ -7,7 +7,7 @@ from speakerquant.commands.console_script import importing, run_command
 from speakerquant.errors import renamed, said_as
 
 # Findings and errors name the settings of a run.
-_OPTIONS = {f"data.{name}": f"--{name}" for name in ("root", "trials", "speakers", "channel", "conditions")}
+_OPTIONS = {f"data.{name}": f"--{name}" for name in ("root", "trials", "speakers", "conditions")}
 
 
 @said_as(_OPTIONS)

@@ -11,7 +11,7 @@ from speakerquant.configuration.tracking_schema import RegisterConfig
 from speakerquant.errors import UserError
 from speakerquant.tracking.registry import Interface, register_model
 from speakerquant.verification import served_verifier
-from speakerquant.verification.verifier import Verifier, known_threshold
+from speakerquant.verification.verifier import Verifier, checked_threshold, known_threshold
 
 _EXAMPLE_SECONDS = 0.5
 
@@ -20,8 +20,8 @@ def register(config: RegisterConfig) -> None:
     """Register the engine of the run ``config.run`` and print the address of the model.
 
     Raises:
-        UserError: two thresholds are asked for; or there is no such run, it has lost its files, or the engine
-            cannot be loaded here.
+        UserError: two thresholds are asked for, or one that is no cosine; or there is no such run, it has
+            lost its files, or the engine cannot be loaded here.
     """
     if None not in (config.threshold, config.false_accepts):
         raise UserError(
@@ -33,9 +33,10 @@ def register(config: RegisterConfig) -> None:
         files = folder / "engine"
         files.mkdir()
         engine = download_engine(run, files)
-        threshold = config.threshold
-        if threshold is None:
+        if config.threshold is None:
             threshold = known_threshold(engine, config.false_accepts)
+        else:
+            threshold = checked_threshold(config.threshold)
         with Verifier.load(engine) as verifier:
             sample_rate = verifier.front_end.sample_rate
         interface = Interface(

@@ -23,6 +23,7 @@ from speakerquant.verification.verifier import (
     Recording,
     Vector,
     Verifier,
+    checked_threshold,
     known_calibration,
     known_threshold,
     score,
@@ -51,7 +52,8 @@ def verify(
         false_accepts: Most percent of other speakers that it may accept; none takes that of the EER.
 
     Raises:
-        UserError: the engine cannot be loaded here, a recording is unusable, or there is no threshold.
+        UserError: the engine cannot be loaded here, a recording is unusable, or there is no threshold, or one
+            that is no cosine.
     """
     with _opened(model, partial(_threshold, threshold, false_accepts)) as (verifier, chosen, calibration):
         start = time.perf_counter()
@@ -219,7 +221,7 @@ def _opened(
 def _threshold(threshold: float | None, false_accepts: float | None, engine: FoundEngine) -> float:
     """The threshold that was asked for, or else the engine's own."""
     if threshold is not None:
-        return threshold
+        return checked_threshold(threshold)
     if engine.threshold is not None and false_accepts is None:
         return engine.threshold
     return known_threshold(engine.path, false_accepts)

@@ -63,16 +63,16 @@ class EvaluationData:
 
 def open_evaluation_data(
     recordings: Recordings,
-    trials_path: Path,
+    trials_path: Path | str,
     calibration: Recordings,
     *,
     num_calibration: int,
     calibration_seed: int,
-    calibration_list: Path | None = None,
+    calibration_list: Path | str | None = None,
     rounding: Recordings | None = None,
     num_rounding: int | None = None,
     keep_repeated_trials: bool = False,
-    conditions: Path | None = None,
+    conditions: Path | str | None = None,
 ) -> EvaluationData:
     """Read the trial list and choose what to calibrate on.
 
@@ -96,6 +96,8 @@ def open_evaluation_data(
     _check_number("calibration", num_calibration)
     num_rounding = num_calibration if num_rounding is None else num_rounding
     _check_number("rounding", num_rounding)
+    trials_path = Path(trials_path)
+    listed = Path(calibration_list) if calibration_list else None
     trials_digest = file_digest(trials_path) if is_file(trials_path) else ""
     trials = read_trials(trials_path, recordings, keep_repeated=keep_repeated_trials)
     if file_digest(trials_path) != trials_digest:
@@ -106,11 +108,9 @@ def open_evaluation_data(
         log.warning("%s: %s", trials_path, contradiction)
     if speakers is None:
         speakers = np.arange(len(trials.recordings), dtype=np.int32)
-    pool = _Pool(
-        calibration, calibration_list, "calibrate on", "data.calibration_root and data.calibration_list"
-    )
+    pool = _Pool(calibration, listed, "calibrate on", "data.calibration_root and data.calibration_list")
     names = pool.names(recordings, trials)
-    if calibration_list is None:
+    if listed is None:
         if len(names) < num_calibration:
             log.warning(
                 "%s: calibrating on %d recordings, all there are; calibration.num_recordings=%d",
@@ -134,7 +134,7 @@ def open_evaluation_data(
         *(recordings, paths, trials, trials_digest, speakers),
         calibration=pool.paths(chosen, recordings, trials),
         rounding=lambda: rounded_for,
-        conditions=read_conditions(conditions, recordings, trials.recordings) if conditions else {},
+        conditions=read_conditions(Path(conditions), recordings, trials.recordings) if conditions else {},
     )
 
 

@@ -40,7 +40,7 @@ class Recordings:
             return name
 
 
-def open_recordings(source: Path, speaker_of: SpeakerOf | None = None) -> Recordings:
+def open_recordings(source: Path | str, speaker_of: SpeakerOf | None = None) -> Recordings:
     """Open the recordings of a folder, of a Kaldi ``wav.scp`` or of a SpeechBrain CSV file.
 
     Args:
@@ -50,6 +50,7 @@ def open_recordings(source: Path, speaker_of: SpeakerOf | None = None) -> Record
     Raises:
         UserError: there is no such folder or file, or a line of it cannot be understood.
     """
+    source = Path(source)
     if source.suffix == ".scp":
         return _of_table(source, _read_scp(source), speaker_of or speaker_from_path)
     if source.suffix == ".csv":

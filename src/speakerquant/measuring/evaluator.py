@@ -119,7 +119,7 @@ class MaskEvaluator:
     def evaluate(
         self,
         mask: Mask,
-        folder: Path,
+        folder: Path | str,
         listener: EvaluationListener | None = None,
         times: StageTimes | None = None,
     ) -> Result:
@@ -139,6 +139,7 @@ class MaskEvaluator:
         """
         listener, times = listener or EvaluationListener(), times or StageTimes()
         self.check_mask(mask)
+        folder = Path(folder)
         _check_folder(folder)
         self._say_what_the_mask_does_not(mask)
         bootstrap = self.bootstrap
@@ -184,7 +185,7 @@ class MaskEvaluator:
         listener.finished(result)
         return result
 
-    def measure(self, masks: Sequence[Mask], folders: Sequence[Path]) -> Iterator[Measurement]:
+    def measure(self, masks: Sequence[Mask], folders: Sequence[Path | str]) -> Iterator[Measurement]:
         """Measure masks in turn, each as soon as it is asked for, without comparing them with the baseline.
 
         Args:
@@ -196,7 +197,7 @@ class MaskEvaluator:
         """
         for mask in masks:
             self.check_mask(mask)
-        return (self.pipeline.measure(*each) for each in zip(masks, folders, strict=True))
+        return (self.pipeline.measure(*each) for each in zip(masks, map(Path, folders), strict=True))
 
     def numbers_of(self, embeddings: Embeddings, names: Collection[str]) -> dict[str, float]:
         """Numbers of a result that embeddings alone tell, of a mask that was never built.

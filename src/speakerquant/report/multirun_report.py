@@ -96,7 +96,7 @@ def precision_colors(runs: Iterable[MaskRun]) -> dict[str, str]:
     return {BASELINE.name: COLORS[0], **dict(zip(others, itertools.cycle(COLORS[1:]), strict=False))}
 
 
-def draw_runs(runs: Sequence[MaskRun], path: Path) -> None:
+def draw_runs(runs: Sequence[MaskRun], path: Path | str) -> None:
     """Draw finished runs by size and error, joined to what is published of them, as a PNG file.
 
     Those that may be compared share a picture; several are below each other.
@@ -104,7 +104,7 @@ def draw_runs(runs: Sequence[MaskRun], path: Path) -> None:
     from speakerquant.report.png_picture import draw_png  # Matplotlib, for which only who draws waits
 
     colors = precision_colors(runs)
-    draw_png([runs_picture(group, colors) for group in comparable_runs(name_runs(runs))], path)
+    draw_png([runs_picture(group, colors) for group in comparable_runs(name_runs(runs))], Path(path))
 
 
 def runs_picture(group: ComparableRuns, colors: Mapping[str, str]) -> Picture:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 logging.getLogger("mlflow.utils.git_utils").setLevel(logging.ERROR)  # git need not be there
 
+_ARTIFACTS = "artifacts"  # folder beside a SQLite file
 _TABLE = "experiments"  # which every database of MLflow has
 _SHOWN = 10  # names of experiments in a message
 _REFUSED = (401, 403)  # HTTP status codes
@@ -70,8 +72,7 @@ def connect(uri: str, experiment: str, patient: bool = False) -> Tracking:
         file = _sqlite_file(uri)
         artifacts = _prepared(uri, file.parent) if file else None
         client, existing = _opened(absolute_uri(uri), experiment, file, artifacts)
-    if artifacts:
-        _check_place(existing, artifacts)
+    check_place(client, existing)
     return _tracking(client, existing)
 
 
@@ -202,27 +203,39 @@ def _tracking(client: MlflowClient, experiment: Experiment) -> Tracking:
     return Tracking(client, experiment.experiment_id)
 
 
-def _check_place(experiment: Experiment, artifacts: str) -> None:
-    """Refuse to part the artifacts from a SQLite file that was moved: MLflow keeps where they went at first.
+def check_place(client: MlflowClient, experiment: Experiment) -> None:
+    """Refuse to part the artifacts from a SQLite file that was moved, and warn where it was copied.
 
-    Args:
-        experiment: The experiment.
-        artifacts: Where those of a new one would go.
+    MLflow keeps where the artifacts of an experiment went at first.
 
     Raises:
-        UserError: that place is there, and the same of the experiment is not.
+        UserError: that place is not there any more, and the one beside the file is.
     """
-    first, now = (
-        Path(get_local_path_or_none(each) or "")  # type: ignore[no-untyped-call]
-        for each in (experiment.artifact_location, artifacts)
-    )
+    if (file := _sqlite_file(client.tracking_uri)) is None:
+        return
+    first = Path(get_local_path_or_none(experiment.artifact_location) or "")  # type: ignore[no-untyped-call]
+    now = file.parent / _ARTIFACTS
     is_there, was_there = (os.path.exists(each) for each in (now, first))  # noqa: PTH110, denied is not there
-    if first.name == now.name and is_there and not was_there:
+    if first.name != now.name or not is_there:
+        return
+    if not was_there:
         raise UserError(
             f"tracking.experiment={experiment.name}: its artifacts go to {first}, which is not there; "
             f"move {now.parent} back to {first.parent}, make a link to it there, or use another "
             "tracking.experiment"
         )
+    if not first.samefile(now):
+        _warn_of_copy(experiment.name, first, file)
+
+
+@cache
+def _warn_of_copy(experiment: str, first: Path, file: Path) -> None:
+    """Say, once for all jobs of this process, that what is recorded in a copy goes to the original."""
+    log.warning(
+        "tracking.experiment=%s: its artifacts go to %s, not beside %s, which is a copy; use another "
+        "tracking.experiment to leave them alone",
+        *(experiment, first, file),
+    )
 
 
 @contextmanager
@@ -332,4 +345,4 @@ def _prepared(uri: str, folder: Path) -> str:
         raise UserError(
             f"tracking.uri={uri}: cannot write {folder} ({error.strerror}); choose another folder"
         ) from None
-    return (folder / "artifacts").as_uri()
+    return (folder / _ARTIFACTS).as_uri()

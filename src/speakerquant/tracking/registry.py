@@ -17,7 +17,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType
 
 from speakerquant.errors import UserError, first_line
-from speakerquant.tracking.client import Tracking, find_store, mlflow_settings
+from speakerquant.tracking.client import Tracking, check_place, find_store, mlflow_settings
 from speakerquant.tracking.recorded_runs import WITHOUT_BARS
 
 _SCHEME = "models:/"
@@ -77,9 +77,11 @@ def register_model(
         The version.
 
     Raises:
-        UserError: the registry refuses the name or the alias, or is none.
+        UserError: the registry refuses the name or the alias, or is none; or as
+            :func:`speakerquant.tracking.client.check_place`.
     """
     client = tracking.client
+    check_place(client, client.get_experiment(tracking.experiment_id))
     with tempfile.TemporaryDirectory() as folder, mlflow_settings(WITHOUT_BARS):
         saved = Path(folder) / "model"
         mlflow.pyfunc.save_model(

@@ -10,12 +10,16 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from speakerquant.engine.provenance import find_engine
 from speakerquant.errors import UserError, said_as
 from speakerquant.statistics.score_calibration import ScoreCalibration
-from speakerquant.verification.verifier import Recording, Verifier, known_calibration, score
+from speakerquant.verification.verifier import (
+    Recording,
+    Verifier,
+    checked_threshold,
+    known_calibration,
+    score,
+)
 
 ENROLLED, TESTED = "enrolled", "tested"
 """What a request gives."""
@@ -51,9 +55,9 @@ class ServedVerifier:
             params: The threshold, which the model's signature has a default for.
 
         Raises:
-            UserError: a recording cannot be used.
+            UserError: a recording cannot be used, or the threshold is no cosine.
         """
-        threshold = float(params[THRESHOLD])
+        threshold = checked_threshold(float(params[THRESHOLD]))
         answers = []
         for number, row in enumerate(model_input.to_dict("records")):
             enrolled = [
@@ -83,13 +87,7 @@ class ServedVerifier:
                 path.write_bytes(contents)
                 with said_as({str(path): name}):
                     return self._verifier.read(path)
-        try:
-            waveform = np.asarray(value, np.float32)
-        except (TypeError, ValueError):
-            waveform = np.empty((0, 0), np.float32)
-        if waveform.ndim != 1 or not waveform.size or not np.isfinite(waveform).all():
-            raise UserError(f"{name}: neither an audio file in base64 nor a list of samples")
-        return self._verifier.take(name, waveform)
+        return self._verifier.take(name, value)
 
 
 def _recordings(value: Any) -> Sequence[Any]:

@@ -18,7 +18,14 @@ from speakerquant.audio.waveform import Waveform, doubt_about, inspect_waveform
 from speakerquant.cache import Cache
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.base import Engine
-from speakerquant.engine.provenance import CHANNEL, FRONT_END, MAX_FRAMES, MIN_FRAMES, read_provenance
+from speakerquant.engine.provenance import (
+    CHANNEL,
+    FRONT_END,
+    MAX_FRAMES,
+    MIN_FRAMES,
+    find_engine,
+    read_provenance,
+)
 from speakerquant.errors import UserError, first_line
 from speakerquant.measuring.result import LABELS_FILE, RESULT_FILE, SCORES_FILE
 from speakerquant.statistics.error_rates import ScoredTrials, threshold_at
@@ -30,6 +37,8 @@ from speakerquant.statistics.swap_metrics import FEWEST_ERRORS, is_resolved
 log = logging.getLogger(__name__)
 
 _HOW = "(speakerquant-verify --threshold 0.5, speakerquant-register threshold=0.5)"
+
+_LOUDEST = 10  # of samples; decoding and filtering lead a little beyond 1
 
 Vector = npt.NDArray[np.float32]
 
@@ -70,12 +79,16 @@ class Verifier:
     channel: int | None = None
 
     @classmethod
-    def load(cls, engine: Path) -> "Verifier":
-        """The verifier of an engine file.
+    def load(cls, engine: Path | str) -> "Verifier":
+        """The verifier of an engine.
+
+        Args:
+            engine: Its file, or a folder that it lies in, such as a run's.
 
         Raises:
-            UserError: the engine cannot be loaded here, or does not tell its front end.
+            UserError: there is none or several, it cannot be loaded here, or does not tell its front end.
         """
+        engine = find_engine(Path(engine))
         provenance = read_provenance(engine)
         network = provenance.network
         try:
@@ -94,22 +107,27 @@ class Verifier:
     def __exit__(self, *_: object) -> None:
         self.engine.close()
 
-    def read(self, path: Path) -> Recording:
+    def read(self, path: Path | str) -> Recording:
         """A recording from its file, of any rate and number of channels, with what is to be doubted of it.
 
         Raises:
             UserError: it cannot be read, lacks the channel, or is too short or too long.
         """
-        found = inspect_waveform(path, self.front_end.sample_rate, self.channel)
+        found = inspect_waveform(Path(path), self.front_end.sample_rate, self.channel)
         return self._recording(str(path), found.waveform, found.doubt)
 
-    def take(self, name: str, waveform: Waveform) -> Recording:
-        """A recording from its samples, mono ``[samples]`` in [-1, 1] at the front end's sample rate.
+    def take(self, name: str, samples: npt.ArrayLike) -> Recording:
+        """A recording from its samples, with what is to be doubted of it.
+
+        Args:
+            name: What it is called.
+            samples: Mono ``[samples]`` in [-1, 1] at the front end's sample rate, of any floating-point type.
 
         Raises:
-            UserError: it is too short or too long.
+            UserError: these are no such samples, or too few or too many.
         """
-        return self._recording(name, waveform, doubt_about(waveform) if waveform.size else None)
+        waveform = _waveform(name, samples)
+        return self._recording(name, waveform, doubt_about(waveform) or _doubt_about_scale(waveform))
 
     def embed(self, recordings: Iterable[Recording]) -> Iterator[Vector]:
         """Embeddings ``[dim]`` of length 1 of recordings, in their order; few are in memory at a time."""
@@ -132,6 +150,49 @@ class Verifier:
                 "it, or build the engine with a larger engine.max_frames"
             )
         return Recording(name, features, doubt)
+
+
+def _waveform(name: str, samples: npt.ArrayLike) -> Waveform:
+    """Samples as front ends compute with them, ``[samples]``, one at least and all finite.
+
+    Raises:
+        UserError: they are no such samples.
+    """
+    try:
+        given = np.asarray(samples)
+        waveform: Waveform = np.require(given, np.float32, ["C", "W"])
+    except (TypeError, ValueError):
+        raise UserError(f"{name}: neither an audio file nor samples; give numbers, [samples]") from None
+    if waveform.ndim != 1:
+        raise UserError(
+            f"{name}: shape {given.shape}, neither an audio file nor samples of one channel; give [samples]"
+        )
+    if not waveform.size:
+        raise UserError(f"{name}: no samples; give a recording")
+    if not np.isfinite(waveform).all():
+        raise UserError(f"{name}: samples that are NaN or infinite; give finite ones")
+    if given.dtype.kind in "iu" and (largest := np.abs(waveform).max()) > 1:
+        raise UserError(
+            f"{name}: integers as large as {largest:.0f}; divide them, so that samples lie in [-1, 1]"
+        )
+    return waveform
+
+
+def _doubt_about_scale(waveform: Waveform) -> str | None:
+    """What makes it likely that samples are not of the scale that front ends expect; none if nothing does."""
+    largest = np.abs(waveform).max()
+    return f"samples as large as {largest:.6g} instead of 1" if largest > _LOUDEST else None
+
+
+def checked_threshold(threshold: float) -> float:
+    """A threshold that somebody has given, which scores can be above or below.
+
+    Raises:
+        UserError: it is no cosine.
+    """
+    if not -1 <= threshold <= 1:  # as NaN is not
+        raise UserError(f"threshold of {threshold:g}: scores are cosines; give a number from -1 to 1")
+    return threshold
 
 
 def score(enrolled: Sequence[Vector], tested: Vector) -> float:

@@ -115,6 +115,7 @@ class OpenVinoEngine(Engine):
         compiled = _core().import_model(serialized, "CPU", _CONFIG)
         if compiled.get_property(INPUT_GROUP_OPTION) not in (0, INPUT_GROUP):  # of a version that stored none
             compiled = _core().import_model(serialized, "CPU", {**_CONFIG, INPUT_GROUP_OPTION: 0})
+        self._process = os.getpid()
         self._parallel_requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         # Made once and lent: however many threads ask, no more run than the machine has room for.
         self._requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
@@ -126,6 +127,11 @@ class OpenVinoEngine(Engine):
         return self._parallel_requests
 
     def embed(self, features: FloatArray) -> FloatArray:
+        if os.getpid() != self._process:  # whose threads a fork lacks, and would wait for until it is killed
+            raise UserError(
+                "OpenVINO's engine was loaded before this process was forked, and cannot run in it; start "
+                "processes by spawn, or load it in each of them and not before"
+            )
         if features.shape[0] == features.shape[2] == 1:
             # With AMX, OpenVINO 2026.4 mixes up the channels of INT8 layers on one frame of one recording.
             return self.embed(np.repeat(features, 2, axis=0))[:1]
