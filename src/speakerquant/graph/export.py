@@ -18,6 +18,7 @@ from speakerquant.graph.passes import (
     count_no_padding_in_averages,
     read_shared_weights_directly,
     spell_out_log_sum_exp,
+    spell_out_padded_windows,
     store_padding,
 )
 from speakerquant.quantization.pytorch_quantization import TensorQuantizer
@@ -87,6 +88,7 @@ def export_network(network: nn.Module, n_mels: int, min_frames: int = 1) -> onnx
     _check_runs_each_once(layers, exported.graph)
     read_shared_weights_directly(exported.graph)
     store_padding(exported)
+    spell_out_padded_windows(exported.graph)
     count_no_padding_in_averages(exported.graph)
     spell_out_log_sum_exp(exported.graph)
     return onnx.shape_inference.infer_shapes(exported)
