@@ -25,7 +25,7 @@ ROUNDED_WEIGHTS = 5
 RECOVERY = 2
 """What training makes of the same integers on the same speech, by the same settings."""
 
-GRAPH = 6
+GRAPH = 7
 """ONNX graph of the same network, before a mask is put on it."""
 
 EMBEDDINGS = 4

@@ -184,6 +184,25 @@ def largest(x: Tensor, first: nn.Module, norm: nn.Module, last: nn.Module) -> Te
     return last(F.max_pool1d(norm(first(x).relu()), 3, stride=2, padding=1))
 
 
+def padded_windows(x: Tensor, first: nn.Module, norm: nn.Module, last: nn.Module) -> Tensor:
+    """Last windows that the padding behind cuts short, and such that would begin in it."""
+    x = norm(first(x).relu())
+    images = x.unflatten(1, (8, 4))[..., 1:]  # of four mel bands, an odd number of frames
+    return last(
+        torch.cat(
+            [
+                *(F.avg_pool1d(x[..., i:], 4, 3, 1, ceil_mode=True) for i in range(3)),
+                *(F.avg_pool1d(x[..., i:], 3, 3, 1, ceil_mode=True) for i in range(3)),
+                *(F.max_pool1d(x[..., i:], 3, 3, 1, ceil_mode=True) for i in range(3)),
+                F.avg_pool2d(images, 3, (1, 2), 1, ceil_mode=True).flatten(1, 2),
+                F.max_pool2d(images, (3, 2), (1, 2), 1, ceil_mode=True).flatten(1, 2),
+                F.avg_pool1d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
+            ],
+            dim=2,
+        )
+    )
+
+
 def normalised_mean(x: Tensor, first: nn.Module, norm: nn.Module, last: nn.Module) -> Tensor:
     return last(norm(first(x).mean(dim=2, keepdim=True)).relu())
 
@@ -273,6 +292,7 @@ def patterns(bias: bool) -> dict[str, Pattern]:
         ),
         "padded average": Pattern(padded_average, conv(80, 32), norm(32), conv(32, 24)),
         "average without padding": Pattern(unpadded_average, conv(80, 32), norm(32), conv(32, 24)),
+        "padded windows": Pattern(padded_windows, conv(80, 32), norm(32), conv(32, 24)),
         "maximum": Pattern(largest, conv(80, 32), norm(32), conv(32, 24)),
         "normalised mean": Pattern(normalised_mean, conv(80, 32), norm(32), conv(32, 24)),
         "statistics pooling": Pattern(statistics, conv(80, 32), norm(64), nn.Linear(64, 24, bias=bias)),
@@ -350,6 +370,7 @@ def with_biases_of_zeros() -> Pattern:
         ),
         pytest.param(patterns(True)["normalised mean"], {}, 1e-5, id="fp32 mean before a normalisation"),
         pytest.param(patterns(True)["extremes"], {}, 1e-5, id="fp32 extremes"),
+        pytest.param(patterns(True)["padded windows"], {}, 1e-5, id="fp32 padded windows"),
         pytest.param(
             Pattern(factor_before, nn.Conv1d(80, 32, 1), nn.InstanceNorm1d(32), nn.Conv1d(32, 24, 1)),
             {"*": INT8},

@@ -344,7 +344,7 @@ def test_layers_that_share_a_weight_are_refused_by_name() -> None:
     ids=["unfold", "bessel"],
 )
 def test_what_onnx_does_not_have_is_said_in_one_line(
-    operation: Callable[[torch.Tensor], torch.Tensor], named: str
+    operation: Callable[[torch.Tensor], torch.Tensor], named: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     class Unknown(nn.Module):
         def __init__(self) -> None:
@@ -356,6 +356,7 @@ def test_what_onnx_does_not_have_is_said_in_one_line(
 
     with pytest.raises(UserError, match=rf"^the network cannot be written as ONNX \(.*{named}[^.]*\); .*s$"):
         export_network(Unknown().eval(), 16)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("normalise", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])

@@ -108,3 +108,11 @@ def test_a_wrong_engine_is_refused(subject: Callable[[int, float], Subject], dep
 def test_embeddings_that_are_not_numbers_agree_with_nothing() -> None:
     reference = np.ones((2, 3), np.float32)
     assert np.isnan(fidelity(np.full((2, 3), np.nan, np.float32), reference))
+
+
+def test_a_broken_network_is_not_put_down_to_the_engine(subject: Callable[[int, float], Subject]) -> None:
+    broken = subject(1, 1.0)
+    with torch.no_grad():
+        broken.prepared.model.network.get_parameter("embedding.bias")[0] = torch.nan
+    with pytest.raises(UserError, match=r"^\S+: the network itself.* not finite; check the checkpoint"):
+        FidelityCheck(RECORDINGS, MIN_FIDELITY).simulate(broken.prepared, broken.mask)

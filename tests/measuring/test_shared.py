@@ -8,11 +8,15 @@ import pytest
 import soundfile
 import torch
 from conftest import Subject, cached_features, speechlike
+from torch import nn
+from toy_network import ToyConfig
 
 from speakerquant.architectures.checkpoints import SpeakerModel
+from speakerquant.architectures.speaker_network import SpeakerNetwork
 from speakerquant.audio.features import CachedFeatures, extract_features
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.cache import Cache
+from speakerquant.errors import UserError
 from speakerquant.graph.export import OPSET
 from speakerquant.measuring.settings import EvaluationSettings
 from speakerquant.measuring.shared import exported_network, measured_ranges, pieces_of, rounding_of
@@ -117,3 +121,30 @@ def test_the_nearest_integers_are_those_of_their_checkpoint(small: Subject, tmp_
     models = [SpeakerModel(small.network, FrontEnd(), digest) for digest in ("small", "another")]
     one, other = (rounding_of(model, speech, settings, Cache(tmp_path)).origin for model in models)
     assert one != other
+
+
+class SelfAttention(SpeakerNetwork):
+    """Each frame attends to all, by PyTorch's own layer."""
+
+    min_frames = 1
+
+    def __init__(self) -> None:
+        super().__init__(ToyConfig(n_mels=16))
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+        self.embedding = nn.Linear(16, 4)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        frames = features.transpose(1, 2)
+        attended, _ = self.attention(frames, frames, frames, need_weights=False)
+        embedding: torch.Tensor = self.embedding(attended.mean(dim=1))
+        return embedding
+
+
+def test_a_graph_of_a_single_length_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model, cache = SpeakerModel(SelfAttention().eval(), FrontEnd(), "attention"), Cache(tmp_path)
+    with pytest.raises(
+        UserError, match=r"^.* does not take one recording of 102 frames \(.*Reshape.*\); .*$"
+    ):
+        exported_network(model, OPSET, cache)
+    assert capfd.readouterr() == ("", "")
+    assert not [*cache.entries()]

@@ -18,6 +18,7 @@ from speakerquant.graph.passes import (
     count_no_padding_in_averages,
     read_shared_weights_directly,
     spell_out_log_sum_exp,
+    spell_out_padded_windows,
     store_padding,
 )
 from speakerquant.quantization.pytorch_quantization import TensorQuantizer
@@ -58,7 +59,12 @@ def export_network(network: nn.Module, n_mels: int, min_frames: int = 1) -> onnx
     example = torch.zeros(2, n_mels, max(_EXAMPLE_FRAMES, min_frames), device=device)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        with _quantizers_as_onnx_operators(), warnings.catch_warnings():
+        with (
+            _temporarily(TensorQuantizer, "use_fb_fake_quant", True),  # quantizers as ONNX's operators
+            # By which it would print its whole graph before an error.
+            _temporarily(torch._C, "_jit_onnx_log", lambda *_: None),
+            warnings.catch_warnings(),
+        ):
             # That ranges become constants and that the exporter is the older one are both intended.
             warnings.simplefilter("ignore")
             try:
@@ -82,6 +88,7 @@ def export_network(network: nn.Module, n_mels: int, min_frames: int = 1) -> onnx
     _check_runs_each_once(layers, exported.graph)
     read_shared_weights_directly(exported.graph)
     store_padding(exported)
+    spell_out_padded_windows(exported.graph)
     count_no_padding_in_averages(exported.graph)
     spell_out_log_sum_exp(exported.graph)
     return onnx.shape_inference.infer_shapes(exported)
@@ -119,10 +126,10 @@ def _check_runs_each_once(layers: Iterable[str], graph: onnx.GraphProto) -> None
 
 
 @contextmanager
-def _quantizers_as_onnx_operators() -> Iterator[None]:
-    before = TensorQuantizer.use_fb_fake_quant
-    TensorQuantizer.use_fb_fake_quant = True
+def _temporarily(owner: object, name: str, value: object) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        TensorQuantizer.use_fb_fake_quant = before
+        setattr(owner, name, before)

@@ -38,6 +38,44 @@ def store_padding(model: onnx.ModelProto) -> None:
     remove_unused(graph)
 
 
+def spell_out_padded_windows(graph: onnx.GraphProto) -> None:
+    """Have poolings with padding and ``ceil_mode`` cut short or drop their last window as PyTorch does.
+
+    OpenVINO (2026.4) divides the sum over a window that is cut short by the length of a whole one where
+    padding counts, and keeps maxima of windows that begin in the padding behind.
+    """
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        nodes.append(node)
+        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        pads = attributes.get("pads", [])
+        if node.op_type not in ("AveragePool", "MaxPool") or not attributes.get("ceil_mode") or not any(pads):
+            continue
+        source, output, axes = node.input[0], node.output[0], len(pads) // 2
+        before, strides = np.array(pads[:axes], np.int64), np.array(attributes["strides"], np.int64)
+        parts = ("padded", "windows", "frames", "reached", "number")
+        padded, windows, frames, reached, number = (f"{output}/{part}" for part in parts)
+        node.output[0] = windows
+        if attributes.get("count_include_pad"):
+            around = store(
+                graph, f"{padded}/by", np.array([0, 0, *pads[:axes], 0, 0, *pads[axes:]], np.int64)
+            )
+            nodes.insert(-1, helper.make_node("Pad", [source, around], [padded]))
+            node.input[0] = padded
+            node.attribute.remove(next(each for each in node.attribute if each.name == "pads"))
+        further = store(graph, f"{reached}/further", before + strides - 1)
+        by_strides = store(graph, f"{number}/by", strides)
+        first = store(graph, f"{output}/first", np.zeros(axes, np.int64))
+        along = store(graph, f"{output}/axes", np.arange(2, 2 + axes))
+        nodes += [
+            helper.make_node("Shape", [source], [frames], start=2),
+            helper.make_node("Add", [frames, further], [reached]),
+            helper.make_node("Div", [reached, by_strides], [number]),  # of windows that begin before the end
+            helper.make_node("Slice", [windows, first, number, along], [output]),
+        ]
+    replace_nodes(graph, nodes)
+
+
 def count_no_padding_in_averages(graph: onnx.GraphProto) -> None:
     """Have poolings that pad nothing say so, as they average over what is there.
 

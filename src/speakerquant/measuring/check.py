@@ -105,9 +105,19 @@ class FidelityCheck:
     min_fidelity: float
 
     def simulate(self, prepared: PreparedModel, mask: Mask) -> Simulation:
-        """What an engine of the mask on a prepared network must give."""
+        """What an engine of the mask on a prepared network must give.
+
+        Raises:
+            UserError: the network itself gives embeddings that are not finite.
+        """
         network = prepared.simulate(mask)
-        return Simulation(mask, network, embed_with_network(network, self.excerpts))
+        embeddings = embed_with_network(network, self.excerpts)
+        if not np.isfinite(embeddings).all():
+            raise UserError(
+                f"{mask.key}: the network itself, as PyTorch computes it, gives embeddings that are not "
+                "finite; check the checkpoint"
+            )
+        return Simulation(mask, network, embeddings)
 
     def check(self, engine: Engine, simulation: Simulation) -> float:
         """The fidelity of an engine.

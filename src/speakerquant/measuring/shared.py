@@ -111,12 +111,19 @@ def exported_network(model: SpeakerModel, opset: int, cache: Cache) -> onnx.Mode
         model: The network.
         opset: The earliest version of ONNX's operators that will do.
         cache: Keeps the graph, and what becomes of it in other versions.
+
+    Raises:
+        UserError: the graph does not take other recordings than it was exported with.
     """
     key = digest(schema_versions.GRAPH, model.digest, asdict(model.network.config))
 
     def export(path: Path) -> None:
+        # Only a new graph needs it.
+        from speakerquant.engine.onnxruntime.exported_network import check_exported
+
         network = model.network
         onnx.save(export_network(network, network.n_mels, network.min_frames), path)
+        check_exported(path, network)
 
     def exported() -> onnx.ModelProto:
         return cache.read("graphs", key, export, _read_graph, ".onnx")

@@ -44,6 +44,8 @@ def calibrate(
     check_method(method, percentile)
     network = insert_quantizers(model)
     layers = quantized_layers(network)
+    # Before any layer computes, or one would be named whose input a broken weight makes.
+    weight_ranges = {name: _usable(_weight_range(name, layer)) for name, layer in layers.items()}
     calibrators = {name: _watch_input(name, layer) for name, layer in layers.items()}
     if not forward_all(network, features):
         raise UserError("calibration: there are no recordings to calibrate on; check data.calibration_root")
@@ -53,7 +55,7 @@ def calibrate(
             name: float(_usable(c.compute_amax(method, percentile=percentile)))
             for name, c in calibrators.items()
         },
-        {name: _usable(_weight_range(name, layer)) for name, layer in layers.items()},
+        weight_ranges,
     )
 
 
