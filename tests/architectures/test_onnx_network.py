@@ -130,12 +130,13 @@ class Squeezed(nn.Module):
 
 
 def by_hand(path: Path) -> Path:
-    """``[B, bands, T]`` at opset 11, without names: asymmetric padding, a maximum, repeats, a product."""
+    """``[B, bands, T]`` at opset 11, without names: padding by length, repeats, norms, a product."""
     generator = np.random.default_rng(0)
     weights = {
         "w1": generator.standard_normal((8, 12, 4)) / 7,
         "w2": generator.standard_normal((16, 1, 3)) / 2,
-        "w3": generator.standard_normal((16, 10)) / 4,
+        "w3": generator.standard_normal((16, 16, 3)) / 7,
+        "w4": generator.standard_normal((16, 10)) / 4,
         "slope": np.full((8, 1), 0.1),
         "slopes": np.linspace(0, 2, 8),
         "roi": np.zeros(0),
@@ -160,8 +161,11 @@ def by_hand(path: Path) -> Path:
             nearest_mode="floor",
         ),
         helper.make_node("Clip", ["r", "low", "high"], ["e"]),
-        helper.make_node("ReduceMean", ["e"], ["f"], axes=[-1], keepdims=0),
-        helper.make_node("MatMul", ["f", "w3"], ["y"]),
+        helper.make_node("AveragePool", ["e"], ["p"], kernel_shape=[3], strides=[2], auto_pad="SAME_LOWER"),
+        helper.make_node("Conv", ["p", "w3"], ["q"], strides=[2], auto_pad="SAME_UPPER"),
+        helper.make_node("LpNormalization", ["q"], ["n"], axis=1, p=1),
+        helper.make_node("ReduceMean", ["n"], ["f"], axes=[-1], keepdims=0),
+        helper.make_node("MatMul", ["f", "w4"], ["y"]),
     ]
     graph = helper.make_graph(
         nodes,
@@ -394,6 +398,25 @@ def test_a_product_has_the_name_that_the_newer_exporter_writes_beside_it(
             for kind in ("MaxPool", "AveragePool")
             for pads in ([0, 0], [1, 1])
         ),
+        [helper.make_node("Conv", ["h1", "w0"], ["h"], "/second/Conv", strides=[2], auto_pad="SAME_LOWER")],
+        *(
+            [
+                helper.make_node(
+                    kind, ["h1"], ["h"], kernel_shape=[3], strides=[2], auto_pad="SAME_UPPER", **more
+                )
+            ]
+            for kind, more in (
+                ("MaxPool", {}),
+                ("AveragePool", {}),
+                ("AveragePool", {"count_include_pad": 1}),
+            )
+        ),
+        [
+            helper.make_node("Size", ["h1"], ["s"]),
+            helper.make_node("Cast", ["s"], ["c"], to=TensorProto.FLOAT),
+            helper.make_node("Div", ["h1", "c"], ["h"]),
+        ],
+        [helper.make_node("LpNormalization", ["h1"], ["h"])],
         [
             helper.make_node("Unsqueeze", ["h1", "one"], ["u"]),
             helper.make_node("Concat", ["u", "u"], ["v"], axis=1),
@@ -434,7 +457,8 @@ def test_a_product_has_the_name_that_the_newer_exporter_writes_beside_it(
     ids=[
         *("mask", "places", "no bias", "clipped length", "copied size", "ends", "halves"),
         *(f"{kind}, last window {where}" for kind in ("max", "mean") for where in ("behind", "in padding")),
-        "split and squeezed",
+        *(f"same {kind}" for kind in ("convolution", "max", "mean", "mean with padding")),
+        *("size", "norm", "split and squeezed"),
         *("padded to even", "no steps"),
         *("celu", "mish", "selu", "softsign", "swish", "thresholded", "groups", "rms", "attention"),
         *(f"backwards {n}" for n in range(4)),

@@ -172,7 +172,7 @@ class OnnxFileNetwork(SpeakerNetwork):
         if step.module is None:
             return _outputs(step.node, operands)
         values = tensor(operands[0])
-        if amounts := padding_before(step.node):
+        if amounts := padding_before(step.node, values):
             values = pad(values, amounts)
         return (self.get_submodule(step.module)(values),)
 
