@@ -33,6 +33,7 @@ from speakerquant.configuration.schema import ModelConfig
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.onnxruntime.converted_network import check_converted
 from speakerquant.errors import UserError
+from speakerquant.files import digest, file_digest
 from speakerquant.measuring.check import fidelity
 from speakerquant.measuring.embedding import check_frames, embed_with_network
 from speakerquant.quantization.calibration import calibrate
@@ -597,6 +598,24 @@ def test_weights_stored_beside_it_are_a_part_of_its_digest(titan: Path, tmp_path
     assert len(digests) == 2
 
 
+def test_functions_that_it_defines_are_replaced_by_what_they_do(titan: Path, tmp_path: Path) -> None:
+    """With weights stored beside it, and with what it says of itself."""
+    model, path = onnx.load(_with_metadata(titan, tmp_path, SHERPA)), tmp_path / "model.onnx"
+    domains = [helper.make_opsetid("", 17), helper.make_opsetid("nn", 1)]
+    activation = helper.make_node("Relu", ["x"], ["y"])
+    model.functions.append(helper.make_function("nn", "Activation", ["x"], ["y"], [activation], domains))
+    model.opset_import.append(domains[1])
+    for node in model.graph.node:
+        if node.op_type == "Relu":
+            node.op_type, node.domain = "Activation", "nn"
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    opened = _opened(path, tmp_path)
+    assert opened.front_end == _opened(tmp_path / "described.onnx", tmp_path).front_end
+    assert opened.digest == digest(file_digest(path), file_digest(tmp_path / "weights.bin"))
+    features = torch.randn(1, 20, 80)
+    assert torch.equal(opened.network(features), OnnxFileNetwork(OnnxFileConfig(str(titan)))(features))
+
+
 def test_weights_may_lie_beside_a_link_to_it(titan: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     path = tmp_path / "model.onnx"
@@ -686,7 +705,8 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "waveforms": (_another(nn.Conv1d(1, 4, 3), (1, 1, 400)), "has 3 axes, as waveforms of one channel"),
     "length": (
         _another(nn.Sequential(nn.Conv1d(80, 4, 3), nn.Flatten(), nn.Linear(4 * 48, 8)), (1, 80, 50)),
-        "axis 2 (time) of its input is fixed to 50",
+        "axis 2 (time) of its input is fixed to 50; export the network with dynamic_axes for batch and time, "
+        "or, where the exporter fixed it although you gave dynamic_axes, export with dynamo=True",
     ),
     "length of 200": (
         _another(nn.Sequential(nn.Conv1d(80, 4, 3), nn.Flatten(), nn.Linear(4 * 198, 8)), (1, 80, 200)),
@@ -717,7 +737,8 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "opset": (_changed(lambda m: setattr(m.opset_import[0], "version", 9)), "opset 9, and 11 to 25"),
     "outputs": (
         _changed(lambda m: m.graph.output.append(helper.make_tensor_value_info("/Mul_output_0", 1, None))),
-        "it has 2 outputs (embs, /Mul_output_0)",
+        "it has 2 outputs (embs, /Mul_output_0); keep the embedding alone, with onnx.utils.extract_model, "
+        "and copy metadata_props",
     ),
     "inputs": (
         _changed(lambda m: m.graph.input.append(helper.make_tensor_value_info("lengths", 7, [1]))),
@@ -726,7 +747,7 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "no embedding": (_another(nn.Conv1d(20, 4, 3, padding=1), (1, 20, 50)), "its output embs is [2, 4, 200]"),
     "even lengths": (
         lambda _, path: write_onnx(nn.Sequential(nn.Conv1d(20, 4, 1), Paired()), path, (2, 20, 50)),
-        "it takes 200 frames and not 251",
+        "it takes 200 frames and not 251; give a network of any length, or, where the exporter fixed it",
     ),
     "cast": (
         _changed(

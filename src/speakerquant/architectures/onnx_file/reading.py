@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, inliner, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
 from speakerquant.architectures.onnx_file.operators import DTYPES, OPERATORS
@@ -78,7 +78,7 @@ class OnnxGraph:
 def read_model(path: Path) -> tuple[onnx.ModelProto, str]:
     """The file's message, with what it stores in files beside it, and the digest of all these files' bytes.
 
-    The files beside it must lie in its folder.
+    The files beside it must lie in its folder. Functions that the file defines are replaced by what they do.
 
     Raises:
         UserError: it is no ONNX file, or incomplete.
@@ -87,6 +87,8 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, str]:
         raise UserError("larger than 2 GB, which no speaker network is")
     try:
         model = onnx.load(path, load_external_data=False)
+        if model.functions:
+            model = inliner.inline_local_functions(model)
         beside = _files_beside(model)
         load_external_data_for_model(model, str(path.parent))
         contents = [file_digest(path), *(file_digest(path.parent / name) for name in beside)]
@@ -141,7 +143,7 @@ def read_graph(model: onnx.ModelProto) -> OnnxGraph:
         names = ", ".join(each.name for each in graph.output)
         raise UserError(
             f"it has {len(graph.output)} outputs ({names}); keep the embedding alone, with "
-            "onnx.utils.extract_model"
+            "onnx.utils.extract_model, and copy metadata_props, which that drops, or choose model/front_end"
         )
     constants = {name: numpy_helper.to_array(tensor) for name, tensor in stored.items()}
     return OnnxGraph(
