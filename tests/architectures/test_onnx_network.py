@@ -341,6 +341,7 @@ def _convolutions(path: Path, names: Sequence[str], bias: npt.NDArray[np.float32
         (["/conv/Conv", "/conv/Conv_1", "/conv_1/proj/Conv"], ["conv", "conv_2", "conv_1.proj"]),
         (["/config/Conv", "/type/Conv", "/layout/Conv"], ["config_", "type_", "layout_"]),
         (["/units/a/Conv", "/a/train/Conv", "/constant1/Conv"], ["units_.a", "a.train_", "constant1_"]),
+        (["net/a/Conv2D", "net/b/c/Conv2D", "net/b/c/Conv2D_1"], ["net.a", "net.b.c", "net.b.c_1"]),
     ],
 )
 def test_every_layer_has_a_name_of_its_own(nodes: list[str], layers: list[str], tmp_path: Path) -> None:
