@@ -13,10 +13,10 @@ CORPUS = 1
 FEATURES = 3
 """Features of the same recordings and front end."""
 
-RANGES = 2
+RANGES = 3
 """Ranges of the same network, recordings and method."""
 
-HESSIANS = 4
+HESSIANS = 5
 """Hessians of the same network and pieces of recordings."""
 
 ROUNDED_WEIGHTS = 5

@@ -35,6 +35,7 @@ from speakerquant.configuration.schema import ModelConfig
 from speakerquant.engine.backends import engine_builder
 from speakerquant.engine.onnxruntime.converted_network import check_converted
 from speakerquant.errors import UserError
+from speakerquant.files import digest, file_digest
 from speakerquant.measuring.check import fidelity
 from speakerquant.measuring.embedding import check_frames, embed_with_network
 from speakerquant.quantization.calibration import calibrate
@@ -132,12 +133,13 @@ class Squeezed(nn.Module):
 
 
 def by_hand(path: Path) -> Path:
-    """``[B, bands, T]`` at opset 11, without names: asymmetric padding, a maximum, repeats, a product."""
+    """``[B, bands, T]`` at opset 11, without names: padding by length, repeats, norms, a product."""
     generator = np.random.default_rng(0)
     weights = {
         "w1": generator.standard_normal((8, 12, 4)) / 7,
         "w2": generator.standard_normal((16, 1, 3)) / 2,
-        "w3": generator.standard_normal((16, 10)) / 4,
+        "w3": generator.standard_normal((16, 16, 3)) / 7,
+        "w4": generator.standard_normal((16, 10)) / 4,
         "slope": np.full((8, 1), 0.1),
         "slopes": np.linspace(0, 2, 8),
         "roi": np.zeros(0),
@@ -162,8 +164,11 @@ def by_hand(path: Path) -> Path:
             nearest_mode="floor",
         ),
         helper.make_node("Clip", ["r", "low", "high"], ["e"]),
-        helper.make_node("ReduceMean", ["e"], ["f"], axes=[-1], keepdims=0),
-        helper.make_node("MatMul", ["f", "w3"], ["y"]),
+        helper.make_node("AveragePool", ["e"], ["p"], kernel_shape=[3], strides=[2], auto_pad="SAME_LOWER"),
+        helper.make_node("Conv", ["p", "w3"], ["q"], strides=[2], auto_pad="SAME_UPPER"),
+        helper.make_node("LpNormalization", ["q"], ["n"], axis=1, p=1),
+        helper.make_node("ReduceMean", ["n"], ["f"], axes=[-1], keepdims=0),
+        helper.make_node("MatMul", ["f", "w4"], ["y"]),
     ]
     graph = helper.make_graph(
         nodes,
@@ -338,6 +343,7 @@ def _convolutions(path: Path, names: Sequence[str], bias: npt.NDArray[np.float32
         (["/conv/Conv", "/conv/Conv_1", "/conv_1/proj/Conv"], ["conv", "conv_2", "conv_1.proj"]),
         (["/config/Conv", "/type/Conv", "/layout/Conv"], ["config_", "type_", "layout_"]),
         (["/units/a/Conv", "/a/train/Conv", "/constant1/Conv"], ["units_.a", "a.train_", "constant1_"]),
+        (["net/a/Conv2D", "net/b/c/Conv2D", "net/b/c/Conv2D_1"], ["net.a", "net.b.c", "net.b.c_1"]),
     ],
 )
 def test_every_layer_has_a_name_of_its_own(nodes: list[str], layers: list[str], tmp_path: Path) -> None:
@@ -396,6 +402,25 @@ def test_a_product_has_the_name_that_the_newer_exporter_writes_beside_it(
             for kind in ("MaxPool", "AveragePool")
             for pads in ([0, 0], [1, 1])
         ),
+        [helper.make_node("Conv", ["h1", "w0"], ["h"], "/second/Conv", strides=[2], auto_pad="SAME_LOWER")],
+        *(
+            [
+                helper.make_node(
+                    kind, ["h1"], ["h"], kernel_shape=[3], strides=[2], auto_pad="SAME_UPPER", **more
+                )
+            ]
+            for kind, more in (
+                ("MaxPool", {}),
+                ("AveragePool", {}),
+                ("AveragePool", {"count_include_pad": 1}),
+            )
+        ),
+        [
+            helper.make_node("Size", ["h1"], ["s"]),
+            helper.make_node("Cast", ["s"], ["c"], to=TensorProto.FLOAT),
+            helper.make_node("Div", ["h1", "c"], ["h"]),
+        ],
+        [helper.make_node("LpNormalization", ["h1"], ["h"])],
         [
             helper.make_node("Unsqueeze", ["h1", "one"], ["u"]),
             helper.make_node("Concat", ["u", "u"], ["v"], axis=1),
@@ -436,7 +461,8 @@ def test_a_product_has_the_name_that_the_newer_exporter_writes_beside_it(
     ids=[
         *("mask", "places", "no bias", "clipped length", "copied size", "ends", "halves"),
         *(f"{kind}, last window {where}" for kind in ("max", "mean") for where in ("behind", "in padding")),
-        "split and squeezed",
+        *(f"same {kind}" for kind in ("convolution", "max", "mean", "mean with padding")),
+        *("size", "norm", "split and squeezed"),
         *("padded to even", "no steps"),
         *("celu", "mish", "selu", "softsign", "swish", "thresholded", "groups", "rms", "attention"),
         *(f"backwards {n}" for n in range(4)),
@@ -575,6 +601,24 @@ def test_weights_stored_beside_it_are_a_part_of_its_digest(titan: Path, tmp_path
     assert len(digests) == 2
 
 
+def test_functions_that_it_defines_are_replaced_by_what_they_do(titan: Path, tmp_path: Path) -> None:
+    """With weights stored beside it, and with what it says of itself."""
+    model, path = onnx.load(_with_metadata(titan, tmp_path, SHERPA)), tmp_path / "model.onnx"
+    domains = [helper.make_opsetid("", 17), helper.make_opsetid("nn", 1)]
+    activation = helper.make_node("Relu", ["x"], ["y"])
+    model.functions.append(helper.make_function("nn", "Activation", ["x"], ["y"], [activation], domains))
+    model.opset_import.append(domains[1])
+    for node in model.graph.node:
+        if node.op_type == "Relu":
+            node.op_type, node.domain = "Activation", "nn"
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    opened = _opened(path, tmp_path)
+    assert opened.front_end == _opened(tmp_path / "described.onnx", tmp_path).front_end
+    assert opened.digest == digest(file_digest(path), file_digest(tmp_path / "weights.bin"))
+    features = torch.randn(1, 20, 80)
+    assert torch.equal(opened.network(features), OnnxFileNetwork(OnnxFileConfig(str(titan)))(features))
+
+
 def test_weights_may_lie_beside_a_link_to_it(titan: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     path = tmp_path / "model.onnx"
@@ -664,7 +708,8 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "waveforms": (_another(nn.Conv1d(1, 4, 3), (1, 1, 400)), "has 3 axes, as waveforms of one channel"),
     "length": (
         _another(nn.Sequential(nn.Conv1d(80, 4, 3), nn.Flatten(), nn.Linear(4 * 48, 8)), (1, 80, 50)),
-        "axis 2 (time) of its input is fixed to 50",
+        "axis 2 (time) of its input is fixed to 50; export the network with dynamic_axes for batch and time, "
+        "or, where the exporter fixed it although you gave dynamic_axes, export with dynamo=True",
     ),
     "length of 200": (
         _another(nn.Sequential(nn.Conv1d(80, 4, 3), nn.Flatten(), nn.Linear(4 * 198, 8)), (1, 80, 200)),
@@ -695,7 +740,8 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "opset": (_changed(lambda m: setattr(m.opset_import[0], "version", 9)), "opset 9, and 11 to 25"),
     "outputs": (
         _changed(lambda m: m.graph.output.append(helper.make_tensor_value_info("/Mul_output_0", 1, None))),
-        "it has 2 outputs (embs, /Mul_output_0)",
+        "it has 2 outputs (embs, /Mul_output_0); keep the embedding alone, with onnx.utils.extract_model, "
+        "and copy metadata_props",
     ),
     "inputs": (
         _changed(lambda m: m.graph.input.append(helper.make_tensor_value_info("lengths", 7, [1]))),
@@ -704,7 +750,7 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "no embedding": (_another(nn.Conv1d(20, 4, 3, padding=1), (1, 20, 50)), "its output embs is [2, 4, 200]"),
     "even lengths": (
         lambda _, path: write_onnx(nn.Sequential(nn.Conv1d(20, 4, 1), Paired()), path, (2, 20, 50)),
-        "it takes 200 frames and not 251",
+        "it takes 200 frames and not 251; give a network of any length, or, where the exporter fixed it",
     ),
     "cast": (
         _changed(

@@ -17,8 +17,9 @@ def layer_names(nodes: Sequence[Node]) -> list[str]:
     """Names by which the modules of these layers' nodes are known, such as ``layer1.0.conv1``.
 
     A node's name tells the module's path in the files of PyTorch, ``/layer1/layer1.0/conv1/Conv``; where it
-    does not, its weight's name may, ``layer1.0.conv1.weight``, or what the newer exporter writes beside it.
-    What all have in front is left out. A layer without any takes its node's name.
+    does not, its weight's name may, ``layer1.0.conv1.weight``, or what the newer exporter writes beside it,
+    or a path as TensorFlow's, ``network/conv1d/Conv2D``. What all have in front is left out. A layer without
+    any takes its node's name.
     """
     paths = [_path(node) for node in nodes]
     known = [path for path in paths if path]
@@ -102,9 +103,9 @@ def _runs(items: Sequence[str]) -> list[Sequence[str]]:
 def _path(node: Node) -> list[str]:
     """The modules that a layer lies in, and the layer; none if the file does not say."""
     parts = [part for part in node.name.split("/") if part][:-1]
-    if not node.name.startswith("/") or not parts:
-        module = _module_of(node.inputs[1]) or node.module  # which is the one that called it
-        return [cleaned(part) for part in module.split(".")] if module else []
+    module = _module_of(node.inputs[1]) or node.module  # which is the one that called it
+    if module and not (node.name.startswith("/") and parts):
+        return [cleaned(part) for part in module.split(".")]
     path: list[str] = []
     for part, before in zip(parts, ["", *parts], strict=False):
         path += part.removeprefix(f"{before}.").split(".")  # an element of a list repeats the list's name

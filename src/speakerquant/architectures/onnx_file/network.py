@@ -172,7 +172,7 @@ class OnnxFileNetwork(SpeakerNetwork):
         if step.module is None:
             return _outputs(step.node, operands)
         values = tensor(operands[0])
-        if amounts := padding_before(step.node):
+        if amounts := padding_before(step.node, values):
             values = pad(values, amounts)
         return (self.get_submodule(step.module)(values),)
 
@@ -262,7 +262,8 @@ class OnnxFileNetwork(SpeakerNetwork):
 
     def _what_is_fixed(self, graph: OnnxGraph, n_mels: int) -> UserError | None:
         """What to say if the nodes allow one batch or one length only."""
-        advice = "export the network with dynamic_axes for batch and time"
+        instead = "or, where the exporter fixed it although you gave dynamic_axes, export with dynamo=True"
+        advice = f"export the network with dynamic_axes for batch and time, {instead}"
         for layout in _layouts(graph, n_mels):
             axis = layout.time_axis
             runs = [self._runs(layout, 1, frames) for frames in _LENGTHS]
@@ -273,7 +274,9 @@ class OnnxFileNetwork(SpeakerNetwork):
                 return UserError(f"axis {axis} (time) of its input is fixed to {frames}; {advice}")
             if any(runs):
                 some, other = _LENGTHS if runs[0] else reversed(_LENGTHS)
-                return UserError(f"it takes {some} frames and not {other}; give a network of any length")
+                return UserError(
+                    f"it takes {some} frames and not {other}; give a network of any length, {instead}"
+                )
         return None
 
     def _last_that_runs(self, runs: int, fails: int) -> int:

@@ -32,6 +32,7 @@ DTYPES = {
 """The types that values may have."""
 
 _LAST = np.iinfo(np.int64).max
+_LEAST_NORM = 1e-12
 
 
 def tensor(operand: Operand, like: Tensor | None = None) -> Tensor:
@@ -50,6 +51,41 @@ def pad(values: Tensor, amounts: Sequence[int], mode: str = "constant", fill: fl
     while len(pairs) > 2 and not any(pairs[-2:]):
         del pairs[-2:]  # only the last axes can be reflected
     return F.pad(values, pairs, mode, fill) if mode == "constant" else F.pad(values, pairs, mode)
+
+
+def around(pads: Sequence[Any], tails: Sequence[int] | None = None) -> list[Any]:
+    """Padding of the axes that a window moves along as that of all axes, with the tails at the ends."""
+    axes = len(pads) // 2
+    ends = [end + tail for end, tail in zip(pads[axes:], tails or [0] * axes, strict=True)]
+    return [0, 0, *pads[:axes], 0, 0, *ends]
+
+
+def window_pads(attributes: Attributes, sizes: Sequence[Any]) -> list[Any]:
+    """Padding of the axes that a window moves along, all beginnings before all ends.
+
+    With ``auto_pad`` as TensorFlow's "same", as many windows as strides begin within the values: what that
+    takes depends on the values' sizes along these axes, and is a tensor where they are.
+    """
+    kernel, mode = attributes["kernel_shape"], attributes.get("auto_pad", "NOTSET")
+    if mode in ("NOTSET", "VALID"):
+        return list(attributes.get("pads", [0] * 2 * len(kernel)))
+    strides, steps = (attributes.get(name, [1] * len(kernel)) for name in ("strides", "dilations"))
+    totals = [
+        _at_least_0((taps - 1) * step - (size - 1) % stride)
+        for size, taps, stride, step in zip(sizes, kernel, strides, steps, strict=True)
+    ]
+    smaller = [total // 2 for total in totals]
+    larger = [total - half for total, half in zip(totals, smaller, strict=True)]
+    return [*smaller, *larger] if mode == "SAME_UPPER" else [*larger, *smaller]
+
+
+def window_sizes(values: Tensor) -> list[Any]:
+    """Sizes of the axes that a window moves along, those behind batch and channels."""
+    return _sizes(torch._shape_as_tensor(values))[2:]
+
+
+def _at_least_0(size: Any) -> Any:
+    return size.clamp(min=0) if isinstance(size, Tensor) else max(size, 0)
 
 
 def _is_traced() -> bool:
@@ -275,26 +311,31 @@ def _average_pool(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
     if any(step != 1 for step in attributes.get("dilations", [])):
         raise NotImplementedError("an average of dilated windows")
     pool = F.avg_pool1d if len(kernel) == 1 else F.avg_pool2d
-    if not any(pads) and not any(tails):
+    if not _is_some([*pads, *tails]):
         return pool(values, kernel, strides)
-    padded = pad(values, _around(pads, tails))
+    padded = pad(values, around(pads, tails))
     counts = float(attributes.get("count_include_pad", 0))
-    counted = pad(torch.ones_like(values[:1, :1]), _around(pads), fill=counts)
-    counted = pad(counted, _around([0] * len(pads), tails))
+    counted = pad(torch.ones_like(values[:1, :1]), around(pads), fill=counts)
+    counted = pad(counted, around([0] * len(pads), tails))
     averages: Tensor = pool(padded, kernel, strides) / pool(counted, kernel, strides)
     return _begun_within(averages, values, pads, strides) if any(tails) else averages
 
 
 def _max_pool(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
     values, kernel, strides, pads, tails = _pooled(inputs, attributes)
-    is_padded = any(pads) or any(tails)
-    padded = pad(values, _around(pads, tails), fill=torch.finfo(values.dtype).min) if is_padded else values
+    is_padded = _is_some([*pads, *tails])
+    padded = pad(values, around(pads, tails), fill=torch.finfo(values.dtype).min) if is_padded else values
     pool = F.max_pool1d if len(kernel) == 1 else F.max_pool2d
     largest = pool(padded, kernel, strides, 0, attributes.get("dilations", [1] * len(kernel)))
     return _begun_within(largest, values, pads, strides) if any(tails) else largest
 
 
-def _begun_within(pooled: Tensor, values: Tensor, pads: Sequence[int], strides: Sequence[int]) -> Tensor:
+def _is_some(amounts: Sequence[Any]) -> bool:
+    """Whether any of these amounts is more than 0, or may be at another length."""
+    return any(isinstance(each, Tensor) or each > 0 for each in amounts)
+
+
+def _begun_within(pooled: Tensor, values: Tensor, pads: Sequence[Any], strides: Sequence[int]) -> Tensor:
     """Without windows that begin behind the values, as a last one may that need not be whole."""
     for axis, (before, stride) in enumerate(zip(pads[: len(strides)], strides, strict=True), 2):
         windows = (values.shape[axis] + before - 1) // stride + 1
@@ -304,21 +345,12 @@ def _begun_within(pooled: Tensor, values: Tensor, pads: Sequence[int], strides: 
 
 def _pooled(
     inputs: Sequence[Operand], attributes: Attributes
-) -> tuple[Tensor, list[int], list[int], list[int], list[int]]:
+) -> tuple[Tensor, list[int], list[int], list[Any], list[int]]:
     """Values, kernel, strides, padding, and what a last window that is not whole lacks at most."""
-    if attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        raise NotImplementedError("padding by auto_pad; export it with pads")
-    kernel = list(attributes["kernel_shape"])
+    values, kernel = tensor(inputs[0]), list(attributes["kernel_shape"])
     strides = list(attributes.get("strides", [1] * len(kernel)))
     tails = [stride - 1 for stride in strides] if attributes.get("ceil_mode", 0) else [0] * len(kernel)
-    return tensor(inputs[0]), kernel, strides, list(attributes.get("pads", [0] * 2 * len(kernel))), tails
-
-
-def _around(pads: Sequence[int], tails: Sequence[int] | None = None) -> list[int]:
-    """Padding of the axes that a kernel moves along as that of all axes, with the tails at the ends."""
-    axes = len(pads) // 2
-    ends = [end + tail for end, tail in zip(pads[axes:], tails or [0] * axes, strict=True)]
-    return [0, 0, *pads[:axes], 0, 0, *ends]
+    return values, kernel, strides, window_pads(attributes, window_sizes(values)), tails
 
 
 def _resize(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
@@ -356,6 +388,14 @@ def _rms_normalization(inputs: Sequence[Operand], attributes: Attributes) -> Ten
     axes = list(range(attributes.get("axis", -1) % values.dim(), values.dim()))
     power = (values * values).mean(axes, keepdim=True)
     result: Tensor = values / (power + attributes.get("epsilon", 1e-5)).sqrt() * tensor(inputs[1], values)
+    return result
+
+
+def _lp_normalization(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
+    values, axes = tensor(inputs[0]), [attributes.get("axis", -1)]
+    # Not by F.normalize, whose ReduceL1 OpenVINO (2026.4) computes wrongly over channels of a convolution.
+    norms: Any = OPERATORS[f"ReduceL{attributes.get('p', 2)}"]([values], {"axes": axes})
+    result: Tensor = values / norms.clamp(min=_LEAST_NORM)
     return result
 
 
@@ -479,6 +519,7 @@ OPERATORS: dict[str, Operator] = {
     "LessOrEqual": _pair(torch.le),
     "Log": _each(torch.log),
     "LogSoftmax": _softmax(torch.log_softmax),
+    "LpNormalization": _lp_normalization,
     "MatMul": _pair(torch.matmul),
     "Max": _pair(torch.maximum),
     "MaxPool": _max_pool,
@@ -513,6 +554,7 @@ OPERATORS: dict[str, Operator] = {
     "Sigmoid": _each(torch.sigmoid),
     "Sign": _each(torch.sign),
     "Sin": _each(torch.sin),
+    "Size": _each(lambda values: torch._shape_as_tensor(values).prod()),
     "Slice": _slice,
     "Softmax": _softmax(torch.softmax),
     "Softplus": _each(F.softplus),

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, inliner, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from speakerquant.architectures.onnx_file.operators import DTYPES, OPERATORS
@@ -78,7 +78,7 @@ class OnnxGraph:
 def read_model(path: Path) -> tuple[onnx.ModelProto, str]:
     """The file's message, with what it stores in files beside it, and the digest of all that is read.
 
-    The files beside it must lie in its folder.
+    The files beside it must lie in its folder. Functions that the file defines are replaced by what they do.
 
     Raises:
         UserError: it is no ONNX file, or incomplete.
@@ -88,6 +88,8 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, str]:
     content = path.read_bytes()
     try:
         model = onnx.load_model_from_string(content)
+        if model.functions:
+            model = inliner.inline_local_functions(model)
         beside = _stored_beside(model)
         load_external_data_for_model(model, str(path.parent))
     except (onnx.checker.ValidationError, OSError) as error:
@@ -142,7 +144,7 @@ def read_graph(model: onnx.ModelProto) -> OnnxGraph:
         names = ", ".join(each.name for each in graph.output)
         raise UserError(
             f"it has {len(graph.output)} outputs ({names}); keep the embedding alone, with "
-            "onnx.utils.extract_model"
+            "onnx.utils.extract_model, and copy metadata_props, which that drops, or choose model/front_end"
         )
     constants = {name: numpy_helper.to_array(tensor) for name, tensor in stored.items()}
     return OnnxGraph(

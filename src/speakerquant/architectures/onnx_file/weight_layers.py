@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from speakerquant.architectures.onnx_file.operators import around, window_pads, window_sizes
 from speakerquant.architectures.onnx_file.reading import Node
 from speakerquant.errors import UserError
 
@@ -24,7 +25,8 @@ class BatchNormalization(_BatchNorm):
 def weight_layer(node: Node, constants: Mapping[str, Tensor]) -> nn.Module | None:
     """The layer that computes a node from its first operand, with what is stored of it; None if it is none.
 
-    Padding that differs at the two ends of an axis is not the layer's: see :func:`padding_before`.
+    Padding that differs at the two ends of an axis, or with the length, is not the layer's: see
+    :func:`padding_before`.
 
     Raises:
         UserError: a convolution of a form that PyTorch does not have.
@@ -48,31 +50,32 @@ def weight_layer(node: Node, constants: Mapping[str, Tensor]) -> nn.Module | Non
 
 
 def with_pads(node: Node, constants: Mapping[str, Tensor]) -> Node:
-    """The node with its padding in numbers, where a convolution's is said by ``auto_pad``.
-
-    Raises:
-        UserError: how much is padded depends on the length.
-    """
-    mode = node.attributes.get("auto_pad", "NOTSET")
-    if node.operator != "Conv" or mode in ("NOTSET", "VALID") or node.inputs[1] not in constants:
+    """The node with its kernel's shape, and with its padding in numbers where no length changes it."""
+    attributes = dict(node.attributes)
+    if node.operator == "Conv" and node.inputs[1] in constants:
+        attributes["kernel_shape"] = list(constants[node.inputs[1]].shape[2:])
+    if "kernel_shape" not in attributes:
         return node
-    kernel = constants[node.inputs[1]].shape[2:]
-    if any(stride > 1 for stride in node.attributes.get("strides", [])):
-        raise UserError(f"{node}: padding by auto_pad with a stride; export it with pads")
-    dilations = node.attributes.get("dilations", [1] * len(kernel))
-    totals = [step * (taps - 1) for taps, step in zip(kernel, dilations, strict=True)]
-    smaller, larger = [total // 2 for total in totals], [total - total // 2 for total in totals]
-    pads = [*smaller, *larger] if mode == "SAME_UPPER" else [*larger, *smaller]
-    return replace(node, attributes={**node.attributes, "pads": pads})
+    pads, others = (window_pads(attributes, [size] * len(attributes["kernel_shape"])) for size in (1, 2))
+    if pads == others:
+        attributes |= {"pads": pads, "auto_pad": "NOTSET"}
+    return replace(node, attributes=attributes)
 
 
-def padding_before(node: Node) -> Sequence[int]:
+def padding_before(node: Node, values: Tensor) -> Sequence[Any]:
     """What must be added around a convolution's input before the layer runs, in ONNX's order, if anything."""
-    pads = node.attributes.get("pads", [])
-    half = len(pads) // 2
-    if node.operator != "Conv" or pads[:half] == pads[half:]:
+    if node.operator != "Conv" or _own_padding(node) is not None:
         return ()
-    return [0, 0, *pads[:half], 0, 0, *pads[half:]]
+    return around(window_pads(node.attributes, window_sizes(values)))
+
+
+def _own_padding(node: Node) -> list[int] | None:
+    """What a convolution's layer adds itself, at both ends of each axis; None where that will not do."""
+    if node.attributes.get("auto_pad", "NOTSET") != "NOTSET":
+        return None
+    pads = node.attributes["pads"]
+    half = len(pads) // 2
+    return pads[:half] if pads[:half] == pads[half:] else None
 
 
 def _convolution(node: Node, stored: Sequence[Tensor]) -> nn.Module:
@@ -80,12 +83,11 @@ def _convolution(node: Node, stored: Sequence[Tensor]) -> nn.Module:
     if weight.dim() not in _CONVOLUTIONS:
         raise UserError(f"{node}: a convolution along {weight.dim() - 2} axes; one or two can be converted")
     axes = weight.dim() - 2
-    pads = node.attributes.get("pads", [0] * 2 * axes)
     groups = node.attributes.get("group", 1)
     sizes: dict[str, Any] = {
         "kernel_size": tuple(weight.shape[2:]),
         "stride": tuple(node.attributes.get("strides", [1] * axes)),
-        "padding": (0,) * axes if padding_before(node) else tuple(pads[:axes]),
+        "padding": tuple(_own_padding(node) or [0] * axes),
         "dilation": tuple(node.attributes.get("dilations", [1] * axes)),
     }
     kind = _CONVOLUTIONS[weight.dim()]
