@@ -10,7 +10,7 @@ RESULT = 7
 CORPUS = 1
 """Recordings of the synthetic corpus."""
 
-FEATURES = 3
+FEATURES = 4
 """Features of the same recordings and front end."""
 
 RANGES = 3
