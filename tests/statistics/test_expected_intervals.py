@@ -46,6 +46,14 @@ def test_expected_intervals_are_of_the_size_that_the_bootstrap_finds(alike: floa
     assert 1 / 1.5 < half_width / ((apart.high - apart.low) / 2) < 1.5
 
 
+def test_four_of_five_lists_show_a_difference_that_is_said_to_be_shown() -> None:
+    """What lists find is as far from the true difference as their intervals say."""
+    least, half_width = LIST.shown_difference(2, 0.99), LIST.half_width_of_difference(2, 0.99)
+    deviation = half_width / norm.ppf(0.975)
+    found = np.random.default_rng(0).normal(least, deviation, size=10_000)
+    assert np.mean(found > half_width) == pytest.approx(0.8, abs=0.02)
+
+
 def test_no_more_than_all_trials_are_wrong() -> None:
     left, right = np.array([0, 1, 2, 0, 1, 2]), np.array([0, 1, 2, 1, 2, 0])
     assert ExpectedIntervals(left, right, left == right).of_eer(2.0).high == 100.0

@@ -156,16 +156,24 @@ def judge_length(trials: Trials, speakers: IndexArray, difference: float | None 
     )
     if difference is None:
         return
+    least = {
+        what: expected.shown_difference(SUPPOSED_EER, alike)
+        for what, alike in (("INT8", INT8_ALIKE), ("2 bits", INT2_ALIKE))
+    }
     # Steps shrink with the number of trials, intervals with its square root.
     needed = {
-        what: max((half / difference) ** 2, step / difference, other_step / difference)
-        for what, half in (("INT8", int8), ("2 bits", int2))
+        what: max((each / difference) ** 2, step / difference, other_step / difference)
+        for what, each in least.items()
     }
     shown = [what for what, times in needed.items() if times <= 1]
     more = [
         f"{_rounded(times)} times as many speakers with {what}" for what, times in needed.items() if times > 1
     ]
-    said = f"can be shown with {' and '.join(shown)}" if shown else "is too little for this list"
+    said = (
+        f"is shown with {' and '.join(shown)} by at least four of five such lists"
+        if shown
+        else "is too little: fewer than four of five such lists show it"
+    )
     yield f"difference: {difference:g} % {said}" + (f"; take about {' and '.join(more)}" if more else "")
 
 

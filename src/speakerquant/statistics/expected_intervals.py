@@ -23,6 +23,9 @@ from speakerquant.statistics.uncertainty import CONFIDENCE, Indices, Interval
 MISSES_ALIKE, FALSE_ACCEPTS_ALIKE = 0.15, 0.03
 """Assumed correlation of errors: of two target trials of a speaker, of two other trials that share one."""
 
+POWER = 0.8
+"""Share of such lists whose interval of a difference is to leave zero out."""
+
 _CHANGES_ALIKE = 1 / 15  # of these, that of the trials which two systems decide differently
 
 
@@ -58,6 +61,19 @@ class ExpectedIntervals:
         changed = density * 2 * np.sqrt((1 - alike) / np.pi)
         return float(100 * self._quantile() * np.sqrt(changed * self._mean_of_rates(_CHANGES_ALIKE)))
 
+    def shown_difference(self, eer: float, alike: float) -> float:
+        """The least difference between two EERs that a share ``POWER`` of such lists show, in percent.
+
+        It is more than half of its interval, which half of the lists would show: the difference that a list
+        finds lies as often below the true one as above.
+
+        Args:
+            eer: Of both, in percent.
+            alike: Correlation of their scores of trials of one kind.
+        """
+        above = self._quantile(POWER) / self._quantile()
+        return (1 + above) * self.half_width_of_difference(eer, alike)
+
     def num_trials_of_speakers(self, *, target: bool) -> Indices:
         """In how many trials of a kind each speaker is, ``[num_speakers]``."""
         return self._counts[target]
@@ -73,9 +89,9 @@ class ExpectedIntervals:
 
         return {True: count(self.labels), False: count(~self.labels)}
 
-    def _quantile(self) -> float:
+    def _quantile(self, probability: float = (1 + CONFIDENCE) / 2) -> float:
         freedom = max(1, np.count_nonzero(self.num_trials_of_speakers(target=True)) - 1)
-        return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+        return float(stdtrit(freedom, probability))
 
     def _mean_of_rates(self, correlated: float) -> float:
         """The variance of the mean of FRR and FAR, by that of the error of a single trial."""
