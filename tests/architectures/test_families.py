@@ -104,6 +104,13 @@ def published(request: pytest.FixtureRequest) -> tuple[Family, Network, Paramete
     return family, network, parameters
 
 
+def made(network: Network, n_mels: int = 80) -> dict[str, Tensor]:
+    """The state dict of a family's network."""
+    parameters = Parameters()
+    network(parameters, torch.randn(1, n_mels, 50))
+    return dict(parameters)
+
+
 def distance(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).norm() / theirs.norm())
 

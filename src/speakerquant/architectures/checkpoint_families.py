@@ -5,7 +5,7 @@ network.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,12 +96,13 @@ class CheckpointFamilies:
             UserError: a name is unknown or missing, or the shapes do not belong to this network.
         """
         layout = self._layouts[family]
+        modules = {pattern.partition(r"\.")[0] for pattern in layout.names}
         converted: dict[str, Tensor] = {}
         for name, tensor in weights.items():
             ours = _our_name(name, layout.names)
             if ours is not None:
                 converted[ours] = tensor.float()
-            elif not _is_beside(name):
+            elif not _is_beside(name, modules):
                 raise UserError(f"{name} is unknown in {family}")
         try:
             return layout.arrange(converted)
@@ -138,8 +139,11 @@ def without_first_part(weights: Weights) -> Weights | None:
     return unwrapped({name.removeprefix(prefix): tensor for name, tensor in weights.items()})
 
 
-def _is_beside(name: str) -> bool:
-    return (_COUNTER.fullmatch(name) or _BESIDE.match(name)) is not None
+def _is_beside(name: str, modules: Collection[str] = ()) -> bool:
+    """Whether it is none of the network's, of which modules may be called as what lies beside others."""
+    if _COUNTER.fullmatch(name):
+        return True
+    return name.partition(".")[0] not in modules and _BESIDE.match(name) is not None
 
 
 def _our_name(name: str, names: Mapping[str, str]) -> str | None:
