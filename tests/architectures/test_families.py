@@ -143,18 +143,16 @@ def test_every_detail_is_that_of_the_published_definition(
             assert distance(ours(features), network(parameters, features)) <= 1e-9
 
 
-@pytest.mark.parametrize("statistics", [1, 2])
+@pytest.mark.parametrize(("n_mels", "statistics"), [(80, 1), (80, 2), (64, 1)])
 def test_another_pooling_is_not_silently_taken_for_fewer_bands(
-    statistics: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    n_mels: int, statistics: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parameters = Parameters()
-    resnet(parameters, torch.randn(1, 80, 50))
-    weights = dict(parameters)
+    weights = made(resnet, n_mels)
     pooled = weights["seg_1.weight"].shape[1]
     weights["seg_1.weight"] = weights["seg_1.weight"][:, : pooled * statistics // 2].clone()
     torch.save(weights, tmp_path / "resnet.pt")
     network = load_checkpoint(tmp_path / "resnet.pt", family=Family.wespeaker).network
-    assert network.n_mels == 40 * statistics
+    assert network.n_mels == n_mels // 2 * statistics
     assert ("pooled by one of the two" in caplog.text) == (statistics == 1)
 
 
@@ -372,6 +370,11 @@ def test_the_trainers_features_are_of_centred_frames(waveforms: list[Tensor]) ->
             "shapes are those of no",
         ),
         (lambda p: ERES2NET, Family.three_d_speaker, "convs.0.weight is unknown in .*give model=onnx"),
+        (
+            lambda p: made(campplus) | {"head.gate.weight": torch.ones(2, 2)},
+            Family.three_d_speaker,
+            "head.gate.weight is unknown in three_d_speaker",
+        ),
         (lambda p: ERES2NET, AUTO, "no network of a known family; .*give model=onnx"),
         (lambda p: {"encoder": torch.ones(2)}, AUTO, "no network of a known family"),
         (

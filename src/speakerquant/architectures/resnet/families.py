@@ -36,7 +36,7 @@ def _config(weights: Weights, variance_floor: float) -> ResNetConfig:
     bottleneck = "stage1.0.conv3.weight" in weights
     per_row = 2 * 8 * channels * (Bottleneck.expansion if bottleneck else 1)
     n_mels = 8 * pooled // per_row
-    if 2 * n_mels == FrontEnd().n_mels:
+    if n_mels != FrontEnd().n_mels:
         log.warning(
             "the shapes are those of %d mel bands, pooled by mean and deviation, which is assumed, and of %d "
             "pooled by one of the two (TAP, TSDP), which is not supported",
