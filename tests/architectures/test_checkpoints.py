@@ -2,6 +2,7 @@
 
 import enum
 import pickle
+import shutil
 import sys
 import types
 from dataclasses import replace
@@ -231,12 +232,30 @@ def test_incomplete_checkpoint_is_refused(checkpoint: Path, change, said: str) -
 
 def test_truncated_missing_or_foreign_file_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    (tmp_path / "letter.txt").write_text("dear reader")
-    for path in (checkpoint, tmp_path / "letter.txt"):
+    (tmp_path / "noise.bin").write_bytes(bytes(range(256)))
+    for path in (checkpoint, tmp_path / "noise.bin"):
         with pytest.raises(UserError, match="no checkpoint, damaged, or with more in it than tensors"):
             load_checkpoint(path)
     with pytest.raises(UserError, match="no such checkpoint"):
         load_checkpoint(tmp_path / "missing")
+
+
+def test_of_a_folder_a_file_of_weights_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"a folder; give the file of weights in it, such as small\.safetensors"
+    ):
+        load_checkpoint(tmp_path)
+    checkpoint.unlink()
+    with pytest.raises(UserError, match=r"a folder; give the file of weights in it$"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["tar", "gztar", "zip"])
+def test_an_archive_is_to_be_unpacked(kind: str, checkpoint: Path, tmp_path: Path) -> None:
+    """As NeMo's are, which end in ``.nemo``."""
+    archive = shutil.make_archive(str(tmp_path.with_name(kind)), kind, tmp_path)
+    with pytest.raises(UserError, match="an archive, not weights; unpack it and give the file of weights"):
+        load_checkpoint(Path(archive))
 
 
 @pytest.mark.parametrize(
@@ -244,6 +263,10 @@ def test_truncated_missing_or_foreign_file_is_refused(checkpoint: Path, tmp_path
     [
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 9\n", "git lfs pull"),
         ("\n<!DOCTYPE html>\n<html><head>", "a web page, not weights; download the file itself"),
+        (
+            "model: ResNet34  # größer\n",
+            "a text file, not weights; give the file of weights that it belongs to",
+        ),
     ],
 )
 @pytest.mark.parametrize("name", ["model.ckpt", "model.safetensors"])

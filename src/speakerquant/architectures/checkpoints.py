@@ -5,6 +5,8 @@ as they are distributed.
 """
 
 import json
+import re
+import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +31,8 @@ from speakerquant.files import atomic_path, file_digest
 
 _STATE_DICTS = ("model", "state_dict", "model_state_dict", "net", "network", "embedding_model")
 _UNNAMED = "ecapa_tdnn"  # the network of checkpoints whose metadata name none
+_WEIGHT_FILES = {".safetensors", ".onnx", ".pt", ".pth", ".ckpt", ".bin", ".model"}
+_TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1f\x7f]+")  # without control characters
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,11 @@ def load_checkpoint(
     Raises:
         UserError: the file is missing, damaged, holds more than tensors, or is of another shape or family.
     """
+    if path.is_dir():
+        files = sorted(file.name for file in path.iterdir() if file.suffix in _WEIGHT_FILES)
+        raise UserError(
+            f"{path}: a folder; give the file of weights in it" + (f", such as {files[0]}" if files else "")
+        )
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; check model.checkpoint")
     try:
@@ -274,8 +283,16 @@ def _what_it_is_instead(path: Path) -> str | None:
         return "a web page, not weights; download the file itself, not the page that shows it"
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            if any("/code/" in name for name in archive.namelist()):
-                return "a TorchScript program, not weights; give the state dict of the network"
+            names = archive.namelist()
+        if any("/code/" in name for name in names):
+            return "a TorchScript program, not weights; give the state dict of the network"
+        is_archive = not any(name.endswith("data.pkl") for name in names)  # which PyTorch's own have
+    else:
+        is_archive = tarfile.is_tarfile(path)
+    if is_archive:
+        return "an archive, not weights; unpack it and give the file of weights in it"
+    if _TEXT.fullmatch(start):
+        return "a text file, not weights; give the file of weights that it belongs to"
     return None
 
 
