@@ -156,6 +156,24 @@ def test_another_pooling_is_not_silently_taken_for_fewer_bands(
     assert ("pooled by one of the two" in caplog.text) == (statistics == 1)
 
 
+@pytest.mark.parametrize(
+    ("n_mels", "said"), [(80, []), (128, ["4 of 128 mel bands"]), (240, ["36 of 240 mel bands"])]
+)
+def test_mel_bands_that_hold_no_frequency_are_told(
+    n_mels: int, said: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save(made(speechbrain, n_mels), tmp_path / "model.pt")
+    assert load_checkpoint(tmp_path / "model.pt", family=Family.speechbrain).front_end.n_mels == n_mels
+    assert [message.partition(" hold no frequency")[0] for message in caplog.messages] == said
+
+
+def test_inputs_that_are_far_more_than_frequencies_are_no_mel_bands(tmp_path: Path) -> None:
+    """As features of WavLM, of which there are 768 or 1024."""
+    torch.save(made(speechbrain, 1024), tmp_path / "model.pt")
+    with pytest.raises(UserError, match=r"1024 mel bands, of which 627 hold no frequency .* other features"):
+        load_checkpoint(tmp_path / "model.pt", family=Family.speechbrain)
+
+
 def test_families_that_name_by_themselves_are_told_by_their_names(tmp_path: Path) -> None:
     for name in ("wespeaker", "voxceleb_trainer", "pyannote"):
         family, network = PUBLISHED[name]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from onnx import TensorProto, helper, numpy_helper
 from onnx_files import TimeFirst, write_onnx
 from torch import Tensor, nn
+from toy_network import TOY, ToyConfig
 from varied_network import VARIED, VariedConfig
 
 from speakerquant.architectures.checkpoints import SpeakerModel, load_checkpoint, save_checkpoint
@@ -26,7 +28,7 @@ from speakerquant.architectures.onnx_file.layer_names import unit_names
 from speakerquant.architectures.onnx_file.network import OnnxFileNetwork
 from speakerquant.architectures.units import Granularity, Units
 from speakerquant.audio.feature_extractor import FeatureExtractor
-from speakerquant.audio.front_end import FrontEnd
+from speakerquant.audio.front_end import FrontEnd, FrontEndKind
 from speakerquant.cache import Cache
 from speakerquant.configuration.opening import open_model
 from speakerquant.configuration.schema import ModelConfig
@@ -749,6 +751,16 @@ def test_a_family_is_of_no_use_for_an_onnx_file_however_it_is_spelt(titan: Path,
     assert _opened(path, tmp_path, FrontEnd(n_mels=20)).network.n_mels == 20
     with pytest.raises(UserError, match="not a checkpoint of family wespeaker; give model=onnx, and if"):
         load_checkpoint(path, family="wespeaker")
+
+
+def test_inputs_that_are_far_more_than_frequencies_are_no_mel_bands(tmp_path: Path) -> None:
+    telephone = FrontEnd(FrontEndKind.kaldi, 8000, n_fft=256, win_length=200, hop_length=80, f_max=3600)
+    for n_mels in (128, 768):
+        write_onnx(TOY.build(ToyConfig(n_mels)), tmp_path / f"{n_mels}.onnx", (2, n_mels, 1000))
+    few, many = (replace(telephone, n_mels=n_mels) for n_mels in (128, 768))
+    assert _opened(tmp_path / "128.onnx", tmp_path, few).front_end == few
+    with pytest.raises(UserError, match=r"768\.onnx: 768 mel bands, of which 5\d\d hold no frequency"):
+        _opened(tmp_path / "768.onnx", tmp_path, many)
 
 
 def test_other_bands_than_the_front_ends_are_refused(titan: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ as they are distributed.
 """
 
 import json
+import logging
 import re
 import tarfile
 import zipfile
@@ -25,6 +26,7 @@ from speakerquant.architectures.onnx_file import ONNX_FILE
 from speakerquant.architectures.onnx_file.config import OnnxFileConfig
 from speakerquant.architectures.registry import architecture_of, architecture_of_network, architectures
 from speakerquant.architectures.speaker_network import SpeakerNetwork
+from speakerquant.audio.feature_extractor import FeatureExtractor
 from speakerquant.audio.front_end import FrontEnd
 from speakerquant.errors import UserError, first_line
 from speakerquant.files import atomic_path, file_digest
@@ -32,7 +34,10 @@ from speakerquant.files import atomic_path, file_digest
 _STATE_DICTS = ("model", "state_dict", "model_state_dict", "net", "network", "embedding_model")
 _UNNAMED = "ecapa_tdnn"  # the network of checkpoints whose metadata name none
 _WEIGHT_FILES = {".safetensors", ".onnx", ".pt", ".pth", ".ckpt", ".bin", ".model"}
+_MOST_EMPTY = 0.25  # of the mel bands: 128 of SpeechBrain's at 8 kHz have a tenth, 768 at 16 kHz a half
 _TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1f\x7f]+")  # without control characters
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,23 @@ def load_checkpoint(
     return SpeakerModel(network, front_end, digest)
 
 
+def _plausible(front_end: FrontEnd) -> FrontEnd:
+    """Return the front end, unless the network's inputs are so many that they can hardly be mel bands."""
+    num_empty = FeatureExtractor(front_end).num_empty_bands
+    if num_empty > _MOST_EMPTY * front_end.n_mels:
+        raise UserError(
+            f"{front_end.n_mels} mel bands, of which {num_empty} hold no frequency of the Fourier transform; "
+            "the network was trained on other features, which are not supported"
+        )
+    if num_empty:
+        log.warning(
+            "%d of %d mel bands hold no frequency of the Fourier transform and never move; if the network "
+            "was trained on other features, such as fewer bands and their deltas, embeddings mean nothing",
+            *(num_empty, front_end.n_mels),
+        )
+    return front_end
+
+
 def _of_onnx_file(path: Path, family: str, front_end: FrontEnd | None) -> tuple[SpeakerNetwork, FrontEnd]:
     """Return the file's network, and the given front end or else the one that its metadata says."""
     # only this needs the onnx package
@@ -120,7 +142,7 @@ def _of_onnx_file(path: Path, family: str, front_end: FrontEnd | None) -> tuple[
         )
     known = OnnxFileConfig(str(path.absolute()))  # not resolved: its data lies beside a link
     network = ONNX_FILE.build(replace(known, n_mels=front_end.n_mels) if front_end else known)
-    return network, front_end or front_end_of(network.interface.metadata, network.n_mels)
+    return network, _plausible(front_end or front_end_of(network.interface.metadata, network.n_mels))
 
 
 def _described(metadata: Mapping[str, str]) -> tuple[Architecture, Any, FrontEnd]:
@@ -148,7 +170,7 @@ def _foreign(
     except UserError as error:
         raise UserError(f"{error}; {advice}") from None
     network = _network(architecture, foreign.config, foreign.weights, advice)
-    return network, front_end or replace(FRONT_ENDS[known], n_mels=network.n_mels)
+    return network, _plausible(front_end or replace(FRONT_ENDS[known], n_mels=network.n_mels))
 
 
 def _bare(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -37,6 +37,12 @@ class LogMel(nn.Module):
             center=front_end.center,
         )
 
+    @property
+    def bands(self) -> Tensor:
+        """What each band weighs each frequency by, ``[n_mels, frequencies]``."""
+        weights: Tensor = self.mel.mel_scale.fb
+        return weights.T
+
     def forward(self, waveforms: Tensor) -> Tensor:
         if self.front_end.center:
             waveforms = F.pad(waveforms, (1, 0), mode="reflect")
@@ -52,6 +58,8 @@ class SpeechBrainFbank(nn.Module):
 
     floor = 1e-10
     range_db = 80.0
+    bands: Tensor
+    """What each band weighs each frequency by, ``[n_mels, frequencies]``: a triangle."""
 
     def __init__(self, front_end: FrontEnd) -> None:
         super().__init__()
@@ -67,10 +75,10 @@ class SpeechBrainFbank(nn.Module):
         widths = (hertz[1:] - hertz[:-1])[:-1]
         frequencies = torch.linspace(0, front_end.sample_rate // 2, front_end.n_fft // 2 + 1)
         distances = (frequencies - hertz[1:-1, None]) / widths[:, None]
-        self.register_buffer("triangles", (1 - distances.abs()).clamp(min=0))
+        self.register_buffer("bands", (1 - distances.abs()).clamp(min=0))
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        power = self.triangles @ self.spectrogram(waveforms)
+        power = self.bands @ self.spectrogram(waveforms)
         decibels = 10 * power.clamp(min=self.floor).log10()
         return torch.maximum(decibels, decibels.amax(dim=(1, 2), keepdim=True) - self.range_db)
 
@@ -81,6 +89,23 @@ class KaldiFbank(nn.Module):
     def __init__(self, front_end: FrontEnd) -> None:
         super().__init__()
         self.front_end = front_end
+
+    @property
+    def bands(self) -> Tensor:
+        """What each band weighs each frequency by, ``[n_mels, frequencies]``."""
+        front_end = self.front_end
+        weights: Tensor
+        weights, _ = kaldi.get_mel_banks(
+            front_end.n_mels,
+            front_end.transform_length,
+            front_end.sample_rate,
+            front_end.f_min,
+            front_end.f_max,
+            vtln_low=100.0,
+            vtln_high=-500.0,
+            vtln_warp_factor=1.0,
+        )
+        return weights
 
     def forward(self, waveforms: Tensor) -> Tensor:
         front_end = self.front_end
@@ -103,7 +128,7 @@ class KaldiFbank(nn.Module):
         return torch.stack(features)
 
 
-_KINDS: dict[FrontEndKind, type[nn.Module]] = {
+_KINDS: dict[FrontEndKind, type[LogMel | SpeechBrainFbank | KaldiFbank]] = {
     FrontEndKind.log_mel: LogMel,
     FrontEndKind.speechbrain: SpeechBrainFbank,
     FrontEndKind.kaldi: KaldiFbank,
@@ -117,6 +142,11 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         self.filterbank = _KINDS[front_end.kind](front_end)
         self.subtracts_mean = front_end.subtract_mean
+
+    @property
+    def num_empty_bands(self) -> int:
+        """Number of mel bands that hold no frequency of the Fourier transform: what they give never moves."""
+        return int((self.filterbank.bands <= 0).all(dim=1).sum())
 
     def forward(self, waveforms: Tensor) -> Tensor:
         features: Tensor = self.filterbank(waveforms)

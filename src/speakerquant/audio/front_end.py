@@ -66,20 +66,27 @@ class FrontEnd:
         """Fewest samples of a recording, those of one frame."""
         return self.win_length if self.kind is FrontEndKind.kaldi else self.n_fft
 
+    @property
+    def transform_length(self) -> int:
+        """Length of the Fourier transform that the kind computes."""
+        is_kaldis = self.kind is FrontEndKind.kaldi
+        return 1 << (self.win_length - 1).bit_length() if is_kaldis else self.n_fft
+
     def check_settings(self) -> None:
         """Refuse what has been set although the kind does not read it; files may hold such front ends.
 
         Raises:
             UserError: there is such a setting.
         """
-        kaldis_own = 1 << (self.win_length - 1).bit_length()
         unread = {
             FrontEndKind.speechbrain: ("preemphasis", "center"),
-            FrontEndKind.kaldi: () if self.n_fft == kaldis_own else ("n_fft",),
+            FrontEndKind.kaldi: () if self.n_fft == self.transform_length else ("n_fft",),
         }
         for name in unread.get(self.kind, ()):
             if (value := getattr(self, name)) != getattr(FrontEnd, name):
-                remedy = f"give {kaldis_own}, which it takes" if name == "n_fft" else "leave it out"
+                remedy = (
+                    f"give {self.transform_length}, which it takes" if name == "n_fft" else "leave it out"
+                )
                 raise UserError(f"front_end.{name}={value}: the kind {self.kind} does not read it; {remedy}")
 
     def __post_init__(self) -> None:
