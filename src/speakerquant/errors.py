@@ -50,11 +50,24 @@ def said_as(names: Mapping[str, str]) -> Iterator[None]:
         raise type(error)(renamed(str(error), names)) from None
 
 
+_LACKS_OF_MEMORY = (
+    *(
+        "out of memory",
+        "not enough memory",
+        "bad_alloc",
+        "bad allocation",
+        "alloc_failed",
+        "allocation failed",
+    ),
+    *(f"{word} allocate" for word in ("can't", "cannot", "could not", "failed to", "unable to")),
+)
+
+
 def lacks_memory(error: BaseException) -> bool:
     """Tell whether memory was lacking; the system, NumPy, PyTorch and engines each say it differently."""
     text = str(error).lower()
     if isinstance(error, RuntimeError):
-        return any(sign in text for sign in ("alloc", "out of memory", "not enough memory"))
+        return any(sign in text for sign in _LACKS_OF_MEMORY)
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     is_of_a_library = isinstance(error, ImportError | OSError) and "failed to map segment" in text

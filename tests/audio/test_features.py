@@ -143,16 +143,29 @@ def test_memory_does_not_grow_with_what_was_read(tmp_path: Path) -> None:
     assert psutil.Process().memory_info().rss - before < 20e6  # of 96 MB
 
 
+@pytest.mark.parametrize(
+    ("left", "doubt", "advice"),
+    [
+        (0.0, "silent throughout", False),
+        (0.1, "its channel 2 is silent, and channels are averaged", True),
+    ],
+)
 def test_useless_recordings_are_warned_of_from_the_cache_too(
-    recordings: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    left: float,
+    doubt: str,
+    advice: bool,
+    recordings: list[Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    soundfile.write(recordings[1], np.zeros(16000), 16000)
+    heard = left * np.random.default_rng(0).standard_normal(16000)
+    soundfile.write(recordings[1], np.stack([heard, np.zeros(16000)], axis=1), 16000)
     for _ in range(2):
         caplog.clear()
         extract_features(recordings, FRONT_END, Cache(tmp_path / "cache"))
-        assert f"{recordings[1]}: silent throughout" in caplog.messages
+        assert f"{recordings[1]}: {doubt}" in caplog.messages
         [summary] = [each for each in caplog.messages if each.startswith("1 of 4 recordings say little")]
-        assert "data.channel" in summary
+        assert ("data.channel" in summary) == advice
 
 
 def test_another_channel_gives_other_features(tmp_path: Path) -> None:

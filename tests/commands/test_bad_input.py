@@ -257,7 +257,7 @@ def test_checkpoint_that_is_none(workspace: Workspace, speakerquant: Command, tm
     path = tmp_path / "letter.txt"
     path.write_text("dear reader")
     finished = speakerquant(*workspace.arguments(), f"model.checkpoint={path}")
-    assert_one_line(finished, str(path), "no checkpoint, damaged")
+    assert_one_line(finished, str(path), "a text file, not weights")
 
 
 def test_output_folder_that_cannot_be_written(

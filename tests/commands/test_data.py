@@ -51,7 +51,7 @@ def test_check_judges_the_list(corpus: Path, command: Command) -> None:
         "sessions: 3 of 3 target trials are of one session, and all those of 3 speakers",
         "balance: 2 of 3 speakers",
         "steps: one target trial is 33 % of the misses",
-        "difference: 0.1 % is too little for this list",
+        "difference: 0.1 % is too little: fewer than four of five such lists show it",
         "distance, impostors: of 3 only 0 are in every condition",
         "device, conditions: 1 among the recordings of the list; nothing to compare",
     ):

@@ -132,20 +132,22 @@ def test_what_changes_amid_a_search_is_named_unless_it_is_searched(
     trials = tmp_path / "trials.txt"
     lines = (workspace.corpus / TRIALS_FILE).read_text().splitlines(keepends=True)
     trials.write_text("".join(lines))
-    given = f"data.trials={trials}"
-    among = Space({**BLOCKS.axes, "calibration.num_recordings": CategoricalDistribution((3, 4))})
+    given = (f"data.trials={trials}", "rounding.num_recordings=2")
+    alone = Space({"mask.aggregation_conv": CategoricalDistribution(("int8", "int4"))})
+    among = Space({**alone.axes, "calibration.num_recordings": CategoricalDistribution((3, 4))})
     searches = [MaskSearchApplication(), MaskSearchApplication()]
-    for search, space in zip(searches, (BLOCKS, among), strict=True):
-        search.fingerprint(configured(workspace, given), space, SIZE)
+    for search, space in zip(searches, (alone, among), strict=True):
+        search.fingerprint(configured(workspace, *given), space, SIZE)
 
     def changed(*overrides: str) -> list[str | None]:
-        config = typed(configured(workspace, given, "mask=all", *overrides), RunConfig)
+        config = typed(configured(workspace, *given, "mask=all_int4", *overrides), RunConfig)
         evaluator = Sharing().evaluator(config, open_cache(config.cache))
         result = {DIGESTS: evaluator.recorded_digests([open_mask(config, evaluator.model.network)])}
         return [search.changed_input(result, is_final=False) for search in searches]
 
     assert changed() == [None, None]
     assert changed("calibration.num_recordings=3") == ["calibration recordings", None]
+    assert changed("calibration.seed=5") == ["rounding recordings", None]
     trials.write_text("".join(lines[::-1]))
     assert changed() == ["trial list", "trial list"]
 

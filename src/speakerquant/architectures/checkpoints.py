@@ -86,7 +86,10 @@ def load_checkpoint(
         )
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; check model.checkpoint")
-    content_digest = file_digest(path)
+    try:
+        content_digest = file_digest(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable") from None
     try:
         if is_onnx_file(path):
             network, front_end = _of_onnx_file(path, family, front_end)

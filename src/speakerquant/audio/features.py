@@ -158,9 +158,11 @@ def _warn(extracted: CachedFeatures, doubts: Mapping[str, str]) -> None:
         log.warning("%s: %s", extracted.recordings[int(index)], doubt)
     if doubts:
         log.warning(
-            "%d of %d recordings say little of their speakers, and move the error rate; take them off, or "
-            "choose another channel with data.channel",
+            "%d of %d recordings say little of their speakers, and move the error rate; take them off%s",
             *(len(doubts), len(extracted.recordings)),
+            ", or choose another channel with data.channel"
+            if any("channel" in doubt for doubt in doubts.values())
+            else "",
         )
     path, seconds = extracted.longest()
     if seconds > _LONG_SECONDS:

@@ -98,9 +98,11 @@ def open_evaluation_data(
     _check_number("rounding", num_rounding)
     trials_path = Path(trials_path)
     listed = Path(calibration_list) if calibration_list else None
-    trials_digest = file_digest(trials_path) if is_file(trials_path) else ""
+    trials_digest = _list_digest(trials_path)
     trials = read_trials(trials_path, recordings, keep_repeated=keep_repeated_trials)
-    if file_digest(trials_path) != trials_digest:
+    if trials_digest is None:
+        raise UserError(f"{trials_path}: is no regular file; write the list to one")
+    if _list_digest(trials_path) != trials_digest:
         raise UserError(f"{trials_path}: {CHANGED}")
     paths = _existing(recordings, trials.recordings, trials_path, "data.root and data.trials")
     speakers, contradiction = numbered_speakers(recordings, trials)
@@ -203,6 +205,14 @@ def open_cohort(
     """
     pool = _Pool(cohort, list_path, "name a cohort of", "scoring.cohort_root and scoring.cohort")
     return pool.paths(pool.names(recordings, trials), recordings, trials)
+
+
+def _list_digest(path: Path) -> str | None:
+    """None of what is no file or cannot be read, which its reader tells."""
+    try:
+        return file_digest(path) if is_file(path) else None
+    except OSError:
+        return None
 
 
 def _existing(recordings: Recordings, names: Sequence[str], listed_in: Path, keys: str) -> Sequence[Path]:

@@ -19,7 +19,7 @@ SET_BY = {
     "checkpoint": {"model"},
     "in FP32 whatever the mask": {"model"},
     "calibration recordings": {"data", "calibration"},
-    "rounding recordings": {"data", "rounding"},
+    "rounding recordings": {"data", "calibration", "rounding"},
     "speakers": {"data"},
     "conditions": {"data"},
     "development list": {"data"},

@@ -5,7 +5,7 @@ Each is a function of the seed and its number alone, so that a training can go o
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,7 @@ class TrainingBatches(Dataset[Batch]):
         crop_samples: Length of a crop.
         speakers: Names of the speakers of each source.
         speakers_digest: Digest of the sources' speakers and names of their recordings, whose numbers are the
-            classes; folders may move.
+            classes; folders may move, and recordings be converted.
 
     Raises:
         UserError: a source has no recordings, a single speaker, or no crop in a batch; or a batch has fewer
@@ -75,7 +75,7 @@ class TrainingBatches(Dataset[Batch]):
             raise UserError(f"crop_seconds={crop_seconds}: give a number above 0")
         names = [_names_by_speaker(source.root) for source in sources]
         self.speakers = [frozenset(of_source) for of_source in names]
-        self.speakers_digest = digest([[*of_source.items()] for of_source in names])
+        self.speakers_digest = digest([_without_suffixes(of_source) for of_source in names])
         self._speakers = [
             [[source.root / name for name in of_speaker] for of_speaker in of_source.values()]
             for source, of_source in zip(sources, names, strict=True)
@@ -129,6 +129,12 @@ def _names_by_speaker(root: Path) -> dict[str, list[str]]:
             "subfolder for each"
         )
     return speakers
+
+
+def _without_suffixes(names: Mapping[str, Sequence[str]]) -> list[tuple[str, list[str]]]:
+    return [
+        (speaker, [name.rpartition(".")[0] for name in of_speaker]) for speaker, of_speaker in names.items()
+    ]
 
 
 def _split(total: int, shares: Sequence[float]) -> list[int]:
