@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# OpenVINO 2026.4.1, reader of ONNX files: ReduceLogSumExp and ReduceLogSum of opset 17 and older do not read their
-# attribute `axes` and reduce all axes, also that of the batch, to one number. So a pooling by torch.logsumexp over time,
-# exported with opset_version=17, gives every channel and recording the same value. With keepdims=1 the result is
-# broadcast and nothing is reported. From opset 18 on, where axes are an input, it is right; so are ReduceSumSquare and
+# OpenVINO 2026.4.1, reader of ONNX files: ReduceLogSumExp, ReduceLogSum and ReduceL1 of opset 17 and older do not read
+# their attribute `axes` and reduce all axes, also that of the batch, to one number. So a pooling by torch.logsumexp over
+# time, exported with opset_version=17, gives every channel and recording the same value, and F.normalize with p=1 divides
+# all of them by one number. With keepdims=1 the result is broadcast and nothing is reported. From opset 18 on, where axes are an input, it is right; so are ReduceSumSquare and
 # ReduceL2 of any opset.
 #
 # Seen (shape of what is made of [2, 20, 7] along axis 2 with keepdims=1): [1, 1, 1] with opset 17, [2, 20, 1] with 18.
@@ -45,6 +45,7 @@ changed = False
 for operator, expected in (
     ("ReduceLogSumExp", np.log(np.exp(features).sum(2, keepdims=True))),
     ("ReduceLogSum", np.log(features.sum(2, keepdims=True))),
+    ("ReduceL1", features.sum(2, keepdims=True)),
     ("ReduceL2", np.sqrt((features**2).sum(2, keepdims=True))),
 ):
     for opset in (17, 18):

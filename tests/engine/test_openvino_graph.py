@@ -214,7 +214,7 @@ def statistics(x: Tensor, first: nn.Module, norm: nn.Module, last: nn.Module) ->
 
 
 def extremes(x: Tensor, first: nn.Module, last: nn.Module) -> Tensor:
-    x = first(x)
+    x = 10 * F.normalize(first(x), p=1, dim=1)
     return last(
         torch.cat([x.amax(2), x.amin(2), x.logsumexp(2), x.logsumexp(2, keepdim=True)[..., 0]], dim=1)
     )

@@ -17,8 +17,8 @@ from speakerquant.graph.editing import makers_of, readers_of
 from speakerquant.graph.passes import (
     count_no_padding_in_averages,
     read_shared_weights_directly,
-    spell_out_log_sum_exp,
     spell_out_padded_windows,
+    spell_out_reductions,
     store_padding,
 )
 from speakerquant.quantization.pytorch_quantization import TensorQuantizer
@@ -90,7 +90,7 @@ def export_network(network: nn.Module, n_mels: int, min_frames: int = 1) -> onnx
     store_padding(exported)
     spell_out_padded_windows(exported.graph)
     count_no_padding_in_averages(exported.graph)
-    spell_out_log_sum_exp(exported.graph)
+    spell_out_reductions(exported.graph)
     return onnx.shape_inference.infer_shapes(exported)
 
 

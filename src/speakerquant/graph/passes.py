@@ -89,20 +89,27 @@ def count_no_padding_in_averages(graph: onnx.GraphProto) -> None:
                 node.attribute.remove(attributes["count_include_pad"])
 
 
-def spell_out_log_sum_exp(graph: onnx.GraphProto) -> None:
-    """Put operations of its parts in place of ReduceLogSumExp, whose axes OpenVINO (2026.4) does not read.
+def spell_out_reductions(graph: onnx.GraphProto) -> None:
+    """Put operations of their parts in place of reductions whose axes OpenVINO (2026.4) does not read.
 
-    As in PyTorch, the largest value is subtracted before and added behind.
+    These are ReduceL1 and ReduceLogSumExp; as in PyTorch, the largest value is subtracted before the
+    exponential and added behind the logarithm.
     """
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        if node.op_type != "ReduceLogSumExp":
+        if node.op_type not in ("ReduceL1", "ReduceLogSumExp"):
             nodes.append(node)
             continue
         attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
         [source], [output] = node.input, node.output
         axes = store(graph, f"{output}/axes", np.array(attributes["axes"], np.int64))
         keeps_axes = attributes.get("keepdims", 1)
+        if node.op_type == "ReduceL1":
+            nodes += [
+                helper.make_node("Abs", [source], [f"{output}/absolute"]),
+                helper.make_node("ReduceSum", [f"{output}/absolute", axes], [output], keepdims=keeps_axes),
+            ]
+            continue
         parts = ("largest", "below", "exponential", "sum", "logarithm", "result")
         largest, below, exponential, total, logarithm, result = (f"{output}/{part}" for part in parts)
         nodes += [

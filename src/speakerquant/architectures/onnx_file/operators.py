@@ -392,11 +392,8 @@ def _rms_normalization(inputs: Sequence[Operand], attributes: Attributes) -> Ten
 
 
 def _lp_normalization(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
-    values, axes = tensor(inputs[0]), [attributes.get("axis", -1)]
-    # Not by F.normalize, whose ReduceL1 OpenVINO (2026.4) computes wrongly over channels of a convolution.
-    norms: Any = OPERATORS[f"ReduceL{attributes.get('p', 2)}"]([values], {"axes": axes})
-    result: Tensor = values / norms.clamp(min=_LEAST_NORM)
-    return result
+    values, p, axis = tensor(inputs[0]), attributes.get("p", 2), attributes.get("axis", -1)
+    return F.normalize(values, p=p, dim=axis, eps=_LEAST_NORM)
 
 
 def _group_normalization(inputs: Sequence[Operand], attributes: Attributes) -> Tensor:
