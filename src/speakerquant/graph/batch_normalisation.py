@@ -7,7 +7,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from speakerquant.graph.editing import constants_of, readers_of, remove_unused, store
+from speakerquant.graph.editing import attributes_of, constants_of, readers_of, remove_unused, store
 from speakerquant.graph.layer_nodes import LayerNode
 
 Array = npt.NDArray[np.float32]
@@ -63,7 +63,7 @@ def _factor_and_offset(
 ) -> tuple[Array, Array]:
     """A normalisation as a product and a sum, ``[channels]`` each."""
     gamma, beta, mean, variance = (numpy_helper.to_array(constants[name]) for name in normalisation.input[1:])
-    attributes = {entry.name: helper.get_attribute_value(entry) for entry in normalisation.attribute}
+    attributes = attributes_of(normalisation)
     deviation: Array = np.sqrt(variance + np.float32(attributes["epsilon"]))
     factor: Array = np.divide(gamma, deviation, dtype=np.float32)
     return factor, beta - mean * factor

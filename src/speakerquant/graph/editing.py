@@ -1,17 +1,23 @@
 """Ways to look at an ONNX graph, and to change it in place."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 Makers = Mapping[str, onnx.NodeProto]
 """The node that makes each tensor."""
 
 Readers = Mapping[str, Sequence[onnx.NodeProto]]
 """The nodes that read each tensor, in their order, once for every time."""
+
+
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """The attributes of a node by name, as Python's values."""
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def remove_unused(graph: onnx.GraphProto) -> None:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import onnx
-from onnx import helper
 
 from speakerquant.architectures.layers import LayerGeometry, LayerKind
-from speakerquant.graph.editing import constants_of, makers_of
+from speakerquant.graph.editing import attributes_of, constants_of, makers_of
 
 LAYERS = ("Conv", "Gemm")
 """Operations that have weights."""
@@ -73,7 +72,7 @@ def geometry_of(node: onnx.NodeProto, weight: onnx.TensorProto) -> LayerGeometry
     Raises:
         ValueError: a linear layer of another form, or a convolution along more axes than two.
     """
-    attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    attributes = attributes_of(node)
     out_channels, channels_seen, *kernel = weight.dims
     if node.op_type == "Gemm":
         form = (attributes.get("alpha", 1), attributes.get("beta", 1), attributes.get("transB"))

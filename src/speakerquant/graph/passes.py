@@ -7,7 +7,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from speakerquant.graph.editing import follow, remove_unused, replace_nodes, store, used_nodes
+from speakerquant.graph.editing import attributes_of, follow, remove_unused, replace_nodes, store, used_nodes
 from speakerquant.graph.layer_nodes import LAYERS
 
 
@@ -47,7 +47,7 @@ def spell_out_padded_windows(graph: onnx.GraphProto) -> None:
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         nodes.append(node)
-        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        attributes = attributes_of(node)
         pads = attributes.get("pads", [])
         if node.op_type not in ("AveragePool", "MaxPool") or not attributes.get("ceil_mode") or not any(pads):
             continue
@@ -100,7 +100,7 @@ def spell_out_reductions(graph: onnx.GraphProto) -> None:
         if node.op_type not in ("ReduceL1", "ReduceLogSumExp"):
             nodes.append(node)
             continue
-        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        attributes = attributes_of(node)
         [source], [output] = node.input, node.output
         axes = store(graph, f"{output}/axes", np.array(attributes["axes"], np.int64))
         keeps_axes = attributes.get("keepdims", 1)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from speakerquant.graph.editing import constants_of, store
+from speakerquant.graph.editing import attributes_of, constants_of, store
 
 _RANK = 4
 
@@ -118,7 +118,7 @@ class Images:
         Returns:
             The rank of what it computes without the axes behind; None if it is not the same on images.
         """
-        attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+        attributes = attributes_of(node)
         if node.op_type in _BY_ELEMENT:
             return rank
         if node.op_type in _BROADCASTING:
