@@ -36,6 +36,7 @@ def test_the_ui_is_waited_for_past_a_proxy(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     with serve(SimpleHTTPRequestHandler) as answering, subprocess.Popen(["sleep", "3"]) as server:
         _wait(f"http://127.0.0.1:{answering.server_port}", server)
+        assert server.poll() is None, "it answered, and did not end"
         server.terminate()
 
 

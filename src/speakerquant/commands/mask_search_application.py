@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import CategoricalDistribution
 
 from speakerquant import schema_versions
 from speakerquant.architectures.layers import geometries
@@ -118,7 +118,7 @@ class MaskSearchApplication(SearchApplication):
         self._check_intervals(goals, evaluator.bootstrap.num_speakers, _budgets(run.front))
         fixed = open_mask(run, model.network)
         self._inputs = evaluator.recorded_digests([*masks, fixed])
-        self._searched = {name.lstrip("+").partition(".")[0] for name in space.axes}
+        self._searched = {_group_of(axis) for axis in space.axes}
         machine = {"machine": ", ".join(evaluator.builder.environment.values())}
         digests = evaluator.digests
         is_of_swap = any(name.startswith(SWAP_PREFIX) for name in goals.names)
@@ -312,9 +312,9 @@ def _is_set(unit: str, keys: Collection[str]) -> bool:
     return any(f"mask.{module}" in keys for module in enclosing(unit))
 
 
-def _searched(group: str, space: Space) -> list[BaseDistribution]:
-    """The axes over a group of settings, such as ``rounding``, or over single ones of these."""
-    return [axis for name, axis in space.axes.items() if name.lstrip("+").split(".")[0] == group]
+def _group_of(axis: str) -> str:
+    """The group of settings, such as ``rounding``, that an axis is over, or over a single one of."""
+    return axis.lstrip("+").partition(".")[0]
 
 
 def _rounding(evaluator: MaskEvaluator, masks: Iterable[Mask], space: Space) -> str:
@@ -323,13 +323,13 @@ def _rounding(evaluator: MaskEvaluator, masks: Iterable[Mask], space: Space) -> 
     Where that is searched, with what other points than the default one read.
     """
     settings = evaluator.settings
-    searched = [group for group in ("rounding", "recovery") if _searched(group, space)]
+    searched = {_group_of(axis) for axis in space.axes}
     words = settings.rounding_in_words
     if "rounding" in searched:
         words = f"{words}, or otherwise for {settings.rounding_recordings} pieces of recordings"
     if settings.recovery.steps or "recovery" in searched:
         words = f"{words}, then {settings.recovery.in_words} (version {schema_versions.RECOVERY})"
-    if evaluator.needs_rounding_speech(masks, searched):
+    if settings.needs_rounding_speech(masks, searched):
         words = f"{words} ({evaluator.rounding_speech.digest})"
     return words
 
@@ -359,7 +359,8 @@ def _versions() -> dict[str, int]:
 def _engines(evaluator: MaskEvaluator, config: EngineConfig, space: Space, cache: Cache) -> list[str]:
     """The engine, and all others that are searched."""
     tensorrt = config if isinstance(config, TensorRtSettings) else None
-    names = {choice for axis in _searched("engine", space) for choice in getattr(axis, "choices", ())}
+    axes = [distribution for axis, distribution in space.axes.items() if _group_of(axis) == "engine"]
+    names = {choice for axis in axes for choice in getattr(axis, "choices", ())}
     builders = [engine_builder(name, tensorrt, cache) for name in ("auto", *ENGINES) if name in names]
     others = {_engine(builder, builder.weight_bits(config.weight_bits)) for builder in builders}
     own = _engine(evaluator.builder, evaluator.weight_bits)

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -51,7 +51,6 @@ from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.prepared import PreparedModel
 from speakerquant.quantization.ranges import CalibrationTable
 from speakerquant.quantization.rounding import Rounding
-from speakerquant.quantization.rounding_method import RoundingMethod
 from speakerquant.recovery.recovery import Recovery
 from speakerquant.statistics.comparison import compare, write_draws
 from speakerquant.statistics.error_metrics import EER
@@ -321,7 +320,7 @@ class MaskEvaluator:
             "recordings": self.features.tested.speech,
             "cohort": cohort.speech if cohort else "",
             "calibration": self.features.calibration.speech,
-            "rounding": self.rounding_speech.speech if self.needs_rounding_speech(masks) else "",
+            "rounding": self.rounding_speech.speech if self.settings.needs_rounding_speech(masks) else "",
             "speakers": self.data.speakers_digest,
             "conditions": self.data.conditions_digest,
             "development": digest(*development) if tuning is not self else "",
@@ -343,20 +342,6 @@ class MaskEvaluator:
         """The network with all that masks make integers by."""
         words = self.settings.rounding_in_words
         return PreparedModel(self.model, self.ranges, self.rounding, words, self.weight_bits)
-
-    def needs_rounding_speech(self, masks: Iterable[Mask], searched: Collection[str] = ()) -> bool:
-        """Whether one of the masks has weights that are rounded, or recovered, for speech.
-
-        Args:
-            masks: Any.
-            searched: ``rounding`` or ``recovery``, if whether that is done changes.
-        """
-        precisions = {precision for mask in masks for precision in mask.values()}
-        is_recovered = self.settings.recovery.steps > 0 or "recovery" in searched
-        is_rounded = self.settings.rounding is not RoundingMethod.nearest or "rounding" in searched
-        return (is_recovered and any(precision.weights for precision in precisions)) or (
-            is_rounded and any(precision.has_fitted_scales for precision in precisions)
-        )
 
     @cached_property
     def rounding_speech(self) -> CachedFeatures:

@@ -1,11 +1,13 @@
 """How masks are prepared and checked."""
 
 import math
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from speakerquant.architectures.units import Granularity
 from speakerquant.errors import UserError
 from speakerquant.quantization.calibration import check_method
+from speakerquant.quantization.mask import Mask
 from speakerquant.quantization.rounding_method import RoundingMethod
 from speakerquant.recovery.settings import RecoverySettings
 
@@ -49,6 +51,20 @@ class EvaluationSettings:
         if self.rounding is RoundingMethod.nearest:
             return self.rounding.name
         return f"{self.rounding.name} for {self.rounding_recordings} pieces of recordings"
+
+    def needs_rounding_speech(self, masks: Iterable[Mask], searched: Collection[str] = ()) -> bool:
+        """Whether one of the masks has weights that are rounded, or recovered, for speech.
+
+        Args:
+            masks: Any.
+            searched: Groups of settings; with ``rounding`` or ``recovery``, whether that is done changes.
+        """
+        precisions = {precision for mask in masks for precision in mask.values()}
+        is_recovered = self.recovery.steps > 0 or "recovery" in searched
+        is_rounded = self.rounding is not RoundingMethod.nearest or "rounding" in searched
+        return (is_recovered and any(precision.weights for precision in precisions)) or (
+            is_rounded and any(precision.has_fitted_scales for precision in precisions)
+        )
 
     def __post_init__(self) -> None:
         if self.latency_requests < 0:
